@@ -1,0 +1,37 @@
+//! What Flowring's processes and hosts **say** to each other.
+//!
+//! This crate holds the protobuf services and the datagram codecs. It contains no networking code, takes no
+//! time from the operating system and decides nothing: bytes and messages in, values out.
+//!
+//! * [`v1`]: the messages and services of `schema/`, generated.
+//! * [`shim`]: allocation and control datagrams between two hosts.
+//! * [`handoff`]: packets between a program and a daemon on the hand-over socket.
+//! * [`Name`], [`FlowId`], [`WireId`], [`Token`], …: the nouns, as types.
+
+mod failure;
+mod id;
+mod name;
+mod qos;
+mod run_dir;
+
+pub mod handoff;
+pub mod shim;
+
+pub use id::{BootId, FlowId, HostId, Token, WireId};
+pub use name::{Name, NameError};
+pub use qos::{Cube, Qos};
+pub use run_dir::{RunDir, RunDirError};
+
+/// The generated messages, clients and servers of protocol version 1.
+#[expect(missing_docs, reason = "generated; the schema carries the comments")]
+#[allow(clippy::all, clippy::allow_attributes_without_reason, unreachable_pub, reason = "generated")]
+pub mod v1 {
+    tonic::include_proto!("flowring.v1");
+}
+
+/// The version said in every first message between processes. Two processes of different versions refuse each
+/// other, naming both.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Longest gRPC message either side takes, bytes. Listings stream, so no message grows with their length.
+pub const MAX_MESSAGE: usize = 1 << 20;
