@@ -1,1 +1,3 @@
-//! See ARCHITECTURE.md.
+//! What the tests of the whole share: the rules of the source, and the harness that runs cases in the lab.
+
+pub mod rules;
