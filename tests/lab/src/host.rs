@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -80,6 +81,8 @@ impl Host {
         let ours = binaries::folder().map(|folder| folder.join(program)).filter(|path| path.is_file());
         let mut command = Command::new(ours.as_deref().unwrap_or(Path::new(program)));
         command.env("FLOWRING_RUN_DIR", self.run_dir());
+        // Ctrl-C is for who started the lab, and that stops what is here in order.
+        command.process_group(0);
         // In namespaces the end of process 1 ends all; here the starter's thread must.
         let with_parent = self.0.namespace.is_none();
         sys::prepare(&mut command, self.0.namespace.clone(), with_parent);

@@ -24,6 +24,7 @@ pub mod binaries;
 mod daemon;
 mod enter;
 mod host;
+mod interrupt;
 mod net;
 mod process;
 mod sys;
@@ -37,7 +38,9 @@ use anyhow::{Context as _, Result, bail};
 pub use daemon::{Daemon, IrmdBuilder};
 pub use enter::{Inside, Refused, enter};
 pub use host::Host;
+pub use interrupt::Interrupts;
 pub use process::{Output, Running};
+pub use rustix::process::Signal;
 pub use wait::{Deadline, wait_until};
 
 use net::Switch;

@@ -98,3 +98,39 @@ pub(crate) fn prepare(
     // SAFETY: between fork and exec the closure calls setns and prctl only, which are safe there.
     unsafe { command.pre_exec(setup) };
 }
+
+/// Ctrl-C and SIGTERM as something to wait for, in this thread and those it starts.
+pub(crate) fn block_interrupts() -> io::Result<libc::sigset_t> {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set before anything reads it; all calls take pointers to live values.
+    unsafe {
+        check(libc::sigemptyset(set.as_mut_ptr()))?;
+        for signal in [libc::SIGINT, libc::SIGTERM] {
+            check(libc::sigaddset(set.as_mut_ptr(), signal))?;
+        }
+        let set = set.assume_init();
+        match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) {
+            0 => Ok(set),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// Takes one of the blocked signals: at once or not at all, or waits for one.
+pub(crate) fn take_interrupt(set: &libc::sigset_t, wait: bool) -> io::Result<bool> {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let timeout = if wait { std::ptr::null() } else { &raw const now };
+    loop {
+        // SAFETY: the set and the time live through the call; nobody wants the details.
+        let taken = unsafe { libc::sigtimedwait(set, std::ptr::null_mut(), timeout) };
+        if taken > 0 {
+            return Ok(true);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => return Ok(false),
+            Some(libc::EINTR) => {}
+            _ => return Err(error),
+        }
+    }
+}
