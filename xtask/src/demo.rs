@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::{Daemon, Host, Inside, Interrupts, Lab, Running};
 
 /// How long one step may take before the demo gives up.
@@ -110,15 +110,7 @@ impl Stage {
 
     fn serve(&mut self, host: &Host, name: &str) -> Result<()> {
         say(host, &format!("oping --listen {name} &"));
-        let mut server = host.start("oping", &["--listen", name])?;
-        lab::wait_until(STEP, &format!("{name} to be served"), || {
-            !server.is_running()
-                || host.irm(&["name", "list", "--json"]).is_ok_and(|json| accepting(&json, name).unwrap_or(false))
-        })?;
-        if !server.is_running() {
-            let output = server.wait(STEP)?;
-            bail!("oping --listen {name} on host {} ended: {} {}", host.name(), output.out, output.err);
-        }
+        let server = host.serve(name)?;
         self.programs.push(server);
         self.check()
     }
@@ -168,12 +160,6 @@ impl Stage {
         ensure!(!self.interrupts.came()?, "interrupted; everything is stopped");
         Ok(())
     }
-}
-
-/// Whether a process accepts flows for `name`, by `irm name list --json`.
-fn accepting(json: &str, name: &str) -> Result<bool> {
-    let rows: Vec<serde_json::Value> = serde_json::from_str(json)?;
-    Ok(rows.iter().any(|row| row["name"] == name && row["accepting"].as_u64().is_some_and(|n| n > 0)))
 }
 
 fn say(host: &Host, line: &str) {

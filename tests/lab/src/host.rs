@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{IrmdBuilder, Output, Running, binaries, sys};
+use serde_json::Value;
+
+use crate::{IrmdBuilder, Output, Running, binaries, sys, wait_until};
 
 /// How long a command that only asks and answers may take.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -112,6 +114,37 @@ impl Host {
             bail!("host {}: irm {} ended with {}: {err} {out}", self.name(), words.join(" "), output.code());
         }
         Ok(output.out)
+    }
+
+    /// The rows of a listing of `irm`, given by the words before `--json`.
+    pub fn list(&self, what: &str) -> Result<Vec<Value>> {
+        let words: Vec<&str> = what.split(' ').chain(["--json"]).collect();
+        let text = self.irm(&words)?;
+        serde_json::from_str(&text).with_context(|| format!("irm {} printed no JSON array: {text}", words.join(" ")))
+    }
+
+    /// Starts `oping --listen NAME` and waits until it accepts flows.
+    pub fn serve(&self, name: &str) -> Result<Running> {
+        let server = self.start("oping", &["--listen", name])?;
+        self.await_server(server, name)
+    }
+
+    /// Waits until `server` accepts flows for `name`.
+    pub fn await_server(&self, mut server: Running, name: &str) -> Result<Running> {
+        wait_until(ANSWER, &format!("{name} to be served at host {}", self.name()), || {
+            !server.is_running() || self.accepting(name).unwrap_or(0) > 0
+        })?;
+        if !server.is_running() {
+            let output = server.wait(ANSWER)?;
+            bail!("host {}: the server of {name} ended: {} {}", self.name(), output.out.trim(), output.err.trim());
+        }
+        Ok(server)
+    }
+
+    /// How many accepts wait for a flow to `name`.
+    pub fn accepting(&self, name: &str) -> Result<u64> {
+        let rows = self.list("name list")?;
+        Ok(rows.iter().find(|row| row["name"] == name).and_then(|row| row["accepting"].as_u64()).unwrap_or(0))
     }
 
     /// irmd for this host, to be started.
