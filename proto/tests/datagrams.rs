@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use proto::shim::{
-    Answer, Control, ControlKind, DATAGRAM, Extension, MAX_COOKIE, MAX_DATA, MAX_REASON, Malformed, Request, Verdict,
-    answer_prefix,
+    Answer, Control, ControlKind, DATAGRAM, Extension, MAX_COOKIE, MAX_DATA, MAX_REASON, Malformed, PORT, Request,
+    Verdict, answer_prefix,
 };
 use proto::{BootId, Cube, HostId, Name, Qos, WireId};
 
@@ -26,12 +26,13 @@ fn bytes(longest: usize) -> impl Strategy<Value = Vec<u8>> {
 prop_compose! {
     fn extension()(
         ids in any::<[u64; 3]>(), source in prop_oneof![Just(String::new()), "[a-z]{1,20}", Just("s".repeat(Name::MAX))],
-        qos in qos(), deadline_ms in any::<u32>(), data in bytes(MAX_DATA), cookie in bytes(MAX_COOKIE)
+        qos in qos(), deadline_ms in any::<u32>(), listen_port in any::<u16>(), data in bytes(MAX_DATA), cookie in bytes(MAX_COOKIE)
             .prop_map(|mut cookie| { cookie.truncate(MAX_COOKIE); cookie }),
     ) -> Extension {
         let [host, boot, client] = ids;
         Extension {
-            host: HostId(host), boot: BootId(boot), client: WireId(client), source, qos, deadline_ms, data, cookie,
+            host: HostId(host), boot: BootId(boot), client: WireId(client), source, qos, deadline_ms, listen_port, data,
+            cookie,
         }
     }
 }
@@ -153,6 +154,7 @@ fn version_1_bytes() {
             source: "me".into(),
             qos: Qos { cube: Cube::Raw, timeout_ms: 30_000, keepalive_ms: 0 },
             deadline_ms: 5_000,
+            listen_port: PORT,
             data: b"hi".to_vec(),
             cookie: vec![],
         },
