@@ -41,10 +41,14 @@ struct World {
     sent: Vec<Vec<u8>>,
     /// Flows the machine spoke of, newest last.
     keys: Vec<Key>,
+    /// Why the kernel opens no socket, for now.
+    kernel: Option<OpenError>,
     open: BTreeSet<Key>,
     /// Allocations and whether they were replied to.
     asked: BTreeMap<Key, bool>,
     last_id: u64,
+    /// The kernel answers every question now.
+    ending: bool,
     stopped: bool,
 }
 
@@ -69,8 +73,18 @@ impl World {
         shim.add_host(name_of("other"), address(2, 3359)).expect("room");
         shim.add_host(name_of("self"), address(1, 3359)).expect("room");
         let now = Instant::now();
-        let (sent, keys, open, asked) = (Vec::new(), Vec::new(), BTreeSet::new(), BTreeMap::new());
-        Self { shim, now, sent, keys, open, asked, last_id: 0, stopped: false }
+        Self {
+            shim,
+            now,
+            sent: Vec::new(),
+            keys: Vec::new(),
+            kernel: None,
+            open: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            last_id: 0,
+            ending: false,
+            stopped: false,
+        }
     }
 
     fn step(&mut self, op: u8, program: &mut &[u8]) {
@@ -81,9 +95,9 @@ impl World {
             0 => self.ask(program),
             1 | 2 => self.replay(key, program),
             3 => self.raw(key, program),
-            4 => self.shim.opened(now, key, Ok(address(1, 40_000 + u16::from(next(program))))),
-            5 => self.shim.opened(now, key, Err(OpenError::PortInUse)),
-            6 => self.shim.opened(now, key, Err(OpenError::Exhausted)),
+            4 => self.kernel = None,
+            5 => self.kernel = Some(OpenError::PortInUse),
+            6 => self.kernel = Some(OpenError::Exhausted),
             7 => self.shim.connected(now, key, Ok(1472)),
             8 => self.shim.connected(now, key, Err("no route".into())),
             9 => self.accept(key),
@@ -98,6 +112,18 @@ impl World {
             18 => self.pass(next(program)),
             _ => self.seldom(key, id, next(program)),
         }
+    }
+
+    /// Our own half opens a socket before it does anything else.
+    fn open(&mut self, key: Key, port: u16) {
+        let result = match &self.kernel {
+            None => {
+                assert!(self.open.insert(key), "a second socket for one flow");
+                Ok(address(1, port))
+            }
+            Some(error) => Err(error.clone()),
+        };
+        self.shim.opened(self.now, key, result);
     }
 
     fn seldom(&mut self, key: Key, id: FlowId, which: u8) {
@@ -191,7 +217,7 @@ impl World {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::Open { key, .. } => drop(self.open.insert(key)),
+            Output::Open { key, port, .. } => self.open(key, port),
             Output::Close { key } => assert!(self.open.remove(&key), "closed what was not open"),
             Output::SendListen { bytes, .. } | Output::SendFlow { bytes, .. } => {
                 assert!(bytes.len() <= proto::shim::DATAGRAM, "a datagram over the limit");
@@ -202,6 +228,9 @@ impl World {
                 let replied = self.asked.insert(key, true);
                 assert_eq!(replied, Some(false), "an allocation has one reply");
             }
+            Output::Connect { key, .. } if self.ending => self.shim.connected(self.now, key, Err("over".into())),
+            Output::CheckSent { key } if self.ending => self.shim.sent_all(self.now, key, true),
+            Output::CheckRead { key } if self.ending => self.shim.read_all(self.now, key, true),
             Output::Stopped => self.stopped = true,
             _ => {}
         }
@@ -209,6 +238,7 @@ impl World {
 
     /// Everybody stops: within the time of a stop all is over.
     fn end(&mut self) {
+        self.ending = true;
         self.shim.stop(self.now);
         self.drain();
         let mut turns = 0;
@@ -220,6 +250,9 @@ impl World {
             self.drain();
         }
         assert!(self.stopped, "a stop that does not end");
+        assert_eq!(self.shim.census().0, 0, "flows that never end");
+        assert!(self.open.is_empty(), "sockets left open: {:?}", self.open);
+        assert!(self.asked.values().all(|replied| *replied), "an allocation without a reply");
     }
 }
 
