@@ -227,7 +227,7 @@ fn absolute<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 }
 
 fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let hosts = BTreeMap::deserialize(from)?;
+    let hosts = BTreeMap::<String, String>::deserialize(from)?;
     for (name, address) in &hosts {
         check_host(name, address).map_err(D::Error::custom)?;
     }

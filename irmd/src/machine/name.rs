@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proto::v1::LoadBalancing;
 use proto::{FlowId, Name};
 
+pub use crate::config::Policy;
+
 use super::program::Program;
 use super::{CallId, Caller};
 
@@ -12,16 +14,6 @@ use super::{CallId, Caller};
 #[derive(Debug, Default)]
 pub struct Names {
     map: BTreeMap<Name, Entry>,
-}
-
-/// Who takes the next flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// The processes take turns.
-    #[default]
-    RoundRobin,
-    /// The first in order of binding that accepts.
-    Spill,
 }
 
 /// Where an entry comes from, and so where it is written down.

@@ -88,9 +88,9 @@ impl Program {
         }
     }
 
-    /// Whether an instance runs, as far as is known.
-    pub fn runs(&self) -> bool {
-        !self.instances.is_empty()
+    /// How many instances run, as far as is known.
+    pub fn running(&self) -> usize {
+        self.instances.len()
     }
 
     /// Whether `child` is an instance of this program.
@@ -152,7 +152,7 @@ mod tests {
         program.accepts();
         assert!(!program.ended(ChildId(99), "exited with status 0", now));
         assert_eq!(program.plan(now), Plan::Start);
-        assert!(!program.runs());
+        assert_eq!(program.running(), 0);
     }
 
     #[test]
