@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proto::shim::{Answer, DATAGRAM, Extension, MAX_DATA, PORT, Request, VERSION, Verdict};
 use proto::v1::{Failure, FailureKind};
-use proto::{Cube, Name, WireId};
+use proto::{Cube, FlowId, Name, WireId};
 use rand_chacha::rand_core::Rng;
 
 use super::directory::Place;
@@ -39,7 +39,10 @@ impl Shim {
             Place::At(peer) => peer,
             Place::Here => return Err(unknown(&ask.name, "serves it on this host only: its flows are local flows")),
             Place::Unknown => {
-                return Err(unknown(&ask.name, "has no host for it: register it, or add a row with --host NAME=ADDRESS"));
+                return Err(unknown(
+                    &ask.name,
+                    "has no host for it: register it, or add a row with --host NAME=ADDRESS",
+                ));
             }
         };
         self.ask(now, ask, peer)
@@ -48,7 +51,10 @@ impl Shim {
     fn check(&self, ask: &Ask) -> Result<(), Failure> {
         let fail = |kind, text: String| Err(Failure::new(kind, text));
         if self.stopping.is_some() {
-            return fail(FailureKind::IpcpDown, format!("the IPCP of layer {} is stopping; try later", self.settings.layer));
+            return fail(
+                FailureKind::IpcpDown,
+                format!("the IPCP of layer {} is stopping; try later", self.settings.layer),
+            );
         }
         if self.by_id.contains_key(&ask.flow) {
             return fail(FailureKind::AlreadyExists, format!("flow {} exists already; ask with a new id", ask.flow));
@@ -279,10 +285,15 @@ impl Shim {
         }
     }
 
-    /// The network says that a request did not arrive, or the system that it could not be sent.
+    /// The network says that a datagram did not arrive, or the system that it could not be sent.
     pub fn handle_unreachable(&mut self, now: Instant, key: Key, what: Unreachable) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let (State::Asking(asking) | State::Promised(asking)) = &mut flow.state else { return };
+        let (State::Asking(asking) | State::Promised(asking)) = &mut flow.state else {
+            // A keep-alive met a closed port, as an SDU of the program may do.
+            return if let Some(id) = flow.id {
+                self.suspect(now, id)
+            };
+        };
         self.counters.count(Reason::Unreachable);
         asking.unreachable += 1;
         if asking.unreachable >= UNREACHABLES {
@@ -333,7 +344,8 @@ impl Shim {
     }
 
     /// Nobody waits for the answer of `flow_alloc` any more.
-    pub fn cancel(&mut self, now: Instant, key: Key) {
+    pub fn cancel(&mut self, now: Instant, flow: FlowId) {
+        let Some(&key) = self.by_id.get(&flow) else { return };
         let Some(flow) = self.flows.get(&key) else { return };
         if matches!(flow.state, State::Opening(_) | State::Asking(_) | State::Promised(_) | State::Joining(_)) {
             let failure = Failure::new(FailureKind::Internal, "the caller no longer waits for the flow");
@@ -369,11 +381,7 @@ impl Shim {
         if let Some(id) = flow.id.take() {
             self.by_id.remove(&id);
         }
-        let next = if peer_knows {
-            State::Telling(Telling { told: 0, next: now, died: true })
-        } else {
-            State::Over
-        };
+        let next = if peer_knows { State::Telling(Telling { told: 0, next: now, died: true }) } else { State::Over };
         flow.go(cause, next);
         self.out(Output::Failed { key, failure });
         self.ending_timeout(now, key);
@@ -410,9 +418,10 @@ fn refused(verdict: Verdict, reason: &str, name: &str, peer: SocketAddr) -> Fail
     let words = if reason.is_empty() { String::new() } else { format!(": {}", clip(reason, 200)) };
     let (kind, text) = match verdict {
         Verdict::Refused => (FailureKind::Refused, format!("{name} at {peer} refused the flow{words}")),
-        Verdict::UnknownName => {
-            (FailureKind::UnknownName, format!("{peer} does not serve {name}; register it there or correct the directory"))
-        }
+        Verdict::UnknownName => (
+            FailureKind::UnknownName,
+            format!("{peer} does not serve {name}; register it there or correct the directory"),
+        ),
         Verdict::NobodyAccepts => {
             (FailureKind::NobodyAccepts, format!("{name} is known at {peer}, but no program took the flow{words}"))
         }

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use proto::v1::{EndReason, Failure, FailureKind};
 use proto::shim::ControlKind;
+use proto::v1::{EndReason, Failure, FailureKind};
 
 use super::flow::{Draining, Flushing, State, Telling};
 use super::output::{Key, Output};

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use proto::v1::FlowState;
 use proto::{FlowId, Name, Qos};
 
+use super::Shim;
 use super::flow::Flow;
 use super::output::{Key, Owner};
 use super::table::Phase;
-use super::Shim;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ fn row(now: Instant, key: Key, flow: &Flow) -> Row {
             _ => FlowState::Pending,
         },
         accepting: flow.accepting,
-        owner: flow.owner,
+        owner: flow.owner.clone(),
         local: flow.local,
         peer: flow.peer,
         classic: flow.classic,

@@ -40,9 +40,7 @@ pub mod ticket;
 pub use adopt::Adopted;
 pub use counters::{Counters, Reason};
 pub use listing::Row;
-pub use output::{
-    Accept, Arrival, Ask, Echo, Filter, Key, OpenError, Output, Owner, Settings, Unreachable, Via,
-};
+pub use output::{Accept, Arrival, Ask, Echo, Filter, Key, OpenError, Output, Owner, Settings, Unreachable, Via};
 
 use answers::Answers;
 use directory::{Directory, Full};

@@ -1,6 +1,7 @@
 //! What goes into the machine beside datagrams and time, and what comes out of it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{EndReason, Failure};
@@ -46,12 +47,16 @@ pub enum Echo {
 }
 
 /// Who may take a flow's socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Owner {
-    /// The user.
-    pub uid: u32,
     /// The process.
     pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its command, for listings; may be empty.
+    pub command: Arc<str>,
 }
 
 /// A program of this host asks for a flow.

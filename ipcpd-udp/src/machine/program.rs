@@ -29,7 +29,7 @@ impl Shim {
         let Some(flow) = self.flows.get(&key) else { return };
         let Some(id) = flow.id else { return };
         let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket());
-        let (owner, sdu_limit) = (flow.owner, flow.sdu_limit);
+        let (owner, sdu_limit) = (flow.owner.clone(), flow.sdu_limit);
         self.out(Output::Offer { key, flow: id, token, owner, sdu_limit, ticket });
     }
 

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::shim::{
-    Answer, CLASSIC_SOURCE, DATAGRAM, Extension, MAX_DATA, MAX_REASON, PORT, Request, Verdict,
-};
+use proto::shim::{Answer, CLASSIC_SOURCE, DATAGRAM, Extension, MAX_DATA, MAX_REASON, PORT, Request, Verdict};
 use proto::v1::{EndReason, Failure, FailureKind};
 use proto::{Name, Qos, WireId};
 
@@ -282,7 +280,8 @@ impl Shim {
 
     pub(super) fn sp_opened(&mut self, now: Instant, key: Key, result: Result<(), OpenError>) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let (State::Echoing(Waiting { tries, .. }) | State::Accepting(Accepting { tries, .. })) = &mut flow.state else {
+        let (State::Echoing(Waiting { tries, .. }) | State::Accepting(Accepting { tries, .. })) = &mut flow.state
+        else {
             return;
         };
         *tries += 1;
