@@ -129,7 +129,7 @@ impl World {
     fn seldom(&mut self, key: Key, id: FlowId, which: u8) {
         let now = self.now;
         match which % 7 {
-            0 => self.shim.cancel(now, key),
+            0 => self.shim.cancel(now, id),
             1 => self.shim.suspect(now, id),
             2 => self.shim.handle_unreachable(now, key, Unreachable::Port),
             3 => self.shim.handle_unreachable(now, key, Unreachable::Host),
