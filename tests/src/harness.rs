@@ -4,6 +4,7 @@
 //! line on standard error names it and the reason. With `CI=true` it fails instead: in CI nothing is skipped.
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -31,6 +32,13 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { vec![$($crate::harness::Case { name: stringify!($name), run: $name }),*] };
 }
 
+static OTHER_USERS: OnceLock<bool> = OnceLock::new();
+
+/// Whether the lab has more users than root: only where root runs the tests.
+pub fn has_other_users() -> bool {
+    OTHER_USERS.get().copied().unwrap_or(false)
+}
+
 /// The `main` of a file of cases (`harness = false` in Cargo.toml).
 pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
     let arguments = Arguments::from_args();
@@ -42,7 +50,14 @@ pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     // Also to list: whether a case is ignored is part of the list.
-    let refused = lab::enter().err();
+    let refused = match lab::enter() {
+        Ok(inside) => {
+            // Set once: `main` runs once.
+            let _ = OTHER_USERS.set(!inside.user);
+            None
+        }
+        Err(refused) => Some(refused),
+    };
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     raise_descriptor_limit();
     let trials = cases.into_iter().map(|case| trial(&case, refused.as_ref(), ci, arguments.list)).collect();

@@ -9,7 +9,10 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 6] = ["irmd", "ipcpd-udp", "irm", "oping", "operf", "libflow-capi"];
+const CRATES: [&str; 7] = ["irmd", "ipcpd-udp", "irm", "oping", "operf", "libflow-capi", "libflow"];
+/// The programs among what they build.
+const PROGRAMS: [&str; 7] =
+    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "examples/echo_server", "examples/echo_client"];
 
 /// Where they are, once [`prepare`] found them.
 pub fn folder() -> Option<&'static Path> {
@@ -28,7 +31,7 @@ pub fn prepare(show: bool) -> Result<&'static Path> {
         Some(folder) => PathBuf::from(folder),
         None => build(show)?,
     };
-    for program in CRATES.iter().filter(|name| !name.contains("capi")) {
+    for program in PROGRAMS {
         if !folder.join(program).is_file() {
             bail!(
                 "{program} is not in {}; set FLOWRING_BIN_DIR to where it is, or unset it to build",
@@ -47,7 +50,10 @@ fn build(show: bool) -> Result<PathBuf> {
         .find(|folder| !folder.ends_with("deps"))
         .with_context(|| format!("{} lies in no folder", own.display()))?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.arg("build").current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    command
+        .args(["build", "--lib", "--bins", "--examples"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null());
     for name in CRATES {
         command.args(["-p", name]);
     }

@@ -3,11 +3,13 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use flowring_tests::capture::{Datagram, datagrams};
 use flowring_tests::cases;
 use flowring_tests::harness::Case;
-use flowring_tests::net::{Net, await_flows};
+use flowring_tests::net::{Net, SOON, await_flows};
+use libflow::blocking::Stack;
+use libflow::{AllocError, EndReason, FlowError};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
@@ -16,6 +18,9 @@ pub(crate) fn cases() -> Vec<Case> {
         a_classic_client_learns_of_the_end_by_port_unreachable,
         a_doubled_classic_request_is_echoed_from_the_same_port,
         an_unknown_name_of_a_classic_client_is_met_with_silence,
+        a_classic_server_gets_the_sdus_of_the_capture,
+        an_echo_of_another_name_is_no_answer,
+        the_end_of_a_classic_servers_port_is_the_end_of_the_flow,
     ]
 }
 
@@ -121,4 +126,111 @@ fn an_unknown_name_of_a_classic_client_is_met_with_silence() -> Result<()> {
     socket.set_nonblocking(true)?;
     assert_eq!(socket.recv(&mut [0; 16]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     Ok(())
+}
+
+/// What a scripted classic server does with a request.
+struct Script<'a> {
+    echo: &'a [u8],
+    copies: usize,
+    late: Duration,
+}
+
+/// A classic server at host b: answers one request as the script says, then echoes `sdus` SDUs and gives them.
+fn serve(net: &Net, script: &Script<'_>, sdus: usize) -> Result<Vec<Vec<u8>>> {
+    let (listen, flow) = (net.b.socket(3359)?, net.b.socket(0)?);
+    let (request, client) = receive(&listen)?;
+    ensure!(request.starts_with(b"echo-server\0"), "a classic server reads the name up to the NUL: {request:?}");
+    // What comes meanwhile is the same request again.
+    listen.set_read_timeout(Some(Duration::from_millis(10)))?;
+    lab::wait_until(script.late + SOON, "the moment of the echo", {
+        let deadline = lab::Deadline::after(script.late);
+        move || deadline.is_past()
+    })?;
+    for _ in 0..script.copies {
+        flow.send_to(script.echo, client)?;
+    }
+    let mut heard = Vec::new();
+    for _ in 0..sdus {
+        let (sdu, from) = receive(&flow)?;
+        assert_eq!(from, client);
+        flow.send_to(&sdu, from)?;
+        heard.push(sdu);
+    }
+    Ok(heard)
+}
+
+/// The SDUs that the classic client of the captures sends.
+fn captured_sdus() -> Vec<Vec<u8>> {
+    let all = datagrams("c-client-vs-scripted-server.pcap");
+    let client = all[0].from;
+    all.iter().filter(|sent| sent.from == client && sent.to != 3359).map(|sent| sent.payload.clone()).collect()
+}
+
+fn a_classic_server_gets_the_sdus_of_the_capture() -> Result<()> {
+    let net = Net::bare()?;
+    net.a.bootstrap(&[("echo-server", &net.b)])?;
+    let stack = Stack::find(Some(net.a.run_dir()))?;
+    let sdus = captured_sdus();
+    assert_eq!(sdus.len(), 2);
+    let scripts = [
+        Script { echo: b"echo-server", copies: 1, late: Duration::ZERO },
+        Script { echo: b"echo-server\0", copies: 1, late: Duration::ZERO },
+        Script { echo: b"echo-server", copies: 1, late: Duration::from_secs(3) },
+        Script { echo: b"echo-server", copies: 2, late: Duration::ZERO },
+    ];
+    for script in &scripts {
+        let heard = std::thread::scope(|scope| {
+            let server = scope.spawn(|| serve(&net, script, sdus.len()));
+            let flow = stack.alloc("echo-server").timeout(SOON).wait()?;
+            ensure!(flow.peer().classic, "{:?}", flow.peer());
+            let mut buffer = [0; 2048];
+            for sdu in &sdus {
+                flow.send(sdu)?;
+                // A second echo is never an SDU.
+                let length = flow.recv_within(&mut buffer, SOON)?;
+                assert_eq!(&buffer[..length], sdu);
+            }
+            server.join().expect("no panic")
+        })?;
+        assert_eq!(heard, sdus);
+    }
+    Ok(())
+}
+
+fn an_echo_of_another_name_is_no_answer() -> Result<()> {
+    let net = Net::bare()?;
+    net.a.bootstrap(&[("echo-server", &net.b)])?;
+    let stack = Stack::find(Some(net.a.run_dir()))?;
+    for echo in [b"WRONGECHOxx".as_slice(), b"echo", b"echo-server2"] {
+        let script = Script { echo, copies: 3, late: Duration::ZERO };
+        std::thread::scope(|scope| {
+            scope.spawn(|| serve(&net, &script, 0));
+            match stack.alloc("echo-server").timeout(Duration::from_secs(1)).wait() {
+                Err(AllocError::TimedOut { .. }) => Ok(()),
+                other => bail!("{other:?}"),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn the_end_of_a_classic_servers_port_is_the_end_of_the_flow() -> Result<()> {
+    let net = Net::bare()?;
+    net.a.bootstrap(&[("echo-server", &net.b)])?;
+    let stack = Stack::find(Some(net.a.run_dir()))?;
+    let script = Script { echo: b"echo-server", copies: 1, late: Duration::ZERO };
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| serve(&net, &script, 1));
+        let flow = stack.alloc("echo-server").timeout(SOON).wait()?;
+        flow.send(b"one")?;
+        let mut buffer = [0; 64];
+        flow.recv_within(&mut buffer, SOON)?;
+        server.join().expect("no panic")?;
+        // Its port is closed now; the kernel says so after the next SDU.
+        flow.send(b"two")?;
+        match flow.recv_within(&mut buffer, Duration::from_secs(1)) {
+            Err(FlowError::Gone(EndReason::PeerUnknown)) => Ok(()),
+            other => bail!("{other:?}"),
+        }
+    })
 }

@@ -6,12 +6,22 @@ mod classic;
 mod daemons;
 mod failure;
 mod hostile;
+mod load;
+mod programs;
 
 use std::process::ExitCode;
 
 use flowring_tests::harness::{self, Needs};
 
 fn main() -> ExitCode {
-    let cases = [alloc::cases(), classic::cases(), daemons::cases(), failure::cases(), hostile::cases()];
+    let cases = [
+        alloc::cases(),
+        classic::cases(),
+        daemons::cases(),
+        failure::cases(),
+        hostile::cases(),
+        load::cases(),
+        programs::cases(),
+    ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }
