@@ -30,8 +30,8 @@ mod process;
 mod sys;
 mod wait;
 
-use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -49,7 +49,7 @@ use net::Switch;
 pub struct Lab {
     folder: tempfile::TempDir,
     network: Network,
-    hosts: Cell<u8>,
+    hosts: AtomicU8,
 }
 
 enum Network {
@@ -61,12 +61,12 @@ enum Network {
 impl Lab {
     /// A lab whose hosts are network namespaces. Needs [`enter`] first.
     pub fn new() -> Result<Self> {
-        Ok(Self { folder: folder()?, network: Network::Namespaces(Switch::new()?), hosts: Cell::new(0) })
+        Ok(Self { folder: folder()?, network: Network::Namespaces(Switch::new()?), hosts: AtomicU8::new(0) })
     }
 
     /// A lab whose hosts are run directories on 127.0.0.1, 127.0.0.2, … with the shim on one free UDP port.
     pub fn on_loopback() -> Result<Self> {
-        Ok(Self { folder: folder()?, network: Network::Loopback(free_port()?), hosts: Cell::new(0) })
+        Ok(Self { folder: folder()?, network: Network::Loopback(free_port()?), hosts: AtomicU8::new(0) })
     }
 
     /// Hosts with these names, at most 200 in all. The first of a lab has 10.0.0.1 and fd00::1 (on loopback:
@@ -77,11 +77,10 @@ impl Lab {
     }
 
     fn host(&self, name: &str) -> Result<Host> {
-        let number = self.hosts.get() + 1;
-        if number > 200 {
-            bail!("a lab has at most 200 hosts");
-        }
-        self.hosts.set(number);
+        let counted =
+            self.hosts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |hosts| (hosts < 200).then_some(hosts + 1));
+        let Ok(others) = counted else { bail!("a lab has at most 200 hosts") };
+        let number = others + 1;
         let run_dir = self.folder.path().join(name);
         std::fs::create_dir(&run_dir).with_context(|| format!("the run directory of host {name}"))?;
         match &self.network {
