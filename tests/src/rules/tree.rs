@@ -87,11 +87,25 @@ fn test_modules(path: &Path, text: &str) -> Vec<PathBuf> {
             && item.content.is_none()
             && item.attrs.iter().any(is_test)
         {
+            if let Some(other) = item.attrs.iter().find_map(path_of) {
+                out.push(path.with_file_name(other));
+            }
             out.push(folder.join(format!("{}.rs", item.ident)));
             out.push(folder.join(item.ident.to_string()).join("mod.rs"));
         }
     }
     out
+}
+
+/// The file of a `#[path = "…"]`, relative to the file it stands in.
+fn path_of(attribute: &syn::Attribute) -> Option<String> {
+    let syn::Meta::NameValue(pair) = &attribute.meta else { return None };
+    match &pair.value {
+        syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) if pair.path.is_ident("path") => {
+            Some(text.value())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +146,8 @@ mod tests {
             ("a/src/machine/props.rs", clock),
             ("a/src/machine/flow.rs", "#[cfg(test)]\nmod tests;\n"),
             ("a/src/machine/flow/tests.rs", clock),
+            ("a/src/machine/ping.rs", "#[cfg(test)]\n#[path = \"ping_tests.rs\"]\nmod tests;\n"),
+            ("a/src/machine/ping_tests.rs", clock),
         ]);
         assert_eq!(found.offences, []);
         let found = tree(&[("a/src/machine/mod.rs", "mod props;"), ("a/src/machine/props.rs", clock)]);
