@@ -1,1 +1,20 @@
-//! See ARCHITECTURE.md.
+//! Hands sockets and statistics memory from Flowring's daemons to programs.
+//!
+//! A program keeps one **lease** with each daemon whose flows it holds: a SEQPACKET socket on which both speak the
+//! packets of [`proto::handoff`]. Over it the program redeems the one-time tokens that gRPC gave it for its flows'
+//! sockets; the end of the lease tells either side that the other is gone. One sealed memory of
+//! [statistics slots](slot) goes with each lease.
+//!
+//! * [`server`]: the daemon's half.
+//! * [`client`]: the program's half.
+//!
+//! `machine/` decides who gets what and contains no socket and no clock; `io/` owns both.
+
+mod io;
+mod machine;
+
+pub mod client;
+pub mod server;
+pub mod slot;
+
+pub use io::watch::{watch, watch_shared};

@@ -1,0 +1,68 @@
+//! The hand-over socket itself.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::io::unix::AsyncFd;
+
+use super::watch::watch;
+use crate::server::Process;
+
+/// A bound, listening socket; its file goes when it is dropped.
+pub(crate) struct Listener {
+    socket: AsyncFd<OwnedFd>,
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl Listener {
+    /// Binds, taking a dead server's file over. `AddrInUse` while a living one listens there.
+    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
+        let address = SocketAddrUnix::new(path)?;
+        let socket = new_socket()?;
+        if let Err(error) = rustix::net::bind(&socket, &address) {
+            if error != Errno::ADDRINUSE || rustix::net::connect(&new_socket()?, &address) != Err(Errno::CONNREFUSED) {
+                return Err(error.into());
+            }
+            std::fs::remove_file(path)?;
+            rustix::net::bind(&socket, &address)?;
+        }
+        // Every user may ask; the credentials of the caller decide what it gets.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+        let file = std::fs::metadata(path)?;
+        rustix::net::listen(&socket, 1024)?;
+        Ok(Self { socket: watch(socket)?, path: path.to_path_buf(), inode: (file.dev(), file.ino()) })
+    }
+
+    /// The next lease and whose it is. `None`: it ended before it was looked at.
+    pub(crate) async fn accept(&self) -> io::Result<Option<(OwnedFd, Process)>> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let interest = tokio::io::Interest::READABLE;
+        let socket = match self.socket.async_io(interest, |s| Ok(rustix::net::accept_with(s, flags)?)).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(None),
+            other => other?,
+        };
+        let Ok(who) = rustix::net::sockopt::socket_peercred(&socket) else { return Ok(None) };
+        let pid = who.pid.as_raw_nonzero().get().unsigned_abs();
+        Ok(Some((socket, Process { pid, uid: who.uid.as_raw(), gid: who.gid.as_raw() })))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A successor may have taken the path over already.
+        if std::fs::metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A SEQPACKET socket. Non-blocking: nobody shares a lease's file description.
+pub(crate) fn new_socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}

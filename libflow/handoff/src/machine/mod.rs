@@ -1,0 +1,12 @@
+//! What is decided: who may take which flow, and what each program is told. Contains no socket and no clock.
+
+mod effect;
+mod failures;
+mod ledger;
+mod program;
+mod slots;
+mod tokens;
+
+pub(crate) use effect::{Effect, LeaseId, Told};
+pub(crate) use ledger::{Ledger, Limits};
+pub(crate) use tokens::Offered;
