@@ -23,6 +23,8 @@ mod alloc;
 mod batch;
 mod error;
 mod flow;
+#[cfg(test)]
+mod flow_tests;
 mod io;
 mod listener;
 mod machine;

@@ -40,7 +40,7 @@ pub(crate) struct Core {
     /// UDP_GRO is on: a receive may bring several SDUs.
     pub(super) gro: AtomicBool,
     /// The device or the kernel cannot segment: batches go by sendmmsg.
-    pub(super) unsegmented: AtomicBool,
+    pub(crate) unsegmented: AtomicBool,
     /// SDUs that came together and have not been read yet.
     pub(super) leftovers: Mutex<Option<Box<Leftovers>>>,
     closed_noted: AtomicBool,
@@ -52,7 +52,7 @@ pub(crate) struct Core {
 /// How a flow reaches its lease, and keeps libflow's thread alive.
 pub(crate) struct Link {
     pub(crate) outside: Arc<Outside>,
-    pub(crate) _keeper: Arc<Keeper>,
+    pub(crate) _keeper: Option<Arc<Keeper>>,
 }
 
 /// What flows, from any thread, leave for the task of their lease.
@@ -91,7 +91,7 @@ impl Outside {
         self.with(|state| state.sender.is_some())
     }
 
-    pub(super) fn take_notes(&self) -> Vec<Note> {
+    pub(crate) fn take_notes(&self) -> Vec<Note> {
         self.with(|state| std::mem::take(&mut state.notes))
     }
 
@@ -161,10 +161,10 @@ impl Core {
 
     /// A flow that no daemon knows of, counting into memory of its own.
     #[cfg(test)]
-    pub(crate) fn unmanaged(fd: OwnedFd, sdu_limit: u32) -> std::io::Result<Self> {
+    pub(crate) fn unmanaged(fd: OwnedFd, sdu_limit: u32, outside: Option<Arc<Outside>>) -> std::io::Result<Self> {
         let (map, _) = SlotMap::make(1)?;
         let slot = SlotMap::slot(&Arc::new(map), 0).ok_or(std::io::ErrorKind::InvalidData)?;
-        Self::new(fd, FlowId(0), sdu_limit, slot, None)
+        Self::new(fd, FlowId(7), sdu_limit, slot, outside.map(|outside| Link { outside, _keeper: None }))
     }
 
     pub(crate) fn id(&self) -> FlowId {

@@ -238,7 +238,7 @@ impl Lease {
         socket: OwnedFd,
         waiting: &Waiting,
     ) -> Result<Arc<Core>, CallError> {
-        let link = Link { outside: self.outside.clone(), _keeper: waiting.keeper.clone() };
+        let link = Link { outside: self.outside.clone(), _keeper: Some(waiting.keeper.clone()) };
         match Core::new(socket, taken.flow, taken.sdu_limit, slot, Some(link)) {
             Ok(core) => {
                 let core = Arc::new(core);

@@ -2,4 +2,7 @@
 //! the flow, the clock and the terminal.
 
 pub mod cli;
+pub mod io;
 pub mod machine;
+
+pub use io::run;

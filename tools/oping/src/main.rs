@@ -4,6 +4,5 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let _ = oping::cli::Cli::parse();
-    ExitCode::SUCCESS
+    oping::run(oping::cli::Cli::parse())
 }
