@@ -6,13 +6,15 @@
 //! [statistics slots](slot) goes with each lease.
 //!
 //! * [`server`]: the daemon's half.
+//! * [`client`]: the program's half.
 //!
 //! `machine/` decides who gets what and contains no socket and no clock; `io/` owns both.
 
 mod io;
 mod machine;
 
+pub mod client;
 pub mod server;
 pub mod slot;
 
-pub use io::watch::watch;
+pub use io::watch::{watch, watch_shared};

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::packet;
 use super::server::Shared;
-use super::slots::SlotMemory;
+use super::slots::SlotMap;
 use super::watch::watch;
 use crate::machine::LeaseId;
 use crate::server::Process;
@@ -46,7 +46,7 @@ pub(super) struct Outbox {
     /// The lease ends once the queue is sent.
     close: Option<&'static str>,
     notify: Arc<Notify>,
-    pub(super) slots: Option<SlotMemory>,
+    pub(super) slots: Option<Arc<SlotMap>>,
 }
 
 impl Outbox {
@@ -73,9 +73,9 @@ impl Outbox {
     }
 
     pub(super) fn welcome(&mut self, slots: u32) {
-        match SlotMemory::make(slots) {
+        match SlotMap::make(slots) {
             Ok((memory, descriptor)) => {
-                self.slots = Some(memory);
+                self.slots = Some(Arc::new(memory));
                 let packet = ToProgram::Welcome(Welcome { version: PROTOCOL_VERSION, slots });
                 self.add(Outgoing::Plain { packet, descriptor: Some(descriptor) });
             }

@@ -1,8 +1,9 @@
 //! What is done: the SEQPACKET sockets, the shared memory, the tasks.
 
+pub(crate) mod client;
 mod lease;
 mod listener;
-mod packet;
+pub(crate) mod packet;
 pub(crate) mod server;
-mod slots;
+pub(crate) mod slots;
 pub(crate) mod watch;

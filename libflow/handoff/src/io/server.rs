@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::lease::{self, Outbox};
 use super::listener::Listener;
 use super::packet;
+use super::slots::SlotMap;
 use crate::machine::{Effect, LeaseId, Ledger, Limits, Offered, Told};
 use crate::server::{AdoptionId, Config, Counters, EndReason, Event, Failure, Offer, Process};
 
@@ -94,7 +95,8 @@ impl Server {
     pub fn counters(&self, flow: FlowId) -> Option<Counters> {
         let state = self.shared.lock();
         let (lease, slot) = state.ledger.slot(flow)?;
-        state.outboxes.get(&lease)?.slots.as_ref()?.read(slot)
+        let slots = state.outboxes.get(&lease)?.slots.as_ref()?;
+        SlotMap::slot(slots, slot).map(|slot| slot.read())
     }
 
     /// Who holds the flow; `None` unless a program does.
@@ -169,8 +171,8 @@ impl State {
                 self.outbox(lease, |outbox| outbox.push_grant(packet, socket, flow, token));
             }
             Effect::SetSlot { lease, slot, counters } => self.outbox(lease, |outbox| {
-                if let Some(slots) = &outbox.slots {
-                    slots.write(slot, counters);
+                if let Some(slot) = outbox.slots.as_ref().and_then(|slots| SlotMap::slot(slots, slot)) {
+                    slot.write(counters);
                 }
             }),
         }

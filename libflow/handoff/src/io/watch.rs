@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
 
@@ -11,5 +12,11 @@ use tokio::io::unix::AsyncFd;
 pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open until it is dropped, always answers with the same descriptor, and the `AsyncFd`
     // owns it from here on.
+    unsafe { AsyncFd::register(fd) }.map_err(|error| error.into_parts().1)
+}
+
+/// The same for a descriptor that has other users.
+pub fn watch_shared(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: as above; the `AsyncFd` holds a share, so the descriptor stays open.
     unsafe { AsyncFd::register(fd) }.map_err(|error| error.into_parts().1)
 }
