@@ -4,4 +4,5 @@
 //! kernel sockets that it (for flows within the host) or an IPCP hands to the programs.
 
 pub mod config;
+pub mod io;
 pub mod machine;

@@ -130,18 +130,17 @@ impl Irm {
 
     /// The pair of a local flow was made and offered, or could not be. To be called right after
     /// [`Effect::OpenLocal`], before any other input.
-    pub fn local_opened(&mut self, row: FlowId, made: Result<(), Failure>) {
+    pub fn local_opened(&mut self, now: Instant, row: FlowId, made: Result<(), Failure>) {
         let Some(Stage::Opening { call, to, accept, data }) = self.flows.get(row).map(|flow| &flow.stage) else {
-            return self.effects.push_back(Effect::CloseLocal(row));
+            return self.effects.push_back(Effect::CloseLocal { row, drain: true });
         };
         let (call, to, accept, data) = (*call, to.clone(), *accept, data.clone());
         if let Err(failure) = made {
-            if let (Some(accept), Some(flow)) = (accept, self.flows.get(row))
-                && let Some(entry) = self.names.get_mut(flow.name.as_str())
-            {
-                entry.give_back(to.pid, accept);
-            }
-            return self.fail_flow(row, Event::Failed, failure);
+            self.take_back(row);
+            let name = self.flows.get(row).map(|flow| flow.name.clone());
+            self.fail_flow(row, Event::Failed, failure);
+            // The accept is free for the next flow.
+            return name.into_iter().for_each(|name| self.match_up(now, &name));
         }
         let mut handle = self.accepting_handle(row);
         let accepting = std::mem::take(&mut handle.data);

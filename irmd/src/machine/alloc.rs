@@ -99,6 +99,10 @@ impl Irm {
     }
 
     fn route(&self, name: &Name, layer: &str) -> Result<Route, Failure> {
+        if !["", "local"].contains(&layer) && !self.ipcps.knows_layer(layer) {
+            let text = format!("no layer {layer} exists on this host; see irm ipcp list");
+            return Err(fail(FailureKind::NoSuchLayer, text));
+        }
         let entry = self.names.get(name.as_str());
         let here = entry.is_some_and(|e| match layer {
             "" => e.is_bound() || !e.layers.is_empty(),
@@ -110,10 +114,6 @@ impl Irm {
         }
         if layer == "local" {
             return Err(fail(FailureKind::UnknownName, format!("{name} does not exist on this host; serve it first")));
-        }
-        if !layer.is_empty() && !self.ipcps.knows_layer(layer) {
-            let text = format!("no layer {layer} exists on this host; see irm ipcp list");
-            return Err(fail(FailureKind::NoSuchLayer, text));
         }
         let queue: VecDeque<String> = self
             .ipcps

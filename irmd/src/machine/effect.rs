@@ -183,7 +183,12 @@ pub enum Effect {
         ends: Box<[End; 2]>,
     },
     /// Shut a local flow's pair down and close it.
-    CloseLocal(FlowId),
+    CloseLocal {
+        /// The flow.
+        row: FlowId,
+        /// The asking program is gone: nobody will read its queue.
+        drain: bool,
+    },
     /// A token that nobody redeemed is void.
     Withdraw(Token, Failure),
     /// Tell the program that holds this end that the flow is over.

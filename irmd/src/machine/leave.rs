@@ -20,7 +20,7 @@ impl Irm {
     }
 
     /// Takes a flow out of whatever waits for it on the accepting side.
-    fn take_back(&mut self, row: FlowId) {
+    pub(super) fn take_back(&mut self, row: FlowId) {
         let Some(flow) = self.flows.get(row) else { return };
         match &flow.stage {
             Stage::Waiting { .. } => {
@@ -160,7 +160,7 @@ impl Irm {
                 self.effects.push_back(Effect::Withdraw(local.tokens[index], fail(FailureKind::FlowGone, text)));
             }
         }
-        self.effects.push_back(Effect::CloseLocal(row));
+        self.effects.push_back(Effect::CloseLocal { row, drain: over && end == row });
         self.info(format!("flow {row} within this host is over: {}", words(reason)));
     }
 

@@ -67,6 +67,11 @@ impl Irm {
         }
     }
 
+    /// IPCPs that this daemon starts and stops: all but those started by hand.
+    pub fn managed_ipcps(&self) -> Vec<String> {
+        self.ipcps.iter().filter(|i| i.origin != Origin::Process).map(|i| i.name.clone()).collect()
+    }
+
     /// What was made at run time, to be written down.
     pub fn made_at_run_time(&self) -> Config {
         Config { options: config::Options::default(), ..self.config(&[Origin::Runtime]) }

@@ -9,7 +9,7 @@ use super::CallId;
 
 /// What a deadline is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Timer {
+pub(super) enum Timer {
     /// An accept that waits.
     Accept(CallId),
     /// A flow that is not yet allocated.
@@ -24,14 +24,14 @@ pub enum Timer {
 
 /// The table.
 #[derive(Debug, Default)]
-pub struct Timers {
+pub(super) struct Timers {
     order: BTreeSet<(Instant, Timer)>,
     at: HashMap<Timer, Instant>,
 }
 
 impl Timers {
     /// Sets or moves a deadline.
-    pub fn set(&mut self, timer: Timer, at: Instant) {
+    pub(super) fn set(&mut self, timer: Timer, at: Instant) {
         if let Some(old) = self.at.insert(timer.clone(), at) {
             self.order.remove(&(old, timer.clone()));
         }
@@ -39,19 +39,19 @@ impl Timers {
     }
 
     /// Removes a deadline, if there is one.
-    pub fn clear(&mut self, timer: &Timer) {
+    pub(super) fn clear(&mut self, timer: &Timer) {
         if let Some((timer, at)) = self.at.remove_entry(timer) {
             self.order.remove(&(at, timer));
         }
     }
 
     /// The earliest deadline and what it is for.
-    pub fn next(&self) -> Option<(Instant, &Timer)> {
+    pub(super) fn next(&self) -> Option<(Instant, &Timer)> {
         self.order.first().map(|(at, timer)| (*at, timer))
     }
 
     /// Takes out the earliest deadline that has passed.
-    pub fn pop(&mut self, now: Instant) -> Option<Timer> {
+    pub(super) fn pop(&mut self, now: Instant) -> Option<Timer> {
         if self.order.first()?.0 > now {
             return None;
         }
@@ -61,13 +61,15 @@ impl Timers {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
         debug_assert_eq!(self.order.len(), self.at.len());
         self.order.len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
