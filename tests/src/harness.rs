@@ -44,7 +44,7 @@ pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
     let arguments = Arguments::from_args();
     if needs == Needs::Hosts
         && !arguments.list
-        && let Err(error) = lab::binaries::prepare(false)
+        && let Err(error) = lab::binaries::prepare(lab::binaries::Build::default())
     {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lab::binaries::Build;
 use lab::{Daemon, Host, Inside, Interrupts, Lab, Running};
 
 /// How long one step may take before the demo gives up.
@@ -23,7 +24,7 @@ pub(crate) struct Options {
 /// Runs the demo.
 pub(crate) fn run(options: &Options) -> Result<()> {
     println!("Building the daemons and tools (some minutes the first time) …");
-    let binaries = lab::binaries::prepare(true)?;
+    let binaries = lab::binaries::prepare(Build { show: true, ..Build::default() })?;
     let inside = if options.no_namespaces {
         None
     } else {

@@ -1,7 +1,9 @@
 //! Chores of the project: `cargo demo`, `cargo xtask fuzz`, `cargo xtask bench flow`.
 
+mod bench;
 mod demo;
 mod fuzz;
+mod report;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,8 @@ struct Cli {
 enum Chore {
     /// Two hosts on this machine: flows by name, both ways. No root, no configuration
     Demo(demo::Options),
+    /// Measure flows beside bare sockets, into docs/bench.md
+    Bench(bench::Options),
     /// Feed the decoders and machines with hostile input
     Fuzz(fuzz::Options),
 }
@@ -26,6 +30,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Demo(options) => demo::run(&options),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
     };
     match done {

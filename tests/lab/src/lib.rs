@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
-//! lab::binaries::prepare(true)?;            // builds what the hosts run
+//! lab::binaries::prepare(Default::default())?; // builds what the hosts run
 //! lab::enter()?;                        // first thing in main: namespaces of our own
 //! let lab = lab::Lab::new()?;           // a switch
 //! let [a, b] = lab.hosts(["a", "b"])?;  // 10.0.0.1 and 10.0.0.2, fd00::1 and fd00::2
