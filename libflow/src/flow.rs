@@ -89,6 +89,12 @@ impl Flow {
         let _ = told.await;
     }
 
+    /// Ends the flow under whoever uses it: calls that wait return [`FlowError::Gone`], those that come do too.
+    pub fn end(&self) {
+        drop(self.core.release());
+        self.core.part();
+    }
+
     /// The flow's id on this host, as `irm flow list` shows it. A restart of the daemons may change it.
     pub fn id(&self) -> FlowId {
         self.core.id()

@@ -332,6 +332,21 @@ async fn dealloc_and_drop_release_once() {
 }
 
 #[test]
+fn ending_a_flow_ends_the_calls_of_others() {
+    for (a, _b) in [local(), {
+        let (a, b) = udp();
+        (a.into(), b.into())
+    }] {
+        let a = Arc::new(blocking::Flow::from(flow(a)));
+        let other = a.clone();
+        let waiting = std::thread::Builder::new().spawn(move || other.recv(&mut [0; 10])).unwrap();
+        a.end();
+        assert_eq!(gone(waiting.join().unwrap().unwrap_err()), EndReason::Deallocated);
+        assert_eq!(gone(a.send(b"x").unwrap_err()), EndReason::Deallocated);
+    }
+}
+
+#[test]
 fn blocking_calls_end_with_their_time() {
     let (a, b) = udp();
     let (a, b) = (blocking::Flow::from(flow(a)), blocking::Flow::from(flow(b)));

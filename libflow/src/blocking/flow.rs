@@ -89,6 +89,11 @@ impl Flow {
         park::wait(self.0.dealloc());
     }
 
+    /// See [`crate::Flow::end`].
+    pub fn end(&self) {
+        self.0.end();
+    }
+
     /// See [`crate::Flow::id`].
     pub fn id(&self) -> FlowId {
         self.0.id()

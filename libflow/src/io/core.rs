@@ -206,6 +206,15 @@ impl Core {
         self.ended.notify_waiters();
     }
 
+    /// After a release with other users left: wakes them, and has them count where it harms no other flow, since the
+    /// daemon may give the slot to one.
+    pub(crate) fn part(&self) {
+        self.shut();
+        if let Some(nowhere) = Slot::nowhere() {
+            self.slot.store(Arc::new(nowhere));
+        }
+    }
+
     /// Wakes whoever waits on the socket.
     pub(super) fn shut(&self) {
         let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
