@@ -25,6 +25,7 @@ mod control;
 mod counters;
 mod directory;
 mod ending;
+mod failures;
 mod flow;
 mod listing;
 mod output;

@@ -8,7 +8,8 @@ use proto::v1::{EndReason, Failure, FailureKind};
 use proto::{Name, Qos, WireId};
 
 use super::answers;
-use super::client::{LONGEST_TIMEOUT, no_port, not_opened};
+use super::client::LONGEST_TIMEOUT;
+use super::failures::{no_port, not_opened, verdict_of};
 use super::flow::{Accepting, Flow, RequestKey, State, Waiting};
 use super::output::{Accept, Arrival, Echo, Filter, Key, OpenError, Output, Owner};
 use super::table::{Cause, Phase};
@@ -393,19 +394,4 @@ impl Shim {
         let bytes = answer.encode(&request.name);
         self.answers.remember(now + answers::EXTENDED, request, Some(bytes));
     }
-}
-
-/// What the caller is told of a failure here.
-fn verdict_of(failure: &Failure) -> (Verdict, &str) {
-    let verdict = match failure.kind() {
-        FailureKind::Refused => return (Verdict::Refused, &failure.reason),
-        FailureKind::UnknownName => Verdict::UnknownName,
-        FailureKind::NotPermitted => Verdict::NotPermitted,
-        FailureKind::UnsupportedQos => Verdict::UnsupportedQos,
-        FailureKind::Exhausted => Verdict::Exhausted,
-        FailureKind::NobodyAccepts | FailureKind::TimedOut => return (Verdict::NobodyAccepts, ""),
-        FailureKind::IpcpDown => return (Verdict::NobodyAccepts, "irmd does not run on that host"),
-        _ => return (Verdict::Exhausted, "that host could not make the flow; its log says why"),
-    };
-    (verdict, "")
 }
