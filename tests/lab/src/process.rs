@@ -14,8 +14,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::Deadline;
 
-/// Lines of output kept for each stream; the oldest go first.
-const MAX_LINES: usize = 50_000;
+/// Lines of output kept for each stream; the oldest go first. A listing of 10,000 flows has 350,000 lines.
+const MAX_LINES: usize = 1_000_000;
 
 /// Lines of a log that are shown with a failure.
 const LAST_LINES: usize = 40;
