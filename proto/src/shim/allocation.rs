@@ -1,7 +1,7 @@
 //! Requests and answers of flow allocation.
 
 use super::header::{self, Header, Kind, Read};
-use super::{DATAGRAM, MAX_COOKIE, MAX_DATA, MAX_REASON, Malformed, field};
+use super::{DATAGRAM, MAX_COOKIE, MAX_DATA, MAX_REASON, Malformed, PORT, field};
 use crate::{BootId, Cube, HostId, Name, Qos, WireId};
 
 /// What an extended request says beside the name.
@@ -19,6 +19,8 @@ pub struct Extension {
     pub qos: Qos,
     /// The client gives up this long after its first request, milliseconds.
     pub deadline_ms: u32,
+    /// Where the sender takes control datagrams; said only where it is not [`PORT`].
+    pub listen_port: u16,
     /// Piggy-back for the accepting program, at most [`MAX_DATA`] bytes, unauthenticated.
     pub data: Vec<u8>,
     /// The cookie of an earlier answer, at most [`MAX_COOKIE`] bytes; empty without one.
@@ -191,6 +193,9 @@ impl Extension {
         }
         field::put(&mut fields, field::QOS, &qos_bytes(self.qos));
         field::put(&mut fields, field::DEADLINE, &self.deadline_ms.to_be_bytes());
+        if self.listen_port != PORT {
+            field::put(&mut fields, field::LISTEN_PORT, &self.listen_port.to_be_bytes());
+        }
         put_data(&mut fields, &self.data);
         put_cookie(&mut fields, &self.cookie);
         let header =
@@ -206,6 +211,7 @@ impl Extension {
             source: String::new(),
             qos: Qos::raw(),
             deadline_ms: 0,
+            listen_port: PORT,
             data: Vec::new(),
             cookie: Vec::new(),
         };
@@ -213,6 +219,7 @@ impl Extension {
             field::SOURCE => Name::from_bytes(value).map(|name| extension.source = name.to_string()).is_ok(),
             field::QOS => read_qos(value).map(|qos| extension.qos = qos).is_some(),
             field::DEADLINE => value.try_into().map(|ms| extension.deadline_ms = u32::from_be_bytes(ms)).is_ok(),
+            field::LISTEN_PORT => value.try_into().map(|port| extension.listen_port = u16::from_be_bytes(port)).is_ok(),
             field::DATA => read_bytes(value, MAX_DATA, &mut extension.data),
             field::COOKIE => read_bytes(value, MAX_COOKIE, &mut extension.cookie),
             _ => true,

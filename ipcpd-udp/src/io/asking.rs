@@ -1,0 +1,58 @@
+//! The sockets of flows that are being asked for: the only flows' sockets this process reads.
+//!
+//! They stand in an epoll set of their own, and tokio watches that: a flow costs no task and no registration.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{Timespec, epoll};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::machine::Key;
+
+/// Sockets reported per turn.
+const PER_TURN: usize = 64;
+
+pub(super) struct Asking {
+    set: AsyncFd<OwnedFd>,
+    events: Vec<epoll::Event>,
+}
+
+impl Asking {
+    pub(super) fn new() -> std::io::Result<Self> {
+        let set = handoff::watch(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
+        Ok(Self { set, events: Vec::with_capacity(PER_TURN) })
+    }
+
+    pub(super) fn add(&self, key: Key, socket: impl AsFd) -> std::io::Result<()> {
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ERR;
+        Ok(epoll::add(self.set.get_ref(), socket, epoll::EventData::new_u64(key.0), flags)?)
+    }
+
+    /// Also of one that is not in the set.
+    pub(super) fn remove(&self, socket: impl AsFd) {
+        let _ = epoll::delete(self.set.get_ref(), socket);
+    }
+
+    /// Waits until one of them has something.
+    pub(super) async fn ready(&self) -> std::io::Result<()> {
+        self.set.readable().await.map(|mut guard| guard.retain_ready())
+    }
+
+    /// Those that have something; another turn follows as long as there are any.
+    pub(super) fn take(&mut self) -> Vec<Key> {
+        let Self { set, events } = self;
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        events.clear();
+        let taken = set.try_io(Interest::READABLE, |set| {
+            let n = epoll::wait(set, rustix::buffer::spare_capacity(events), Some(&now))?;
+            if n == 0 { Err(std::io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if let Err(error) = taken
+            && error.kind() != std::io::ErrorKind::WouldBlock
+        {
+            tracing::warn!(%error, "the sockets of pending flows could not be looked at");
+        }
+        events.iter().map(|event| Key(event.data.u64())).collect()
+    }
+}

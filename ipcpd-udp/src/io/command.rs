@@ -1,0 +1,55 @@
+//! What gRPC handlers ask of the task that owns the machine.
+
+use proto::v1::{self, Failure};
+use proto::{FlowId, Name};
+use std::net::SocketAddr;
+use tokio::sync::oneshot;
+
+use crate::config::Bootstrap;
+use crate::machine::{Ask, Key};
+
+/// Where an answer goes. A caller that went away is no error.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// One call.
+pub(super) enum Command {
+    Bootstrap(Box<Bootstrap>, Reply<v1::BootstrapReply>),
+    Register(Name, Reply<()>),
+    Unregister(Name, Reply<()>),
+    AddHost(Name, SocketAddr, Reply<()>),
+    RemoveHost(Name, Reply<()>),
+    Alloc(Box<Ask>, Reply<v1::AllocReply>),
+    /// The caller of `Alloc` no longer waits.
+    Cancel(FlowId),
+    Dealloc(FlowId, Reply<()>),
+    Page(Key, Reply<Page>),
+    Flow(FlowId, Reply<v1::FlowInfo>),
+    Report(Reply<v1::ReportReply>),
+    Shutdown(Reply<()>),
+}
+
+/// Some rows of the flow listing, and where the next page begins; nowhere after the last.
+pub(super) struct Page {
+    pub(super) rows: Vec<v1::FlowInfo>,
+    pub(super) next: Option<Key>,
+}
+
+impl Command {
+    /// Answers with a failure, whatever the call was.
+    pub(super) fn fail(self, failure: Failure) {
+        match self {
+            Self::Bootstrap(_, reply) => drop(reply.send(Err(failure))),
+            Self::Register(_, reply)
+            | Self::Unregister(_, reply)
+            | Self::AddHost(_, _, reply)
+            | Self::RemoveHost(_, reply)
+            | Self::Dealloc(_, reply)
+            | Self::Shutdown(reply) => drop(reply.send(Err(failure))),
+            Self::Alloc(_, reply) => drop(reply.send(Err(failure))),
+            Self::Page(_, reply) => drop(reply.send(Err(failure))),
+            Self::Flow(_, reply) => drop(reply.send(Err(failure))),
+            Self::Report(reply) => drop(reply.send(Err(failure))),
+            Self::Cancel(_) => {}
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The task that owns the machine and every flow's socket.
+//!
+//! It waits on: the listen port, the sockets of pending flows, calls from gRPC, events of the hand-over, irmd's answers, the
+//! machine's next deadline. After each it does what the machine wants done.
+#![expect(clippy::disallowed_methods, reason = "io reads the clock")]
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use handoff::server as hand;
+use proto::v1::{self, Failure, FailureKind};
+use proto::{FlowId, shim};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::asking::Asking;
+use super::command::{Command, Page, Reply};
+use super::irm::Irm;
+use super::socket::{self, Received};
+use super::state::Identity;
+use crate::config::Bootstrap;
+use crate::machine::{Accept, Key, Row, Settings, Shim, Via};
+
+/// Datagrams read from one socket before others get their turn.
+const PER_TURN: usize = 64;
+/// Rows of a listing taken at once.
+const PAGE: usize = 256;
+/// Descriptors that flows leave alone: sockets of irmd, leases of programs, files.
+const RESERVE: u64 = 512;
+/// Flows that may wait for a program's answer.
+const MAX_PENDING: usize = 4096;
+
+/// What the driver works with beside sockets.
+pub(super) struct Tools {
+    pub(super) hand: hand::Server,
+    pub(super) hand_events: mpsc::Receiver<hand::Event>,
+    pub(super) irm: Irm,
+    pub(super) ended: mpsc::Sender<(FlowId, v1::EndReason)>,
+    pub(super) identity: Identity,
+    pub(super) ipcp: String,
+}
+
+pub(super) struct Driver {
+    pub(super) shim: Shim,
+    pub(super) tools: Tools,
+    pub(super) listen: AsyncFd<OwnedFd>,
+    pub(super) asking: Asking,
+    pub(super) sockets: HashMap<Key, Arc<OwnedFd>>,
+    /// Calls of `Alloc` that wait.
+    pub(super) allocs: HashMap<Key, Reply<v1::AllocReply>>,
+    /// Calls of `FlowReqArr` under way.
+    pub(super) arrivals: JoinSet<(Key, Result<Accept, Failure>)>,
+    pub(super) arriving: HashMap<Key, AbortHandle>,
+    /// Calls of `Shutdown` that wait for the flows to end.
+    stops: Vec<Reply<()>>,
+    pub(super) stopped: bool,
+    pub(super) buffer: Box<[u8]>,
+    said: v1::UdpConfig,
+}
+
+enum Woken {
+    Listen,
+    Asking,
+    Call(Option<Command>),
+    Hand(Option<hand::Event>),
+    Answer(Key, Result<Accept, Failure>),
+    Time,
+}
+
+impl Driver {
+    /// Opens the listen port and starts a layer on it.
+    pub(super) fn open(tools: Tools, bootstrap: &Bootstrap) -> anyhow::Result<Self> {
+        let listen = socket::listen(bootstrap.listen)?;
+        Self::with_socket(tools, bootstrap, listen)
+    }
+
+    /// Starts a layer on an open listen port.
+    pub(super) fn with_socket(tools: Tools, bootstrap: &Bootstrap, listen: OwnedFd) -> anyhow::Result<Self> {
+        let range = ephemeral_ports();
+        let settings = Settings {
+            layer: bootstrap.layer.clone(),
+            listen: bootstrap.listen,
+            host: tools.identity.host,
+            boot: tools.identity.boot,
+            cp: range,
+            sp: bootstrap.sp.unwrap_or(range),
+            echo: bootstrap.echo,
+            max_flows: max_flows(),
+            max_pending: MAX_PENDING,
+            ticket_key: tools.identity.ticket_key,
+        };
+        let mut shim = Shim::new(settings, tools.identity.seed);
+        for (name, at) in &bootstrap.hosts {
+            shim.add_host(name.clone(), *at)?;
+        }
+        tracing::info!(ipcp = tools.ipcp, layer = bootstrap.layer, address = %bootstrap.listen, "layer up");
+        Ok(Self {
+            shim,
+            tools,
+            listen: handoff::watch(listen)?,
+            asking: Asking::new()?,
+            sockets: HashMap::new(),
+            allocs: HashMap::new(),
+            arrivals: JoinSet::new(),
+            arriving: HashMap::new(),
+            stops: Vec::new(),
+            stopped: false,
+            buffer: vec![0; socket::LONGEST].into(),
+            said: bootstrap.said.clone(),
+        })
+    }
+
+    /// Runs until irmd shuts the IPCP down.
+    pub(super) async fn run(&mut self, calls: &mut mpsc::Receiver<Command>) -> anyhow::Result<()> {
+        while !self.stopped {
+            let woken = self.wait(calls).await?;
+            let now = Instant::now();
+            match woken {
+                Woken::Listen => self.read_listen(now),
+                Woken::Asking => self.read_asking(now),
+                Woken::Call(Some(command)) => self.call(now, command),
+                Woken::Call(None) => anyhow::bail!("the gRPC socket is gone"),
+                Woken::Hand(Some(event)) => self.hand(now, event),
+                Woken::Hand(None) => anyhow::bail!("the hand-over socket is gone"),
+                Woken::Answer(key, answer) => {
+                    self.arriving.remove(&key);
+                    self.shim.answered(now, key, answer);
+                }
+                Woken::Time => {}
+            }
+            self.shim.handle_timeout(now);
+            self.carry_out(now);
+        }
+        for reply in self.stops.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self, calls: &mut mpsc::Receiver<Command>) -> anyhow::Result<Woken> {
+        let deadline = self.shim.poll_timeout().map(|(at, _)| at);
+        let time = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let woken = tokio::select! {
+            ready = self.listen.readable() => {
+                ready?.retain_ready();
+                Woken::Listen
+            }
+            ready = self.asking.ready() => {
+                ready?;
+                Woken::Asking
+            }
+            call = calls.recv() => Woken::Call(call),
+            event = self.tools.hand_events.recv() => Woken::Hand(event),
+            Some(done) = self.arrivals.join_next() => match done {
+                Ok((key, answer)) => Woken::Answer(key, answer),
+                // It was aborted: nobody waits for it.
+                Err(_) => Woken::Time,
+            },
+            () = time => Woken::Time,
+        };
+        Ok(woken)
+    }
+
+    fn read_listen(&mut self, now: Instant) {
+        for _ in 0..PER_TURN {
+            let buffer = &mut self.buffer;
+            let received = self.listen.try_io(Interest::READABLE, |fd| match socket::receive(fd.as_fd(), buffer)? {
+                Received::Nothing => Err(std::io::ErrorKind::WouldBlock.into()),
+                received => Ok(received),
+            });
+            match received {
+                Ok(Received::Datagram(length, from)) => {
+                    self.shim.handle_datagram(now, Via::Listen, from, &self.buffer[..length]);
+                    self.carry_out(now);
+                }
+                // Of an answer sent earlier; whose, an unconnected socket does not say.
+                Ok(Received::Unreachable(_)) => {}
+                Ok(Received::Nothing) => return,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) => return tracing::warn!(%error, "the listen port could not be read"),
+            }
+        }
+    }
+
+    fn read_asking(&mut self, now: Instant) {
+        for key in self.asking.take() {
+            for _ in 0..PER_TURN {
+                // Closed or connected by what came before: then the rest of its queue is the program's.
+                let Some(socket) = self.sockets.get(&key) else { break };
+                if !self.allocs.contains_key(&key) {
+                    break;
+                }
+                match socket::receive(socket.as_fd(), &mut self.buffer) {
+                    Ok(Received::Datagram(length, from)) => {
+                        self.shim.handle_datagram(now, Via::Flow(key), from, &self.buffer[..length]);
+                    }
+                    Ok(Received::Unreachable(what)) => {
+                        socket::clear_errors(socket.as_fd(), self.shim.settings().listen.is_ipv6());
+                        self.shim.handle_unreachable(now, key, what);
+                    }
+                    Ok(Received::Nothing) => {
+                        socket::clear_errors(socket.as_fd(), self.shim.settings().listen.is_ipv6());
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the socket of a pending flow could not be read");
+                        break;
+                    }
+                }
+                self.carry_out(now);
+            }
+        }
+    }
+
+    fn hand(&mut self, now: Instant, event: hand::Event) {
+        match event {
+            hand::Event::LeaseOpened(process) => tracing::debug!(pid = process.pid, "lease opened"),
+            hand::Event::LeaseClosed { process, flows, .. } => {
+                tracing::debug!(pid = process.pid, flows = flows.len(), "lease closed");
+                for flow in flows {
+                    self.shim.died(now, flow);
+                }
+            }
+            hand::Event::Taken { flow, .. } => self.shim.taken(now, flow),
+            hand::Event::NotTaken { flow } => self.shim.not_taken(now, flow),
+            hand::Event::Released { flow } => self.shim.released(now, flow),
+            hand::Event::Suspect { flow } => self.shim.suspect(now, flow),
+            hand::Event::Adopt { adoption, process, ticket, socket, .. } => {
+                self.adopt(now, adoption, process, &ticket, socket);
+            }
+        }
+    }
+
+    fn call(&mut self, now: Instant, command: Command) {
+        let found = |found, what: String| if found { Ok(()) } else { Err(Failure::new(FailureKind::NotFound, what)) };
+        match command {
+            Command::Bootstrap(bootstrap, reply) => drop(reply.send(self.bootstrapped(&bootstrap))),
+            Command::Register(name, reply) => drop(reply.send(self.shim.register(name))),
+            Command::Unregister(name, reply) => {
+                let known = self.shim.unregister(&name);
+                let _ = reply.send(found(known, format!("{name} is not registered in this layer; nothing to undo")));
+            }
+            Command::AddHost(name, shim, reply) => drop(reply.send(self.shim.add_host(name, shim))),
+            Command::RemoveHost(name, reply) => {
+                let known = self.shim.remove_host(&name);
+                let _ = reply.send(found(known, format!("the static table has no host for {name}; nothing to remove")));
+            }
+            Command::Alloc(ask, reply) => match self.shim.flow_alloc(now, *ask) {
+                Ok(key) => drop(self.allocs.insert(key, reply)),
+                Err(failure) => drop(reply.send(Err(failure))),
+            },
+            Command::Cancel(flow) => self.shim.cancel(now, flow),
+            Command::Dealloc(flow, reply) => {
+                let known = self.shim.dealloc(now, flow);
+                let _ = reply.send(found(known, format!("there is no flow {flow} here; see `irm flow list`")));
+            }
+            Command::Page(after, reply) => drop(reply.send(Ok(self.page(now, after)))),
+            Command::Flow(flow, reply) => {
+                let info = self.shim.row(now, flow).map(|row| self.info(row));
+                let missing = || Failure::new(FailureKind::NotFound, format!("there is no flow {flow} here"));
+                let _ = reply.send(info.ok_or_else(missing));
+            }
+            Command::Report(reply) => drop(reply.send(Ok(self.report()))),
+            Command::Shutdown(reply) => {
+                self.stops.push(reply);
+                self.shim.stop(now);
+            }
+        }
+    }
+
+    /// A second bootstrap is fine if it says the same.
+    fn bootstrapped(&self, bootstrap: &Bootstrap) -> Result<v1::BootstrapReply, Failure> {
+        let settings = self.shim.settings();
+        if bootstrap.layer == settings.layer && bootstrap.said == self.said {
+            return Ok(v1::BootstrapReply { address: settings.listen.to_string() });
+        }
+        let text = format!(
+            "this IPCP serves layer {} on {} already; destroy it first, or create another",
+            settings.layer, settings.listen
+        );
+        Err(Failure::new(FailureKind::AlreadyExists, text))
+    }
+
+    fn page(&self, now: Instant, after: Key) -> Page {
+        let rows = self.shim.rows(now, after, PAGE);
+        let next = if rows.len() == PAGE { rows.last().map(|row| row.key) } else { None };
+        Page { rows: rows.into_iter().map(|row| self.info(row)).collect(), next }
+    }
+
+    fn info(&self, row: Row) -> v1::FlowInfo {
+        let process = match row.flow.and_then(|flow| self.tools.hand.holder(flow)) {
+            Some(hand::Process { pid, uid, gid }) => v1::Process { pid, uid, gid, ..Default::default() },
+            None => v1::Process { pid: row.owner.pid, uid: row.owner.uid, gid: row.owner.gid, ..Default::default() },
+        };
+        let known = process.pid != 0;
+        v1::FlowInfo {
+            flow_id: row.flow.unwrap_or_default().0,
+            name: row.name.to_string(),
+            source_name: row.source,
+            layer: self.shim.settings().layer.clone(),
+            ipcp: self.tools.ipcp.clone(),
+            qos: Some(row.qos.into()),
+            state: row.state.into(),
+            accepting: row.accepting,
+            process: known.then(|| v1::Process { command: row.owner.command.to_string(), ..process }),
+            peer_process: None,
+            local_address: row.local.map(|local| local.to_string()).unwrap_or_default(),
+            peer_address: row.peer.to_string(),
+            classic: row.classic,
+            age_ms: u64::try_from(row.age.as_millis()).unwrap_or(u64::MAX),
+            counters: row.flow.and_then(|flow| self.tools.hand.counters(flow)),
+            peer_counters: None,
+            sdu_limit: row.sdu_limit,
+        }
+    }
+
+    fn report(&self) -> v1::ReportReply {
+        let (flows, pending) = self.shim.census();
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let counters = self.shim.counters().nonzero().map(|(name, n)| (name.to_owned(), n)).collect();
+        v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
+    }
+}
+
+/// Memory of this process, bytes; 0 where /proc does not say.
+pub(super) fn rss_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// Each flow holds a descriptor; the rest of the process needs some, too.
+fn max_flows() -> usize {
+    use rustix::process::{Resource, getrlimit};
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    let flows = limit.saturating_sub(RESERVE).max(limit / 2).min(60_000);
+    usize::try_from(flows).unwrap_or(60_000)
+}
+
+/// The ports the system gives to sockets that ask for none.
+fn ephemeral_ports() -> (u16, u16) {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let ports: Vec<u16> = text.split_whitespace().filter_map(|port| port.parse().ok()).collect();
+    match ports[..] {
+        [first, last] if 0 < first && first <= last => (first, last),
+        _ => (32_768, 60_999),
+    }
+}
+
+const _: () = assert!(socket::LONGEST > shim::DATAGRAM, "over-long datagrams are seen to be");

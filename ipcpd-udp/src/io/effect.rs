@@ -1,0 +1,145 @@
+//! Does what the machine decided.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use handoff::server::{Offer, Owner as Taker};
+use proto::v1;
+
+use super::driver::Driver;
+use super::socket;
+use crate::machine::{Filter, Key, OpenError, Output, Owner};
+
+impl Driver {
+    /// Does everything that is to be done now. Answers of the kernel go straight back into the machine and may make
+    /// it want more.
+    pub(super) fn carry_out(&mut self, now: Instant) {
+        while let Some(output) = self.shim.poll_output() {
+            self.act(now, output);
+        }
+    }
+
+    fn act(&mut self, now: Instant, output: Output) {
+        match output {
+            Output::Open { key, port, filter, watch } => {
+                let result = self.open_socket(key, port, &filter, watch);
+                self.shim.opened(now, key, result);
+            }
+            Output::SendListen { to, bytes } => {
+                let _ = socket::send(self.listen.get_ref().as_fd(), Some(to), &bytes);
+            }
+            Output::SendFlow { key, to, bytes } => self.send_flow(now, key, to, &bytes),
+            Output::Connect { key, peer, filter } => {
+                let result = self.connect_socket(key, peer, &filter);
+                self.shim.connected(now, key, result);
+            }
+            Output::Refilter { key, filter } => {
+                if let Some(socket) = self.sockets.get(&key) {
+                    let _ = socket::refilter(socket.as_fd(), &filter);
+                }
+            }
+            Output::CheckSent { key } => {
+                let all = self.sockets.get(&key).is_none_or(|socket| socket::all_sent(socket.as_fd()));
+                self.shim.sent_all(now, key, all);
+            }
+            Output::CheckRead { key } => {
+                let all = self.sockets.get(&key).is_none_or(|socket| socket::all_read(socket.as_fd()));
+                self.shim.read_all(now, key, all);
+            }
+            Output::Count { key, flow } => {
+                let sent = self.tools.hand.counters(flow).map_or(0, |counters| counters.sdus_sent);
+                self.shim.counted(key, sent);
+            }
+            Output::Revoke { key } => {
+                if let Some(socket) = self.sockets.get(&key) {
+                    socket::revoke(socket.as_fd());
+                }
+            }
+            Output::Close { key } => {
+                if let Some(socket) = self.sockets.remove(&key) {
+                    self.asking.remove(&socket);
+                }
+            }
+            Output::Stopped => self.stopped = true,
+            told => self.tell(told),
+        }
+    }
+
+    /// What goes to irmd and to programs.
+    fn tell(&mut self, output: Output) {
+        match output {
+            Output::Arrived { key, arrival } => {
+                tracing::debug!(name = %arrival.name, source = arrival.source, peer = %arrival.peer, "flow asked for");
+                self.tools.hand.expect(arrival.token);
+                let call = self.tools.irm.clone().flow_req_arr(self.shim.settings().layer.clone(), arrival);
+                let task = self.arrivals.spawn(async move { (key, call.await) });
+                self.arriving.insert(key, task);
+            }
+            Output::Abandon { key } => {
+                if let Some(task) = self.arriving.remove(&key) {
+                    task.abort();
+                }
+            }
+            Output::Offer { key, flow, token, owner, sdu_limit, ticket } => {
+                if let Some(socket) = self.sockets.get(&key) {
+                    let Owner { uid, pid, .. } = owner;
+                    tracing::info!(%flow, pid, sdu_limit, "flow allocated");
+                    let owner = Taker { uid, pid };
+                    let socket = socket.clone();
+                    self.tools.hand.offer(Offer { token, flow, owner, socket, sdu_limit, ticket });
+                }
+            }
+            Output::Withdraw { token, failure } => self.tools.hand.withdraw(token, failure),
+            Output::Allocated { key, token, peer, data, classic } => {
+                if let Some(reply) = self.allocs.remove(&key) {
+                    let peer_address = peer.to_string();
+                    let token = token.0.to_vec();
+                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic }));
+                }
+            }
+            Output::Failed { key, failure } => {
+                tracing::info!("flow not allocated: {failure}");
+                if let Some(reply) = self.allocs.remove(&key) {
+                    let _ = reply.send(Err(failure));
+                }
+            }
+            Output::Gone { flow, reason } => self.tools.hand.gone(flow, reason),
+            Output::Forget { flow } => self.tools.hand.forget(flow),
+            Output::Ended { flow, reason } => {
+                tracing::info!(%flow, reason = reason.as_str_name(), "flow over");
+                if self.tools.ended.try_send((flow, reason)).is_err() {
+                    tracing::warn!(%flow, "irmd is not told of a flow's end: too many wait for its return");
+                }
+            }
+            _ => unreachable!("`act` does everything else"),
+        }
+    }
+
+    fn open_socket(&mut self, key: Key, port: u16, filter: &Filter, watch: bool) -> Result<SocketAddr, OpenError> {
+        let at = SocketAddr::new(self.shim.settings().listen.ip(), port);
+        let (socket, local) = socket::open(at, filter, watch)?;
+        if watch {
+            self.asking.add(key, &socket).map_err(|error| OpenError::Other(error.to_string()))?;
+        }
+        self.sockets.insert(key, Arc::new(socket));
+        Ok(local)
+    }
+
+    fn connect_socket(&mut self, key: Key, peer: SocketAddr, filter: &Filter) -> Result<u32, String> {
+        let socket = self.sockets.get(&key).ok_or("its socket is closed")?;
+        self.asking.remove(socket);
+        let (limit, strangers) =
+            socket::connect(socket.as_fd(), peer, filter, &mut self.buffer).map_err(|errno| errno.to_string())?;
+        self.shim.drained(strangers);
+        Ok(limit)
+    }
+
+    fn send_flow(&mut self, now: Instant, key: Key, to: Option<SocketAddr>, bytes: &[u8]) {
+        let Some(socket) = self.sockets.get(&key) else { return };
+        if let Err(what) = socket::send(socket.as_fd(), to, bytes) {
+            self.shim.handle_unreachable(now, key, what);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What is **done**: sockets, timers, gRPC, the hand-over. Decisions are [`crate::machine`]'s.
+//!
+//! One task owns the machine and the flows' sockets ([`driver`]). Others speak to it over bounded channels: gRPC handlers
+//! ([`api`]), the hand-over server, calls to irmd ([`irm`]).
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use handoff::server as hand;
+use proto::RunDir;
+use proto::v1::{self, Failure, FailureKind};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+mod adopt;
+mod api;
+mod asking;
+mod command;
+mod driver;
+mod effect;
+mod filter;
+mod irm;
+mod socket;
+mod sockopt;
+mod state;
+
+use crate::config::{Bootstrap, Options};
+use command::Command;
+use driver::{Driver, Tools};
+
+/// Calls that wait for the machine's task; more wait in their gRPC handlers.
+const COMMANDS: usize = 1024;
+/// Calls under way at the end get this long.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Ended flows irmd has not heard of yet.
+const ENDED: usize = 16_384;
+
+/// Runs an IPCP until `stop`, or until irmd shuts it down. Flows outlive it: it only removes its sockets.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    check_name(&options.name)?;
+    let first = options.bootstrap()?;
+    let run_dir = RunDir::find(options.run_dir.as_deref())?;
+    let state_dir = options.state_dir.clone().unwrap_or_else(|| run_dir.path().join("state"));
+    let listener = api::bind(&run_dir.ipcp(&options.name), &options.name).await?;
+    let identity = state::identity(&state_dir, &options.name)?;
+    let path = run_dir.ipcp_handoff(&options.name);
+    let (hand, hand_events) = hand::Server::start(hand::Config::new(&path))
+        .with_context(|| format!("the hand-over socket {} cannot be made", path.display()))?;
+    let _removed = Removed(vec![run_dir.ipcp(&options.name), path]);
+
+    let irm = irm::Irm::new(&run_dir, &options.name)?;
+    let (commands, mut calls) = mpsc::channel(COMMANDS);
+    let (ended, ended_queue) = mpsc::channel(ENDED);
+    let (bootstrapped, is_bootstrapped) = watch::channel(None);
+    let tools = Tools { hand, hand_events, irm: irm.clone(), ended, identity, ipcp: options.name.clone() };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(irm.clone().tell_ended(ended_queue));
+    let (stop_api, api_stops) = oneshot::channel::<()>();
+    let mut api = JoinSet::new();
+    api.spawn(async move {
+        if let Err(error) = api::serve(listener, commands, async { drop(api_stops.await) }).await {
+            tracing::error!(%error, "the gRPC socket failed");
+        }
+    });
+    let work = async {
+        let mut driver = match first {
+            Some(bootstrap) => {
+                let driver = Driver::open(tools, &bootstrap)?;
+                bootstrapped.send_replace(Some(bootstrap));
+                tasks.spawn(irm.attach(is_bootstrapped));
+                driver
+            }
+            None => {
+                tasks.spawn(irm.attach(is_bootstrapped));
+                match wait_for_bootstrap(tools, &mut calls).await? {
+                    Some((driver, bootstrap)) => {
+                        bootstrapped.send_replace(Some(bootstrap));
+                        driver
+                    }
+                    None => return Ok(()),
+                }
+            }
+        };
+        driver.run(&mut calls).await
+    };
+    tokio::select! {
+        result = work => result?,
+        () = stop => return Ok(()),
+    }
+    // Whoever asked for the shutdown hears that it is done.
+    drop(stop_api);
+    let _ = timeout(LAST_WORDS, api.join_next()).await;
+    Ok(())
+}
+
+/// Answers calls until one of them bootstraps. `None`: shut down before.
+async fn wait_for_bootstrap(
+    tools: Tools,
+    calls: &mut mpsc::Receiver<Command>,
+) -> anyhow::Result<Option<(Driver, Bootstrap)>> {
+    while let Some(command) = calls.recv().await {
+        match command {
+            Command::Bootstrap(bootstrap, reply) => {
+                let listen = match socket::listen(bootstrap.listen) {
+                    Ok(listen) => listen,
+                    Err(failure) => {
+                        let _ = reply.send(Err(failure));
+                        continue;
+                    }
+                };
+                let driver = Driver::with_socket(tools, &bootstrap, listen)?;
+                let _ = reply.send(Ok(v1::BootstrapReply { address: bootstrap.listen.to_string() }));
+                return Ok(Some((driver, *bootstrap)));
+            }
+            Command::Shutdown(reply) => {
+                let _ = reply.send(Ok(()));
+                return Ok(None);
+            }
+            Command::Report(reply) => {
+                let _ = reply.send(Ok(v1::ReportReply { rss_bytes: driver::rss_bytes(), ..Default::default() }));
+            }
+            command => command.fail(Failure::new(
+                FailureKind::Invalid,
+                "the IPCP has no layer yet; bootstrap it with `irm ipcp bootstrap`",
+            )),
+        }
+    }
+    Ok(None)
+}
+
+/// The name becomes part of file names.
+fn check_name(name: &str) -> anyhow::Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    anyhow::ensure!(
+        !name.is_empty() && name.len() <= 32 && name.chars().all(fine) && !name.starts_with('.'),
+        "{name:?} is no name for an IPCP; use at most 32 letters, digits, dots, dashes"
+    );
+    Ok(())
+}
+
+/// Sockets that go with the process.
+struct Removed(Vec<PathBuf>);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

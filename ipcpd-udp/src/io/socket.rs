@@ -1,0 +1,215 @@
+//! UDP sockets: the listen port, and the flows' own.
+//!
+//! A flow's socket is shared with its program, down to its flags: it stays in blocking mode, and every call here says
+//! MSG_DONTWAIT.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use proto::v1::{Failure, FailureKind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
+use socket2::SockRef;
+
+use super::{filter, sockopt as own};
+use crate::machine::{Filter, OpenError, Unreachable};
+
+/// Room for the longest datagram.
+pub(super) const LONGEST: usize = 65_536;
+
+/// Opens the listen port.
+pub(super) fn listen(at: SocketAddr) -> Result<OwnedFd, Failure> {
+    let fail = |kind, text: String| Failure::new(kind, text);
+    bound(at, None).map_err(|errno| match errno {
+        Errno::ADDRINUSE => fail(
+            FailureKind::AddressInUse,
+            format!("UDP port {} of {} is in use by another socket; stop it or choose --port", at.port(), at.ip()),
+        ),
+        Errno::ADDRNOTAVAIL => fail(
+            FailureKind::NoSuchAddress,
+            format!("{} is not an address of this host; give one that `ip address` shows", at.ip()),
+        ),
+        Errno::ACCESS => fail(
+            FailureKind::NotPermitted,
+            format!("UDP port {} may not be used by this user; choose --port above 1023 or run as root", at.port()),
+        ),
+        Errno::AFNOSUPPORT => {
+            fail(FailureKind::NoSuchAddress, format!("this host does not speak the IP version of {}", at.ip()))
+        }
+        errno => fail(FailureKind::Internal, format!("UDP port {at} could not be opened: {errno}")),
+    })
+}
+
+/// Opens a flow's socket. `watch`: ICMP errors are wanted though it is not connected.
+pub(super) fn open(at: SocketAddr, filter: &Filter, watch: bool) -> Result<(OwnedFd, SocketAddr), OpenError> {
+    let other = |text: String| OpenError::Other(text);
+    let fd = bound(at, Some(filter)).map_err(|errno| match errno {
+        Errno::ADDRINUSE => OpenError::PortInUse,
+        Errno::ADDRNOTAVAIL => OpenError::NoSuchAddress,
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => OpenError::Exhausted,
+        errno => other(errno.to_string()),
+    })?;
+    if watch {
+        own::report_errors(fd.as_fd(), at.is_ipv6(), true).map_err(|error| other(error.to_string()))?;
+    }
+    let local = net::getsockname(&fd).ok().and_then(|any| SocketAddr::try_from(any).ok()).unwrap_or(at);
+    Ok((fd, local))
+}
+
+fn bound(at: SocketAddr, filter: Option<&Filter>) -> Result<OwnedFd, Errno> {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let fd = net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(ipproto::UDP))?;
+    if at.is_ipv6() {
+        sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    if let Some(filter) = filter {
+        attach(fd.as_fd(), &filter::program(filter))?;
+    }
+    net::bind(&fd, &at)?;
+    Ok(fd)
+}
+
+fn attach(fd: BorrowedFd<'_>, program: &[socket2::SockFilter]) -> Result<(), Errno> {
+    SockRef::from(&fd).attach_filter(program).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+}
+
+/// Sets another filter.
+pub(super) fn refilter(fd: BorrowedFd<'_>, filter: &Filter) -> Result<(), Errno> {
+    attach(fd, &filter::program(filter))
+}
+
+/// Connects a flow's socket and sets its filter. Gives the longest SDU, and how many datagrams that were there before
+/// were dropped.
+///
+/// Between bind and connect anybody at the peer's address could fill the queue; a program must not see that. What the
+/// peer itself sent right behind its answer stays.
+pub(super) fn connect(
+    fd: BorrowedFd<'_>,
+    peer: SocketAddr,
+    filter: &Filter,
+    buffer: &mut [u8],
+) -> Result<(u32, u64), Errno> {
+    attach(fd, &filter::exact(peer))?;
+    net::connect(fd, &peer)?;
+    if peer.is_ipv4() {
+        sockopt::set_ip_mtu_discover(fd, sockopt::Ipv4PathMtuDiscovery::DO)?;
+    } else {
+        sockopt::set_ipv6_mtu_discover(fd, sockopt::Ipv6PathMtuDiscovery::DO)?;
+    }
+    // From here on errors are the program's to see, one by one.
+    own::report_errors(fd, peer.is_ipv6(), false)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
+    attach(fd, &filter::program(filter))?;
+    let dropped = drop_strangers(fd, peer, buffer);
+    let limit = if peer.is_ipv4() {
+        sockopt::ip_mtu(fd)?.saturating_sub(28).min(65_507)
+    } else {
+        sockopt::ipv6_mtu(fd)?.saturating_sub(48).min(65_527)
+    };
+    Ok((limit, dropped))
+}
+
+/// Drops the queue's head up to the last datagram that is not from the peer.
+fn drop_strangers(fd: BorrowedFd<'_>, peer: SocketAddr, buffer: &mut [u8]) -> u64 {
+    if all_read(fd) || own::peek_from(fd, 0).is_err() {
+        return 0;
+    }
+    let (mut seen, mut last_stranger) = (0, 0);
+    // The filter lets nothing of a stranger in any more, so this ends.
+    while let Ok((_, _, from)) = net::recvfrom(fd, &mut *buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        seen += 1;
+        if from.and_then(|any| SocketAddr::try_from(any).ok()) != Some(peer) {
+            last_stranger = seen;
+        }
+    }
+    let _ = own::peek_from(fd, -1);
+    for _ in 0..last_stranger {
+        let _ = net::recvfrom(fd, &mut *buffer, RecvFlags::DONTWAIT);
+    }
+    last_stranger
+}
+
+/// Takes the socket away from everybody: nothing arrives or leaves any more, a blocked receive ends, and no holder can
+/// undo it. What arrived before can still be read.
+pub(super) fn revoke(fd: BorrowedFd<'_>) {
+    // Shutting down alone leaves the queue open to new datagrams.
+    let filtered = attach(fd, &filter::program(&Filter::Nothing));
+    if let Err(errno) = filtered.and_then(|()| own::lock_filter(fd).map_err(|_| Errno::PERM)) {
+        // A program may lock a filter of its own; it only keeps its own queue open.
+        tracing::debug!(%errno, "the filter of a flow that is over could not be set");
+    }
+    let _ = net::shutdown(fd, Shutdown::Both);
+}
+
+/// Whether everything that was sent has left this host.
+pub(super) fn all_sent(fd: BorrowedFd<'_>) -> bool {
+    own::unsent(fd).map_or(true, |bytes| bytes == 0)
+}
+
+/// Whether everything that arrived was read. Does not touch errors that the program has to see.
+pub(super) fn all_read(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::IN)
+}
+
+/// What came of a receive.
+pub(super) enum Received {
+    /// So many bytes of the buffer, from there.
+    Datagram(usize, SocketAddr),
+    /// The network said that something sent earlier did not arrive.
+    Unreachable(Unreachable),
+    /// Nothing is there.
+    Nothing,
+}
+
+/// Receives without waiting.
+pub(super) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    match net::recvfrom(fd, buffer, RecvFlags::DONTWAIT) {
+        Ok((_, length, from)) => match from.and_then(|any| SocketAddr::try_from(any).ok()) {
+            Some(from) => Ok(Received::Datagram(length, from)),
+            None => Ok(Received::Nothing),
+        },
+        Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
+        Err(errno) => unreachable(errno).map(Received::Unreachable).ok_or_else(|| errno.into()),
+    }
+}
+
+/// Sends without waiting; `to` nowhere on a connected socket. A full send buffer drops the datagram, as a full queue
+/// anywhere on its way would.
+pub(super) fn send(fd: BorrowedFd<'_>, to: Option<SocketAddr>, bytes: &[u8]) -> Result<(), Unreachable> {
+    let once = || match to {
+        Some(to) => net::sendto(fd, bytes, SendFlags::DONTWAIT, &to),
+        None => net::send(fd, bytes, SendFlags::DONTWAIT),
+    };
+    match once() {
+        Ok(_) => Ok(()),
+        Err(errno) => {
+            let Some(what) = unreachable(errno) else {
+                tracing::debug!(%errno, ?to, "a datagram was not sent");
+                return Ok(());
+            };
+            // The kernel tells of an earlier datagram's fate at the next send, and does not send then.
+            let _ = once();
+            Err(what)
+        }
+    }
+}
+
+/// Forgets the errors that wait, and goes on reporting them.
+pub(super) fn clear_errors(fd: BorrowedFd<'_>, v6: bool) {
+    let _ = own::report_errors(fd, v6, false);
+    let _ = own::report_errors(fd, v6, true);
+}
+
+fn unreachable(errno: Errno) -> Option<Unreachable> {
+    match errno {
+        Errno::CONNREFUSED => Some(Unreachable::Port),
+        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN | Errno::ACCESS | Errno::PERM => {
+            Some(Unreachable::Host)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,41 @@
+//! Socket options and queries that no safe crate has.
+#![expect(unsafe_code, reason = "setsockopt and ioctl with plain integers")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use libc::{c_int, c_void, socklen_t};
+
+/// Nobody can change the socket's filter from now on.
+pub(super) fn lock_filter(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, 1)
+}
+
+/// ICMP errors are reported on an unconnected socket, too. Switching it off forgets those that wait.
+pub(super) fn report_errors(fd: BorrowedFd<'_>, v6: bool, on: bool) -> io::Result<()> {
+    if v6 {
+        set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, on.into())
+    } else {
+        set(fd, libc::IPPROTO_IP, libc::IP_RECVERR, on.into())
+    }
+}
+
+/// Where in the receive queue, in bytes, the next peek begins; -1: always at its head.
+pub(super) fn peek_from(fd: BorrowedFd<'_>, offset: c_int) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, offset)
+}
+
+/// Bytes that were sent and have not left yet.
+pub(super) fn unsent(fd: BorrowedFd<'_>) -> io::Result<c_int> {
+    let mut bytes: c_int = 0;
+    // SAFETY: TIOCOUTQ (SIOCOUTQ) writes one int, and `bytes` lives across the call.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { Ok(bytes) } else { Err(io::Error::last_os_error()) }
+}
+
+fn set(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    let length = socklen_t::try_from(size_of::<c_int>()).expect("an int is small");
+    // SAFETY: the kernel reads `length` bytes of `value`, which lives across the call.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast::<c_void>(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

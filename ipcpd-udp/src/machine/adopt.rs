@@ -1,0 +1,88 @@
+//! A program brings a flow back after this process was restarted.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use proto::v1::{Failure, FailureKind};
+
+use super::flow::{Flow, State};
+use super::output::{Key, Owner};
+use super::table::{Cause, Phase};
+use super::{Shim, ticket};
+
+/// A flow that was taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// The machine's number of it from now on.
+    pub key: Key,
+    /// irmd's id of it.
+    pub flow: proto::FlowId,
+    /// Longest SDU, bytes.
+    pub sdu_limit: u32,
+}
+
+impl Shim {
+    /// Takes a flow back whose socket is bound to `local` and connected to `peer`, if the ticket says the same and the
+    /// process is of the ticket's user.
+    pub fn adopt(
+        &mut self,
+        now: Instant,
+        sealed: &[u8],
+        owner: Owner,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<Adopted, Failure> {
+        let not_permitted = |text: &str| Err(Failure::new(FailureKind::NotPermitted, text));
+        let Some(ticket) = ticket::open(&self.settings.ticket_key, sealed) else {
+            return not_permitted("the ticket is not one of this IPCP's; allocate the flow anew");
+        };
+        if ticket.uid != owner.uid {
+            return not_permitted("the ticket belongs to another user; allocate the flow anew");
+        }
+        if ticket.local != local || ticket.peer != peer || local.ip() != self.settings.listen.ip() {
+            return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
+        }
+        if self.by_id.contains_key(&ticket.flow) || self.by_wire.contains_key(&ticket.ours) {
+            let text = format!("flow {} is here already; it cannot be brought back twice", ticket.flow);
+            return Err(Failure::new(FailureKind::AlreadyExists, text));
+        }
+        if self.full() {
+            let text = format!("{} flows are open, no more fit; deallocate some", self.flows.len());
+            return Err(Failure::new(FailureKind::Exhausted, text));
+        }
+        let key = self.next_key();
+        let (flow, sdu_limit) = (ticket.flow, ticket.sdu_limit);
+        let mut adopted = Flow {
+            id: Some(ticket.flow),
+            name: ticket.name,
+            source: ticket.source,
+            qos: ticket.qos,
+            since: now,
+            accepting: ticket.accepting,
+            classic: ticket.classic,
+            ours: ticket.ours,
+            theirs: ticket.theirs,
+            peer,
+            control: ticket.control,
+            local: Some(local),
+            owner,
+            sdu_limit,
+            data: Vec::new(),
+            request: None,
+            answered: None,
+            swap_at: None,
+            keepalive: None,
+            state: State::Held,
+            armed: None,
+            tallied: Phase::Held,
+            #[cfg(test)]
+            visited: Vec::new(),
+        };
+        adopted.begin(Cause::Adopted);
+        adopted.keepalive(now);
+        self.ports.hold(local.port());
+        self.insert(key, adopted);
+        self.settle(key);
+        Ok(Adopted { key, flow, sdu_limit })
+    }
+}

@@ -1,0 +1,139 @@
+//! What happened to datagrams, counted by reason.
+
+use proto::shim::Malformed;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
+        /// A reason to count.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason { $($(#[$doc])* $name),* }
+
+        impl Reason {
+            const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The name of the reason in reports.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Requests that arrived, well formed.
+    Requests = "requests",
+    /// Requests sent, the first of each flow.
+    RequestsSent = "requests_sent",
+    /// Requests sent again.
+    Retransmissions = "retransmissions",
+    /// Answers sent.
+    Answers = "answers",
+    /// Control datagrams that arrived, well formed.
+    Controls = "controls",
+    /// ICMP unreachable while asking.
+    Unreachable = "unreachable",
+    /// No bytes.
+    Empty = "dropped_empty",
+    /// No name before the first NUL.
+    BadName = "dropped_bad_name",
+    /// Shorter than it says.
+    Truncated = "dropped_truncated",
+    /// Contradicts itself.
+    BadHeader = "dropped_bad_header",
+    /// A field out of bounds, or one that must be understood and is not.
+    BadField = "dropped_bad_field",
+    /// An answer to another name.
+    OtherName = "dropped_other_name",
+    /// Longer than any datagram of ours.
+    TooLong = "dropped_too_long",
+    /// Begins with NUL and is no control datagram.
+    NotControl = "dropped_not_control",
+    /// An extended request that is not padded: answers could be longer than it.
+    Unpadded = "dropped_unpadded",
+    /// Asks for a name that is not registered here.
+    NotRegistered = "dropped_not_registered",
+    /// A request that is known already.
+    Duplicate = "duplicates",
+    /// An answer from another host than the one asked.
+    Stranger = "dropped_stranger",
+    /// Ids or source do not fit.
+    Spoofed = "dropped_spoofed",
+    /// An answer to something decided already, or one that this version has no use for.
+    Late = "dropped_late",
+    /// A control datagram for a flow that is not here.
+    UnknownFlow = "unknown_flow",
+    /// A control datagram this version has no use for.
+    UnexpectedControl = "dropped_unexpected_control",
+    /// Refused because a bound was reached.
+    Exhausted = "refused_exhausted",
+    /// SDUs of strangers found in a queue when its socket was connected.
+    Drained = "drained",
+    /// Probes that were never answered.
+    ProbeUnanswered = "probes_unanswered",
+    /// Deallocs that were never acknowledged.
+    DeallocUnheard = "deallocs_unheard",
+}
+
+impl From<Malformed> for Reason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Empty => Self::Empty,
+            Malformed::Name => Self::BadName,
+            Malformed::Truncated => Self::Truncated,
+            Malformed::Header => Self::BadHeader,
+            Malformed::Field => Self::BadField,
+            Malformed::OtherName => Self::OtherName,
+            Malformed::TooLong => Self::TooLong,
+            Malformed::NotControl => Self::NotControl,
+        }
+    }
+}
+
+/// A count for every reason.
+#[derive(Clone, Debug)]
+pub struct Counters([u64; Reason::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; Reason::ALL.len()])
+    }
+}
+
+impl Counters {
+    /// Counts one.
+    pub fn count(&mut self, reason: impl Into<Reason>) {
+        self.add(reason.into(), 1);
+    }
+
+    /// Counts `n`.
+    pub fn add(&mut self, reason: Reason, n: u64) {
+        self.0[reason as usize] += n;
+    }
+
+    /// How often a reason was counted.
+    pub fn get(&self, reason: Reason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// All that were counted at least once, by name.
+    pub fn nonzero(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Reason::ALL.iter().map(|&reason| (reason.as_str(), self.get(reason))).filter(|&(_, n)| n > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_counts_their_own() {
+        let mut counters = Counters::default();
+        let mut names = std::collections::BTreeSet::new();
+        for (n, &reason) in Reason::ALL.iter().enumerate() {
+            assert!(names.insert(reason.as_str()), "{reason:?}");
+            counters.add(reason, n as u64);
+        }
+        let got: Vec<_> = counters.nonzero().map(|(_, n)| n).collect();
+        assert_eq!(got, (1..Reason::ALL.len() as u64).collect::<Vec<_>>());
+    }
+}

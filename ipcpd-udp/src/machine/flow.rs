@@ -1,0 +1,241 @@
+//! One flow: what it is, and its state with the state's data inside.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use proto::{FlowId, Name, Qos, Token, WireId};
+
+use super::output::Owner;
+use super::table::{self, Cause, Phase};
+
+/// Everything the machine knows of a flow.
+#[derive(Debug)]
+pub(super) struct Flow {
+    /// irmd's id: given with `flow_alloc`, or with the program's acceptance.
+    pub(super) id: Option<FlowId>,
+    pub(super) name: Name,
+    /// Who asked for it.
+    pub(super) source: String,
+    pub(super) qos: Qos,
+    pub(super) since: Instant,
+    /// A program of this host accepted it; else one of this host asked for it.
+    pub(super) accepting: bool,
+    pub(super) classic: bool,
+    /// This side's random id.
+    pub(super) ours: WireId,
+    /// The peer's; zero while it is not known, and for classic peers for ever.
+    pub(super) theirs: WireId,
+    /// The peer's end: cp of an asking peer; the listen port, then sp, of an accepting one.
+    pub(super) peer: SocketAddr,
+    /// Where the peer's shim takes control datagrams.
+    pub(super) control: SocketAddr,
+    /// This end, once its socket is open.
+    pub(super) local: Option<SocketAddr>,
+    pub(super) owner: Owner,
+    pub(super) sdu_limit: u32,
+    /// Piggy-back to be sent: of the request while asking, of the answer once accepted.
+    pub(super) data: Vec<u8>,
+    /// Accepting side: what makes a request a duplicate of the one that began this flow.
+    pub(super) request: Option<RequestKey>,
+    /// Accepting side: when it was answered.
+    pub(super) answered: Option<Instant>,
+    /// Asking side of a classic flow: late echoes are no longer expected from here on.
+    pub(super) swap_at: Option<Instant>,
+    pub(super) keepalive: Option<KeepAlive>,
+    pub(super) state: State,
+    /// The state's entry in the timers.
+    pub(super) armed: Option<Instant>,
+    /// What the machine's tally counts the flow as.
+    pub(super) tallied: Phase,
+    #[cfg(test)]
+    pub(super) visited: Vec<(Phase, Cause, Phase)>,
+}
+
+/// What makes two requests one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RequestKey {
+    pub(super) from: SocketAddr,
+    /// The client's id; `None` from a classic shim.
+    pub(super) client: Option<WireId>,
+    pub(super) name: Name,
+}
+
+/// When an empty datagram is due, if the program sends nothing itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeepAlive {
+    pub(super) every: Duration,
+    pub(super) next: Instant,
+    /// SDUs the program had sent at the last look.
+    pub(super) sent: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// The port cp is being opened.
+    Opening(Opening),
+    /// Requests are sent, nothing was heard.
+    Asking(Asking),
+    /// The peer said PENDING.
+    Promised(Asking),
+    /// cp is being connected to the peer's sp.
+    Joining(Joining),
+    /// Classic caller, echo on arrival: sp is being opened and connected before irmd is asked.
+    Echoing(Waiting),
+    /// irmd looks for a program.
+    Waiting(Waiting),
+    /// The program accepted; sp is being opened and connected.
+    Accepting(Accepting),
+    /// The socket waits for its program, up to the life of a token.
+    Offered,
+    /// The program has the socket.
+    Held,
+    /// Something said that the peer's end is gone; its shim is asked.
+    Probing(Probing),
+    /// This side is done; what it sent is on its way out.
+    Flushing(Flushing),
+    /// This side is done and says so to the peer.
+    Telling(Telling),
+    /// The peer is done; the program may read what arrived.
+    Draining(Draining),
+    /// To be removed.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    pub(super) deadline: Instant,
+    pub(super) timeout: Duration,
+    pub(super) tries: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    pub(super) deadline: Instant,
+    pub(super) timeout: Duration,
+    pub(super) asked: u32,
+    pub(super) next: Instant,
+    /// From the last request to `next`, without jitter.
+    pub(super) pause: Duration,
+    pub(super) longest: Duration,
+    /// How often in a row the network said unreachable.
+    pub(super) unreachable: u32,
+    pub(super) cookie: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joining {
+    pub(super) deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) deadline: Instant,
+    pub(super) token: Token,
+    /// sp is open already.
+    pub(super) echoed: bool,
+    pub(super) tries: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepting {
+    pub(super) token: Token,
+    pub(super) tries: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probing {
+    pub(super) sent: u32,
+    pub(super) next: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flushing {
+    pub(super) until: Instant,
+    pub(super) next: Instant,
+    pub(super) died: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Telling {
+    pub(super) told: u32,
+    pub(super) next: Instant,
+    pub(super) died: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draining {
+    pub(super) reason: proto::v1::EndReason,
+    /// When the program had the socket and the end was known.
+    pub(super) since: Option<Instant>,
+    /// When the end was known.
+    pub(super) arrived: Instant,
+    pub(super) next: Instant,
+    pub(super) pause: Duration,
+    /// The program knows.
+    pub(super) told: bool,
+}
+
+impl State {
+    pub(super) fn phase(&self) -> Phase {
+        match self {
+            Self::Opening(_) => Phase::Opening,
+            Self::Asking(_) => Phase::Asking,
+            Self::Promised(_) => Phase::Promised,
+            Self::Joining(_) => Phase::Joining,
+            Self::Echoing(_) => Phase::Echoing,
+            Self::Waiting(_) => Phase::Waiting,
+            Self::Accepting(_) => Phase::Accepting,
+            Self::Offered => Phase::Offered,
+            Self::Held => Phase::Held,
+            Self::Probing(_) => Phase::Probing,
+            Self::Flushing(_) => Phase::Flushing,
+            Self::Telling(_) => Phase::Telling,
+            Self::Draining(_) => Phase::Draining,
+            Self::Over => Phase::Over,
+        }
+    }
+
+    /// When the state wants to be looked at.
+    fn wake(&self) -> Option<Instant> {
+        match self {
+            Self::Opening(Opening { deadline, .. }) | Self::Joining(Joining { deadline }) => Some(*deadline),
+            Self::Asking(asking) | Self::Promised(asking) => Some(asking.next.min(asking.deadline)),
+            Self::Echoing(waiting) | Self::Waiting(waiting) => Some(waiting.deadline),
+            Self::Probing(Probing { next, .. })
+            | Self::Flushing(Flushing { next, .. })
+            | Self::Telling(Telling { next, .. })
+            | Self::Draining(Draining { next, .. }) => Some(*next),
+            Self::Accepting(_) | Self::Offered | Self::Held | Self::Over => None,
+        }
+    }
+}
+
+impl Flow {
+    /// Changes the state; the table must have the transition.
+    pub(super) fn go(&mut self, cause: Cause, next: State) {
+        let (from, to) = (self.state.phase(), next.phase());
+        self.note(from, cause, to);
+        self.state = next;
+    }
+
+    /// The first transition, for a flow that was made in its first state.
+    pub(super) fn begin(&mut self, cause: Cause) {
+        self.note(Phase::New, cause, self.state.phase());
+    }
+
+    fn note(&mut self, from: Phase, cause: Cause, to: Phase) {
+        debug_assert!(table::allowed(from, cause, to), "{from:?} --{cause:?}--> {to:?} is not in the table");
+        #[cfg(test)]
+        self.visited.push((from, cause, to));
+    }
+
+    pub(super) fn wake(&self) -> Option<Instant> {
+        let keepalive = self.keepalive.map(|keepalive| keepalive.next);
+        [self.state.wake(), keepalive, self.swap_at].into_iter().flatten().min()
+    }
+
+    /// Whether a peer that knows both ids speaks of this flow.
+    pub(super) fn is(&self, ours: WireId, theirs: WireId) -> bool {
+        self.ours == ours && self.theirs == theirs && theirs != WireId(0)
+    }
+}

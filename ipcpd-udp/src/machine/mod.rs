@@ -1,0 +1,377 @@
+//! What is **decided**: both sides of flow allocation over UDP, and the flows' ends, as one machine.
+//!
+//! [`Shim`] contains no networking code, takes no time from the operating system and draws no randomness: instants
+//! and a seed are its inputs. `io` is the half that does what this half decides.
+//!
+//! The contract: call a verb ([`Shim::flow_alloc`], [`Shim::dealloc`]) or hand over what happened
+//! ([`Shim::handle_datagram`], [`Shim::opened`], …), then take outputs from [`Shim::poll_output`] until there are none,
+//! doing each in order, then call [`Shim::handle_timeout`] at [`Shim::poll_timeout`] or earlier. All inputs tolerate
+//! early, late and repeated calls: what no longer fits is dropped. States and transitions: [`table`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use proto::shim::{Control, ControlKind, DATAGRAM};
+use proto::v1::{EndReason, Failure, FailureKind};
+use proto::{FlowId, Name, Token, WireId};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+mod adopt;
+mod answers;
+mod client;
+mod control;
+mod counters;
+mod directory;
+mod ending;
+mod failures;
+mod flow;
+mod listing;
+mod output;
+mod peers;
+mod ports;
+mod program;
+mod server;
+pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod ticket;
+
+pub use adopt::Adopted;
+pub use counters::{Counters, Reason};
+pub use listing::Row;
+pub use output::{Accept, Arrival, Ask, Echo, Filter, Key, OpenError, Output, Owner, Settings, Unreachable, Via};
+
+use answers::Answers;
+use directory::{Directory, Full};
+use flow::{Flow, RequestKey, State};
+use peers::Peers;
+use ports::Ports;
+use table::Phase;
+
+/// Hosts remembered as extended.
+const PEERS: usize = 1024;
+/// How long a stop waits for acknowledgements.
+const STOP: Duration = Duration::from_secs(1);
+
+/// The shim's machine. One task owns it.
+#[derive(Debug)]
+pub struct Shim {
+    settings: Settings,
+    rng: ChaCha12Rng,
+    directory: Directory,
+    peers: Peers,
+    ports: Ports,
+    answers: Answers,
+    counters: Counters,
+    flows: BTreeMap<Key, Flow>,
+    last_key: u64,
+    by_id: HashMap<FlowId, Key>,
+    by_wire: HashMap<WireId, Key>,
+    by_request: HashMap<RequestKey, Key>,
+    /// Accepting side: (the client's host, its id), for a client that gives up before it knows ours.
+    by_client: HashMap<(IpAddr, WireId), Key>,
+    tally: HashMap<Phase, usize>,
+    timers: BTreeSet<(Instant, Key)>,
+    outputs: VecDeque<Output>,
+    stopping: Option<Instant>,
+    #[cfg(test)]
+    visited: std::collections::BTreeSet<(Phase, table::Cause, Phase)>,
+}
+
+impl Shim {
+    /// A shim without flows. All its ids and tokens come from the seed, which nobody else may know.
+    pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
+        Self {
+            settings,
+            rng: ChaCha12Rng::from_seed(seed),
+            directory: Directory::default(),
+            peers: Peers::new(PEERS),
+            ports: Ports::default(),
+            answers: Answers::default(),
+            counters: Counters::default(),
+            flows: BTreeMap::new(),
+            last_key: 0,
+            by_id: HashMap::new(),
+            by_wire: HashMap::new(),
+            by_request: HashMap::new(),
+            by_client: HashMap::new(),
+            tally: HashMap::new(),
+            timers: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            stopping: None,
+            #[cfg(test)]
+            visited: std::collections::BTreeSet::new(),
+        }
+    }
+
+    /// What it was set up with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Strangers' datagrams were found in a queue and dropped.
+    pub fn drained(&mut self, datagrams: u64) {
+        self.counters.add(Reason::Drained, datagrams);
+    }
+
+    /// This host answers for the name from now on.
+    pub fn register(&mut self, name: Name) -> Result<(), Failure> {
+        self.directory.register(name).map_err(full)
+    }
+
+    /// This host no longer answers for the name; flows to it go on.
+    pub fn unregister(&mut self, name: &Name) -> bool {
+        self.directory.unregister(name)
+    }
+
+    /// The static table has a row for the name from now on; a second row replaces the first.
+    pub fn add_host(&mut self, name: Name, shim: SocketAddr) -> Result<(), Failure> {
+        if shim.is_ipv4() != self.settings.listen.is_ipv4() {
+            let text = format!("{shim} cannot be reached from {}: they are of two IP versions", self.settings.listen);
+            return Err(Failure::new(FailureKind::Invalid, text));
+        }
+        self.directory.add_host(name, shim).map_err(full)
+    }
+
+    /// The static table has no row for the name any more.
+    pub fn remove_host(&mut self, name: &Name) -> bool {
+        self.directory.remove_host(name)
+    }
+
+    /// A datagram arrived on the listen port, or on the port from which a flow is asked for. Datagrams longer than
+    /// the reader's buffer may be handed over cut, as long as more than 1,200 bytes are left.
+    pub fn handle_datagram(&mut self, now: Instant, via: Via, from: SocketAddr, bytes: &[u8]) {
+        // No socket can have sent from these: an answer would go nowhere or to many.
+        if from.port() == 0 || from.ip().is_unspecified() || from.ip().is_multicast() {
+            return self.counters.count(Reason::Spoofed);
+        }
+        match via {
+            Via::Flow(key) => self.handle_answer(now, key, from, bytes),
+            Via::Listen if bytes.first() == Some(&0) => self.handle_control(now, from, bytes),
+            Via::Listen => self.handle_request(now, from, bytes),
+        }
+    }
+
+    /// The flow's socket was opened, or not.
+    pub fn opened(&mut self, now: Instant, key: Key, result: Result<SocketAddr, OpenError>) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        if let Ok(local) = result {
+            flow.local = Some(local);
+            self.ports.hold(local.port());
+        }
+        let result = result.map(|_| ());
+        match flow.state {
+            State::Opening(_) => self.cp_opened(now, key, result),
+            State::Echoing(_) | State::Accepting(_) => self.sp_opened(now, key, result),
+            _ => {}
+        }
+        self.settle(key);
+    }
+
+    /// The flow's socket was connected, with the longest SDU the path takes, or not, in the system's words.
+    pub fn connected(&mut self, now: Instant, key: Key, result: Result<u32, String>) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        if let Ok(limit) = result {
+            flow.sdu_limit = limit;
+        }
+        match flow.state {
+            State::Joining(_) => self.joined(now, key, result.map(|_| ())),
+            State::Echoing(_) | State::Accepting(_) => self.sp_connected(now, key, result.map(|_| ())),
+            _ => {}
+        }
+        self.settle(key);
+    }
+
+    /// Ends every flow, tells programs and peers; [`Output::Stopped`] follows within a second.
+    pub fn stop(&mut self, now: Instant) {
+        self.stopping.get_or_insert(now + STOP);
+        for key in self.flows.keys().copied().collect::<Vec<_>>() {
+            self.end(now, key, EndReason::IpcpStopped);
+            self.settle(key);
+        }
+        self.stop_when_over(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let due: Vec<_> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
+        for key in due {
+            self.expire(now, key);
+            self.settle(key);
+        }
+        self.stop_when_over(now);
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), and for the sake of which state.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let flow = self.timers.first().map(|(at, key)| {
+            let reason = self.flows.get(key).map_or("over", |flow| flow.state.phase().as_str());
+            (*at, reason)
+        });
+        let stop = self.stopping.map(|at| (at, "stopping"));
+        [flow, stop].into_iter().flatten().min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn stop_when_over(&mut self, now: Instant) {
+        if self.stopping.is_some_and(|until| self.flows.is_empty() || until <= now) {
+            self.stopping = None;
+            self.out(Output::Stopped);
+        }
+    }
+
+    fn expire(&mut self, now: Instant, key: Key) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        if flow.swap_at.is_some_and(|at| at <= now) {
+            flow.swap_at = None;
+            self.outputs.push_back(Output::Refilter { key, filter: Filter::Flow });
+        }
+        if let (Some(id), Some(keepalive)) = (flow.id, &mut flow.keepalive)
+            && keepalive.next <= now
+        {
+            keepalive.next = now + keepalive.every;
+            self.outputs.push_back(Output::Count { key, flow: id });
+        }
+        match flow.state {
+            State::Opening(_) | State::Asking(_) | State::Promised(_) | State::Joining(_) => {
+                self.client_timeout(now, key);
+            }
+            State::Echoing(_) | State::Waiting(_) => self.server_timeout(now, key),
+            State::Probing(_) => self.probe_timeout(now, key),
+            State::Flushing(_) | State::Telling(_) | State::Draining(_) => self.ending_timeout(now, key),
+            State::Accepting(_) | State::Offered | State::Held | State::Over => {}
+        }
+    }
+
+    fn out(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn insert(&mut self, key: Key, flow: Flow) {
+        if let Some(id) = flow.id {
+            self.by_id.insert(id, key);
+        }
+        self.by_wire.insert(flow.ours, key);
+        if let Some(request) = &flow.request {
+            self.by_request.insert(request.clone(), key);
+            if let Some(client) = request.client {
+                self.by_client.insert((request.from.ip(), client), key);
+            }
+        }
+        *self.tally.entry(flow.tallied).or_default() += 1;
+        self.flows.insert(key, flow);
+    }
+
+    /// After every change of a flow: its timer, its place in the tally, its removal when it is over.
+    fn settle(&mut self, key: Key) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        #[cfg(test)]
+        self.visited.extend(flow.visited.drain(..));
+        let phase = flow.state.phase();
+        if phase != flow.tallied {
+            *self.tally.entry(flow.tallied).or_default() -= 1;
+            *self.tally.entry(phase).or_default() += 1;
+            flow.tallied = phase;
+        }
+        let wake = if phase == Phase::Over { None } else { flow.wake() };
+        if wake != flow.armed {
+            if let Some(at) = flow.armed {
+                self.timers.remove(&(at, key));
+            }
+            if let Some(at) = wake {
+                self.timers.insert((at, key));
+            }
+            flow.armed = wake;
+        }
+        if phase == Phase::Over {
+            self.remove(key);
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        let Some(flow) = self.flows.remove(&key) else { return };
+        *self.tally.entry(flow.tallied).or_default() -= 1;
+        self.by_wire.remove(&flow.ours);
+        if let Some(id) = flow.id {
+            self.by_id.remove(&id);
+        }
+        if let Some(request) = &flow.request {
+            if self.by_request.get(request) == Some(&key) {
+                self.by_request.remove(request);
+            }
+            if let Some(client) = request.client {
+                let client = (request.from.ip(), client);
+                if self.by_client.get(&client) == Some(&key) {
+                    self.by_client.remove(&client);
+                }
+            }
+        }
+    }
+
+    /// Closes the flow's socket, if it has one; its port rests.
+    fn close(&mut self, now: Instant, key: Key) {
+        let Some(local) = self.flows.get_mut(&key).and_then(|flow| flow.local.take()) else { return };
+        self.ports.rest(now, local.port());
+        self.out(Output::Close { key });
+    }
+
+    fn tallied(&self, phase: Phase) -> usize {
+        self.tally.get(&phase).copied().unwrap_or(0)
+    }
+
+    fn full(&self) -> bool {
+        self.flows.len() >= self.settings.max_flows
+    }
+
+    fn next_key(&mut self) -> Key {
+        self.last_key += 1;
+        Key(self.last_key)
+    }
+
+    fn wire_id(&mut self) -> WireId {
+        loop {
+            let id = WireId(self.rng.next_u64());
+            if id.0 != 0 && !self.by_wire.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        let mut token = [0; 16];
+        self.rng.fill_bytes(&mut token);
+        Token(token)
+    }
+
+    fn control(&mut self, to: SocketAddr, kind: ControlKind, sender: WireId, receiver: WireId) {
+        let control = Control { kind, host: self.settings.host, boot: self.settings.boot, sender, receiver };
+        self.out(Output::SendListen { to, bytes: control.encode().to_vec() });
+    }
+}
+
+fn full(_: Full) -> Failure {
+    let text = format!("the directory holds {} names already; remove some first", directory::MOST);
+    Failure::new(FailureKind::Exhausted, text)
+}
+
+/// The first `longest` bytes of text, or a little less where a character would be cut.
+fn clip(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+const _: () = assert!(DATAGRAM < 1280 - 48, "a request is never fragmented");

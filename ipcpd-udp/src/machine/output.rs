@@ -1,0 +1,309 @@
+//! What goes into the machine beside datagrams and time, and what comes out of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::{EndReason, Failure};
+use proto::{BootId, FlowId, HostId, Name, Qos, Token, WireId};
+
+/// The machine's own number of a flow, from its first moment on, when irmd has given it no id yet. Never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Key(pub u64);
+
+/// What a shim is set up with; does not change while it runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The layer's name.
+    pub layer: String,
+    /// Configured address of this host, and the listen port.
+    pub listen: SocketAddr,
+    /// This host, kept over restarts.
+    pub host: HostId,
+    /// This start of the ipcpd.
+    pub boot: BootId,
+    /// Ports for the asking side's sockets, both ends included.
+    pub cp: (u16, u16),
+    /// Ports for the accepting side's sockets, both ends included.
+    pub sp: (u16, u16),
+    /// When a classic caller gets its echo.
+    pub echo: Echo,
+    /// Flows at most, in any state; each may hold a descriptor.
+    pub max_flows: usize,
+    /// Flows at most that wait for a program's answer.
+    pub max_pending: usize,
+    /// Key under which tickets are sealed.
+    pub ticket_key: [u8; 32],
+}
+
+/// When a classic caller gets its echo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Echo {
+    /// Once the program accepted.
+    #[default]
+    OnAccept,
+    /// At once, as in 2016.
+    OnArrival,
+}
+
+/// Who may take a flow's socket.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// The process.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its command, for listings; may be empty.
+    pub command: Arc<str>,
+}
+
+/// A program of this host asks for a flow.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// irmd's id of the flow.
+    pub flow: FlowId,
+    /// Where to.
+    pub name: Name,
+    /// Who asks; empty or a name.
+    pub source: String,
+    /// What is asked of the flow.
+    pub qos: Qos,
+    /// Given up after this long; zero: 5 s. At most 60 s.
+    pub timeout: Duration,
+    /// Piggy-back, at most [`proto::shim::MAX_DATA`] bytes.
+    pub data: Vec<u8>,
+    /// Who may take the socket.
+    pub owner: Owner,
+}
+
+/// A program of this host accepts a flow that a peer asked for.
+#[derive(Clone, Debug)]
+pub struct Accept {
+    /// irmd's id of the flow.
+    pub flow: FlowId,
+    /// Who may take the socket.
+    pub owner: Owner,
+    /// Piggy-back of the answer.
+    pub data: Vec<u8>,
+}
+
+/// Which socket a datagram arrived on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The listen port.
+    Listen,
+    /// The port cp from which a flow is being asked for.
+    Flow(Key),
+}
+
+/// Why no socket was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// Another socket holds the port.
+    PortInUse,
+    /// No descriptor or no memory is left.
+    Exhausted,
+    /// The configured address is no longer on this host.
+    NoSuchAddress,
+    /// Anything else, in the system's words.
+    Other(String),
+}
+
+/// What the network said instead of an answer (ICMP), or the system instead of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Nothing listens on the port.
+    Port,
+    /// The host or its network cannot be reached.
+    Host,
+}
+
+/// What a flow's socket lets through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Nothing.
+    Nothing,
+    /// Datagrams that are not empty from this address.
+    From(IpAddr),
+    /// Everything but empty datagrams: keep-alives stay out of programs' sight.
+    Flow,
+    /// The same without late answers to (name, our id).
+    NoAnswers(Name, WireId),
+    /// The same without late echoes of a classic shim: the name, the name and a NUL, our request returned.
+    NoEchoes(Name, WireId),
+}
+
+/// A flow that a peer asks for, for irmd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The name asked for.
+    pub name: Name,
+    /// Who asks: "John Day" for a classic caller.
+    pub source: String,
+    /// What is asked of the flow.
+    pub qos: Qos,
+    /// Redeems the socket once accepted.
+    pub token: Token,
+    /// The answer must be here this long from now.
+    pub within: Duration,
+    /// Piggy-back, unauthenticated.
+    pub data: Vec<u8>,
+    /// The caller's address and cp.
+    pub peer: SocketAddr,
+    /// The caller is a classic shim.
+    pub classic: bool,
+}
+
+/// What the owner of the machine is to do. Order matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Open the flow's socket on the configured address and this port, with this filter before it is bound; report
+    /// by `opened`. `watch`: datagrams and errors on it are wanted until it is connected.
+    Open {
+        /// Whose socket.
+        key: Key,
+        /// On which port.
+        port: u16,
+        /// What it lets through.
+        filter: Filter,
+        /// Whether to read it.
+        watch: bool,
+    },
+    /// Send from the listen port.
+    SendListen {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Send from the flow's socket.
+    SendFlow {
+        /// From whose socket.
+        key: Key,
+        /// Where to; nowhere for a connected socket.
+        to: Option<SocketAddr>,
+        /// What; empty for a keep-alive.
+        bytes: Vec<u8>,
+    },
+    /// Connect the flow's socket to the peer, see that nothing of a stranger stays in its queue, set the filter;
+    /// report by `connected`.
+    Connect {
+        /// Whose socket.
+        key: Key,
+        /// Where to.
+        peer: SocketAddr,
+        /// What it lets through from now on.
+        filter: Filter,
+    },
+    /// Set another filter.
+    Refilter {
+        /// Whose socket.
+        key: Key,
+        /// What it lets through from now on.
+        filter: Filter,
+    },
+    /// Tell irmd of the request; report by `answered`. A program may already redeem the token.
+    Arrived {
+        /// The flow.
+        key: Key,
+        /// What irmd is told.
+        arrival: Arrival,
+    },
+    /// irmd's answer is no longer wanted.
+    Abandon {
+        /// The flow.
+        key: Key,
+    },
+    /// The flow's socket is there to be taken.
+    Offer {
+        /// The flow.
+        key: Key,
+        /// irmd's id of it.
+        flow: FlowId,
+        /// What redeems it.
+        token: Token,
+        /// Who may.
+        owner: Owner,
+        /// Longest SDU, bytes.
+        sdu_limit: u32,
+        /// What a restarted ipcpd takes the flow back for.
+        ticket: Vec<u8>,
+    },
+    /// The token is void.
+    Withdraw {
+        /// Which.
+        token: Token,
+        /// What a program that redeems it is told.
+        failure: Failure,
+    },
+    /// `flow_alloc` has succeeded.
+    Allocated {
+        /// The flow.
+        key: Key,
+        /// What redeems its socket.
+        token: Token,
+        /// The peer's address and sp.
+        peer: SocketAddr,
+        /// The peer's piggy-back, unauthenticated.
+        data: Vec<u8>,
+        /// The peer is a classic shim.
+        classic: bool,
+    },
+    /// `flow_alloc` has failed.
+    Failed {
+        /// The flow.
+        key: Key,
+        /// Why.
+        failure: Failure,
+    },
+    /// Ask the kernel whether all that was sent has left; report by `sent_all`.
+    CheckSent {
+        /// The flow.
+        key: Key,
+    },
+    /// Ask the kernel whether all that arrived was read; report by `read_all`.
+    CheckRead {
+        /// The flow.
+        key: Key,
+    },
+    /// Read the program's count of SDUs sent; report by `counted`.
+    Count {
+        /// The flow.
+        key: Key,
+        /// irmd's id of it.
+        flow: FlowId,
+    },
+    /// Tell the program that its flow is over.
+    Gone {
+        /// Which.
+        flow: FlowId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Take the socket away from whoever holds it: nothing arrives or leaves any more.
+    Revoke {
+        /// The flow.
+        key: Key,
+    },
+    /// Close this process' descriptor of the socket.
+    Close {
+        /// The flow.
+        key: Key,
+    },
+    /// The program is done with the flow: its slot of the statistics is free.
+    Forget {
+        /// Which.
+        flow: FlowId,
+    },
+    /// Tell irmd that the flow is over.
+    Ended {
+        /// Which.
+        flow: FlowId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// `stop` is done.
+    Stopped,
+}

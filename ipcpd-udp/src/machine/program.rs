@@ -1,0 +1,105 @@
+//! What a program does with its flow, as the hand-over socket and irmd tell it.
+
+use std::time::{Duration, Instant};
+
+use proto::v1::EndReason;
+use proto::{FlowId, Token};
+
+use super::flow::{Draining, Flow, KeepAlive, State};
+use super::output::{Key, Output};
+use super::table::Cause;
+use super::{Shim, ticket};
+
+/// A peer may ask for keep-alives; not for a flood of them.
+const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(1);
+
+impl Flow {
+    /// Starts the keep-alive if the QoS asks for one. Looked at twice per period, so that the gap is never longer.
+    pub(super) fn keepalive(&mut self, now: Instant) {
+        let period = Duration::from_millis(self.qos.keepalive_ms.into());
+        if !period.is_zero() {
+            let every = period.max(SHORTEST_KEEPALIVE) / 2;
+            self.keepalive = Some(KeepAlive { every, next: now + every, sent: 0 });
+        }
+    }
+}
+
+impl Shim {
+    pub(super) fn offer(&mut self, key: Key, token: Token) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        let Some(id) = flow.id else { return };
+        let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket());
+        let (owner, sdu_limit) = (flow.owner.clone(), flow.sdu_limit);
+        self.out(Output::Offer { key, flow: id, token, owner, sdu_limit, ticket });
+    }
+
+    /// The program took the flow's socket.
+    pub fn taken(&mut self, now: Instant, flow: FlowId) {
+        let Some(&key) = self.by_id.get(&flow) else { return };
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        match &mut flow.state {
+            State::Offered => flow.go(Cause::Taken, State::Held),
+            // The peer was faster: what it sent can still be read.
+            State::Draining(draining) => {
+                draining.since.get_or_insert(now);
+                draining.next = now;
+                draining.pause = Draining::FIRST_PAUSE;
+            }
+            _ => {}
+        }
+        self.settle(key);
+    }
+
+    /// No program redeemed the token in time.
+    pub fn not_taken(&mut self, now: Instant, flow: FlowId) {
+        let Some(&key) = self.by_id.get(&flow) else { return };
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        match flow.state {
+            State::Offered => self.leave(now, key, Cause::NotTaken, EndReason::NeverTaken),
+            State::Draining(_) => self.drained_out(now, key, Cause::NotTaken),
+            _ => {}
+        }
+        self.settle(key);
+    }
+
+    /// The program is done with the flow.
+    pub fn released(&mut self, now: Instant, flow: FlowId) {
+        self.done(now, flow, EndReason::Deallocated);
+    }
+
+    /// The program ended, or its lease, with the flow still open.
+    pub fn died(&mut self, now: Instant, flow: FlowId) {
+        self.done(now, flow, EndReason::ProgramDied);
+    }
+
+    fn done(&mut self, now: Instant, flow: FlowId, reason: EndReason) {
+        let Some(&key) = self.by_id.get(&flow) else { return };
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        match flow.state {
+            State::Offered | State::Held | State::Probing(_) => self.leave(now, key, Cause::Released, reason),
+            State::Draining(_) => self.drained_out(now, key, Cause::Released),
+            _ => {}
+        }
+        self.settle(key);
+    }
+
+    /// irmd ends the flow, whatever its state; says whether there was one.
+    pub fn dealloc(&mut self, now: Instant, flow: FlowId) -> bool {
+        let Some(&key) = self.by_id.get(&flow) else { return false };
+        self.end(now, key, EndReason::Admin);
+        self.settle(key);
+        true
+    }
+
+    /// The program's count of SDUs sent, as [`Output::Count`] asked for.
+    pub fn counted(&mut self, key: Key, sent: u64) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let live = matches!(flow.state, State::Offered | State::Held | State::Probing(_));
+        let Some(keepalive) = &mut flow.keepalive else { return };
+        let idle = keepalive.sent == sent;
+        keepalive.sent = sent;
+        if idle && live {
+            self.out(Output::SendFlow { key, to: None, bytes: Vec::new() });
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! The accepting side: from a request on the listen port to a socket that waits for its program.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use proto::shim::{Answer, CLASSIC_SOURCE, DATAGRAM, Extension, MAX_DATA, MAX_REASON, PORT, Request, Verdict};
+use proto::v1::{EndReason, Failure, FailureKind};
+use proto::{Name, Qos, WireId};
+
+use super::answers;
+use super::client::LONGEST_TIMEOUT;
+use super::failures::{no_port, not_opened, verdict_of};
+use super::flow::{Accepting, Flow, RequestKey, State, Waiting};
+use super::output::{Accept, Arrival, Echo, Filter, Key, OpenError, Output, Owner};
+use super::table::{Cause, Phase};
+use super::{Reason, Shim, clip};
+
+/// For callers that name no deadline, classic ones among them.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+/// Ports tried on the word of the system that one is in use.
+const MOST_TRIES: u32 = 64;
+
+impl Shim {
+    /// A datagram on the listen port that does not begin with NUL.
+    pub(super) fn handle_request(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        let request = match Request::decode(bytes) {
+            Ok(request) => request,
+            Err(malformed) => return self.counters.count(malformed),
+        };
+        // Requests come from a port of their own. One that seems to come from a listen port would make two shims
+        // talk to each other for ever about what neither asked.
+        if from.port() == PORT || from == self.settings.listen {
+            return self.counters.count(Reason::Spoofed);
+        }
+        self.counters.count(Reason::Requests);
+        match request {
+            Request::Classic(name) => self.classic_request(now, from, name),
+            // All answers together must not be longer than the request (the port is no amplifier).
+            Request::Extended(..) if bytes.len() < DATAGRAM => self.counters.count(Reason::Unpadded),
+            Request::Extended(name, extension) => self.extended_request(now, from, name, extension),
+            Request::OtherVersion { name, client, .. } => {
+                let answer = self.verdict(client, WireId(0), Verdict::Version, "", Vec::new()).encode(&name);
+                if answer.len() > bytes.len() {
+                    return self.counters.count(Reason::Unpadded);
+                }
+                self.answer(from, answer);
+            }
+        }
+    }
+
+    fn classic_request(&mut self, now: Instant, from: SocketAddr, name: Name) {
+        let request = RequestKey { from, client: None, name };
+        if self.again(now, &request) {
+            return;
+        }
+        if !self.directory.answers_for(&request.name) {
+            return self.counters.count(Reason::NotRegistered);
+        }
+        // A classic caller hears no reason: silence is its refusal.
+        if self.no_room() {
+            return self.counters.count(Reason::Exhausted);
+        }
+        let key = self.arrive(now, request, CLASSIC_SOURCE.to_owned(), Qos::raw(), DEFAULT_DEADLINE);
+        match self.settings.echo {
+            Echo::OnAccept => self.tell_irmd(now, key, Vec::new()),
+            Echo::OnArrival => self.open_sp(now, key),
+        }
+        self.settle(key);
+    }
+
+    fn extended_request(&mut self, now: Instant, from: SocketAddr, name: Name, extension: Extension) {
+        let request = RequestKey { from, client: Some(extension.client), name };
+        // Here a loaded server will ask for a cookie, and a restarted one answer RECOVERING: before any state is made.
+        if self.again(now, &request) {
+            return;
+        }
+        let stateless = if !self.directory.answers_for(&request.name) {
+            self.counters.count(Reason::NotRegistered);
+            Some(Verdict::UnknownName)
+        } else if self.no_room() {
+            self.counters.count(Reason::Exhausted);
+            Some(Verdict::Exhausted)
+        } else {
+            None
+        };
+        if let Some(verdict) = stateless {
+            let answer = self.verdict(extension.client, WireId(0), verdict, "", Vec::new());
+            return self.answer(from, answer.encode(&request.name));
+        }
+        let deadline = match extension.deadline_ms {
+            0 => DEFAULT_DEADLINE,
+            ms => Duration::from_millis(ms.into()).min(LONGEST_TIMEOUT),
+        };
+        // So much earlier that a refusal is with the caller before it gives up.
+        let margin = (deadline / 8).min(Duration::from_millis(500));
+        let key = self.arrive(now, request, extension.source, extension.qos, deadline - margin);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.theirs = extension.client;
+            flow.control.set_port(extension.listen_port);
+        }
+        self.answer_flow(key, Verdict::Pending);
+        self.tell_irmd(now, key, extension.data);
+        self.settle(key);
+    }
+
+    fn no_room(&self) -> bool {
+        let pending = self.tallied(Phase::Waiting) + self.tallied(Phase::Echoing);
+        self.stopping.is_some() || pending >= self.settings.max_pending || self.full()
+    }
+
+    /// Answers a request that is known already; says whether it was.
+    fn again(&mut self, now: Instant, request: &RequestKey) -> bool {
+        if let Some(&key) = self.by_request.get(request) {
+            let Some(flow) = self.flows.get(&key) else { return false };
+            let old = flow.answered.is_some_and(|at| now >= at + answers::CLASSIC);
+            if flow.classic && old {
+                return false;
+            }
+            self.counters.count(Reason::Duplicate);
+            match flow.state {
+                State::Echoing(_) | State::Waiting(_) | State::Accepting(_) => self.answer_flow(key, Verdict::Pending),
+                State::Offered | State::Held | State::Probing(_) => self.answer_flow(key, Verdict::Accepted),
+                _ => self.answer_flow(key, Verdict::Refused),
+            }
+            return true;
+        }
+        let Some(answer) = self.answers.find(now, request) else { return false };
+        let answer = answer.map(<[u8]>::to_vec);
+        self.counters.count(Reason::Duplicate);
+        if let Some(answer) = answer {
+            self.answer(request.from, answer);
+        }
+        true
+    }
+
+    /// Says how it stands with the flow: refusals and PENDING from the listen port, acceptance from sp. What a
+    /// classic caller cannot be told is not said.
+    fn answer_flow(&mut self, key: Key, verdict: Verdict) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        if flow.classic {
+            if flow.local.is_some() && flow.answered.is_some() {
+                let bytes = Answer::ClassicEcho.encode(&flow.name);
+                self.counters.count(Reason::Answers);
+                self.out(Output::SendFlow { key, to: None, bytes });
+            }
+            return;
+        }
+        let accepted = verdict == Verdict::Accepted;
+        let (server, data) = if accepted { (flow.ours, flow.data.clone()) } else { (WireId(0), Vec::new()) };
+        let reason = if verdict == Verdict::Refused { "the flow is over already" } else { "" };
+        let (name, peer) = (flow.name.clone(), flow.peer);
+        let bytes = self.verdict(flow.theirs, server, verdict, reason, data).encode(&name);
+        if accepted {
+            self.counters.count(Reason::Answers);
+            self.out(Output::SendFlow { key, to: None, bytes });
+        } else {
+            self.answer(peer, bytes);
+        }
+    }
+
+    fn verdict(&self, client: WireId, server: WireId, verdict: Verdict, reason: &str, data: Vec<u8>) -> Answer {
+        Answer::Extended {
+            host: self.settings.host,
+            boot: self.settings.boot,
+            client,
+            server,
+            verdict,
+            reason: clip(reason, MAX_REASON).to_owned(),
+            data,
+            cookie: Vec::new(),
+            server_port: None,
+        }
+    }
+
+    fn answer(&mut self, to: SocketAddr, bytes: Vec<u8>) {
+        self.counters.count(Reason::Answers);
+        self.out(Output::SendListen { to, bytes });
+    }
+
+    fn arrive(&mut self, now: Instant, request: RequestKey, source: String, qos: Qos, within: Duration) -> Key {
+        let (key, token) = (self.next_key(), self.token());
+        let classic = request.client.is_none();
+        let waiting = Waiting { deadline: now + within, token, echoed: false, tries: 0 };
+        let early = classic && self.settings.echo == Echo::OnArrival;
+        let mut flow = Flow {
+            id: None,
+            name: request.name.clone(),
+            source,
+            qos,
+            since: now,
+            accepting: true,
+            classic,
+            ours: self.wire_id(),
+            theirs: WireId(0),
+            peer: request.from,
+            control: SocketAddr::new(request.from.ip(), PORT),
+            local: None,
+            owner: Owner::default(),
+            sdu_limit: 0,
+            data: Vec::new(),
+            request: Some(request),
+            answered: None,
+            swap_at: None,
+            keepalive: None,
+            tallied: if early { Phase::Echoing } else { Phase::Waiting },
+            state: if early { State::Echoing(waiting) } else { State::Waiting(waiting) },
+            armed: None,
+            #[cfg(test)]
+            visited: Vec::new(),
+        };
+        flow.begin(if early { Cause::ClassicRequest } else { Cause::Request });
+        self.insert(key, flow);
+        key
+    }
+
+    fn tell_irmd(&mut self, now: Instant, key: Key, data: Vec<u8>) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        let State::Waiting(Waiting { deadline, token, .. }) = flow.state else { return };
+        let arrival = Arrival {
+            name: flow.name.clone(),
+            source: flow.source.clone(),
+            qos: flow.qos,
+            token,
+            within: deadline.saturating_duration_since(now),
+            data,
+            peer: flow.peer,
+            classic: flow.classic,
+        };
+        self.out(Output::Arrived { key, arrival });
+    }
+
+    /// irmd's answer to [`Output::Arrived`].
+    pub fn answered(&mut self, now: Instant, key: Key, answer: Result<Accept, Failure>) {
+        let waiting = match self.flows.get(&key).map(|flow| &flow.state) {
+            Some(State::Waiting(waiting)) => *waiting,
+            _ => {
+                // Too late: the caller has been told that nobody accepts, and the token is void.
+                if let Ok(accept) = answer {
+                    self.out(Output::Ended { flow: accept.flow, reason: EndReason::NeverTaken });
+                }
+                return;
+            }
+        };
+        match answer {
+            Ok(accept) if accept.data.len() > MAX_DATA || self.by_id.contains_key(&accept.flow) => {
+                let text = format!("irmd's acceptance of flow {} breaks its bounds", accept.flow);
+                self.refuse(now, key, Cause::ProgramRefused, Failure::new(FailureKind::Internal, text));
+                if !self.by_id.contains_key(&accept.flow) {
+                    self.out(Output::Ended { flow: accept.flow, reason: EndReason::NeverTaken });
+                }
+            }
+            Ok(accept) => self.accepted(now, key, waiting, accept),
+            Err(failure) => self.refuse(now, key, Cause::ProgramRefused, failure),
+        }
+        self.settle(key);
+    }
+
+    fn accepted(&mut self, now: Instant, key: Key, waiting: Waiting, accept: Accept) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        flow.id = Some(accept.flow);
+        flow.owner = accept.owner;
+        flow.data = accept.data;
+        self.by_id.insert(accept.flow, key);
+        if waiting.echoed {
+            flow.go(Cause::ProgramAccepted, State::Offered);
+            flow.keepalive(now);
+            self.offer(key, waiting.token);
+        } else {
+            flow.go(Cause::ProgramAccepted, State::Accepting(Accepting { token: waiting.token, tries: 0 }));
+            self.open_sp(now, key);
+        }
+    }
+
+    fn open_sp(&mut self, now: Instant, key: Key) {
+        match self.ports.choose(now, self.settings.sp, &mut self.rng) {
+            // Nothing may arrive before it is connected to the one host that may send.
+            Some(port) => self.out(Output::Open { key, port, filter: Filter::Nothing, watch: false }),
+            None => self.refuse(now, key, Cause::NoSocket, no_port(self.settings.sp)),
+        }
+    }
+
+    pub(super) fn sp_opened(&mut self, now: Instant, key: Key, result: Result<(), OpenError>) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let (State::Echoing(Waiting { tries, .. }) | State::Accepting(Accepting { tries, .. })) = &mut flow.state
+        else {
+            return;
+        };
+        *tries += 1;
+        match result {
+            Ok(()) => {
+                let peer = flow.peer;
+                self.out(Output::Connect { key, peer, filter: Filter::Flow });
+            }
+            Err(OpenError::PortInUse) if *tries < MOST_TRIES => self.open_sp(now, key),
+            Err(error) => {
+                let failure = not_opened(&error, self.settings.sp, self.settings.listen);
+                self.refuse(now, key, Cause::NoSocket, failure);
+            }
+        }
+    }
+
+    pub(super) fn sp_connected(&mut self, now: Instant, key: Key, result: Result<(), String>) {
+        if let Err(error) = result {
+            let text = format!("the flow's socket could not be connected: {error}");
+            return self.refuse(now, key, Cause::NoSocket, Failure::new(FailureKind::Internal, text));
+        }
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        flow.answered = Some(now);
+        match flow.state {
+            State::Echoing(waiting) => {
+                flow.go(Cause::Connected, State::Waiting(Waiting { echoed: true, ..waiting }));
+                self.answer_flow(key, Verdict::Pending);
+                self.tell_irmd(now, key, Vec::new());
+            }
+            State::Accepting(Accepting { token, .. }) => {
+                flow.go(Cause::Connected, State::Offered);
+                flow.keepalive(now);
+                self.answer_flow(key, Verdict::Accepted);
+                self.offer(key, token);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn server_timeout(&mut self, now: Instant, key: Key) {
+        let Some(State::Waiting(Waiting { deadline, .. }) | State::Echoing(Waiting { deadline, .. })) =
+            self.flows.get(&key).map(|flow| &flow.state)
+        else {
+            return;
+        };
+        if *deadline > now {
+            return;
+        }
+        let echoing = matches!(self.flows.get(&key).map(|flow| flow.state.phase()), Some(Phase::Echoing));
+        let failure = Failure::new(FailureKind::NobodyAccepts, "no program took the flow in time");
+        self.refuse(now, key, if echoing { Cause::NoSocket } else { Cause::Deadline }, failure);
+    }
+
+    /// The flow is not to be: says so to the caller, to a program that may redeem the token, and to irmd.
+    pub(super) fn refuse(&mut self, now: Instant, key: Key, cause: Cause, failure: Failure) {
+        self.close(now, key);
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let (token, told) = match flow.state {
+            State::Waiting(Waiting { token, .. }) => (token, cause != Cause::ProgramRefused),
+            State::Echoing(Waiting { token, .. }) | State::Accepting(Accepting { token, .. }) => (token, false),
+            _ => return,
+        };
+        flow.go(cause, State::Over);
+        let (verdict, reason) = verdict_of(&failure);
+        let (id, theirs, request) = (flow.id, flow.theirs, flow.request.clone());
+        if told {
+            self.out(Output::Abandon { key });
+        }
+        self.out(Output::Withdraw { token, failure: failure.clone() });
+        if let Some(flow) = id {
+            self.out(Output::Ended { flow, reason: EndReason::NeverTaken });
+        }
+        let Some(request) = request else { return };
+        if request.client.is_none() {
+            return self.answers.remember(now + answers::CLASSIC, request, None);
+        }
+        let bytes = self.verdict(theirs, WireId(0), verdict, reason, Vec::new()).encode(&request.name);
+        self.answers.remember(now + answers::EXTENDED, request.clone(), Some(bytes.clone()));
+        self.answer(request.from, bytes);
+    }
+
+    /// The caller gave up before it knew of the acceptance: control datagram with its id only.
+    pub(super) fn withdrawn(&mut self, now: Instant, key: Key) {
+        self.close(now, key);
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let (token, id) = match flow.state {
+            State::Waiting(Waiting { token, .. }) | State::Accepting(Accepting { token, .. }) => (token, flow.id),
+            _ => return,
+        };
+        flow.go(Cause::PeerDealloc, State::Over);
+        self.out(Output::Abandon { key });
+        let failure = Failure::new(FailureKind::FlowGone, "the caller gave up before the flow was accepted");
+        self.out(Output::Withdraw { token, failure });
+        if let Some(flow) = id {
+            self.out(Output::Ended { flow, reason: EndReason::PeerDeallocated });
+        }
+        self.remember_over(now, key);
+    }
+
+    /// A late duplicate of the request that began this flow must not begin another.
+    pub(super) fn remember_over(&mut self, now: Instant, key: Key) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        let Some(request) = flow.request.clone() else { return };
+        if flow.classic {
+            let until = flow.answered.unwrap_or(now) + answers::CLASSIC;
+            return self.answers.remember(until, request, None);
+        }
+        let answer = self.verdict(flow.theirs, WireId(0), Verdict::Refused, "the flow is over already", Vec::new());
+        let bytes = answer.encode(&request.name);
+        self.answers.remember(now + answers::EXTENDED, request, Some(bytes));
+    }
+}

@@ -1,0 +1,107 @@
+//! Round trips: one SDU there and back, then the next.
+
+use std::time::{Duration, Instant};
+
+use super::carrier::{Carrier, Gone};
+use super::clock::Meter;
+use super::load::answer;
+use crate::machine::account::Account;
+use crate::machine::latency::Latency;
+use crate::machine::params::Params;
+use crate::machine::sdu::{self, Sdu};
+
+/// A reply that takes longer is lost.
+const GIVE_UP: Duration = Duration::from_millis(500);
+
+/// An echoing side that hears nothing for so long ends the test.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Sends, waits, times, for the test's time. The account counts round trips, its errors those given up.
+pub(crate) fn ping(carrier: &mut impl Carrier, params: &Params) -> (Account, Latency, Result<(), Gone>) {
+    let mut out = sdu::blank(params.size as usize, 1, true);
+    let mut room = vec![0; sdu::MAX];
+    let mut account = Account::default();
+    let mut latency = Latency::default();
+    let meter = Meter::start();
+    let end = meter.start + params.time;
+    let mut sent_at = meter.start;
+    let mut seq = 0;
+    let result = loop {
+        sdu::number(&mut out, seq);
+        let got = match carrier.send(&out) {
+            Ok(_) => echo_of(carrier, seq, sent_at, &mut room),
+            Err(gone) => Err(gone),
+        };
+        // One look at the clock ends this round trip and starts the next.
+        let now = Instant::now();
+        match got {
+            Ok(true) => {
+                latency.record(now - sent_at);
+                account.sdus += 1;
+            }
+            Ok(false) => account.errors += 1,
+            Err(gone) => break Err(gone),
+        }
+        if now >= end {
+            break Ok(());
+        }
+        sent_at = now;
+        seq += 1;
+    };
+    account.took(meter.start.elapsed(), meter.cpu());
+    account.bytes = account.sdus * u64::from(params.size);
+    (account, latency, result)
+}
+
+/// Waits for the echo; what else comes (late echoes of those given up) is passed over.
+fn echo_of(carrier: &mut impl Carrier, seq: u64, sent_at: Instant, room: &mut [u8]) -> Result<bool, Gone> {
+    loop {
+        let Some(len) = carrier.recv(room, GIVE_UP)? else { return Ok(false) };
+        match sdu::read(&room[..len]) {
+            Some(Sdu::Ping(got)) if got == seq as u32 => return Ok(true),
+            _ if sent_at.elapsed() > GIVE_UP => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
+/// Echoes pings until the other side's last word; answers it with the account.
+pub(crate) fn echo(carrier: &mut impl Carrier, params: &Params) -> (Account, Result<(), Gone>) {
+    let mut room = vec![0; sdu::MAX];
+    let mut account = Account::default();
+    let meter = Meter::start();
+    let give_up = meter.start + params.time + SILENCE;
+    let result = loop {
+        let len = match carrier.recv(&mut room, SILENCE) {
+            Ok(Some(len)) => len,
+            Ok(None) => break Ok(()),
+            Err(gone) => break Err(gone),
+        };
+        match sdu::read(&room[..len]) {
+            Some(Sdu::Ping(seq)) => {
+                if let Err(gone) = carrier.send(&room[..len]) {
+                    break Err(gone);
+                }
+                account.sdus += 1;
+                account.bytes += len as u64;
+                // A look at the clock now and then: a ping without end does not keep this thread for ever.
+                if seq % 1024 == 0 && Instant::now() > give_up {
+                    break Ok(());
+                }
+            }
+            Some(Sdu::End(_)) => {
+                account.took(meter.start.elapsed(), meter.cpu());
+                answer(carrier, &account, &mut room);
+                break Ok(());
+            }
+            Some(Sdu::Hello(_)) => {
+                let _ = carrier.send(&sdu::welcome());
+            }
+            _ => {}
+        }
+    };
+    if account.elapsed_ns == 0 {
+        account.took(meter.start.elapsed(), meter.cpu());
+    }
+    (account, result)
+}
