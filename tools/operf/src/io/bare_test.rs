@@ -42,7 +42,7 @@ fn greet(bare: &mut Bare, params: &Params) -> Result<(), String> {
     let mut room = vec![0; sdu::MAX];
     for _ in 0..GREETINGS {
         bare.send(&hello).map_err(|gone| gone.0)?;
-        if let Some(len) = bare.recv(&mut room, GREET_EVERY).map_err(|gone| gone.0)?
+        if let Some(len) = bare.recv_within(&mut room, GREET_EVERY).map_err(|gone| gone.0)?
             && matches!(sdu::read(&room[..len]), Some(Sdu::Welcome | Sdu::Data(_)))
         {
             return Ok(());
