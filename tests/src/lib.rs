@@ -1,1 +1,7 @@
-//! See ARCHITECTURE.md.
+//! What the tests of the whole share: the rules of the source, the stage of the end-to-end tests, scripted peers.
+
+pub mod capture;
+pub mod harness;
+pub mod net;
+pub mod rules;
+pub mod spoof;

@@ -1,2 +1,43 @@
-//! See ARCHITECTURE.md.
-fn main() {}
+//! Chores of the project: `cargo demo`, `cargo xtask fuzz`, `cargo xtask bench flow`.
+
+mod bench;
+mod demo;
+mod fuzz;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Two hosts on this machine: flows by name, both ways. No root, no configuration
+    Demo(demo::Options),
+    /// Measure flows beside bare sockets, into docs/bench.md
+    Bench(bench::Options),
+    /// Feed the decoders and machines with hostile input
+    Fuzz(fuzz::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Demo(options) => demo::run(&options),
+        Chore::Bench(options) => bench::run(&options),
+        Chore::Fuzz(options) => fuzz::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

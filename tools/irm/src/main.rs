@@ -1,2 +1,8 @@
-//! See ARCHITECTURE.md.
-fn main() {}
+//! `irm`: asks irmd about names, IPCPs and flows, and changes them.
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    irm::run(irm::cli::Cli::parse())
+}

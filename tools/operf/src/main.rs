@@ -1,2 +1,8 @@
-//! See ARCHITECTURE.md.
-fn main() {}
+//! `operf`: how fast is a flow?
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    operf::run(operf::cli::Cli::parse())
+}

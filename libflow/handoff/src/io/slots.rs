@@ -3,8 +3,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use memmap2::MmapRaw;
 use proto::v1::Counters;
@@ -62,6 +62,13 @@ impl SlotMap {
 }
 
 impl Slot {
+    /// One for all flows that nobody counts any more. `None` where there is no memory for it.
+    pub fn nowhere() -> Option<Self> {
+        static NOWHERE: OnceLock<Option<Arc<SlotMap>>> = OnceLock::new();
+        let map = NOWHERE.get_or_init(|| SlotMap::make(1).ok().map(|(map, _)| Arc::new(map)));
+        SlotMap::slot(map.as_ref()?, 0)
+    }
+
     /// `sdus` SDUs of `bytes` bytes altogether have been sent.
     pub fn sent(&self, sdus: u64, bytes: u64) {
         let words = self.map.words(self.index);

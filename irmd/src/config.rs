@@ -1,0 +1,381 @@
+//! `irmd.toml`, and `runtime.toml` of the same format: see docs/irmd.md.
+//!
+//! Text in, values out: reading and writing files is [`crate::io`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use proto::Name;
+use proto::v1::{EchoMoment, StaticHost, UdpConfig};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A whole file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Config {
+    /// Limits and defaults.
+    #[serde(skip_serializing_if = "Options::is_default")]
+    pub options: Options,
+    /// IPCPs, in the order in which their layers are asked.
+    #[serde(rename = "ipcp", skip_serializing_if = "Vec::is_empty")]
+    pub ipcps: Vec<Ipcp>,
+    /// Names.
+    #[serde(rename = "name", skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<NameEntry>,
+}
+
+/// Limits and defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Options {
+    /// How long an allocation waits unless the caller says, milliseconds; 1 to 60,000.
+    pub timeout_ms: u32,
+    /// Flows that may wait for a program's answer, per name; 1 to 8,192.
+    pub backlog: u32,
+}
+
+/// An IPCP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Ipcp {
+    /// Its name: letters, digits, `-` and `_`, at most 64.
+    #[serde(deserialize_with = "ipcp_name")]
+    pub name: String,
+    /// Its type.
+    #[serde(default, rename = "type")]
+    pub kind: IpcpKind,
+    /// The layer it joins; without, it waits for `irm ipcp bootstrap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// Its address of this host; needed with `layer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
+    /// Its UDP port; 3359 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Ports of accepted flows; the system's range unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sp_range: Option<SpRange>,
+    /// When a classic caller gets its echo.
+    #[serde(default, skip_serializing_if = "Echo::is_default")]
+    pub echo: Echo,
+    /// Started again when it ends.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub restart: bool,
+    /// The static directory: name = address[:port].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "hosts")]
+    pub hosts: BTreeMap<String, String>,
+}
+
+/// The types of IPCP there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IpcpKind {
+    /// The shim over UDP.
+    #[default]
+    Udp,
+}
+
+/// When a classic caller gets its echo.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Echo {
+    /// Once the program accepted.
+    #[default]
+    OnAccept,
+    /// At once, as in 2016.
+    OnArrival,
+}
+
+/// A range of ports, `"40000-41000"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SpRange {
+    /// The first port.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+}
+
+/// A name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NameEntry {
+    /// The name.
+    #[serde(deserialize_with = "name")]
+    pub name: String,
+    /// Who takes the next flow.
+    #[serde(default)]
+    pub policy: Policy,
+    /// The layers it is registered in; `"*"` is every layer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+    /// Who may serve it, beside root and irmd's own user.
+    #[serde(default, skip_serializing_if = "Users::is_default")]
+    pub users: Users,
+    /// Programs bound to it.
+    #[serde(default, rename = "program", skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<Program>,
+}
+
+/// Who takes the next flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// The processes take turns.
+    #[default]
+    RoundRobin,
+    /// The first in order of binding that accepts.
+    Spill,
+}
+
+/// Who may serve a name, beside root and irmd's own user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Users {
+    /// Nobody else.
+    #[default]
+    Own,
+    /// Everybody.
+    Any,
+}
+
+/// A program bound to a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Program {
+    /// Absolute path.
+    #[serde(deserialize_with = "absolute")]
+    pub path: String,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Started when a flow arrives and nobody accepts.
+    #[serde(default)]
+    pub auto: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { timeout_ms: 5_000, backlog: 1_024 }
+    }
+}
+
+impl Options {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Echo {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Users {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl TryFrom<String> for SpRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parse = || {
+            let (first, last) = text.split_once('-')?;
+            Some(Self { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? })
+        };
+        parse()
+            .filter(|range| range.first > 0 && range.first <= range.last)
+            .ok_or_else(|| format!("{text:?} is no range of ports; write \"40000-41000\""))
+    }
+}
+
+impl From<SpRange> for String {
+    fn from(range: SpRange) -> Self {
+        format!("{}-{}", range.first, range.last)
+    }
+}
+
+fn checked<'de, D: Deserializer<'de>>(from: D, check: fn(&str) -> Result<(), String>) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    check(&text).map_err(D::Error::custom)?;
+    Ok(text)
+}
+
+fn ipcp_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    checked(from, check_ipcp_name)
+}
+
+fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    checked(from, |text| Name::new(text).map(|_| ()).map_err(|e| e.to_string()))
+}
+
+fn absolute<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    checked(from, check_program_path)
+}
+
+fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let hosts = BTreeMap::<String, String>::deserialize(from)?;
+    for (name, address) in &hosts {
+        check_host(name, address).map_err(D::Error::custom)?;
+    }
+    Ok(hosts)
+}
+
+/// Whether a program's path can be used.
+pub fn check_program_path(path: &str) -> Result<(), String> {
+    if path.starts_with('/') && !path.contains('\0') {
+        return Ok(());
+    }
+    Err(format!("{path:?} is no absolute path; write the program's path from /"))
+}
+
+/// Whether an IPCP's name can be: it is part of its sockets' names.
+pub fn check_ipcp_name(name: &str) -> Result<(), String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=64).contains(&name.len()) && name.chars().all(good) && !name.starts_with('-') {
+        return Ok(());
+    }
+    Err(format!("{name:?} cannot name an IPCP; take 1 to 64 letters, digits, - and _"))
+}
+
+/// Whether a layer's name can be.
+pub fn check_layer(layer: &str) -> Result<(), String> {
+    match Name::new(layer) {
+        Ok(_) if layer != "local" && layer != "*" => Ok(()),
+        Ok(_) => Err(format!("{layer:?} cannot name a layer: the word is taken; choose another")),
+        Err(e) => Err(format!("{layer:?} cannot name a layer: {e}")),
+    }
+}
+
+/// Whether a row of the static directory makes sense.
+pub fn check_host(name: &str, address: &str) -> Result<(), String> {
+    Name::new(name).map_err(|e| format!("{name:?} is no name: {e}"))?;
+    if address.parse::<IpAddr>().is_err() && address.parse::<SocketAddr>().is_err() {
+        return Err(format!(
+            "{address:?}, the host of {name}, is no address; write 10.0.0.2, 10.0.0.2:3400 or [fd00::2]:3400"
+        ));
+    }
+    Ok(())
+}
+
+impl Config {
+    /// Reads a file's text. The error names line and column.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single key can show.
+    fn check(&self) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        for ipcp in &self.ipcps {
+            ipcp.check()?;
+            if !seen.insert(&ipcp.name) {
+                return Err(format!("[[ipcp]] {} is declared twice; give each its own name", ipcp.name));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for entry in &self.names {
+            if !seen.insert(&entry.name) {
+                return Err(format!("[[name]] {} is declared twice; join the two", entry.name));
+            }
+            for layer in entry.layers.iter().filter(|layer| *layer != "*") {
+                check_layer(layer).map_err(|e| format!("[[name]] {}: {e}", entry.name))?;
+            }
+        }
+        if !(1..=60_000).contains(&self.options.timeout_ms) || !(1..=8_192).contains(&self.options.backlog) {
+            return Err("[options]: timeout-ms is 1 to 60000 and backlog 1 to 8192".into());
+        }
+        Ok(())
+    }
+
+    /// The text that [`Self::parse`] reads back.
+    pub fn to_toml(&self) -> Result<String, String> {
+        toml::to_string(self).map_err(|e| e.to_string())
+    }
+}
+
+impl Ipcp {
+    fn check(&self) -> Result<(), String> {
+        let name = &self.name;
+        match (&self.layer, self.ip) {
+            (Some(layer), Some(_)) => check_layer(layer).map_err(|e| format!("[[ipcp]] {name}: {e}")),
+            (Some(_), None) => Err(format!("[[ipcp]] {name} has a layer and no ip; add ip = \"…\"")),
+            (None, Some(_)) => Err(format!("[[ipcp]] {name} has an ip and no layer; add layer = \"…\"")),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// The layer and what to bootstrap with, if it is to be bootstrapped.
+    pub fn bootstrap(&self) -> Option<(String, UdpConfig)> {
+        let (layer, ip) = (self.layer.clone()?, self.ip?);
+        let echo = match self.echo {
+            Echo::OnAccept => EchoMoment::OnAccept,
+            Echo::OnArrival => EchoMoment::OnArrival,
+        };
+        let hosts =
+            self.hosts.iter().map(|(name, address)| StaticHost { name: name.clone(), address: address.clone() });
+        Some((
+            layer,
+            UdpConfig {
+                ip: ip.to_string(),
+                port: self.port.unwrap_or(0).into(),
+                hosts: hosts.collect(),
+                sp_first: self.sp_range.map_or(0, |range| range.first.into()),
+                sp_last: self.sp_range.map_or(0, |range| range.last.into()),
+                echo: echo.into(),
+            },
+        ))
+    }
+
+    /// An entry from what an IPCP runs with; fails where a message holds what no file could.
+    pub fn from_parts(name: &str, restart: bool, bootstrap: Option<(&str, &UdpConfig)>) -> Result<Self, String> {
+        check_ipcp_name(name)?;
+        let mut entry = Self {
+            name: name.to_owned(),
+            kind: IpcpKind::Udp,
+            layer: None,
+            ip: None,
+            port: None,
+            sp_range: None,
+            echo: Echo::OnAccept,
+            restart,
+            hosts: BTreeMap::new(),
+        };
+        let Some((layer, udp)) = bootstrap else { return Ok(entry) };
+        check_layer(layer)?;
+        entry.layer = Some(layer.to_owned());
+        let ip = udp.ip.parse().map_err(|_| format!("{:?} is no address; write 10.0.0.1 or fd00::1", udp.ip))?;
+        entry.ip = Some(ip);
+        let port = |port: u32| u16::try_from(port).map_err(|_| format!("{port} is no UDP port; take 1 to 65535"));
+        entry.port = Some(port(udp.port)?).filter(|port| *port != 0);
+        if udp.sp_first != 0 || udp.sp_last != 0 {
+            entry.sp_range = Some(format!("{}-{}", port(udp.sp_first)?, port(udp.sp_last)?).try_into()?);
+        }
+        if udp.echo() == EchoMoment::OnArrival {
+            entry.echo = Echo::OnArrival;
+        }
+        for host in &udp.hosts {
+            check_host(&host.name, &host.address)?;
+            entry.hosts.insert(host.name.clone(), host.address.clone());
+        }
+        Ok(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+use super::*;
+use proptest::prelude::*;
+
+const FULL: &str = r#"
+[options]
+timeout-ms = 2000
+backlog = 64
+
+[[ipcp]]
+name = "udp0"
+type = "udp"
+layer = "net"
+ip = "10.0.0.1"
+port = 3400
+sp-range = "40000-41000"
+echo = "on-arrival"
+restart = false
+hosts = { echo = "10.0.0.2", "game.q2" = "[fd00::2]:3400" }
+
+[[ipcp]]
+name = "later"
+
+[[name]]
+name = "echo"
+policy = "spill"
+layers = ["net", "*"]
+users = "any"
+
+[[name.program]]
+path = "/usr/bin/oping"
+args = ["--listen", "echo"]
+auto = true
+"#;
+
+#[test]
+fn a_full_file_is_read_and_written_back() {
+    let config = Config::parse(FULL).unwrap();
+    let (layer, udp) = config.ipcps[0].bootstrap().unwrap();
+    assert_eq!(
+        (layer.as_str(), udp.ip.as_str(), udp.port, udp.sp_first, udp.sp_last),
+        ("net", "10.0.0.1", 3400, 40000, 41000)
+    );
+    assert_eq!(udp.echo(), EchoMoment::OnArrival);
+    assert_eq!(udp.hosts[1], StaticHost { name: "game.q2".into(), address: "[fd00::2]:3400".into() });
+    assert_eq!(config.ipcps[1].bootstrap(), None);
+    assert!(!config.ipcps[0].restart && config.ipcps[1].restart);
+    assert_eq!(config.names[0].programs[0].args, ["--listen", "echo"]);
+
+    let text = config.to_toml().unwrap();
+    assert_eq!(Config::parse(&text).unwrap(), config, "{text}");
+    let again = Ipcp::from_parts("udp0", false, Some((&layer, &udp))).unwrap();
+    assert_eq!(again, config.ipcps[0]);
+}
+
+#[test]
+fn mistakes_are_named() {
+    let table = [
+        ("[[ipcp]]\nname = \"a\"\nspeed = 3", "line 3, column 1"),
+        ("[[ipcp]]\nname = \"a\"\nspeed = 3", "unknown field `speed`"),
+        ("[[ipcp]]\nname = \"../a\"", "cannot name an IPCP"),
+        ("[[ipcp]]\nname = \"a\"\nlayer = \"net\"", "has a layer and no ip"),
+        ("[[ipcp]]\nname = \"a\"\nlayer = \"local\"\nip = \"::1\"", "the word is taken"),
+        ("[[ipcp]]\nname = \"a\"\nip = \"10.0.0\"\nlayer = \"net\"", "line 3, column 6"),
+        ("[[ipcp]]\nname = \"a\"\nsp-range = \"9-3\"", "is no range of ports"),
+        ("[[ipcp]]\nname = \"a\"\nhosts = { echo = \"nowhere\" }", "is no address"),
+        ("[[ipcp]]\nname = \"a\"\n[[ipcp]]\nname = \"a\"", "declared twice"),
+        ("[[name]]\nname = \"two words\"", "no white space"),
+        ("[[name]]\nname = \"a\"\n[[name.program]]\npath = \"oping\"", "is no absolute path"),
+        ("[[name]]\nname = \"a\"\npolicy = \"random\"", "unknown variant `random`"),
+        ("[options]\ntimeout-ms = 0", "timeout-ms is 1 to 60000"),
+        ("[oops", "line 1"),
+    ];
+    for (text, want) in table {
+        let error = Config::parse(text).unwrap_err();
+        assert!(error.contains(want), "{text}\n{error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn reading_is_total(text in "[\\[\\]a-z= \"\n{}0-9.-]{0,200}") {
+        let _ = Config::parse(&text);
+    }
+}

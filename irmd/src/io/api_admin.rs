@@ -1,0 +1,174 @@
+//! What tools ask, over gRPC.
+
+use handoff::server::Server;
+use proto::v1::irm_admin_server::IrmAdmin;
+use proto::v1::{self, Failure, FailureKind};
+use tokio_stream::Iter;
+use tonic::{Request, Response, Status};
+
+use super::api_irm::{caller, empty, nonsense};
+use super::calls::Asker;
+use super::ipcp::Links;
+use super::listing;
+use crate::machine::{Command, Reply};
+
+/// The service.
+pub(super) struct Tools {
+    pub(super) asker: Asker,
+    pub(super) links: Links,
+    pub(super) handoff: Server,
+    pub(super) run_dir: String,
+}
+
+/// A listing's rows.
+pub(super) type Rows<T> = Iter<std::vec::IntoIter<Result<T, Status>>>;
+
+fn rows<T>(all: Vec<T>) -> Response<Rows<T>> {
+    Response::new(tokio_stream::iter(all.into_iter().map(Ok).collect::<Vec<_>>()))
+}
+
+impl Tools {
+    async fn ask<T>(&self, request: Request<T>, command: impl FnOnce(T) -> Command) -> Result<Reply, Status> {
+        let caller = caller(&request)?;
+        self.asker.ask(caller, command(request.into_inner())).await
+    }
+
+    async fn done<T>(
+        &self,
+        request: Request<T>,
+        command: impl FnOnce(T) -> Command,
+    ) -> Result<Response<v1::Empty>, Status> {
+        empty(&self.ask(request, command).await?)
+    }
+}
+
+#[tonic::async_trait]
+impl IrmAdmin for Tools {
+    type IpcpListStream = Rows<v1::IpcpInfo>;
+    type NameListStream = Rows<v1::NameInfo>;
+    type FlowListStream = Rows<v1::FlowInfo>;
+
+    async fn status(&self, request: Request<v1::Empty>) -> Result<Response<v1::StatusReply>, Status> {
+        match self.ask(request, |_| Command::Status).await? {
+            Reply::Status(mut status) => {
+                status.run_dir.clone_from(&self.run_dir);
+                status.rss_bytes = super::place::resident();
+                listing::add_reports(&self.links, &mut status.ipcps).await;
+                Ok(Response::new(status))
+            }
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn ipcp_create(&self, request: Request<v1::IpcpCreateRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::IpcpCreate).await
+    }
+
+    async fn ipcp_bootstrap(
+        &self,
+        request: Request<v1::IpcpBootstrapRequest>,
+    ) -> Result<Response<v1::IpcpBootstrapReply>, Status> {
+        match self.ask(request, Command::IpcpBootstrap).await? {
+            Reply::Bootstrapped(address) => Ok(Response::new(v1::IpcpBootstrapReply { address })),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn ipcp_destroy(&self, request: Request<v1::IpcpDestroyRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::IpcpDestroy).await
+    }
+
+    async fn ipcp_list(&self, request: Request<v1::Empty>) -> Result<Response<Rows<v1::IpcpInfo>>, Status> {
+        match self.ask(request, |_| Command::IpcpList).await? {
+            Reply::Ipcps(mut ipcps) => {
+                listing::add_reports(&self.links, &mut ipcps).await;
+                Ok(rows(ipcps))
+            }
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn host_add(&self, request: Request<v1::HostAddRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::HostAdd).await
+    }
+
+    async fn host_remove(&self, request: Request<v1::HostRemoveRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::HostRemove).await
+    }
+
+    async fn name_create(&self, request: Request<v1::NameCreateRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::NameCreate).await
+    }
+
+    async fn name_destroy(&self, request: Request<v1::NameDestroyRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::NameDestroy).await
+    }
+
+    async fn name_list(&self, request: Request<v1::Empty>) -> Result<Response<Rows<v1::NameInfo>>, Status> {
+        match self.ask(request, |_| Command::NameList).await? {
+            Reply::Names(names) => Ok(rows(names)),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn name_register(&self, request: Request<v1::NameRegisterRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::NameRegister).await
+    }
+
+    async fn name_unregister(
+        &self,
+        request: Request<v1::NameUnregisterRequest>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::NameUnregister).await
+    }
+
+    async fn bind_program(&self, request: Request<v1::BindProgramRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::BindProgram).await
+    }
+
+    async fn bind_process(&self, request: Request<v1::BindProcessRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::BindProcess).await
+    }
+
+    async fn unbind_program(&self, request: Request<v1::UnbindProgramRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::UnbindProgram).await
+    }
+
+    async fn unbind_process(&self, request: Request<v1::UnbindProcessRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::UnbindProcess).await
+    }
+
+    async fn flow_list(&self, request: Request<v1::Empty>) -> Result<Response<Rows<v1::FlowInfo>>, Status> {
+        match self.ask(request, |_| Command::FlowList).await? {
+            Reply::Flows(known) => Ok(rows(listing::flows(&self.links, &self.handoff, known).await)),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn flow_show(&self, request: Request<v1::FlowShowRequest>) -> Result<Response<v1::FlowInfo>, Status> {
+        match self.ask(request, Command::FlowShow).await? {
+            Reply::Flows(mut known) => match known.pop() {
+                Some(row) => Ok(Response::new(listing::flow(&self.links, &self.handoff, row).await)),
+                None => Err(nonsense(&Reply::Flows(known))),
+            },
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn flow_dealloc(&self, request: Request<v1::FlowDeallocRequest>) -> Result<Response<v1::Empty>, Status> {
+        self.done(request, Command::FlowDealloc).await
+    }
+
+    async fn config_export(&self, request: Request<v1::Empty>) -> Result<Response<v1::ConfigExportReply>, Status> {
+        match self.ask(request, |_| Command::ConfigExport).await? {
+            Reply::Config(config) => {
+                let toml = config.to_toml().map_err(|error| {
+                    let text = format!("the configuration cannot be written as TOML: {error}; please report it");
+                    Status::from(Failure::new(FailureKind::Internal, text))
+                })?;
+                Ok(Response::new(v1::ConfigExportReply { toml }))
+            }
+            other => Err(nonsense(&other)),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What IPCPs say, over gRPC.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use proto::PROTOCOL_VERSION;
+use proto::v1;
+use proto::v1::irm_for_ipcp_server::IrmForIpcp;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::api_irm::{caller, empty, nonsense};
+use super::calls::{Asker, Open};
+use crate::machine::{Command, Reply};
+
+/// The service.
+pub(super) struct Ipcps {
+    pub(super) asker: Asker,
+}
+
+/// An attachment: says once that it stands, then stays open. Dropping it tells the machine.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    stands: Option<v1::AttachReply>,
+    _open: Open,
+}
+
+impl Stream for Attachment {
+    type Item = Result<v1::AttachReply, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Never woken again on purpose: the stream ends with the IPCP's side.
+        self.stands.take().map_or(Poll::Pending, |reply| Poll::Ready(Some(Ok(reply))))
+    }
+}
+
+#[tonic::async_trait]
+impl IrmForIpcp for Ipcps {
+    type AttachStream = Attachment;
+
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<Attachment>, Status> {
+        let caller = caller(&request)?;
+        let (reply, open) = self.asker.ask_open(caller, Command::Attach(request.into_inner())).await?;
+        match reply {
+            Reply::Done => {
+                let stands = Some(v1::AttachReply { version: PROTOCOL_VERSION });
+                Ok(Response::new(Attachment { stands, _open: open }))
+            }
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn flow_req_arr(
+        &self,
+        request: Request<v1::FlowReqArrRequest>,
+    ) -> Result<Response<v1::FlowReqArrReply>, Status> {
+        let caller = caller(&request)?;
+        match self.asker.ask(caller, Command::FlowReqArr(request.into_inner())).await? {
+            Reply::Accepted(reply) => Ok(Response::new(reply)),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn flow_ended(&self, request: Request<v1::FlowEndedRequest>) -> Result<Response<v1::Empty>, Status> {
+        let caller = caller(&request)?;
+        empty(&self.asker.ask(caller, Command::FlowEnded(request.into_inner())).await?)
+    }
+}

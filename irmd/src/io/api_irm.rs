@@ -1,0 +1,89 @@
+//! What programs ask, over gRPC.
+#![expect(clippy::disallowed_methods, reason = "io draws the tokens")]
+
+use proto::Token;
+use proto::v1::irm_server::Irm;
+use proto::v1::{self, Failure, FailureKind};
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Request, Response, Status};
+
+use super::calls::Asker;
+use crate::machine::{Caller, Command, Reply};
+
+/// The service.
+pub(super) struct Programs {
+    pub(super) asker: Asker,
+}
+
+/// Who is at the other end of the socket a request came by.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let known = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+    let caller =
+        known.and_then(|cred| Some(Caller { pid: u32::try_from(cred.pid()?).ok()?, uid: cred.uid(), gid: cred.gid() }));
+    caller.ok_or_else(|| {
+        let text = "the kernel does not say who calls; call from a process of this host";
+        Failure::new(FailureKind::NotPermitted, text).into()
+    })
+}
+
+/// The machine replied with something else than was asked for.
+pub(super) fn nonsense(reply: &Reply) -> Status {
+    tracing::error!("irmd gave a reply of another kind: {reply:?}");
+    Failure::new(FailureKind::Internal, "irmd gave a reply of another kind; please report it").into()
+}
+
+pub(super) fn empty(reply: &Reply) -> Result<Response<v1::Empty>, Status> {
+    match reply {
+        Reply::Done => Ok(Response::new(v1::Empty {})),
+        other => Err(nonsense(other)),
+    }
+}
+
+fn handle(reply: Reply) -> Result<Response<v1::FlowHandle>, Status> {
+    match reply {
+        Reply::Handle(handle) => Ok(Response::new(handle)),
+        other => Err(nonsense(&other)),
+    }
+}
+
+fn tokens() -> Result<[Token; 2], Status> {
+    let mut tokens = [Token([0; 16]); 2];
+    for token in &mut tokens {
+        getrandom::fill(&mut token.0).map_err(|error| {
+            let text = format!("the system gives no random bytes: {error}; try again");
+            Status::from(Failure::new(FailureKind::Internal, text))
+        })?;
+    }
+    Ok(tokens)
+}
+
+#[tonic::async_trait]
+impl Irm for Programs {
+    async fn flow_alloc(&self, request: Request<v1::FlowAllocRequest>) -> Result<Response<v1::FlowHandle>, Status> {
+        let caller = caller(&request)?;
+        handle(self.asker.ask(caller, Command::FlowAlloc(request.into_inner(), tokens()?)).await?)
+    }
+
+    async fn serve(&self, request: Request<v1::ServeRequest>) -> Result<Response<v1::ServeReply>, Status> {
+        let caller = caller(&request)?;
+        match self.asker.ask(caller, Command::Serve(request.into_inner())).await? {
+            Reply::Served(layers) => Ok(Response::new(v1::ServeReply { layers })),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn unserve(&self, request: Request<v1::UnserveRequest>) -> Result<Response<v1::Empty>, Status> {
+        let caller = caller(&request)?;
+        empty(&self.asker.ask(caller, Command::Unserve(request.into_inner())).await?)
+    }
+
+    async fn flow_accept(&self, request: Request<v1::FlowAcceptRequest>) -> Result<Response<v1::FlowHandle>, Status> {
+        let caller = caller(&request)?;
+        handle(self.asker.ask(caller, Command::FlowAccept(request.into_inner())).await?)
+    }
+
+    async fn flow_answer(&self, request: Request<v1::FlowAnswerRequest>) -> Result<Response<v1::Empty>, Status> {
+        let caller = caller(&request)?;
+        empty(&self.asker.ask(caller, Command::FlowAnswer(request.into_inner())).await?)
+    }
+}

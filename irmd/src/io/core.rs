@@ -1,0 +1,254 @@
+//! The machine's owner: one task that feeds it and does what it says.
+#![expect(clippy::disallowed_methods, reason = "io reads the clock and owns the machine's timer")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use handoff::server::{Event, Server};
+use proto::v1::{self, Failure, FailureKind};
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::calls::{Ask, Gone};
+use super::ipcp::{self, Links};
+use super::local::Pairs;
+use super::place;
+use super::spawn::{self, Children};
+use super::state::State;
+use crate::machine::{CallId, ChildId, Effect, IpcpAnswer, IpcpCall, Irm, Level, Reply};
+
+/// Events of the hand-over that are taken before a command, so that a process' lease is known before its words.
+const EVENTS_FIRST: usize = 1_024;
+/// How long IPCPs may take to end when irmd does.
+const IPCPS_END: Duration = Duration::from_secs(2);
+
+/// What comes in.
+pub(super) struct Inputs {
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) gone: Arc<Gone>,
+    pub(super) events: mpsc::Receiver<Event>,
+}
+
+/// The machine and all that it acts upon.
+pub(super) struct Core {
+    pub(super) irm: Irm,
+    pub(super) handoff: Server,
+    pub(super) links: Links,
+    pub(super) children: Children,
+    pub(super) state: State,
+    pub(super) calls: HashMap<CallId, oneshot::Sender<Reply>>,
+    pub(super) pairs: Pairs,
+    pub(super) jobs: JoinSet<Done>,
+}
+
+/// What a job ends with.
+pub(super) enum Done {
+    Answered(Box<Answered>),
+    Exited { child: ChildId, how: String },
+}
+
+/// An IPCP's answer, with what it was asked.
+pub(super) struct Answered {
+    ipcp: String,
+    attach: CallId,
+    what: IpcpCall,
+    answer: Result<IpcpAnswer, Failure>,
+}
+
+enum Input {
+    Ask(Option<Ask>),
+    Event(Option<Event>),
+    Done(Done),
+    Gone,
+    Timeout,
+}
+
+impl Core {
+    /// Runs until `stop` is done; then stops the IPCPs that irmd started.
+    pub(super) async fn run(mut self, mut inputs: Inputs, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        self.after_input();
+        loop {
+            let timeout = self.irm.poll_timeout();
+            let input = tokio::select! {
+                () = &mut stop => break,
+                ask = inputs.asks.recv() => Input::Ask(ask),
+                event = inputs.events.recv() => Input::Event(event),
+                Some(done) = self.jobs.join_next() => match done {
+                    Ok(done) => Input::Done(done),
+                    Err(error) => {
+                        tracing::warn!("a job of irmd failed: {error}; please report it");
+                        continue;
+                    }
+                },
+                () = inputs.gone.wait() => Input::Gone,
+                () = sleep_until(timeout) => Input::Timeout,
+            };
+            // Whoever went away gets nothing any more, before anything is given away.
+            let now = Instant::now();
+            for call in inputs.gone.take() {
+                self.calls.remove(&call);
+                self.irm.cancelled(now, call);
+            }
+            self.handle(now, input, &mut inputs.events);
+            self.after_input();
+        }
+        self.stop(&mut inputs.events).await;
+    }
+
+    fn handle(&mut self, now: Instant, input: Input, events: &mut mpsc::Receiver<Event>) {
+        match input {
+            // The asker of a closed reply is gone already; its cancellation has been.
+            Input::Ask(Some(ask)) if !ask.reply.is_closed() => {
+                for _ in 0..EVENTS_FIRST {
+                    let Ok(event) = events.try_recv() else { break };
+                    self.event(event);
+                }
+                self.calls.insert(ask.call, ask.reply);
+                self.irm.command(now, ask.call, ask.caller, ask.command);
+            }
+            Input::Event(Some(event)) => self.event(event),
+            Input::Done(Done::Answered(answered)) => {
+                let Answered { ipcp, attach, what, answer } = *answered;
+                self.irm.ipcp_answered(now, &ipcp, attach, what, answer);
+            }
+            Input::Done(Done::Exited { child, how }) => {
+                self.children.reaped(child);
+                self.irm.child_exited(now, child, &how);
+            }
+            Input::Timeout => self.irm.handle_timeout(now),
+            Input::Ask(_) | Input::Event(None) | Input::Gone => {}
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::LeaseOpened(process) => self.irm.lease_opened(v1::Process {
+                pid: process.pid,
+                uid: process.uid,
+                gid: process.gid,
+                command: place::command(process.pid),
+            }),
+            Event::LeaseClosed { process, flows, last_of_process } => {
+                self.irm.lease_closed(process.pid, &flows, last_of_process);
+            }
+            Event::Taken { flow, .. } => self.irm.taken(flow),
+            Event::NotTaken { flow } => self.irm.not_taken(flow),
+            Event::Released { flow } => self.irm.released(flow),
+            // A socket pair has no port that could be unreachable.
+            Event::Suspect { .. } => {}
+            Event::Adopt { adoption, .. } => {
+                let text = "local flows are not taken back after irmd's restart; they go on without it";
+                self.handoff.denied(adoption, Failure::new(FailureKind::NotFound, text));
+            }
+        }
+    }
+
+    fn after_input(&mut self) {
+        let mut changed = false;
+        while let Some(effect) = self.irm.poll_effect() {
+            match effect {
+                Effect::Persist => changed = true,
+                effect => self.effect(effect),
+            }
+        }
+        if changed {
+            self.state.save(&self.irm.made_at_run_time());
+        }
+        self.state.reserve(self.irm.next_flow());
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply(call, reply) => {
+                if let Some(waiting) = self.calls.remove(&call) {
+                    // The caller may just have gone: what it was given runs out by itself.
+                    let _ = waiting.send(reply);
+                }
+            }
+            Effect::OpenLocal { row, ends } => {
+                let made = self.pairs.open(row, *ends, &self.handoff);
+                self.irm.local_opened(row, made);
+            }
+            Effect::CloseLocal { row, drain } => self.pairs.close(row, drain),
+            Effect::Withdraw(token, failure) => self.handoff.withdraw(token, failure),
+            Effect::Gone(flow, reason) => self.handoff.gone(flow, reason),
+            Effect::Forget(flow) => self.handoff.forget(flow),
+            Effect::Connect { ipcp, socket, pid } => {
+                self.children.attached(&ipcp, pid);
+                if let Err(error) = self.links.connect(&ipcp, &socket) {
+                    tracing::warn!("IPCP {ipcp} gave a socket that cannot be dialled, {socket}: {error}");
+                }
+            }
+            Effect::Disconnect(ipcp) => {
+                self.children.detached(&ipcp);
+                self.links.disconnect(&ipcp);
+            }
+            Effect::Call { ipcp, attach, what } => {
+                let client = self.links.get(&ipcp);
+                self.jobs.spawn(async move {
+                    let answer = ipcp::ask(client, &ipcp, &what).await;
+                    Done::Answered(Box::new(Answered { ipcp, attach, what, answer }))
+                });
+            }
+            Effect::StartIpcp { ipcp, child } => {
+                let (started, process) = self.children.start_ipcp(&ipcp, child);
+                self.watch(child, process);
+                self.irm.ipcp_started(Instant::now(), &ipcp, child, started);
+            }
+            Effect::StartProgram { child, path, args } => {
+                let (started, process) = match self.children.start_program(child, &path, &args) {
+                    Ok((pid, process)) => (Ok(pid), Some(process)),
+                    Err(why) => (Err(why), None),
+                };
+                self.watch(child, process);
+                self.irm.program_started(Instant::now(), child, started);
+            }
+            Effect::Kill { child, hard } => self.children.kill(child, hard),
+            Effect::KillAttached { ipcp } => self.children.kill_attached(&ipcp),
+            Effect::Log(Level::Debug, text) => tracing::debug!("{text}"),
+            Effect::Log(Level::Info, text) => tracing::info!("{text}"),
+            Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
+            Effect::Persist => {}
+        }
+    }
+
+    /// Reaps a child when it ends.
+    fn watch(&mut self, child: ChildId, process: Option<Child>) {
+        let Some(mut process) = process else { return };
+        self.jobs.spawn(async move { Done::Exited { child, how: spawn::how(process.wait().await) } });
+    }
+
+    /// The reverse of the start: IPCPs first, then what is waited for, then the files.
+    async fn stop(mut self, events: &mut mpsc::Receiver<Event>) {
+        tracing::info!("irmd is stopping; flows go on");
+        events.close();
+        // Whoever waits is told at once.
+        self.calls.clear();
+        let managed = self.irm.managed_ipcps();
+        self.children.stop_ipcps(&managed, false);
+        let deadline = tokio::time::Instant::now() + IPCPS_END;
+        while self.children.ipcps_live() {
+            match tokio::time::timeout_at(deadline, self.jobs.join_next()).await {
+                Ok(Some(Ok(Done::Exited { child, .. }))) => self.children.reaped(child),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    tracing::warn!("an IPCP did not end within {} s and is killed", IPCPS_END.as_secs());
+                    self.children.stop_ipcps(&managed, true);
+                    break;
+                }
+            }
+        }
+        self.state.release(self.irm.next_flow());
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

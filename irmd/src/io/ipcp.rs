@@ -1,0 +1,130 @@
+//! gRPC towards IPCPs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use proto::v1::ipcp_client::IpcpClient;
+use proto::v1::{self, Failure, FailureKind};
+use tokio_stream::StreamExt;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+use crate::machine::{IpcpAnswer, IpcpCall};
+
+/// How long a listing waits for one IPCP.
+const LISTING: Duration = Duration::from_secs(2);
+
+type Client = IpcpClient<Channel>;
+
+/// Ways to the attached IPCPs, by name. Shared by the machine's owner and the handlers of listings.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Links {
+    map: Arc<DashMap<String, Client>>,
+}
+
+impl Links {
+    /// An IPCP serves at this socket from now on. Dials when first used.
+    pub(super) fn connect(&self, ipcp: &str, socket: &str) -> Result<(), String> {
+        let endpoint = Endpoint::try_from(format!("unix://{socket}")).map_err(|e| e.to_string())?;
+        let client = IpcpClient::new(endpoint.connect_lazy()).max_decoding_message_size(proto::MAX_MESSAGE);
+        self.map.insert(ipcp.to_owned(), client);
+        Ok(())
+    }
+
+    /// It does no more.
+    pub(super) fn disconnect(&self, ipcp: &str) {
+        self.map.remove(ipcp);
+    }
+
+    /// The way to an IPCP, if it is attached.
+    pub(super) fn get(&self, ipcp: &str) -> Option<Client> {
+        self.map.get(ipcp).map(|client| client.clone())
+    }
+
+    /// All that are attached.
+    pub(super) fn all(&self) -> Vec<(String, Client)> {
+        self.map.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
+    }
+}
+
+/// Asks an IPCP; always answers, in time.
+pub(super) async fn ask(client: Option<Client>, ipcp: &str, what: &IpcpCall) -> Result<IpcpAnswer, Failure> {
+    let Some(client) = client else {
+        return Err(Failure::new(FailureKind::IpcpDown, format!("IPCP {ipcp} is not attached; see irm ipcp list")));
+    };
+    let within = match what {
+        IpcpCall::Alloc(request) => Duration::from_millis(request.timeout_ms.into()) + Duration::from_secs(1),
+        IpcpCall::Bootstrap(_) => Duration::from_secs(10),
+        _ => Duration::from_secs(5),
+    };
+    match tokio::time::timeout(within, send(client, what)).await {
+        Ok(answer) => answer.map_err(|status| Failure::from_status(&status)),
+        Err(_) => {
+            let text = format!("IPCP {ipcp} did not answer within {} ms; see irm ipcp list", within.as_millis());
+            Err(Failure::new(FailureKind::TimedOut, text))
+        }
+    }
+}
+
+async fn send(mut client: Client, what: &IpcpCall) -> Result<IpcpAnswer, Status> {
+    let done = |_: Response<v1::Empty>| IpcpAnswer::Done;
+    match what {
+        IpcpCall::Bootstrap(request) => {
+            let reply = client.bootstrap(request.clone()).await?;
+            Ok(IpcpAnswer::Address(reply.into_inner().address))
+        }
+        IpcpCall::Register(name) => client.register(v1::RegisterRequest { name: name.to_string() }).await.map(done),
+        IpcpCall::Unregister(name) => {
+            client.unregister(v1::UnregisterRequest { name: name.to_string() }).await.map(done)
+        }
+        IpcpCall::AddHost(_, host) => client.add_host(v1::AddHostRequest { host: Some(host.clone()) }).await.map(done),
+        IpcpCall::RemoveHost(_, name) => {
+            client.remove_host(v1::RemoveHostRequest { name: name.clone() }).await.map(done)
+        }
+        IpcpCall::Alloc(request) => {
+            client.alloc(request.clone()).await.map(|reply| IpcpAnswer::Allocated(reply.into_inner()))
+        }
+        IpcpCall::Dealloc(flow) => client.dealloc(v1::DeallocRequest { flow_id: flow.0 }).await.map(done),
+        IpcpCall::Flows => flows(&mut client).await.map(IpcpAnswer::Flows),
+        IpcpCall::Shutdown => client.shutdown(v1::Empty {}).await.map(done),
+    }
+}
+
+async fn flows(client: &mut Client) -> Result<Vec<v1::FlowInfo>, Status> {
+    let mut stream = client.flows(v1::Empty {}).await?.into_inner();
+    let mut rows = Vec::new();
+    while let Some(row) = stream.next().await {
+        rows.push(row?);
+    }
+    Ok(rows)
+}
+
+/// An IPCP's flows for a listing; `None`: it is stuck, or gone.
+pub(super) async fn list_flows(mut client: Client, ipcp: &str) -> Option<Vec<v1::FlowInfo>> {
+    in_time(ipcp, flows(&mut client)).await
+}
+
+/// One of its flows.
+pub(super) async fn show_flow(mut client: Client, ipcp: &str, flow_id: u64) -> Option<v1::FlowInfo> {
+    in_time(ipcp, client.flow(v1::FlowRequest { flow_id })).await.map(Response::into_inner)
+}
+
+/// Its counters.
+pub(super) async fn report(mut client: Client, ipcp: &str) -> Option<v1::ReportReply> {
+    in_time(ipcp, client.report(v1::Empty {})).await.map(Response::into_inner)
+}
+
+async fn in_time<T>(ipcp: &str, call: impl Future<Output = Result<T, Status>>) -> Option<T> {
+    match tokio::time::timeout(LISTING, call).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(status)) => {
+            tracing::warn!("IPCP {ipcp} has no answer for a listing: {}", status.message());
+            None
+        }
+        Err(_) => {
+            tracing::warn!("IPCP {ipcp} is stuck: no answer for a listing within {} s", LISTING.as_secs());
+            None
+        }
+    }
+}

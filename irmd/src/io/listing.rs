@@ -1,0 +1,74 @@
+//! Listings: what the registry knows, with the figures of IPCPs and of the hand-over beside it.
+
+use std::collections::{HashMap, HashSet};
+
+use handoff::server::Server;
+use proto::{FlowId, v1};
+use tokio::task::JoinSet;
+
+use super::ipcp::{self, Links};
+use crate::machine::FlowRow;
+
+/// Adds what each attached IPCP reports of itself; one that is stuck is left as the registry knows it.
+pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
+    let mut reports = JoinSet::new();
+    for (name, client) in links.all() {
+        reports.spawn(async move {
+            let report = ipcp::report(client, &name).await;
+            (name, report)
+        });
+    }
+    let reports: HashMap<String, v1::ReportReply> =
+        reports.join_all().await.into_iter().filter_map(|(name, report)| Some((name, report?))).collect();
+    for info in infos {
+        if let Some(report) = reports.get(&info.name) {
+            info.flows = report.flows;
+            info.counters.clone_from(&report.counters);
+            info.rss_bytes = report.rss_bytes;
+        }
+    }
+}
+
+/// All flows: local ones with their counters, the others as their IPCPs know them; those of an IPCP that is stuck or
+/// gone as the registry knows them.
+pub(super) async fn flows(links: &Links, handoff: &Server, known: Vec<FlowRow>) -> Vec<v1::FlowInfo> {
+    let mut answers = JoinSet::new();
+    for (name, client) in links.all() {
+        answers.spawn(async move {
+            let flows = ipcp::list_flows(client, &name).await;
+            (name, flows)
+        });
+    }
+    let mut rows = Vec::new();
+    let mut told = HashSet::new();
+    for (name, flows) in answers.join_all().await {
+        let Some(flows) = flows else { continue };
+        rows.extend(flows.into_iter().map(|row| v1::FlowInfo { ipcp: name.clone(), ..row }));
+        told.insert(name);
+    }
+    // A flow without an IPCP is local, or looks for a layer.
+    rows.extend(known.into_iter().filter(|row| !told.contains(&row.info.ipcp)).map(|row| with_counters(handoff, row)));
+    rows.sort_by_key(|row| row.flow_id);
+    rows
+}
+
+/// One flow, the same way.
+pub(super) async fn flow(links: &Links, handoff: &Server, row: FlowRow) -> v1::FlowInfo {
+    let ipcp = row.info.ipcp.clone();
+    match links.get(&ipcp) {
+        Some(client) => match ipcp::show_flow(client, &ipcp, row.info.flow_id).await {
+            Some(shown) => v1::FlowInfo { ipcp, ..shown },
+            None => row.info,
+        },
+        None => with_counters(handoff, row),
+    }
+}
+
+fn with_counters(handoff: &Server, row: FlowRow) -> v1::FlowInfo {
+    let mut info = row.info;
+    if info.ipcp.is_empty() {
+        info.counters = handoff.counters(FlowId(info.flow_id));
+        info.peer_counters = row.peer.and_then(|peer| handoff.counters(peer));
+    }
+    info
+}

@@ -1,0 +1,168 @@
+//! What irmd does: sockets, timers, gRPC, files, processes. It decides nothing: that is [`crate::machine`]'s.
+//!
+//! ```text
+//!   gRPC handlers ──Ask──► core (owns the machine) ──► replies, hand-over, socket pairs, children, files
+//!   hand-over events ────►                         ──► one job per call to an IPCP, one per child
+//! ```
+//!
+//! The core never waits for anything but its inputs: calls to IPCPs are jobs whose answers come back as inputs.
+#![expect(clippy::disallowed_methods, reason = "io reads the clock and starts the server's task")]
+
+mod api_admin;
+mod api_ipcp;
+mod api_irm;
+mod calls;
+mod core;
+mod ipcp;
+mod listing;
+mod local;
+mod place;
+mod spawn;
+mod state;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use handoff::server::Config as HandoffConfig;
+use proto::v1::irm_admin_server::IrmAdminServer;
+use proto::v1::irm_for_ipcp_server::IrmForIpcpServer;
+use proto::v1::irm_server::IrmServer;
+use proto::{MAX_MESSAGE, RunDir};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+
+use self::api_admin::Tools;
+use self::api_ipcp::Ipcps;
+use self::api_irm::Programs;
+use self::core::{Core, Inputs};
+use crate::machine::name::Origin;
+use crate::machine::{Irm, Settings};
+
+/// Calls that one caller's socket may have open: accepts and allocations park. The machine bounds them further.
+const STREAMS: u32 = 65_536;
+/// Accepting pauses this long when descriptors ran out, rather than spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How irmd was called.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `--run-dir`.
+    pub run_dir: Option<PathBuf>,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+    /// `--ipcpd-dir`.
+    pub ipcpd_dir: Option<PathBuf>,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. Errors are those of the start, and say what to do.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let run_dir = RunDir::find(options.run_dir.as_deref()).map_err(|e| anyhow!(e))?;
+    let config = state::configuration(options.config.as_deref())?;
+    let place = place::Place::take(&run_dir)?;
+    let run_path = std::path::absolute(run_dir.path())?;
+    let run_dir = RunDir::find(Some(&run_path)).map_err(|e| anyhow!(e))?;
+    place::raise_limit();
+    let state_dir = state::state_dir(options.state_dir.as_deref(), &run_path, options.run_dir.is_some())?;
+    let state_dir = std::path::absolute(state_dir)?;
+    let state = state::State::open(&state_dir, &run_path)?;
+    let made = state.load()?;
+
+    let (handoff, events) = handoff::server::Server::start(HandoffConfig::new(run_dir.irmd_handoff()))
+        .with_context(|| format!("cannot listen at {}", run_dir.irmd_handoff().display()))?;
+    let listener = place::listen(&run_dir.irmd())?;
+    let settings = Settings {
+        uid: rustix::process::geteuid().as_raw(),
+        pid: std::process::id(),
+        handoff: run_dir.irmd_handoff().display().to_string(),
+        first_flow: state.first_flow(),
+        ..Settings::default()
+    };
+    let now = Instant::now();
+    let mut irm = Irm::new(now, settings);
+    irm.restore(&config, Origin::Config);
+    irm.restore(&made, Origin::Runtime);
+    irm.begin(now);
+
+    let (asker, asks, gone) = calls::channel();
+    let links = ipcp::Links::default();
+    let tools = Tools {
+        asker: asker.clone(),
+        links: links.clone(),
+        handoff: handoff.clone(),
+        run_dir: run_path.display().to_string(),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(listener, Programs { asker: asker.clone() }, tools, Ipcps { asker }));
+    let core = Core {
+        irm,
+        handoff,
+        links,
+        children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir),
+        state,
+        calls: HashMap::new(),
+        pairs: local::Pairs::default(),
+        jobs: JoinSet::new(),
+    };
+    let stop = stop_signal()?;
+    tracing::info!("irmd is ready on {run_dir}");
+    core.run(Inputs { asks, gone, events }, stop).await;
+    tasks.shutdown().await;
+    place::leave(&run_dir);
+    drop(place);
+    Ok(())
+}
+
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// Serves gRPC until it is dropped.
+async fn serve(listener: UnixListener, programs: Programs, tools: Tools, ipcps: Ipcps) {
+    let (sender, receiver) = mpsc::channel(16);
+    let server = Server::builder()
+        .max_concurrent_streams(Some(STREAMS))
+        .add_service(IrmServer::new(programs).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(IrmAdminServer::new(tools).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(IrmForIpcpServer::new(ipcps).max_decoding_message_size(MAX_MESSAGE))
+        .serve_with_incoming(ReceiverStream::new(receiver));
+    tokio::select! {
+        served = server => {
+            if let Err(error) = served {
+                tracing::error!("irmd serves no more: {error}; restart it");
+            }
+        }
+        () = accept(listener, sender) => {}
+    }
+}
+
+/// Accepts callers. Out of descriptors, it waits: whoever is served goes on.
+async fn accept(listener: UnixListener, callers: mpsc::Sender<std::io::Result<UnixStream>>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if callers.send(Ok(stream)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!("no caller is let in for {ACCEPT_PAUSE:?}: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

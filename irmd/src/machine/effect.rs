@@ -1,0 +1,320 @@
+//! What goes into the machine and what comes out of it, as values.
+
+use std::time::Duration;
+
+use proto::v1::{self, EndReason, Failure};
+use proto::{FlowId, Name, Token};
+
+/// A call that waits for its one [`Reply`]. Minted by the owner, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// A process that the owner started, from [`Effect::StartIpcp`] or [`Effect::StartProgram`]. Minted by the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChildId(pub u64);
+
+/// Who calls, as the kernel told it of the caller's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Caller {
+    /// Process id.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// What a caller asks. Each is answered by exactly one [`Effect::Reply`], unless it is cancelled before.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A flow to a name. The tokens are fresh random values, for the two ends of a local flow.
+    FlowAlloc(v1::FlowAllocRequest, [Token; 2]),
+    /// Serve a name from now on.
+    Serve(v1::ServeRequest),
+    /// Serve it no longer.
+    Unserve(v1::UnserveRequest),
+    /// The next flow of a name.
+    FlowAccept(v1::FlowAcceptRequest),
+    /// Yes or no to a flow that was taken with `ask`.
+    FlowAnswer(v1::FlowAnswerRequest),
+    /// An IPCP has come up. Its reply comes at once; [`super::Irm::cancelled`] says that the IPCP is gone.
+    Attach(v1::AttachRequest),
+    /// A peer asks for a flow through an IPCP.
+    FlowReqArr(v1::FlowReqArrRequest),
+    /// A flow of an IPCP is over.
+    FlowEnded(v1::FlowEndedRequest),
+    /// The daemon's figures.
+    Status,
+    /// Start an IPCP.
+    IpcpCreate(v1::IpcpCreateRequest),
+    /// Start an IPCP if need be, and let it join a layer.
+    IpcpBootstrap(v1::IpcpBootstrapRequest),
+    /// Stop an IPCP and forget it.
+    IpcpDestroy(v1::IpcpDestroyRequest),
+    /// Rows of all IPCPs.
+    IpcpList,
+    /// A row for an IPCP's static directory.
+    HostAdd(v1::HostAddRequest),
+    /// A row of it removed.
+    HostRemove(v1::HostRemoveRequest),
+    /// Create a name.
+    NameCreate(v1::NameCreateRequest),
+    /// Destroy a name.
+    NameDestroy(v1::NameDestroyRequest),
+    /// Rows of all names.
+    NameList,
+    /// Register a name in a layer.
+    NameRegister(v1::NameRegisterRequest),
+    /// Take it out of the layer.
+    NameUnregister(v1::NameUnregisterRequest),
+    /// Bind a program to a name.
+    BindProgram(v1::BindProgramRequest),
+    /// Bind a process to a name.
+    BindProcess(v1::BindProcessRequest),
+    /// Unbind a program.
+    UnbindProgram(v1::UnbindProgramRequest),
+    /// Unbind a process.
+    UnbindProcess(v1::UnbindProcessRequest),
+    /// Rows of all flows, as far as this daemon knows them.
+    FlowList,
+    /// One row.
+    FlowShow(v1::FlowShowRequest),
+    /// End a flow.
+    FlowDealloc(v1::FlowDeallocRequest),
+    /// The running configuration.
+    ConfigExport,
+}
+
+/// The answer to a [`Command`].
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Not done, and why.
+    Failed(Failure),
+    /// Done; there is nothing more to say.
+    Done,
+    /// A flow, for the program that asked for it or accepts it.
+    Handle(v1::FlowHandle),
+    /// The layers in which the served name is registered now.
+    Served(Vec<String>),
+    /// A peer's request was accepted.
+    Accepted(v1::FlowReqArrReply),
+    /// Where a bootstrapped IPCP listens.
+    Bootstrapped(String),
+    /// Figures; resident memory and the directory are left to the owner.
+    Status(v1::StatusReply),
+    /// IPCPs; their counters are left to the owner.
+    Ipcps(Vec<v1::IpcpInfo>),
+    /// Names.
+    Names(Vec<v1::NameInfo>),
+    /// Flows; counters are left to the owner.
+    Flows(Vec<FlowRow>),
+    /// The configuration.
+    Config(crate::config::Config),
+}
+
+/// A flow as the registry knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowRow {
+    /// The row to show; without counters.
+    pub info: v1::FlowInfo,
+    /// The other end's id, for a local flow that has one.
+    pub peer: Option<FlowId>,
+}
+
+/// One end of a local flow, for hand-over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The end's own id.
+    pub flow: FlowId,
+    /// What redeems it.
+    pub token: Token,
+    /// The process that may.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// What to ask of an IPCP. The owner hands it back with the answer to [`super::Irm::ipcp_answered`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum IpcpCall {
+    /// Join the layer.
+    Bootstrap(v1::BootstrapRequest),
+    /// Answer for a name.
+    Register(Name),
+    /// No longer answer for it.
+    Unregister(Name),
+    /// A row for the static directory, on behalf of a call.
+    AddHost(CallId, v1::StaticHost),
+    /// A row of it removed.
+    RemoveHost(CallId, String),
+    /// Ask a peer for a flow. To be given up a second after the request's own timeout.
+    Alloc(v1::AllocRequest),
+    /// End a flow. No answer is expected.
+    Dealloc(FlowId),
+    /// Which flows it holds.
+    Flows,
+    /// End its flows and exit. No answer is expected.
+    Shutdown,
+}
+
+/// What an IPCP answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IpcpAnswer {
+    /// Done.
+    Done,
+    /// Bootstrapped; it listens there.
+    Address(String),
+    /// The peer accepted.
+    Allocated(v1::AllocReply),
+    /// Its flows.
+    Flows(Vec<v1::FlowInfo>),
+}
+
+/// What the owner is to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Answer a call.
+    Reply(CallId, Reply),
+    /// Make a socket pair and offer its ends; then call [`super::Irm::local_opened`] *before any other input*.
+    OpenLocal {
+        /// The flow.
+        row: FlowId,
+        /// The asking end, the accepting end.
+        ends: Box<[End; 2]>,
+    },
+    /// Shut a local flow's pair down and close it.
+    CloseLocal {
+        /// The flow.
+        row: FlowId,
+        /// The asking program is gone: nobody will read its queue.
+        drain: bool,
+    },
+    /// A token that nobody redeemed is void.
+    Withdraw(Token, Failure),
+    /// Tell the program that holds this end that the flow is over.
+    Gone(FlowId, EndReason),
+    /// This end is over on both sides.
+    Forget(FlowId),
+    /// An IPCP attached: its calls go to this socket from now on.
+    Connect {
+        /// Its name.
+        ipcp: String,
+        /// Path of its gRPC socket.
+        socket: String,
+        /// Its process.
+        pid: u32,
+    },
+    /// An IPCP is gone: no more calls to it.
+    Disconnect(String),
+    /// Ask something of an IPCP. `attach` tells its lives apart.
+    Call {
+        /// Its name.
+        ipcp: String,
+        /// The attachment it is asked under.
+        attach: CallId,
+        /// What.
+        what: IpcpCall,
+    },
+    /// Start an IPCP's process, unless one of that name runs already; then call [`super::Irm::ipcp_started`].
+    StartIpcp {
+        /// Its name.
+        ipcp: String,
+        /// How to call its process.
+        child: ChildId,
+    },
+    /// Start a program; then call [`super::Irm::program_started`].
+    StartProgram {
+        /// How to call its process.
+        child: ChildId,
+        /// Absolute path.
+        path: String,
+        /// Its arguments.
+        args: Vec<String>,
+    },
+    /// End a process that was started.
+    Kill {
+        /// Which.
+        child: ChildId,
+        /// At once (SIGKILL), not by asking (SIGTERM).
+        hard: bool,
+    },
+    /// End a process that was found running, through the socket it attached by.
+    KillAttached {
+        /// The IPCP.
+        ipcp: String,
+    },
+    /// What was made at run time has changed: write it down.
+    Persist,
+    /// A line for the log.
+    Log(Level, String),
+}
+
+/// How loud a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Life of flows: too many to show unless asked for.
+    Debug,
+    /// Life of names, IPCPs and programs.
+    Info,
+    /// Something failed that somebody should look at.
+    Warn,
+}
+
+/// What became of [`Effect::StartIpcp`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// A new process.
+    Spawned(u32),
+    /// One was there; it will attach.
+    Found,
+    /// Neither, and why.
+    Failed(String),
+}
+
+/// Limits and defaults.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// irmd's own user, who may administrate beside root.
+    pub uid: u32,
+    /// irmd's process.
+    pub pid: u32,
+    /// Where local flows are handed over.
+    pub handoff: String,
+    /// Flows that may wait per name.
+    pub backlog: usize,
+    /// Flows that may wait altogether.
+    pub pending: usize,
+    /// Accepts that may wait altogether, and per process a quarter of it.
+    pub accepts: usize,
+    /// Names.
+    pub names: usize,
+    /// Names that one user's programs may create.
+    pub names_per_user: usize,
+    /// Rows of flows.
+    pub flows: usize,
+    /// How long an allocation waits when the caller does not say.
+    pub timeout: Duration,
+    /// How long it waits at most.
+    pub longest: Duration,
+    /// The first flow id to mint.
+    pub first_flow: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            uid: 0,
+            pid: 0,
+            handoff: String::new(),
+            backlog: 1_024,
+            pending: 8_192,
+            accepts: 16_384,
+            names: 65_536,
+            names_per_user: 4_096,
+            flows: 262_144,
+            timeout: Duration::from_secs(5),
+            longest: Duration::from_secs(60),
+            first_flow: 1,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What the registry shows.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use proto::v1::{self, Failure};
+use proto::{FlowId, PROTOCOL_VERSION};
+
+use super::flow::{Flow, In, Local, Out, Stage, Way};
+use super::ipcp::{RECONCILE_AFTER, State};
+use super::leave::no_flow;
+use super::transitions::{Event, Kind};
+use super::{Answer, FlowRow, IpcpAnswer, Irm, Reply};
+
+impl Irm {
+    pub(super) fn status(&self, now: Instant) -> Answer {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok(Some(Reply::Status(v1::StatusReply {
+            version: PROTOCOL_VERSION,
+            build: env!("CARGO_PKG_VERSION").into(),
+            pid: self.settings.pid,
+            uptime_ms: millis(now, self.since),
+            names: count(self.names.len()),
+            processes: count(self.processes.len()),
+            flows: count(self.flows.len() - self.flows.pending()),
+            pending: count(self.flows.pending()),
+            ipcps: self.ipcp_infos(),
+            ..v1::StatusReply::default()
+        })))
+    }
+
+    pub(super) fn ipcp_infos(&self) -> Vec<v1::IpcpInfo> {
+        let mut flows: HashMap<&str, u32> = HashMap::new();
+        for flow in self.flows.iter().filter(|flow| flow.stage.kind() == Kind::Allocated) {
+            *flows.entry(flow.ipcp()).or_default() += 1;
+        }
+        self.ipcps.iter().map(|i| i.info(flows.get(i.name.as_str()).copied().unwrap_or(0))).collect()
+    }
+
+    pub(super) fn name_infos(&self) -> Vec<v1::NameInfo> {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let process = |pid| self.processes.get(pid).map(|p| p.process.clone());
+        let program = |p: &super::program::Program| v1::BoundProgram {
+            path: p.path.clone(),
+            args: p.args.clone(),
+            auto_start: p.auto,
+        };
+        self.names
+            .iter()
+            .map(|(name, entry)| v1::NameInfo {
+                name: name.to_string(),
+                policy: entry.policy.message().into(),
+                programs: entry.programs.iter().map(program).collect(),
+                processes: entry.processes().filter_map(process).collect(),
+                layers: entry.layers.to_texts(),
+                accepting: count(entry.accepting()),
+                pending: count(entry.backlog.len()),
+            })
+            .collect()
+    }
+
+    pub(super) fn flow_rows(&self, now: Instant) -> Vec<FlowRow> {
+        let mut rows: Vec<FlowRow> = self.flows.iter().map(|flow| row(flow, now)).collect();
+        rows.sort_unstable_by_key(|row| row.info.flow_id);
+        rows
+    }
+
+    pub(super) fn flow_show(&self, now: Instant, id: FlowId) -> Answer {
+        let flow = self.flows.row(id).and_then(|row| self.flows.get(row));
+        flow.map(|flow| Some(Reply::Flows(vec![row(flow, now)]))).ok_or_else(|| no_flow(id))
+    }
+
+    /// An IPCP has said which flows it holds: ours that it does not know are over, its that we do not know have
+    /// outlived our predecessor.
+    pub(super) fn reconcile(&mut self, now: Instant, ipcp: &str, answer: Result<IpcpAnswer, Failure>) {
+        let Ok(IpcpAnswer::Flows(infos)) = answer else {
+            return self.reconcile_later(now, ipcp);
+        };
+        let since = match self.ipcps.get(ipcp).map(|i| i.state) {
+            Some(State::Operational(since)) => since,
+            _ => return,
+        };
+        let known: std::collections::HashSet<u64> = infos.iter().map(|info| info.flow_id).collect();
+        if since + RECONCILE_AFTER <= now {
+            let lost = |flow: &&Flow| {
+                flow.ipcp() == ipcp
+                    && flow.stage.kind() == Kind::Allocated
+                    && flow.since + RECONCILE_AFTER <= now
+                    && !known.contains(&flow.id.0)
+            };
+            let rows: Vec<FlowId> = self.flows.iter().filter(lost).map(|flow| flow.id).collect();
+            for row in rows {
+                self.flows.end(row, Event::Over);
+                self.debug(format!("flow {row} over {ipcp} is over: it was lost with the IPCP"));
+            }
+        } else {
+            self.reconcile_later(now, ipcp);
+        }
+        for info in infos.into_iter().filter(|info| info.state() == v1::FlowState::Allocated) {
+            self.take_over(now, ipcp, info);
+        }
+    }
+
+    fn take_over(&mut self, now: Instant, ipcp: &str, info: v1::FlowInfo) {
+        let id = FlowId(info.flow_id);
+        let Ok(name) = proto::Name::new(&info.name) else { return };
+        if id.0 == 0 || self.flows.row(id).is_some() || self.flows.len() >= self.settings.flows {
+            return;
+        }
+        self.flows.skip(id);
+        let process = info.process.unwrap_or_default();
+        let way = if info.accepting {
+            Way::In(Box::new(In {
+                ipcp: ipcp.to_owned(),
+                layer: info.layer,
+                token: Vec::new(),
+                handoff: String::new(),
+                peer_address: info.peer_address,
+                classic: info.classic,
+            }))
+        } else {
+            Way::Out(Box::new(Out {
+                caller: process.clone(),
+                tokens: [proto::Token([0; 16]); 2],
+                ipcp: ipcp.to_owned(),
+                layer: info.layer,
+                peer_address: info.peer_address,
+                classic: info.classic,
+            }))
+        };
+        self.flows.insert(Flow {
+            id,
+            name,
+            source: info.source_name,
+            qos: info.qos.unwrap_or_default(),
+            since: now,
+            deadline: now,
+            data: Vec::new(),
+            stage: Stage::Allocated { to: info.accepting.then_some(process) },
+            way,
+        });
+    }
+}
+
+fn millis(now: Instant, since: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX)
+}
+
+fn row(flow: &Flow, now: Instant) -> FlowRow {
+    let mut info = v1::FlowInfo {
+        flow_id: flow.id.0,
+        name: flow.name.to_string(),
+        source_name: flow.source.clone(),
+        ipcp: flow.ipcp().to_owned(),
+        qos: Some(flow.qos),
+        state: flow.stage.message().into(),
+        process: flow.caller().cloned(),
+        age_ms: millis(now, flow.since),
+        ..v1::FlowInfo::default()
+    };
+    let to = match &flow.stage {
+        Stage::Allocated { to } => to.clone(),
+        Stage::Offered { to, .. } | Stage::Opening { to, .. } => Some(to.clone()),
+        _ => None,
+    };
+    let mut peer = None;
+    match &flow.way {
+        Way::Out(out) => {
+            let Out { layer, peer_address, classic, .. } = &**out;
+            (info.layer, info.peer_address, info.classic) = (layer.clone(), peer_address.clone(), *classic);
+        }
+        Way::In(arrived) => {
+            let In { layer, peer_address, classic, .. } = &**arrived;
+            (info.layer, info.peer_address, info.classic) = (layer.clone(), peer_address.clone(), *classic);
+            (info.accepting, info.process) = (true, to);
+        }
+        Way::Local(local) => {
+            let Local { peer: end, .. } = &**local;
+            peer = *end;
+            info.layer = "local".into();
+            info.peer_process = to;
+            info.sdu_limit = super::LOCAL_SDU_LIMIT;
+        }
+    }
+    FlowRow { info, peer }
+}

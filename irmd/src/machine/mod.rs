@@ -1,0 +1,320 @@
+//! What irmd decides. Contains no socket, no clock, no random source and starts nothing: one owner calls
+//! [`Irm::command`] and the other inputs with the time, and does what [`Irm::poll_effect`] says.
+//!
+//! One registry per noun: [`name`], [`process`], [`program`], [`ipcp`], [`flow`]. The verbs, which join them:
+//! `alloc` (a program here asks), `arrive` (a peer asks), `accept` (a program takes), `serve` (names and who serves
+//! them), `demand` (programs started when needed), `supervise` (IPCPs), `register` (names in layers), `leave`
+//! (ends), `admin`, `list`, `restore`.
+//!
+//! Every call gets exactly one reply unless it is cancelled before; every wait has a deadline; every table a bound.
+
+mod accept;
+mod admin;
+mod alloc;
+mod arrive;
+mod attach;
+mod demand;
+mod effect;
+pub mod flow;
+pub mod ipcp;
+mod leave;
+mod list;
+pub mod name;
+pub mod process;
+pub mod program;
+mod register;
+mod restore;
+mod serve;
+mod supervise;
+#[cfg(test)]
+mod tests;
+mod timers;
+pub mod transitions;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use proto::v1::{self, Failure, FailureKind};
+use proto::{FlowId, Name, PROTOCOL_VERSION};
+
+pub use effect::{
+    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Reply, Settings, Started,
+};
+use flow::Flows;
+use ipcp::Ipcps;
+use name::Names;
+use process::Processes;
+use register::Registering;
+use timers::{Timer, Timers};
+
+/// Longest SDU of a local flow, bytes.
+pub const LOCAL_SDU_LIMIT: u32 = 65_536;
+
+/// Done with a reply, parked (`None`), or failed.
+type Answer = Result<Option<Reply>, Failure>;
+
+/// All that irmd knows and decides.
+#[derive(Debug)]
+pub struct Irm {
+    settings: Settings,
+    options: crate::config::Options,
+    names: Names,
+    processes: Processes,
+    ipcps: Ipcps,
+    flows: Flows,
+    timers: Timers,
+    calls: HashMap<CallId, Parked>,
+    programs: HashMap<ChildId, Name>,
+    accepting: usize,
+    next_child: u64,
+    since: Instant,
+    effects: VecDeque<Effect>,
+}
+
+/// What a call waits for.
+#[derive(Debug)]
+enum Parked {
+    /// A flow of the name.
+    Accept { name: Name, pid: u32 },
+    /// The flow to be allocated or accepted.
+    Flow(FlowId),
+    /// Answers of IPCPs to a registration.
+    Registering(Registering),
+    /// An IPCP's start, bootstrap or end.
+    Ipcp(String),
+    /// Nothing: it is an IPCP's attachment, whose end is told by cancelling it.
+    Attach(String),
+}
+
+fn fail(kind: FailureKind, message: impl Into<String>) -> Failure {
+    Failure::new(kind, message)
+}
+
+fn check_version(version: u32) -> Result<(), Failure> {
+    if version == PROTOCOL_VERSION {
+        return Ok(());
+    }
+    Err(fail(
+        FailureKind::Invalid,
+        format!(
+            "the caller speaks protocol version {version} and this irmd version {PROTOCOL_VERSION}; \
+             install the same release of both"
+        ),
+    ))
+}
+
+fn parse_name(text: &str) -> Result<Name, Failure> {
+    Name::new(text).map_err(|e| fail(FailureKind::Invalid, format!("{text:?} is no name: {e}; choose another")))
+}
+
+impl Irm {
+    /// Nothing known yet. `now` is when the daemon started.
+    pub fn new(now: Instant, settings: Settings) -> Self {
+        Self {
+            flows: Flows::new(settings.first_flow),
+            settings,
+            options: crate::config::Options::default(),
+            names: Names::default(),
+            processes: Processes::default(),
+            ipcps: Ipcps::default(),
+            timers: Timers::default(),
+            calls: HashMap::new(),
+            programs: HashMap::new(),
+            accepting: 0,
+            next_child: 1,
+            since: now,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next().map(|(at, _)| at)
+    }
+
+    /// The id that the next flow will get: ids below are taken for ever.
+    pub fn next_flow(&self) -> u64 {
+        self.flows.next_id()
+    }
+
+    /// A caller asks something; `call` is what its reply will be under.
+    pub fn command(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) {
+        match self.dispatch(now, call, caller, command) {
+            Ok(Some(reply)) => self.reply(call, reply),
+            Ok(None) => {}
+            Err(failure) => self.reply(call, Reply::Failed(failure)),
+        }
+    }
+
+    fn dispatch(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) -> Answer {
+        match command {
+            Command::FlowAlloc(request, tokens) => self.flow_alloc(now, call, caller, request, tokens),
+            Command::Serve(request) => self.serve(now, call, caller, &request),
+            Command::Unserve(request) => self.unserve(caller, &request.name),
+            Command::FlowAccept(request) => self.flow_accept(now, call, caller, &request),
+            Command::FlowAnswer(request) => self.flow_answer(now, caller, request),
+            other => {
+                self.may_administrate(caller)?;
+                self.dispatch_admin(now, call, caller, other)
+            }
+        }
+    }
+
+    fn dispatch_admin(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) -> Answer {
+        match command {
+            Command::Attach(request) => self.attach(now, call, caller, request),
+            Command::FlowReqArr(request) => self.flow_req_arr(now, call, request),
+            Command::FlowEnded(request) => self.flow_ended(&request),
+            Command::Status => self.status(now),
+            Command::IpcpCreate(request) => self.ipcp_create(now, call, &request),
+            Command::IpcpBootstrap(request) => self.ipcp_bootstrap(now, call, request),
+            Command::IpcpDestroy(request) => self.ipcp_destroy(now, call, &request.name),
+            Command::IpcpList => Ok(Some(Reply::Ipcps(self.ipcp_infos()))),
+            Command::HostAdd(request) => self.host_add(call, request),
+            Command::HostRemove(request) => self.host_remove(call, &request),
+            Command::NameCreate(request) => self.name_create(caller, &request),
+            Command::NameDestroy(request) => self.name_destroy(call, &request.name),
+            Command::NameList => Ok(Some(Reply::Names(self.name_infos()))),
+            Command::NameRegister(request) => self.name_register(call, &request.name, &request.layer),
+            Command::NameUnregister(request) => self.name_unregister(call, &request.name, &request.layer),
+            Command::BindProgram(request) => self.bind_program(now, caller, request),
+            Command::BindProcess(request) => self.bind_process(now, &request),
+            Command::UnbindProgram(request) => self.unbind_program(&request),
+            Command::UnbindProcess(request) => self.unbind_process(&request),
+            Command::FlowList => Ok(Some(Reply::Flows(self.flow_rows(now)))),
+            Command::FlowShow(request) => self.flow_show(now, FlowId(request.flow_id)),
+            Command::FlowDealloc(request) => self.flow_dealloc(FlowId(request.flow_id)),
+            Command::ConfigExport => Ok(Some(Reply::Config(self.export()))),
+            Command::FlowAlloc(..)
+            | Command::Serve(_)
+            | Command::Unserve(_)
+            | Command::FlowAccept(_)
+            | Command::FlowAnswer(_) => Ok(None),
+        }
+    }
+
+    /// Deadlines have passed. Early and repeated calls do nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Accept(call) => self.accept_timed_out(call),
+                Timer::Flow(row) => self.flow_timed_out(row),
+                Timer::Ipcp(ipcp) => self.ipcp_timed_out(now, &ipcp),
+                Timer::Reconcile(ipcp) => self.ask_for_flows(&ipcp),
+                Timer::Name(name) => self.match_up(now, &name),
+            }
+        }
+    }
+
+    /// The caller of `call` is gone: it gets no reply any more. For an attachment: the IPCP is gone.
+    pub fn cancelled(&mut self, now: Instant, call: CallId) {
+        match self.calls.remove(&call) {
+            Some(Parked::Accept { name, pid }) => {
+                if let Some(entry) = self.names.get_mut(name.as_str()) {
+                    entry.withdraw(pid, call);
+                }
+                self.accept_is_over(pid, call);
+            }
+            Some(Parked::Flow(row)) => self.caller_gone(row),
+            Some(Parked::Attach(ipcp)) => self.detached(now, &ipcp),
+            Some(Parked::Ipcp(ipcp)) => self.waiter_gone(&ipcp, call),
+            Some(Parked::Registering(_)) | None => {}
+        }
+    }
+
+    /// An IPCP has answered what it was asked under the attachment `attach`.
+    pub fn ipcp_answered(
+        &mut self,
+        now: Instant,
+        ipcp: &str,
+        attach: CallId,
+        asked: IpcpCall,
+        answer: Result<IpcpAnswer, Failure>,
+    ) {
+        if let IpcpCall::Alloc(request) = asked {
+            return self.asked(now, ipcp, attach, FlowId(request.flow_id), answer);
+        }
+        match asked {
+            IpcpCall::AddHost(call, host) => self.host_added(ipcp, call, host, answer),
+            IpcpCall::RemoveHost(call, name) => self.host_removed(ipcp, call, &name, answer),
+            // The rest is about an IPCP's state: an answer of a life before is void.
+            _ if self.ipcps.get(ipcp).and_then(|i| i.attach) != Some(attach) => {}
+            IpcpCall::Bootstrap(_) => self.bootstrapped(now, ipcp, answer),
+            IpcpCall::Register(name) => self.registered(ipcp, &name, answer),
+            IpcpCall::Unregister(name) => self.unregistered(ipcp, &name, answer),
+            IpcpCall::Flows => self.reconcile(now, ipcp, answer),
+            IpcpCall::Alloc(_) | IpcpCall::Dealloc(_) | IpcpCall::Shutdown => {}
+        }
+    }
+
+    /// Answers a call that has waited or that has just come.
+    fn reply(&mut self, call: CallId, reply: Reply) {
+        if !matches!(self.calls.get(&call), Some(Parked::Attach(_))) {
+            self.calls.remove(&call);
+        }
+        self.effects.push_back(Effect::Reply(call, reply));
+    }
+
+    fn refuse(&mut self, call: CallId, failure: Failure) {
+        self.reply(call, Reply::Failed(failure));
+    }
+
+    fn debug(&mut self, text: String) {
+        self.effects.push_back(Effect::Log(Level::Debug, text));
+    }
+
+    fn info(&mut self, text: String) {
+        self.effects.push_back(Effect::Log(Level::Info, text));
+    }
+
+    fn warn(&mut self, text: String) {
+        self.effects.push_back(Effect::Log(Level::Warn, text));
+    }
+
+    fn ask(&mut self, ipcp: &str, attach: CallId, what: IpcpCall) {
+        self.effects.push_back(Effect::Call { ipcp: ipcp.to_owned(), attach, what });
+    }
+
+    fn next_child(&mut self) -> ChildId {
+        let child = ChildId(self.next_child);
+        self.next_child += 1;
+        child
+    }
+
+    /// How long to wait for something that the caller wants within `asked_ms`; 0 leaves it to us.
+    fn wait(&self, asked_ms: u32) -> Duration {
+        match asked_ms {
+            0 => self.settings.timeout,
+            ms => Duration::from_millis(ms.into()).min(self.settings.longest),
+        }
+    }
+
+    fn may_administrate(&self, caller: Caller) -> Result<(), Failure> {
+        if caller.uid == 0 || caller.uid == self.settings.uid {
+            return Ok(());
+        }
+        Err(fail(
+            FailureKind::NotPermitted,
+            format!(
+                "user {} may not administrate this irmd: only root and its own user {} may; \
+                 run the tool as one of them",
+                caller.uid, self.settings.uid
+            ),
+        ))
+    }
+}
+
+fn raw(qos: Option<v1::QosSpec>) -> Result<v1::QosSpec, Failure> {
+    let qos = proto::Qos::try_from(qos.unwrap_or_default())?;
+    if qos.cube == proto::Cube::Raw {
+        return Ok(qos.into());
+    }
+    let cube = qos.cube.as_str();
+    let text = format!("flows of the cube {cube} come with a later version of Flowring; ask for raw");
+    Err(fail(FailureKind::UnsupportedQos, text))
+}

@@ -1,0 +1,349 @@
+//! The registry of names: who serves them, who waits for them, where they are registered.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proto::v1::LoadBalancing;
+use proto::{FlowId, Name};
+
+pub use crate::config::Policy;
+
+use super::program::Program;
+use super::{CallId, Caller};
+
+/// All names of this host.
+#[derive(Debug, Default)]
+pub struct Names {
+    map: BTreeMap<Name, Entry>,
+}
+
+/// Where an entry comes from, and so where it is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// irmd.toml declares it.
+    Config,
+    /// Made by a tool: survives a restart.
+    #[default]
+    Runtime,
+    /// Made by a process that serves it, or an IPCP started by hand: lives as long as that.
+    Process,
+}
+
+/// Who may serve a name, beside root and irmd's own user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// Everybody.
+    Any,
+    /// The user who created it.
+    One(u32),
+}
+
+/// The layers a name is to be registered in.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Layers {
+    /// Every layer, those to come too.
+    pub all: bool,
+    /// These layers.
+    pub named: BTreeSet<String>,
+}
+
+/// One name.
+#[derive(Debug)]
+pub struct Entry {
+    /// Who takes the next flow.
+    pub policy: Policy,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Who may serve it.
+    pub users: Users,
+    /// Programs that can be started for it.
+    pub programs: Vec<Program>,
+    /// Where it is to be registered.
+    pub layers: Layers,
+    /// Flows that wait for an accept, oldest first.
+    pub backlog: VecDeque<FlowId>,
+    processes: Vec<Bound>,
+    last: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    pid: u32,
+    accepts: VecDeque<Accept>,
+}
+
+/// An accept that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// The call to answer.
+    pub call: CallId,
+    /// The program decides about the flow; else taking is accepting.
+    pub ask: bool,
+}
+
+impl Policy {
+    /// From a message; unspecified is round-robin.
+    pub fn from_message(policy: LoadBalancing) -> Self {
+        match policy {
+            LoadBalancing::Spill => Self::Spill,
+            LoadBalancing::RoundRobin | LoadBalancing::Unspecified => Self::RoundRobin,
+        }
+    }
+
+    /// For a message.
+    pub fn message(self) -> LoadBalancing {
+        match self {
+            Self::RoundRobin => LoadBalancing::RoundRobin,
+            Self::Spill => LoadBalancing::Spill,
+        }
+    }
+}
+
+impl Layers {
+    /// Whether `layer` is among them.
+    pub fn contains(&self, layer: &str) -> bool {
+        self.all || self.named.contains(layer)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.named.is_empty()
+    }
+
+    /// As written in a configuration: `*` is every layer.
+    pub fn to_texts(&self) -> Vec<String> {
+        let all = self.all.then(|| "*".to_owned());
+        all.into_iter().chain(self.named.iter().cloned()).collect()
+    }
+
+    /// Adds a layer as written in a configuration.
+    pub fn insert(&mut self, text: &str) {
+        if text == "*" {
+            self.all = true;
+        } else {
+            self.named.insert(text.to_owned());
+        }
+    }
+}
+
+impl Users {
+    /// Whether `caller` may serve the name; `own` is irmd's user.
+    pub fn allow(self, caller: &Caller, own: u32) -> bool {
+        let owner = match self {
+            Self::Any => return true,
+            Self::One(uid) => uid,
+        };
+        [owner, own, 0].contains(&caller.uid)
+    }
+}
+
+impl Names {
+    /// The entry of a name.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.map.get(name)
+    }
+
+    /// The entry, to change it.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
+        self.map.get_mut(name)
+    }
+
+    /// A new entry; replaces none.
+    pub fn insert(&mut self, name: Name, entry: Entry) {
+        self.map.entry(name).or_insert(entry);
+    }
+
+    /// Removes an entry.
+    pub fn remove(&mut self, name: &str) -> Option<Entry> {
+        self.map.remove(name)
+    }
+
+    /// All entries, in order of name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Entry)> {
+        self.map.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// How many names a user's processes have created.
+    pub fn created_by(&self, uid: u32) -> usize {
+        self.map.values().filter(|e| e.origin == Origin::Process && e.users == Users::One(uid)).count()
+    }
+}
+
+impl Entry {
+    /// A name that nobody serves yet.
+    pub fn new(policy: Policy, origin: Origin, users: Users) -> Self {
+        Self {
+            policy,
+            origin,
+            users,
+            programs: Vec::new(),
+            layers: Layers::default(),
+            backlog: VecDeque::new(),
+            processes: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Whether something on this host serves the name, or can be started to.
+    pub fn is_bound(&self) -> bool {
+        !self.processes.is_empty() || self.programs.iter().any(|p| p.auto)
+    }
+
+    /// The processes that serve it, in order of binding.
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().map(|b| b.pid)
+    }
+
+    /// Whether `pid` serves it.
+    pub fn serves(&self, pid: u32) -> bool {
+        self.processes.iter().any(|b| b.pid == pid)
+    }
+
+    /// `pid` serves the name from now on. Says whether it did not before.
+    pub fn bind(&mut self, pid: u32) -> bool {
+        let new = !self.serves(pid);
+        if new {
+            self.processes.push(Bound { pid, accepts: VecDeque::new() });
+        }
+        new
+    }
+
+    /// `pid` no longer serves it; gives its accepts that waited.
+    pub fn unbind(&mut self, pid: u32) -> Option<Vec<Accept>> {
+        let index = self.processes.iter().position(|b| b.pid == pid)?;
+        Some(self.processes.remove(index).accepts.into())
+    }
+
+    /// An accept of a process that serves the name waits from now on.
+    pub fn push(&mut self, pid: u32, accept: Accept) {
+        if let Some(bound) = self.processes.iter_mut().find(|b| b.pid == pid) {
+            bound.accepts.push_back(accept);
+        }
+    }
+
+    /// An accept no longer waits.
+    pub fn withdraw(&mut self, pid: u32, call: CallId) {
+        if let Some(bound) = self.processes.iter_mut().find(|b| b.pid == pid) {
+            bound.accepts.retain(|a| a.call != call);
+        }
+    }
+
+    /// How many accepts wait.
+    pub fn accepting(&self) -> usize {
+        self.processes.iter().map(|b| b.accepts.len()).sum()
+    }
+
+    /// Takes the accept that gets the next flow, and whose it is.
+    pub fn next_accept(&mut self) -> Option<(u32, Accept)> {
+        let start = match (self.policy, self.last) {
+            (Policy::RoundRobin, Some(last)) => {
+                self.processes.iter().position(|b| b.pid == last).map_or(0, |index| index + 1)
+            }
+            _ => 0,
+        };
+        let count = self.processes.len();
+        let index = (start..start + count).map(|i| i % count).find(|&i| !self.processes[i].accepts.is_empty())?;
+        let bound = &mut self.processes[index];
+        self.last = Some(bound.pid);
+        bound.accepts.pop_front().map(|accept| (bound.pid, accept))
+    }
+
+    /// The accept could not be used: it waits again, first in line.
+    pub fn give_back(&mut self, pid: u32, accept: Accept) {
+        if let Some(bound) = self.processes.iter_mut().find(|b| b.pid == pid) {
+            bound.accepts.push_front(accept);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(policy: Policy, waiting: &[(u32, usize)]) -> Entry {
+        let mut entry = Entry::new(policy, Origin::Runtime, Users::One(0));
+        let mut call = 0;
+        for (pid, accepts) in waiting {
+            entry.bind(*pid);
+            for _ in 0..*accepts {
+                call += 1;
+                entry.push(*pid, Accept { call: CallId(call), ask: false });
+            }
+        }
+        entry
+    }
+
+    fn order(mut entry: Entry) -> Vec<u32> {
+        std::iter::from_fn(|| entry.next_accept().map(|(pid, _)| pid)).collect()
+    }
+
+    #[test]
+    fn policies_choose() {
+        let waiting: &[(u32, usize)] = &[(7, 3), (3, 1), (9, 2)];
+        type Row<'a> = (Policy, &'a [(u32, usize)], &'a [u32]);
+        let table: &[Row<'_>] = &[
+            (Policy::RoundRobin, waiting, &[7, 3, 9, 7, 9, 7]),
+            (Policy::Spill, waiting, &[7, 7, 7, 3, 9, 9]),
+            (Policy::RoundRobin, &[(1, 0), (2, 1)], &[2]),
+            (Policy::Spill, &[], &[]),
+            (Policy::RoundRobin, &[(1, 0)], &[]),
+        ];
+        for (policy, waiting, want) in table {
+            assert_eq!(order(entry(*policy, waiting)), *want, "{policy:?} {waiting:?}");
+        }
+    }
+
+    #[test]
+    fn turns_go_on_after_a_process_left() {
+        let mut entry = entry(Policy::RoundRobin, &[(1, 2), (2, 2), (3, 2)]);
+        assert_eq!(entry.next_accept().unwrap().0, 1);
+        assert_eq!(entry.unbind(1).unwrap().len(), 1);
+        assert_eq!(entry.unbind(1), None);
+        assert_eq!(order(entry), [2, 3, 2, 3]);
+    }
+
+    #[test]
+    fn an_accept_is_given_back_first_in_line() {
+        let mut entry = entry(Policy::Spill, &[(1, 2)]);
+        let (pid, accept) = entry.next_accept().unwrap();
+        entry.give_back(pid, accept);
+        assert_eq!(entry.next_accept(), Some((1, accept)));
+        entry.withdraw(1, CallId(2));
+        assert_eq!((entry.accepting(), entry.next_accept()), (0, None));
+    }
+
+    #[test]
+    fn users_and_layers() {
+        let caller = |uid| Caller { pid: 1, uid, gid: uid };
+        assert!(Users::Any.allow(&caller(5), 1));
+        for (uid, allowed) in [(5, true), (0, true), (1, true), (6, false)] {
+            assert_eq!(Users::One(5).allow(&caller(uid), 1), allowed, "uid {uid}");
+        }
+        let mut layers = Layers::default();
+        assert!(layers.is_empty());
+        layers.insert("net");
+        assert!(layers.contains("net") && !layers.contains("lab"));
+        layers.insert("*");
+        assert!(layers.contains("lab"));
+        assert_eq!(layers.to_texts(), ["*", "net"]);
+    }
+
+    #[test]
+    fn an_auto_program_binds_a_name() {
+        let mut entry = entry(Policy::RoundRobin, &[]);
+        assert!(!entry.is_bound());
+        entry.programs.push(Program::new("/bin/a".into(), vec![], false));
+        assert!(!entry.is_bound());
+        entry.programs.push(Program::new("/bin/b".into(), vec![], true));
+        assert!(entry.is_bound());
+    }
+}

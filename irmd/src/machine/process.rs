@@ -1,0 +1,97 @@
+//! The registry of processes: those that hold a lease with irmd.
+
+use std::collections::{BTreeSet, HashMap};
+
+use proto::{FlowId, Name, v1};
+
+use super::Caller;
+
+/// All processes that hold a lease.
+#[derive(Debug, Default)]
+pub struct Processes {
+    map: HashMap<u32, Entry>,
+}
+
+/// One process.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Who it is.
+    pub process: v1::Process,
+    /// The names it serves.
+    pub serves: BTreeSet<Name>,
+    /// Flows it was given and has not answered yet.
+    pub deciding: BTreeSet<FlowId>,
+    /// Its accepts that wait.
+    pub accepts: usize,
+    leases: usize,
+}
+
+impl Processes {
+    /// A lease was opened.
+    pub fn lease_opened(&mut self, process: v1::Process) {
+        let entry = self.map.entry(process.pid).or_default();
+        entry.leases += 1;
+        entry.process = process;
+    }
+
+    /// A lease has ended. Gives the entry when it was the process' last one.
+    pub fn lease_closed(&mut self, pid: u32) -> Option<Entry> {
+        let entry = self.map.get_mut(&pid)?;
+        entry.leases = entry.leases.saturating_sub(1);
+        if entry.leases > 0 { None } else { self.map.remove(&pid) }
+    }
+
+    /// A process by its id.
+    pub fn get(&self, pid: u32) -> Option<&Entry> {
+        self.map.get(&pid)
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, pid: u32) -> Option<&mut Entry> {
+        self.map.get_mut(&pid)
+    }
+
+    /// A caller as a process: with its command where it holds a lease.
+    pub fn describe(&self, caller: &Caller) -> v1::Process {
+        match self.map.get(&caller.pid) {
+            Some(entry) if entry.process.uid == caller.uid => entry.process.clone(),
+            _ => v1::Process { pid: caller.pid, uid: caller.uid, gid: caller.gid, command: String::new() },
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_gone_with_its_last_lease() {
+        let process = v1::Process { pid: 4, uid: 1, gid: 1, command: "oping".into() };
+        let mut processes = Processes::default();
+        processes.lease_opened(process.clone());
+        processes.lease_opened(process.clone());
+        processes.get_mut(4).unwrap().serves.insert(Name::new("echo").unwrap());
+        assert!(processes.lease_closed(4).is_none());
+        assert_eq!(processes.lease_closed(4).unwrap().serves.len(), 1);
+        assert!(processes.lease_closed(4).is_none());
+        assert!(processes.is_empty());
+    }
+
+    #[test]
+    fn a_recycled_pid_of_another_user_is_not_taken_for_the_old_one() {
+        let mut processes = Processes::default();
+        processes.lease_opened(v1::Process { pid: 4, uid: 1, gid: 1, command: "oping".into() });
+        assert_eq!(processes.describe(&Caller { pid: 4, uid: 1, gid: 1 }).command, "oping");
+        assert_eq!(processes.describe(&Caller { pid: 4, uid: 2, gid: 1 }).command, "");
+    }
+}

@@ -1,0 +1,166 @@
+//! Configuration in and out.
+
+use std::time::{Duration, Instant};
+
+use proto::Name;
+use proto::v1::{self, Failure, FailureKind};
+
+use super::alloc::down;
+use super::ipcp::{Ipcp, State};
+use super::name::{Entry, Layers, Origin, Users};
+use super::program::Program;
+use super::register::changed;
+use super::{Answer, CallId, Effect, IpcpAnswer, IpcpCall, Irm, Parked, Reply, fail};
+use crate::config::{self, Config, NameEntry};
+
+impl Irm {
+    /// Takes in a configuration: `origin` says whether it is irmd.toml or what was made at run time. An entry takes
+    /// the place of an earlier one of the same name. To be called before [`Self::begin`].
+    pub fn restore(&mut self, config: &Config, origin: Origin) {
+        if origin == Origin::Config {
+            self.options = config.options.clone();
+            self.settings.timeout = Duration::from_millis(config.options.timeout_ms.into());
+            self.settings.backlog = config.options.backlog as usize;
+        }
+        for entry in &config.ipcps {
+            let mut ipcp = Ipcp::new(&entry.name, origin, entry.restart, entry.bootstrap());
+            ipcp.state = State::Down;
+            match self.ipcps.get_mut(&entry.name) {
+                Some(old) => {
+                    *old = ipcp;
+                    self.info(format!("runtime.toml takes the place of irmd.toml's IPCP {}", entry.name));
+                }
+                None => self.ipcps.push(ipcp),
+            }
+        }
+        for entry in &config.names {
+            let Ok(name) = Name::new(&entry.name) else { continue };
+            if self.names.remove(name.as_str()).is_some() {
+                self.info(format!("runtime.toml takes the place of irmd.toml's name {name}"));
+            }
+            self.names.insert(name, self.restored(entry, origin));
+        }
+    }
+
+    fn restored(&self, from: &NameEntry, origin: Origin) -> Entry {
+        let users = match from.users {
+            config::Users::Own => Users::One(self.settings.uid),
+            config::Users::Any => Users::Any,
+        };
+        let mut entry = Entry::new(from.policy, origin, users);
+        let mut layers = Layers::default();
+        from.layers.iter().for_each(|layer| layers.insert(layer));
+        entry.layers = layers;
+        entry.programs = from.programs.iter().map(|p| Program::new(p.path.clone(), p.args.clone(), p.auto)).collect();
+        entry
+    }
+
+    /// Starts the IPCPs that were restored.
+    pub fn begin(&mut self, now: Instant) {
+        let names: Vec<String> = self.ipcps.iter().map(|i| i.name.clone()).collect();
+        for name in names {
+            if let Some(ipcp) = self.ipcps.get_mut(&name) {
+                ipcp.state = State::Starting(None);
+            }
+            self.start_ipcp(now, &name);
+        }
+    }
+
+    /// IPCPs that this daemon starts and stops: all but those started by hand.
+    pub fn managed_ipcps(&self) -> Vec<String> {
+        self.ipcps.iter().filter(|i| i.origin != Origin::Process).map(|i| i.name.clone()).collect()
+    }
+
+    /// What was made at run time, to be written down.
+    pub fn made_at_run_time(&self) -> Config {
+        Config { options: config::Options::default(), ..self.config(&[Origin::Runtime]) }
+    }
+
+    /// The running configuration: what a restart would make, wherever it comes from.
+    pub(super) fn export(&self) -> Config {
+        self.config(&[Origin::Config, Origin::Runtime])
+    }
+
+    fn config(&self, origins: &[Origin]) -> Config {
+        let ipcps = self.ipcps.iter().filter(|i| origins.contains(&i.origin)).filter(|i| !unfinished(i));
+        let names = self.names.iter().filter(|(_, entry)| origins.contains(&entry.origin));
+        Config {
+            options: self.options.clone(),
+            ipcps: ipcps.filter_map(|i| i.entry().ok()).collect(),
+            names: names.map(|(name, entry)| written(name, entry)).collect(),
+        }
+    }
+
+    /// A change of an IPCP's static directory.
+    pub(super) fn host_change(&mut self, call: CallId, name: &str, what: IpcpCall) -> Answer {
+        let Some(ipcp) = self.ipcps.get_mut(name) else {
+            return Err(fail(FailureKind::NotFound, format!("no IPCP {name} on this host; see irm ipcp list")));
+        };
+        if ipcp.config.is_none() {
+            let text = format!("IPCP {name} is in no layer yet; see irm ipcp bootstrap");
+            return Err(fail(FailureKind::Invalid, text));
+        }
+        let Some(attach) = ipcp.operational() else { return Err(down(name)) };
+        self.calls.insert(call, Parked::Ipcp(name.to_owned()));
+        self.ask(name, attach, what);
+        Ok(None)
+    }
+
+    pub(super) fn host_added(
+        &mut self,
+        ipcp: &str,
+        call: CallId,
+        host: v1::StaticHost,
+        answer: Result<IpcpAnswer, Failure>,
+    ) {
+        self.hosts_changed(ipcp, call, answer, |hosts| {
+            hosts.retain(|h| h.name != host.name);
+            hosts.push(host);
+        });
+    }
+
+    pub(super) fn host_removed(&mut self, ipcp: &str, call: CallId, name: &str, answer: Result<IpcpAnswer, Failure>) {
+        self.hosts_changed(ipcp, call, answer, |hosts| hosts.retain(|h| h.name != name));
+    }
+
+    fn hosts_changed(
+        &mut self,
+        name: &str,
+        call: CallId,
+        answer: Result<IpcpAnswer, Failure>,
+        change: impl FnOnce(&mut Vec<v1::StaticHost>),
+    ) {
+        let waits = self.calls.contains_key(&call);
+        if let (Ok(_), Some(ipcp)) = (&answer, self.ipcps.get_mut(name)) {
+            if let Some((_, udp)) = &mut ipcp.config {
+                change(&mut udp.hosts);
+            }
+            ipcp.origin = changed(ipcp.origin);
+            self.effects.push_back(Effect::Persist);
+        }
+        match answer {
+            _ if !waits => {}
+            Ok(_) => self.reply(call, Reply::Done),
+            Err(failure) => self.refuse(call, failure),
+        }
+    }
+}
+
+/// An IPCP whose making is not done: it goes again if it fails.
+fn unfinished(ipcp: &Ipcp) -> bool {
+    ipcp.state.waiter().is_some_and(|w| w.made) || matches!(ipcp.state, State::Stopping(_))
+}
+
+fn written(name: &Name, entry: &Entry) -> NameEntry {
+    NameEntry {
+        name: name.to_string(),
+        policy: entry.policy,
+        layers: entry.layers.to_texts(),
+        users: if entry.users == Users::Any { config::Users::Any } else { config::Users::Own },
+        programs: entry
+            .programs
+            .iter()
+            .map(|p| config::Program { path: p.path.clone(), args: p.args.clone(), auto: p.auto })
+            .collect(),
+    }
+}

@@ -1,0 +1,86 @@
+//! Processes that serve names.
+
+use std::time::Instant;
+
+use proto::Name;
+use proto::v1::{self, Failure, FailureKind};
+
+use super::name::{Entry, Origin, Users};
+use super::register::Then;
+use super::{Answer, CallId, Caller, Irm, Reply, check_version, fail, parse_name};
+use crate::config::Policy;
+
+impl Irm {
+    pub(super) fn serve(&mut self, now: Instant, call: CallId, caller: Caller, request: &v1::ServeRequest) -> Answer {
+        check_version(request.version)?;
+        let name = parse_name(&request.name)?;
+        if self.processes.get(caller.pid).is_none_or(|p| p.process.uid != caller.uid) {
+            let text = format!("process {} has no lease with irmd; open one at {}", caller.pid, self.settings.handoff);
+            return Err(fail(FailureKind::NotPermitted, text));
+        }
+        for layer in &request.layers {
+            self.check_known_layer(layer)?;
+        }
+        self.find_or_create(&name, caller, request.create)?;
+        let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
+        if entry.bind(caller.pid) {
+            self.effects
+                .push_back(super::Effect::Log(super::Level::Info, format!("process {} serves {name}", caller.pid)));
+        }
+        let all = request.layers.is_empty() || request.layers.iter().any(|l| l == "*");
+        if request.register {
+            entry.layers.all |= all;
+            entry.layers.named.extend(request.layers.iter().filter(|l| *l != "*").cloned());
+        }
+        if let Some(process) = self.processes.get_mut(caller.pid) {
+            process.serves.insert(name.clone());
+        }
+        let wanted = |layer: &str| request.register && (all || request.layers.iter().any(|l| l == layer));
+        self.register_now(call, &name, Then::Served(caller.pid), wanted);
+        self.demand(now, &name);
+        Ok(None)
+    }
+
+    fn find_or_create(&mut self, name: &Name, caller: Caller, create: bool) -> Result<(), Failure> {
+        if let Some(entry) = self.names.get(name.as_str()) {
+            if entry.users.allow(&caller, self.settings.uid) || entry.serves(caller.pid) {
+                return Ok(());
+            }
+            let text = format!(
+                "user {} may not serve {name}: only the user who made the name, root and irmd's own user {} may; \
+                 choose another name or let an administrator bind process {}",
+                caller.uid, self.settings.uid, caller.pid
+            );
+            return Err(fail(FailureKind::NotPermitted, text));
+        }
+        if !create {
+            let text = format!("the name {name} does not exist; create it with irm name create {name}");
+            return Err(fail(FailureKind::UnknownName, text));
+        }
+        let limit = self.settings.names_per_user;
+        // Counting walks all names, so only where the number could matter.
+        let full = self.names.len() >= limit && self.names.created_by(caller.uid) >= limit;
+        if self.names.len() >= self.settings.names || full {
+            let text = format!("user {} serves as many names as one may ({limit}); stop serving some", caller.uid);
+            return Err(fail(FailureKind::Exhausted, text));
+        }
+        let entry = Entry::new(Policy::default(), Origin::Process, Users::One(caller.uid));
+        self.names.insert(name.clone(), entry);
+        Ok(())
+    }
+
+    pub(super) fn unserve(&mut self, caller: Caller, name: &str) -> Answer {
+        let name = parse_name(name)?;
+        if !self.processes.get(caller.pid).is_some_and(|p| p.serves.contains(&name)) {
+            let text = format!("process {} does not serve {name}; there is nothing to end", caller.pid);
+            return Err(fail(FailureKind::NotFound, text));
+        }
+        self.unbind(&name, caller.pid);
+        Ok(Some(Reply::Done))
+    }
+
+    /// No layer took the name that a process wanted to serve: it does not serve it.
+    pub(super) fn unserve_failed(&mut self, name: &Name, pid: u32) {
+        self.unbind(name, pid);
+    }
+}

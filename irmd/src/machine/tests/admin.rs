@@ -1,0 +1,155 @@
+//! Who may do what to names, and what is written down.
+
+use super::*;
+use crate::config::Config;
+
+fn register(name: &str, layer: &str) -> Command {
+    Command::NameRegister(v1::NameRegisterRequest { name: name.into(), layer: layer.into() })
+}
+
+fn create(name: &str) -> Command {
+    Command::NameCreate(v1::NameCreateRequest { name: name.into(), policy: 2 })
+}
+
+fn exported(w: &mut World) -> Config {
+    match w.answer(ROOT, Command::ConfigExport) {
+        Reply::Config(config) => config,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn only_root_and_irmds_own_user_administrate() {
+    let own = Caller { pid: 7, uid: 500, gid: 500 };
+    for (caller, allowed) in [(ROOT, true), (own, true), (user(7), false)] {
+        let mut w = World::new();
+        let commands = [
+            Command::Status,
+            create("a"),
+            Command::FlowList,
+            Command::IpcpList,
+            Command::ConfigExport,
+            Command::FlowDealloc(v1::FlowDeallocRequest { flow_id: 1 }),
+            arrival("a", "net"),
+        ];
+        for command in commands {
+            let call = w.call(caller, command);
+            let refused = matches!(w.reply(call), Some(Reply::Failed(f)) if f.kind() == FailureKind::NotPermitted);
+            assert_eq!(refused, !allowed, "{caller:?}");
+        }
+    }
+}
+
+#[test]
+fn a_name_is_served_by_those_who_may() {
+    let mut w = World::new();
+    w.answer(ROOT, create("shop"));
+    w.lease(user(10));
+    let call = w.call(user(10), serve("shop"));
+    assert_eq!(w.failure(call).kind(), FailureKind::NotPermitted);
+    // An administrator may bind the process itself.
+    w.answer(ROOT, Command::BindProcess(v1::BindProcessRequest { name: "shop".into(), pid: 10 }));
+    let accept = w.accept(10, "shop", false);
+    w.alloc(20, "shop");
+    w.handle(accept);
+    w.answer(ROOT, Command::UnbindProcess(v1::UnbindProcessRequest { name: "shop".into(), pid: 10 }));
+    let accept = w.accept(10, "shop", false);
+    assert_eq!(w.failure(accept).kind(), FailureKind::NotPermitted);
+    // Without a lease nobody serves.
+    let call = w.call(user(99), serve("other"));
+    assert!(w.failure(call).message.contains("no lease"));
+}
+
+#[test]
+fn another_user_cannot_take_a_name_over() {
+    let mut w = World::new();
+    w.server(10, "echo");
+    let mallory = Caller { pid: 30, uid: 2000, gid: 2000 };
+    w.lease(mallory);
+    let call = w.call(mallory, serve("echo"));
+    assert_eq!(w.failure(call).kind(), FailureKind::NotPermitted);
+}
+
+#[test]
+fn names_one_user_may_make_are_bounded() {
+    let mut w = World::with(Settings { names_per_user: 2, ..Settings::default() });
+    w.server(10, "a");
+    w.server(10, "b");
+    let call = w.call(user(10), serve("c"));
+    assert_eq!(w.failure(call).kind(), FailureKind::Exhausted);
+}
+
+#[test]
+fn what_tools_made_is_written_down_and_restored() {
+    let mut w = World::new();
+    w.irm.restore(&Config::parse("[[name]]\nname = \"declared\"\n").unwrap(), name::Origin::Config);
+    w.answer(ROOT, create("made"));
+    let program = v1::BoundProgram { path: "/bin/x".into(), args: vec!["a b".into()], auto_start: true };
+    w.answer(ROOT, Command::BindProgram(v1::BindProgramRequest { name: "made".into(), program: Some(program) }));
+    w.ipcp("udp0", "net");
+    w.obey();
+    let call = w.call(ROOT, register("made", "net"));
+    w.obey();
+    assert!(matches!(w.reply(call), Some(Reply::Done)));
+    w.lease(user(10));
+    w.call(user(10), serve("passing"));
+    w.obey();
+
+    let made = w.irm.made_at_run_time();
+    assert_eq!(made.names.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["made"]);
+    assert!(made.ipcps.is_empty(), "one started by hand is not ours to start");
+    let export = exported(&mut w);
+    let text = export.to_toml().unwrap();
+    assert_eq!(Config::parse(&text).unwrap(), export);
+
+    let mut again = World::new();
+    again.irm.restore(&export, name::Origin::Config);
+    assert_eq!(exported(&mut again), export);
+}
+
+#[test]
+fn a_declared_name_that_a_tool_changed_is_written_down() {
+    let mut w = World::new();
+    w.irm.restore(&Config::parse("[[name]]\nname = \"declared\"\n").unwrap(), name::Origin::Config);
+    assert!(w.irm.made_at_run_time().names.is_empty());
+    w.call(ROOT, register("declared", "*"));
+    assert_eq!(w.irm.made_at_run_time().names[0].layers, ["*"]);
+}
+
+#[test]
+fn a_destroyed_name_is_taken_out_of_its_layers() {
+    let mut w = World::new();
+    w.ipcp("udp0", "net");
+    w.answer(ROOT, create("made"));
+    let call = w.call(ROOT, register("made", ""));
+    w.obey();
+    assert!(matches!(w.reply(call), Some(Reply::Done)));
+    let call = w.call(ROOT, Command::NameDestroy(v1::NameDestroyRequest { name: "made".into() }));
+    assert!(w.reply(call).is_none());
+    assert_eq!(w.obey(), [IpcpCall::Unregister(Name::new("made").unwrap())]);
+    assert!(matches!(w.reply(call), Some(Reply::Done)));
+    let call = w.call(ROOT, register("made", "net"));
+    assert_eq!(w.failure(call).kind(), FailureKind::NotFound);
+}
+
+#[test]
+fn layers_that_nobody_knows_are_slips() {
+    let mut w = World::new();
+    w.answer(ROOT, create("made"));
+    let call = w.call(ROOT, register("made", "nte"));
+    assert_eq!(w.failure(call).kind(), FailureKind::NoSuchLayer);
+}
+
+#[test]
+fn a_name_no_layer_takes_is_not_served() {
+    let mut w = World::new();
+    let attach = w.ipcp("udp0", "net");
+    w.lease(user(10));
+    w.asked();
+    let call = w.call(user(10), serve("echo"));
+    let (ipcp, _, what) = w.asked().remove(0);
+    w.irm.ipcp_answered(w.now, &ipcp, attach, what, Err(fail(FailureKind::Exhausted, "too many names")));
+    w.settle();
+    assert_eq!(w.failure(call).kind(), FailureKind::Exhausted);
+    assert!(w.irm.names.is_empty());
+}

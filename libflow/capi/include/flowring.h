@@ -1,0 +1,82 @@
+/* Flowring: flows by name, for C.
+ *
+ * Flows and listeners are handles, ints from 0 up. Every call returns a number from 0 up, or one of the negative
+ * FLOW_E… codes; flow_last_error() then says in a sentence what happened and what to do next. All calls may be made
+ * from any thread; a handle may be used by several threads at once. After fork() a child may use the descriptors of
+ * flow_fd() and nothing else, unless it execs.
+ *
+ * The daemon is found through FLOWRING_RUN_DIR, else /run/flowring for root, else XDG_RUNTIME_DIR/flowring.
+ *
+ * Link with -lflow.
+ */
+#ifndef FLOWRING_H
+#define FLOWRING_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum flow_error {
+    FLOW_EHANDLE = -1,       /* no such flow or listener */
+    FLOW_EINVAL = -2,        /* the arguments make no sense: a bad name, a null pointer, an empty SDU */
+    FLOW_EUNKNOWN = -3,      /* no layer reaches the name */
+    FLOW_EREFUSED = -4,      /* the accepting program said no */
+    FLOW_ENOBODY = -5,       /* the name is known, nobody accepts */
+    FLOW_ETIMEDOUT = -6,     /* the peer host did not answer, or nothing happened in time */
+    FLOW_EUNREACHABLE = -7,  /* irmd is not running, or its IPC process is not */
+    FLOW_EPERM = -8,         /* not permitted */
+    FLOW_EGONE = -9,         /* the flow is over */
+    FLOW_ETOOLONG = -10,     /* the SDU is longer than the flow carries: flow_sdu_limit() */
+    FLOW_ETRUNCATED = -11,   /* the SDU was longer than the buffer; the rest is lost */
+    FLOW_EEXHAUSTED = -12,   /* descriptors, ports or a quota ran out */
+    FLOW_EUNSUPPORTED = -13, /* no such quality of service, no such layer */
+    FLOW_EFAILED = -14       /* anything else */
+};
+
+/* Allocates a flow to a name. Waits up to timeout_ms; 0: the daemon's default of 5 s. */
+int flow_alloc(const char *name, unsigned timeout_ms);
+
+/* Serves a name from now on: created, bound to this process and registered in every layer. Returns a listener. */
+int flow_listen(const char *name);
+
+/* The next flow to a listener's name, accepted. Waits up to timeout_ms; 0: for ever. */
+int flow_accept(int listener, unsigned timeout_ms);
+
+/* Receives one SDU; returns its length. Waits for it. */
+ssize_t flow_read(int flow, void *buffer, size_t size);
+
+/* The same; waits up to timeout_ms. */
+ssize_t flow_read_within(int flow, void *buffer, size_t size, unsigned timeout_ms);
+
+/* Sends one SDU, whole or not at all; returns its length. */
+ssize_t flow_write(int flow, const void *sdu, size_t length);
+
+/* The flow's socket, for poll, epoll, read and write. It stays the flow's: do not close it, do not make it
+ * non-blocking. Valid until flow_dealloc(). */
+int flow_fd(int flow);
+
+/* The longest SDU, bytes. */
+ssize_t flow_sdu_limit(int flow);
+
+/* Copies the name of who asked for the flow ("John Day" for a classic caller), NUL-terminated and cut to size;
+ * returns its whole length. */
+ssize_t flow_source(int flow, char *buffer, size_t size);
+
+/* Ends a flow, or stops serving a listener's name; the handle is void at once. A call under way on the flow in another
+ * thread returns FLOW_EGONE; one on the listener goes on until it ends by itself. */
+int flow_dealloc(int handle);
+
+/* What went wrong in this thread's last failed call: a sentence, valid until its next failing call. */
+const char *flow_last_error(void);
+
+/* What a code stands for, in few words. */
+const char *flow_strerror(int code);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,106 @@
+//! gRPC with irmd: one channel, kept, made again when irmd was restarted.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use proto::MAX_MESSAGE;
+use proto::v1::Failure;
+use proto::v1::irm_client::IrmClient;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::error::{CallError, Unreachable};
+
+/// A client of irmd's, for one thread.
+pub(super) struct Irm {
+    path: PathBuf,
+    client: RefCell<Option<IrmClient<Channel>>>,
+}
+
+impl Irm {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, client: RefCell::new(None) }
+    }
+
+    /// Connects, if that has not been done.
+    pub(super) async fn reach(&self) -> Result<(), CallError> {
+        self.client().await.map(|_| ())
+    }
+
+    async fn client(&self) -> Result<IrmClient<Channel>, CallError> {
+        let kept = self.client.borrow().clone();
+        if let Some(client) = kept {
+            return Ok(client);
+        }
+        let client =
+            connect(&self.path).await.map_err(|cause| CallError::Irmd(Unreachable::irmd(&self.path, cause)))?;
+        self.client.replace(Some(client.clone()));
+        Ok(client)
+    }
+
+    /// Calls irmd; once more over a new channel when the old one turns out to be broken. `within` bounds both.
+    pub(super) async fn call<T, F>(
+        &self,
+        within: Option<Duration>,
+        call: impl Fn(IrmClient<Channel>) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let calls = self.call_twice(call);
+        match within {
+            None => calls.await,
+            Some(within) => tokio::time::timeout(within, calls)
+                .await
+                .unwrap_or_else(|_| Err(CallError::Irmd(Unreachable::irmd_silent(&self.path, within)))),
+        }
+    }
+
+    async fn call_twice<T, F>(&self, call: impl Fn(IrmClient<Channel>) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let mut broken = None;
+        for _ in 0..2 {
+            match call(self.client().await?).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) if is_transport(&status) => {
+                    self.client.replace(None);
+                    broken = Some(status);
+                }
+                Err(status) => return Err(CallError::Failed(Failure::from_status(&status))),
+            }
+        }
+        let cause = broken.map_or_else(String::new, |status| status.message().to_owned());
+        Err(CallError::Irmd(Unreachable::irmd(&self.path, cause)))
+    }
+}
+
+/// The channel broke, as opposed to irmd answering.
+fn is_transport(status: &Status) -> bool {
+    status.details().is_empty() && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
+}
+
+async fn connect(path: &Path) -> Result<IrmClient<Channel>, String> {
+    let path = path.to_path_buf();
+    // Not a "unix:" address: a path may hold what an address may not.
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://irmd");
+    let channel = endpoint.connect_with_connector(connector).await.map_err(|error| root_cause(&error))?;
+    Ok(IrmClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+}
+
+/// "transport error" says nothing; its innermost cause does.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,270 @@
+//! An irmd for tests: real sockets, real hand-over, answers by the name that is asked for.
+#![expect(clippy::disallowed_methods, reason = "the fake does what a daemon's io does")]
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use handoff::server::{Config, EndReason, Event, Offer, Owner, Process, Server};
+use proto::v1::irm_server::{Irm, IrmServer};
+use proto::v1::{
+    Empty, Failure, FailureKind, FlowAcceptRequest, FlowAllocRequest, FlowAnswerRequest, FlowHandle, ServeReply,
+    ServeRequest, UnserveRequest,
+};
+use proto::{FlowId, RunDir, Token};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+
+/// No test waits longer for anything.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(DEADLINE, future).await.expect("nothing happened within the deadline")
+}
+
+/// What the fake was told.
+#[derive(Default)]
+pub(crate) struct Log {
+    pub(crate) served: Vec<String>,
+    pub(crate) unserved: Vec<String>,
+    pub(crate) answers: Vec<FlowAnswerRequest>,
+    pub(crate) allocs: Vec<FlowAllocRequest>,
+    pub(crate) released: Vec<FlowId>,
+    pub(crate) suspects: Vec<FlowId>,
+    pub(crate) not_taken: Vec<FlowId>,
+    pub(crate) leases: i32,
+    pub(crate) adopted: Vec<(Vec<u8>, proto::v1::Counters)>,
+    accepts: VecDeque<(FlowAcceptRequest, oneshot::Sender<FlowHandle>)>,
+}
+
+struct Service {
+    log: Arc<Mutex<Log>>,
+    handoff: Server,
+    path: PathBuf,
+}
+
+/// Runs in a thread of its own; dropped, it is as if irmd was killed.
+pub(crate) struct FakeIrmd {
+    pub(crate) log: Arc<Mutex<Log>>,
+    pub(crate) handoff: Server,
+    path: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Ids and tokens stay unique over restarts of the fake.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+fn me() -> Owner {
+    Owner { uid: rustix::process::geteuid().as_raw(), pid: std::process::id() }
+}
+
+/// The ticket says which flow it is for.
+fn ticket(flow: u64) -> Vec<u8> {
+    format!("ticket of {flow}").into_bytes()
+}
+
+fn pair() -> (OwnedFd, OwnedFd) {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+/// Offers one end of a new flow to this process.
+fn offer(handoff: &Server, path: &Path, name: &str, near: OwnedFd, at_once: bool) -> FlowHandle {
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut token = [9; 16];
+    token[..8].copy_from_slice(&id.to_le_bytes());
+    let token = Token(token);
+    let offer =
+        Offer { token, flow: FlowId(id), owner: me(), socket: Arc::new(near), sdu_limit: 1000, ticket: ticket(id) };
+    handoff.expect(token);
+    let server = handoff.clone();
+    if at_once {
+        server.offer(offer);
+    } else {
+        // As an IPCP does on the accepting side: the token is known before the socket is there.
+        tokio::spawn(async move {
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+            server.offer(offer);
+        });
+    }
+    FlowHandle {
+        flow_id: id,
+        token: token.0.to_vec(),
+        handoff: path.to_str().unwrap().to_owned(),
+        name: name.to_owned(),
+        source_name: "me".to_owned(),
+        layer: "local".to_owned(),
+        data: b"hello".to_vec(),
+        ..FlowHandle::default()
+    }
+}
+
+fn echo(far: OwnedFd) {
+    let run = move || {
+        let mut buffer = [0; 70_000];
+        while let Ok((len, _)) = rustix::net::recv(&far, &mut buffer, RecvFlags::empty()) {
+            if len == 0 || rustix::net::send(&far, &buffer[..len], SendFlags::NOSIGNAL).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().spawn(run).unwrap();
+}
+
+#[tonic::async_trait]
+impl Irm for Service {
+    async fn flow_alloc(&self, request: Request<FlowAllocRequest>) -> Result<Response<FlowHandle>, Status> {
+        let request = request.into_inner();
+        self.log.lock().unwrap().allocs.push(request.clone());
+        let no = |kind| Err(Failure::new(kind, format!("no flow to {}", request.name)).into());
+        let mut path = self.path.clone();
+        match request.name.as_str() {
+            "unknown" => return no(FailureKind::UnknownName),
+            "refusing" => {
+                let failure = Failure::new(FailureKind::Refused, "the program said no");
+                return Err(Failure { reason: "full".into(), ..failure }.into());
+            }
+            "unattended" => return no(FailureKind::NobodyAccepts),
+            "silent" => {
+                let failure = Failure::new(FailureKind::TimedOut, "no answer");
+                return Err(Failure { asked: 4, ..failure }.into());
+            }
+            "hanging" => std::future::pending::<()>().await,
+            "elsewhere" => path = self.path.with_file_name("nobody.flow"),
+            _ => {}
+        }
+        if request.layer == "nowhere" {
+            return no(FailureKind::NoSuchLayer);
+        }
+        let (near, far) = pair();
+        echo(far);
+        Ok(Response::new(offer(&self.handoff, &path, &request.name, near, request.name != "late")))
+    }
+
+    async fn serve(&self, request: Request<ServeRequest>) -> Result<Response<ServeReply>, Status> {
+        let request = request.into_inner();
+        if request.name == "taken" {
+            return Err(Failure::new(FailureKind::NotPermitted, "another user's").into());
+        }
+        let mut log = self.log.lock().unwrap();
+        assert!(log.leases > 0, "the lease is open before a name is served");
+        log.served.push(request.name);
+        Ok(Response::new(ServeReply { layers: vec!["net".into()] }))
+    }
+
+    async fn unserve(&self, request: Request<UnserveRequest>) -> Result<Response<Empty>, Status> {
+        self.log.lock().unwrap().unserved.push(request.into_inner().name);
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn flow_accept(&self, request: Request<FlowAcceptRequest>) -> Result<Response<FlowHandle>, Status> {
+        let request = request.into_inner();
+        if request.timeout_ms > 0 {
+            return Err(Failure::new(FailureKind::TimedOut, "nobody came").into());
+        }
+        let (give, given) = oneshot::channel();
+        self.log.lock().unwrap().accepts.push_back((request, give));
+        given.await.map(Response::new).map_err(|_| Status::unavailable("stopping"))
+    }
+
+    async fn flow_answer(&self, request: Request<FlowAnswerRequest>) -> Result<Response<Empty>, Status> {
+        self.log.lock().unwrap().answers.push(request.into_inner());
+        Ok(Response::new(Empty {}))
+    }
+}
+
+impl FakeIrmd {
+    pub(crate) fn start(dir: &Path) -> Self {
+        let run_dir = RunDir::find(Some(dir)).unwrap();
+        let path = run_dir.irmd_handoff();
+        let log = Arc::new(Mutex::new(Log::default()));
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = std::sync::mpsc::channel();
+        let (log_there, path_there) = (log.clone(), path.clone());
+        let thread = std::thread::Builder::new().name("irmd".into()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let (handoff, events) = Server::start(Config::new(&path_there)).unwrap();
+                tokio::spawn(watch(events, handoff.clone(), log_there.clone()));
+                let _ = std::fs::remove_file(run_dir.irmd());
+                let listener = tokio::net::UnixListener::bind(run_dir.irmd()).unwrap();
+                let service = Service { log: log_there, handoff: handoff.clone(), path: path_there };
+                let server = tonic::transport::Server::builder().add_service(IrmServer::new(service));
+                tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+                ready.send(handoff).unwrap();
+                let _ = stopped.await;
+            });
+        });
+        let handoff = started.recv_timeout(DEADLINE).unwrap();
+        Self { log, handoff, path, stop: Some(stop), thread: Some(thread.unwrap()) }
+    }
+
+    pub(crate) fn log<R>(&self, look: impl FnOnce(&Log) -> R) -> R {
+        look(&self.log.lock().unwrap())
+    }
+
+    /// Waits until the log says so.
+    pub(crate) async fn until(&self, said: impl Fn(&Log) -> bool) {
+        within(async {
+            while !self.log(&said) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// A flow arrives for whoever waits to accept one; its far end.
+    pub(crate) async fn arrive(&self, name: &str) -> OwnedFd {
+        self.until(|log| log.accepts.iter().any(|(request, give)| request.name == name && !give.is_closed())).await;
+        let (near, far) = pair();
+        let handle = offer(&self.handoff, &self.path, name, near, true);
+        let mut log = self.log.lock().unwrap();
+        log.accepts.retain(|(_, give)| !give.is_closed());
+        let at = log.accepts.iter().position(|(request, _)| request.name == name).expect("an accept waits");
+        let (_, give) = log.accepts.remove(at).unwrap();
+        give.send(handle).expect("the accept waits");
+        far
+    }
+}
+
+impl Drop for FakeIrmd {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+async fn watch(mut events: tokio::sync::mpsc::Receiver<Event>, handoff: Server, log: Arc<Mutex<Log>>) {
+    while let Some(event) = events.recv().await {
+        let mut log = log.lock().unwrap();
+        match event {
+            Event::LeaseOpened(Process { .. }) => log.leases += 1,
+            Event::LeaseClosed { .. } => log.leases -= 1,
+            Event::Taken { .. } => {}
+            Event::NotTaken { flow } => log.not_taken.push(flow),
+            Event::Released { flow } => {
+                log.released.push(flow);
+                handoff.forget(flow);
+            }
+            Event::Suspect { flow } => log.suspects.push(flow),
+            Event::Adopt { adoption, ticket: shown, socket, counters, .. } => {
+                log.adopted.push((shown.clone(), counters));
+                let text = String::from_utf8(shown).unwrap();
+                let flow = text.rsplit(' ').next().unwrap().parse().unwrap();
+                handoff.adopted(adoption, FlowId(flow), Arc::new(socket), 1000, ticket(flow));
+            }
+        }
+    }
+}
+
+/// Why the fake ends a flow.
+pub(crate) const PEER_DIED: EndReason = EndReason::PeerDied;

@@ -1,0 +1,265 @@
+//! The shim's machine under any sequence of inputs, in and out of turn: no panic, no spinning timer, bounded tables, one
+//! reply for each allocation, every socket closed in the end.
+#![no_main]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ipcpd_udp::machine::{
+    Accept, Ask, Echo, Key, OpenError, Output, Owner, Settings, Shim, Unreachable, Via,
+};
+use libfuzzer_sys::fuzz_target;
+use proto::v1::{Failure, FailureKind};
+use proto::{BootId, FlowId, HostId, Name, Qos};
+
+const MAX_FLOWS: usize = 16;
+const NAMES: [&str; 4] = ["echo", "other", "x", "unknown"];
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&mode, mut program)) = bytes.split_first() else { return };
+    let mut world = World::new(mode);
+    while let Some((&op, rest)) = program.split_first() {
+        program = rest;
+        world.step(op, &mut program);
+        world.drain();
+    }
+    world.end();
+});
+
+/// The next byte of the program; zero after its end.
+fn next(program: &mut &[u8]) -> u8 {
+    let Some((&byte, rest)) = program.split_first() else { return 0 };
+    *program = rest;
+    byte
+}
+
+struct World {
+    shim: Shim,
+    now: Instant,
+    /// Datagrams that the machine sent: what a network may deliver anywhere, doubled, late or damaged.
+    sent: Vec<Vec<u8>>,
+    /// Flows the machine spoke of, newest last.
+    keys: Vec<Key>,
+    /// Why the kernel opens no socket, for now.
+    kernel: Option<OpenError>,
+    open: BTreeSet<Key>,
+    /// Allocations and whether they were replied to.
+    asked: BTreeMap<Key, bool>,
+    last_id: u64,
+    /// The kernel answers every question now.
+    ending: bool,
+    stopped: bool,
+}
+
+impl World {
+    fn new(mode: u8) -> Self {
+        let settings = Settings {
+            layer: "net".into(),
+            listen: address(1, 3359),
+            host: HostId(1),
+            boot: BootId(2),
+            cp: (40_000, 40_020),
+            sp: (41_000, 41_020),
+            echo: if mode & 1 == 0 { Echo::OnAccept } else { Echo::OnArrival },
+            max_flows: MAX_FLOWS,
+            max_pending: MAX_FLOWS / 2,
+            ticket_key: [7; 32],
+        };
+        let mut shim = Shim::new(settings, [mode; 32]);
+        for name in &NAMES[..3] {
+            shim.register(name_of(name)).expect("room");
+        }
+        shim.add_host(name_of("other"), address(2, 3359)).expect("room");
+        shim.add_host(name_of("self"), address(1, 3359)).expect("room");
+        let now = Instant::now();
+        Self {
+            shim,
+            now,
+            sent: Vec::new(),
+            keys: Vec::new(),
+            kernel: None,
+            open: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            last_id: 0,
+            ending: false,
+            stopped: false,
+        }
+    }
+
+    fn step(&mut self, op: u8, program: &mut &[u8]) {
+        let key = self.key(next(program));
+        let id = FlowId(u64::from(next(program)) % (self.last_id + 1));
+        let now = self.now;
+        match op % 20 {
+            0 => self.ask(program),
+            1 | 2 => self.replay(key, program),
+            3 => self.raw(key, program),
+            4 => self.kernel = None,
+            5 => self.kernel = Some(OpenError::PortInUse),
+            6 => self.kernel = Some(OpenError::Exhausted),
+            7 => self.shim.connected(now, key, Ok(1472)),
+            8 => self.shim.connected(now, key, Err("no route".into())),
+            9 => self.accept(key),
+            10 => self.shim.answered(now, key, Err(Failure::new(FailureKind::Refused, "no"))),
+            11 => self.shim.taken(now, id),
+            12 => self.shim.not_taken(now, id),
+            13 => self.shim.released(now, id),
+            14 => self.shim.died(now, id),
+            15 => drop(self.shim.dealloc(now, id)),
+            16 => self.shim.sent_all(now, key, id.0 % 2 == 0),
+            17 => self.shim.read_all(now, key, id.0 % 2 == 0),
+            18 => self.pass(next(program)),
+            _ => self.seldom(key, id, next(program)),
+        }
+    }
+
+    /// Our own half opens a socket before it does anything else.
+    fn open(&mut self, key: Key, port: u16) {
+        let result = match &self.kernel {
+            None => {
+                assert!(self.open.insert(key), "a second socket for one flow");
+                Ok(address(1, port))
+            }
+            Some(error) => Err(error.clone()),
+        };
+        self.shim.opened(self.now, key, result);
+    }
+
+    fn seldom(&mut self, key: Key, id: FlowId, which: u8) {
+        let now = self.now;
+        match which % 7 {
+            0 => self.shim.cancel(now, id),
+            1 => self.shim.suspect(now, id),
+            2 => self.shim.handle_unreachable(now, key, Unreachable::Port),
+            3 => self.shim.handle_unreachable(now, key, Unreachable::Host),
+            4 => self.shim.counted(key, u64::from(which)),
+            5 => drop(self.shim.unregister(&name_of("x"))),
+            _ => drop(self.shim.rows(now, Key(0), 8)),
+        }
+    }
+
+    fn key(&self, choice: u8) -> Key {
+        // The newest are the most likely to be in the middle of something.
+        self.keys.iter().rev().nth(usize::from(choice) % 8).copied().unwrap_or(Key(u64::from(choice)))
+    }
+
+    fn ask(&mut self, program: &mut &[u8]) {
+        self.last_id += 1;
+        let ask = Ask {
+            flow: FlowId(self.last_id),
+            name: name_of(["other", "self", "unknown"][usize::from(next(program)) % 3]),
+            source: String::new(),
+            qos: Qos { timeout_ms: 0, keepalive_ms: u32::from(next(program)) * 100, ..Qos::raw() },
+            timeout: Duration::from_millis(u64::from(next(program)) * 100),
+            data: vec![1; usize::from(next(program)) * 2],
+            owner: Owner::default(),
+        };
+        if let Ok(key) = self.shim.flow_alloc(self.now, ask) {
+            assert!(self.asked.insert(key, false).is_none(), "a key was used twice");
+            self.keys.push(key);
+        }
+    }
+
+    fn accept(&mut self, key: Key) {
+        self.last_id += 1;
+        let accept = Accept { flow: FlowId(self.last_id), owner: Owner::default(), data: vec![2; 3] };
+        self.shim.answered(self.now, key, Ok(accept));
+    }
+
+    /// Delivers something that was sent before, perhaps with one byte changed.
+    fn replay(&mut self, key: Key, program: &mut &[u8]) {
+        let (choice, change, at) = (next(program), next(program), next(program));
+        let Some(mut datagram) = self.sent.iter().rev().nth(usize::from(choice) % 8).cloned() else { return };
+        if change > 127
+            && let Some(byte) = datagram.get_mut(usize::from(at))
+        {
+            *byte ^= change;
+        }
+        self.deliver(key, next(program), &datagram);
+    }
+
+    fn raw(&mut self, key: Key, program: &mut &[u8]) {
+        let length = usize::from(next(program)).min(program.len());
+        let (datagram, rest) = program.split_at(length);
+        *program = rest;
+        let from = next(program);
+        self.deliver(key, from, datagram);
+    }
+
+    fn deliver(&mut self, key: Key, from: u8, datagram: &[u8]) {
+        let via = if from & 1 == 0 { Via::Listen } else { Via::Flow(key) };
+        let port = if from & 8 == 0 { 3359 } else { 40_000 + u16::from(from >> 4) };
+        self.shim.handle_datagram(self.now, via, address((from >> 1 & 3) + 1, port), datagram);
+    }
+
+    fn pass(&mut self, choice: u8) {
+        let next = self.shim.poll_timeout().map(|(at, _)| at);
+        self.now = match (choice % 4, next) {
+            (0, Some(at)) | (1, Some(at)) => self.now.max(at),
+            (2, _) => self.now + Duration::from_millis(u64::from(choice)),
+            _ => self.now + Duration::from_secs(u64::from(choice)),
+        };
+        self.shim.handle_timeout(self.now);
+    }
+
+    fn drain(&mut self) {
+        let mut outputs = 0;
+        while let Some(output) = self.shim.poll_output() {
+            outputs += 1;
+            assert!(outputs < 64 * MAX_FLOWS, "one input, endless outputs");
+            self.perform(output);
+        }
+        assert!(self.shim.census().0 <= MAX_FLOWS, "more flows than allowed");
+        self.sent.drain(..self.sent.len().saturating_sub(16));
+        self.keys.drain(..self.keys.len().saturating_sub(32));
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Open { key, port, .. } => self.open(key, port),
+            Output::Close { key } => assert!(self.open.remove(&key), "closed what was not open"),
+            Output::SendListen { bytes, .. } | Output::SendFlow { bytes, .. } => {
+                assert!(bytes.len() <= proto::shim::DATAGRAM, "a datagram over the limit");
+                self.sent.push(bytes);
+            }
+            Output::Arrived { key, .. } => self.keys.push(key),
+            Output::Allocated { key, .. } | Output::Failed { key, .. } => {
+                let replied = self.asked.insert(key, true);
+                assert_eq!(replied, Some(false), "an allocation has one reply");
+            }
+            Output::Connect { key, .. } if self.ending => self.shim.connected(self.now, key, Err("over".into())),
+            Output::CheckSent { key } if self.ending => self.shim.sent_all(self.now, key, true),
+            Output::CheckRead { key } if self.ending => self.shim.read_all(self.now, key, true),
+            Output::Stopped => self.stopped = true,
+            _ => {}
+        }
+    }
+
+    /// Everybody stops: within the time of a stop all is over.
+    fn end(&mut self) {
+        self.ending = true;
+        self.shim.stop(self.now);
+        self.drain();
+        let mut turns = 0;
+        while let Some((at, reason)) = self.shim.poll_timeout() {
+            turns += 1;
+            assert!(turns < 10_000, "the timer spins: {reason}");
+            self.now = self.now.max(at);
+            self.shim.handle_timeout(self.now);
+            self.drain();
+        }
+        assert!(self.stopped, "a stop that does not end");
+        assert_eq!(self.shim.census().0, 0, "flows that never end");
+        assert!(self.open.is_empty(), "sockets left open: {:?}", self.open);
+        assert!(self.asked.values().all(|replied| *replied), "an allocation without a reply");
+    }
+}
+
+fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, host], port))
+}
+
+fn name_of(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}

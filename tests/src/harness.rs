@@ -1,0 +1,88 @@
+//! Runs cases in the lab, each as a test of its own for `cargo test` and for cargo-nextest.
+//!
+//! A case that needs network namespaces is *skipped* where this machine refuses them: it is listed as ignored and a
+//! line on standard error names it and the reason. With `CI=true` it fails instead: in CI nothing is skipped.
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What a case needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Hosts that are network namespaces, and the daemons and tools.
+    Hosts,
+    /// Network namespaces only.
+    Namespaces,
+}
+
+/// One test.
+pub struct Case {
+    /// What it shows, as a name.
+    pub name: &'static str,
+    /// The test; an error or a panic is a failure.
+    pub run: fn() -> Result<()>,
+}
+
+/// Cases from functions, each named as its function.
+#[macro_export]
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { vec![$($crate::harness::Case { name: stringify!($name), run: $name }),*] };
+}
+
+static OTHER_USERS: OnceLock<bool> = OnceLock::new();
+
+/// Whether the lab has more users than root: only where root runs the tests.
+pub fn has_other_users() -> bool {
+    OTHER_USERS.get().copied().unwrap_or(false)
+}
+
+/// The `main` of a file of cases (`harness = false` in Cargo.toml).
+pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
+    let arguments = Arguments::from_args();
+    if needs == Needs::Hosts
+        && !arguments.list
+        && let Err(error) = lab::binaries::prepare(lab::binaries::Build::default())
+    {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    // Also to list: whether a case is ignored is part of the list.
+    let refused = match lab::enter() {
+        Ok(inside) => {
+            // Set once: `main` runs once.
+            let _ = OTHER_USERS.set(!inside.user);
+            None
+        }
+        Err(refused) => Some(refused),
+    };
+    let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    raise_descriptor_limit();
+    let trials = cases.into_iter().map(|case| trial(&case, refused.as_ref(), ci, arguments.list)).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(case: &Case, refused: Option<&lab::Refused>, ci: bool, list: bool) -> Trial {
+    let run = case.run;
+    let Some(refused) = refused else {
+        return Trial::test(case.name, move || run().map_err(|error| Failed::from(format!("{error:?}"))));
+    };
+    if ci {
+        let why = format!("CI must not skip this case, but there are no namespaces: {refused}");
+        return Trial::test(case.name, move || Err(Failed::from(why)));
+    }
+    if !list {
+        eprintln!("SKIPPED {}: there are no namespaces: {refused}", case.name);
+    }
+    Trial::test(case.name, || Err(Failed::from("there are no namespaces here"))).with_ignored_flag(true)
+}
+
+/// Thousands of flows are thousands of descriptors, and processes inherit the limit.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Not being able to is no failure: the case that needs them says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

@@ -1,0 +1,52 @@
+//! The rules of ARCHITECTURE.md and CONTRIBUTING.md that no compiler reads. What each rule finds is tested beside it,
+//! in `src/rules/`.
+
+use std::path::{Path, PathBuf};
+
+use flowring_tests::rules::{self, Allowed};
+
+/// The table of ARCHITECTURE.md.
+const CRATES: Allowed<'static> = &[
+    ("flowring-proto", &[]),
+    ("flowring-handoff", &["flowring-proto"]),
+    ("libflow", &["flowring-proto", "flowring-handoff"]),
+    ("libflow-capi", &["libflow"]),
+    ("irmd", &["flowring-proto", "flowring-handoff"]),
+    ("ipcpd-udp", &["flowring-proto", "flowring-handoff"]),
+    ("irm", &["flowring-proto", "libflow"]),
+    ("oping", &["flowring-proto", "libflow"]),
+    ("operf", &["flowring-proto", "libflow"]),
+    ("flowring-lab", &[]),
+    ("flowring-tests", &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "irmd", "ipcpd-udp"]),
+    ("xtask", &["flowring-lab"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_path_buf()
+}
+
+#[test]
+fn the_source_keeps_its_rules() {
+    let found = rules::check_tree(&root()).unwrap();
+    for (file, lines) in &found.long {
+        eprintln!("{file}: {lines} lines, more than {}: time to split it", rules::LONG_FILE);
+    }
+    assert!(found.files > 20 && found.pure > 10, "the walk missed the source: {} files", found.files);
+    let list: Vec<String> = found.offences.iter().map(ToString::to_string).collect();
+    assert!(list.is_empty(), "{} places break a rule:\n{}", list.len(), list.join("\n"));
+}
+
+#[test]
+fn crates_depend_on_each_other_as_written_down() {
+    let manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    let mut offences = Vec::new();
+    for member in members {
+        let file = format!("{}/Cargo.toml", member.as_str().unwrap());
+        let text = std::fs::read_to_string(root().join(&file)).unwrap();
+        offences.extend(rules::check_dependencies(&file, &text, CRATES));
+    }
+    assert_eq!(members.len(), CRATES.len(), "the table names crates that are no members");
+    let list: Vec<String> = offences.iter().map(ToString::to_string).collect();
+    assert!(list.is_empty(), "{}", list.join("\n"));
+}

@@ -1,0 +1,27 @@
+//! The real daemons and tools on hosts made of network namespaces, end to end. Each case is a story and is named after
+//! what it shows.
+
+mod alloc;
+mod classic;
+mod daemons;
+mod failure;
+mod hostile;
+mod load;
+mod programs;
+
+use std::process::ExitCode;
+
+use flowring_tests::harness::{self, Needs};
+
+fn main() -> ExitCode {
+    let cases = [
+        alloc::cases(),
+        classic::cases(),
+        daemons::cases(),
+        failure::cases(),
+        hostile::cases(),
+        load::cases(),
+        programs::cases(),
+    ];
+    harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
+}

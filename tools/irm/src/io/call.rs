@@ -1,0 +1,140 @@
+//! Commands that change something. They print nothing when all went well, save what the caller could not know.
+
+use proto::v1;
+
+use super::irmd::{Irmd, QUICK, SLOW};
+use super::{Fault, list, print, program};
+use crate::cli::{
+    BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, NameCommand, Policy, UnbindCommand,
+};
+use crate::machine::argument::HostEntry;
+use crate::machine::text::printable;
+
+fn type_name(kind: IpcpType) -> String {
+    match kind {
+        IpcpType::Udp => "udp".to_owned(),
+    }
+}
+
+fn static_host(entry: HostEntry) -> v1::StaticHost {
+    v1::StaticHost { name: entry.name, address: entry.address }
+}
+
+pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fault> {
+    let path = irmd.path();
+    match command {
+        IpcpCommand::Create { kind, name, no_restart } => {
+            let request = v1::IpcpCreateRequest { name, r#type: type_name(kind), no_restart };
+            Irmd::answer(&path, SLOW, irmd.client.ipcp_create(request)).await?;
+        }
+        IpcpCommand::Bootstrap(options) => {
+            let said = format!("{} is a member of {}", options.name, options.layer);
+            let reply = Irmd::answer(&path, SLOW, irmd.client.ipcp_bootstrap(bootstrap(*options))).await?;
+            print::raw(format!("{said} at {}\n", printable(&reply.address)).as_bytes())?;
+        }
+        IpcpCommand::Destroy { name } => {
+            Irmd::answer(&path, SLOW, irmd.client.ipcp_destroy(v1::IpcpDestroyRequest { name })).await?;
+        }
+        IpcpCommand::List(how) => list::ipcps(irmd, how).await?,
+        IpcpCommand::Host(command) => host(irmd, command).await?,
+    }
+    Ok(())
+}
+
+fn bootstrap(options: Bootstrap) -> v1::IpcpBootstrapRequest {
+    let (sp_first, sp_last) = options.sp_range.map_or((0, 0), |range| (range.first.into(), range.last.into()));
+    let echo = match options.echo {
+        Echo::OnAccept => v1::EchoMoment::OnAccept,
+        Echo::OnArrival => v1::EchoMoment::OnArrival,
+    };
+    let udp = v1::UdpConfig {
+        ip: options.ip,
+        port: options.port.into(),
+        hosts: options.hosts.into_iter().map(static_host).collect(),
+        sp_first,
+        sp_last,
+        echo: echo.into(),
+    };
+    v1::IpcpBootstrapRequest {
+        name: options.name,
+        r#type: type_name(options.kind),
+        layer: options.layer,
+        udp: Some(udp),
+        no_restart: options.no_restart,
+    }
+}
+
+pub(super) async fn host(irmd: &mut Irmd, command: HostCommand) -> Result<(), Fault> {
+    let path = irmd.path();
+    match command {
+        HostCommand::Add { name, host } => {
+            let request = v1::HostAddRequest { ipcp: name, host: Some(static_host(host)) };
+            Irmd::answer(&path, QUICK, irmd.client.host_add(request)).await?;
+        }
+        HostCommand::Remove { name, host } => {
+            let request = v1::HostRemoveRequest { ipcp: name, name: host };
+            Irmd::answer(&path, QUICK, irmd.client.host_remove(request)).await?;
+        }
+        HostCommand::List { name, listing } => list::hosts(irmd, &name, listing).await?,
+    }
+    Ok(())
+}
+
+pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fault> {
+    let path = irmd.path();
+    match command {
+        NameCommand::Create { name, policy } => {
+            let policy = match policy {
+                Policy::RoundRobin => v1::LoadBalancing::RoundRobin,
+                Policy::Spill => v1::LoadBalancing::Spill,
+            };
+            let request = v1::NameCreateRequest { name, policy: policy.into() };
+            Irmd::answer(&path, QUICK, irmd.client.name_create(request)).await?;
+        }
+        NameCommand::Destroy { name } => {
+            Irmd::answer(&path, QUICK, irmd.client.name_destroy(v1::NameDestroyRequest { name })).await?;
+        }
+        NameCommand::List(how) => list::names(irmd, how).await?,
+        NameCommand::Register { name, layer } => {
+            Irmd::answer(&path, QUICK, irmd.client.name_register(v1::NameRegisterRequest { name, layer })).await?;
+        }
+        NameCommand::Unregister { name, layer } => {
+            Irmd::answer(&path, QUICK, irmd.client.name_unregister(v1::NameUnregisterRequest { name, layer })).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn bind(irmd: &mut Irmd, command: BindCommand) -> Result<(), Fault> {
+    let path = irmd.path();
+    match command {
+        BindCommand::Program { program, name, auto, args } => {
+            let program = v1::BoundProgram { path: program::text(program)?, args, auto_start: auto };
+            let request = v1::BindProgramRequest { name, program: Some(program) };
+            Irmd::answer(&path, QUICK, irmd.client.bind_program(request)).await?;
+        }
+        BindCommand::Process { pid, name } => {
+            Irmd::answer(&path, QUICK, irmd.client.bind_process(v1::BindProcessRequest { name, pid })).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn unbind(irmd: &mut Irmd, command: UnbindCommand) -> Result<(), Fault> {
+    let path = irmd.path();
+    match command {
+        UnbindCommand::Program { program, name } => {
+            let request = v1::UnbindProgramRequest { name, path: program::text(program)? };
+            Irmd::answer(&path, QUICK, irmd.client.unbind_program(request)).await?;
+        }
+        UnbindCommand::Process { pid, name } => {
+            Irmd::answer(&path, QUICK, irmd.client.unbind_process(v1::UnbindProcessRequest { name, pid })).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn dealloc(irmd: &mut Irmd, id: u64) -> Result<(), Fault> {
+    Irmd::answer(&irmd.path(), QUICK, irmd.client.flow_dealloc(v1::FlowDeallocRequest { flow_id: id })).await?;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Commands that ask.
+
+use proto::v1;
+
+use super::irmd::{Irmd, QUICK};
+use super::{Fault, print};
+use crate::cli::Listing;
+use crate::machine::{flow, host, ipcp, name, status};
+
+pub(super) async fn status(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
+    let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.status(v1::Empty {})).await?;
+    print::listing(how, &status::StatusRow::from(reply), status::text)
+}
+
+async fn all_ipcps(irmd: &mut Irmd) -> Result<Vec<v1::IpcpInfo>, Fault> {
+    let path = irmd.path();
+    let stream = Irmd::answer(&path, QUICK, irmd.client.ipcp_list(v1::Empty {})).await?;
+    Irmd::rows(&path, stream).await
+}
+
+pub(super) async fn ipcps(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
+    let rows: Vec<_> = all_ipcps(irmd).await?.into_iter().map(ipcp::IpcpRow::from).collect();
+    print::listing(how, rows.as_slice(), ipcp::table)
+}
+
+pub(super) async fn hosts(irmd: &mut Irmd, ipcp: &str, how: Listing) -> Result<(), Fault> {
+    let found = all_ipcps(irmd).await?.into_iter().find(|info| info.name == ipcp);
+    let info = found.ok_or_else(|| {
+        Fault::Said(v1::Failure::new(
+            v1::FailureKind::NotFound,
+            format!("there is no IPCP {ipcp}; `irm ipcp list` names those there are"),
+        ))
+    })?;
+    let rows = host::rows(&info.config.unwrap_or_default());
+    print::listing(how, rows.as_slice(), host::table)
+}
+
+pub(super) async fn names(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
+    let path = irmd.path();
+    let stream = Irmd::answer(&path, QUICK, irmd.client.name_list(v1::Empty {})).await?;
+    let rows: Vec<_> = Irmd::rows(&path, stream).await?.into_iter().map(name::NameRow::from).collect();
+    print::listing(how, rows.as_slice(), name::table)
+}
+
+pub(super) async fn flows(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
+    let path = irmd.path();
+    let stream = Irmd::answer(&path, QUICK, irmd.client.flow_list(v1::Empty {})).await?;
+    let rows: Vec<_> = Irmd::rows(&path, stream).await?.into_iter().map(flow::FlowRow::from).collect();
+    print::listing(how, rows.as_slice(), flow::table)
+}
+
+pub(super) async fn flow(irmd: &mut Irmd, id: u64, how: Listing) -> Result<(), Fault> {
+    let request = v1::FlowShowRequest { flow_id: id };
+    let info = Irmd::answer(&irmd.path(), QUICK, irmd.client.flow_show(request)).await?;
+    print::listing(how, &flow::FlowRow::from(info), flow::details)
+}
+
+pub(super) async fn config(irmd: &mut Irmd) -> Result<(), Fault> {
+    let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.config_export(v1::Empty {})).await?;
+    print::raw(reply.toml.as_bytes())
+}

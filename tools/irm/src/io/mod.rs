@@ -1,0 +1,92 @@
+//! What `irm` does: one call to irmd, one print.
+
+mod call;
+mod irmd;
+mod list;
+mod print;
+mod program;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use proto::v1;
+
+use crate::cli::{Cli, Command, ConfigCommand, FlowCommand, IpcpCommand, NameCommand};
+use crate::machine::text::printable;
+
+/// Why a command failed; decides the exit code.
+#[derive(Debug)]
+enum Fault {
+    /// irmd said no: 1.
+    Said(v1::Failure),
+    /// Wrong usage, or nobody to talk to: 2.
+    Unable(String),
+    /// Nobody reads our output any more: 1, silently.
+    Unread,
+}
+
+impl From<tonic::Status> for Fault {
+    fn from(status: tonic::Status) -> Self {
+        Self::Said(v1::Failure::from_status(&status))
+    }
+}
+
+/// Runs a command line to its exit code.
+pub fn run(cli: Cli) -> ExitCode {
+    match try_run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Fault::Unread) => ExitCode::from(1),
+        Err(Fault::Said(failure)) => {
+            print::error(&failure_text(&failure));
+            ExitCode::from(1)
+        }
+        Err(Fault::Unable(text)) => {
+            print::error(&text);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// irmd's sentence; the kind of failure where it sent none.
+fn failure_text(failure: &v1::Failure) -> String {
+    if failure.message.is_empty() {
+        format!("irmd failed with {} and said no more; look into its log", failure.kind().as_str_name())
+    } else {
+        printable(&failure.message)
+    }
+}
+
+fn try_run(mut cli: Cli) -> Result<(), Fault> {
+    if let Command::Completions { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "irm", &mut script);
+        return print::raw(&script);
+    }
+    program::locate_in(&mut cli.command)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::Unable(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let run_dir = proto::RunDir::find(cli.run_dir.as_deref()).map_err(|error| Fault::Unable(error.to_string()))?;
+        command(irmd::Irmd::dial(&run_dir).await?, cli.command).await
+    })
+}
+
+async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
+    match command {
+        Command::Status(listing) => list::status(&mut irmd, listing).await,
+        Command::Ipcp(IpcpCommand::List(listing)) => list::ipcps(&mut irmd, listing).await,
+        Command::Ipcp(IpcpCommand::Host(host)) => call::host(&mut irmd, host).await,
+        Command::Ipcp(ipcp) => call::ipcp(&mut irmd, ipcp).await,
+        Command::Name(NameCommand::List(listing)) => list::names(&mut irmd, listing).await,
+        Command::Name(name) => call::name(&mut irmd, name).await,
+        Command::Bind(bind) => call::bind(&mut irmd, bind).await,
+        Command::Unbind(unbind) => call::unbind(&mut irmd, unbind).await,
+        Command::Flow(FlowCommand::List(listing)) => list::flows(&mut irmd, listing).await,
+        Command::Flow(FlowCommand::Show { id, listing }) => list::flow(&mut irmd, id, listing).await,
+        Command::Flow(FlowCommand::Dealloc { id }) => call::dealloc(&mut irmd, id).await,
+        Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,
+        Command::Completions { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,10 @@
+//! What `irm` decides: what its arguments mean, how answers look. Values in, text out.
+
+pub mod argument;
+pub mod flow;
+pub mod host;
+pub mod ipcp;
+pub mod name;
+pub mod status;
+pub mod table;
+pub mod text;

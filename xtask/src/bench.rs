@@ -1,0 +1,231 @@
+//! `cargo xtask bench flow`: flows beside bare sockets, in one run, by one binary; the table goes into docs/bench.md.
+//!
+//! Every round measures the bare socket and the flow one right after the other, so that what else the machine does hits
+//! both alike; a ratio is taken within a round, and the median of the rounds is what counts.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lab::binaries::Build;
+use lab::{Daemon, Host, Lab, Running};
+use serde_json::Value;
+
+use crate::report::{Column, Row, Table};
+
+const STEP: Duration = Duration::from_secs(60);
+const FLOWS: u64 = 10_000;
+
+/// What `cargo xtask bench` may be told.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// What to measure; there is "flow"
+    what: String,
+    /// How often each pair is measured
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds for each measurement
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Print the table and leave docs/bench.md as it is
+    #[arg(long)]
+    dry: bool,
+}
+
+/// Measures.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    ensure!(options.what == "flow", "there is no bench {:?}; there is \"flow\"", options.what);
+    println!("Building with optimisation …");
+    lab::binaries::prepare(Build { show: true, release: true, also: Some("flowring-tests") })?;
+    let place = match lab::enter() {
+        Ok(_) => "two network namespaces, a veth pair each, one bridge",
+        Err(refused) => {
+            println!("No network namespaces here ({refused}): measuring on 127.0.0.1 and 127.0.0.2.");
+            "127.0.0.1 and 127.0.0.2"
+        }
+    };
+    let lab = if place.starts_with("two") { Lab::new()? } else { Lab::on_loopback()? };
+    let bench = Bench::up(&lab, options)?;
+    let mut table = Table::new(place, options.rounds, options.seconds)?;
+    bench.memory_when_idle(&mut table)?;
+    bench.pairs(&mut table)?;
+    bench.allocations(&mut table)?;
+    bench.many_flows(&mut table)?;
+    let text = table.text();
+    println!("\n{text}");
+    if !options.dry {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs/bench.md");
+        std::fs::write(&file, text).with_context(|| file.display().to_string())?;
+        println!("Written to {}.", file.display());
+    }
+    Ok(())
+}
+
+struct Bench {
+    a: Host,
+    b: Host,
+    rounds: u32,
+    seconds: String,
+    _daemons: [Daemon; 2],
+}
+
+/// A measurement of a bare socket and of a flow, and what of the result counts.
+struct Pair {
+    what: &'static str,
+    args: &'static [&'static str],
+    /// Path of the number in operf's JSON.
+    key: [&'static str; 2],
+    unit: &'static str,
+    target: Column,
+    /// Within host b instead of from a to b.
+    local: bool,
+}
+
+const PAIRS: [Pair; 4] = [
+    Pair {
+        what: "round trip, 64 B",
+        args: &["--rtt"],
+        key: ["rtt_us", "p50"],
+        unit: "µs",
+        target: Column::AtMost(1.05),
+        local: false,
+    },
+    Pair {
+        what: "SDUs one by one, 1400 B",
+        args: &[],
+        key: ["received_sdus_per_second", ""],
+        unit: "/s",
+        target: Column::AtLeast(0.95),
+        local: false,
+    },
+    Pair {
+        what: "SDUs in batches, 1400 B",
+        args: &["--batch"],
+        key: ["received_sdus_per_second", ""],
+        unit: "/s",
+        target: Column::AtLeast(0.9),
+        local: false,
+    },
+    Pair {
+        what: "round trip within a host, 64 B, beside UDP on its loopback",
+        args: &["--rtt"],
+        key: ["rtt_us", "p50"],
+        unit: "µs",
+        target: Column::AtMost(0.8),
+        local: true,
+    },
+];
+
+impl Bench {
+    fn up(lab: &Lab, options: &Options) -> Result<Self> {
+        let [a, b] = lab.hosts(["a", "b"])?;
+        let daemons = [a.irmd().start()?, b.irmd().start()?];
+        a.bootstrap(&[("perf", &b), ("echo", &b)])?;
+        b.bootstrap(&[])?;
+        Ok(Self { a, b, rounds: options.rounds, seconds: options.seconds.to_string(), _daemons: daemons })
+    }
+
+    /// Before anything is asked of the daemons.
+    fn memory_when_idle(&self, table: &mut Table) -> Result<()> {
+        let (irmd, ipcpd) = memory(&self.b)?;
+        table.add(Row::single("memory of irmd when idle", mebibytes(irmd), "MiB", Column::AtMost(12.0)));
+        table.add(Row::single("memory of ipcpd-udp when idle", mebibytes(ipcpd), "MiB", Column::AtMost(12.0)));
+        Ok(())
+    }
+
+    fn pairs(&self, table: &mut Table) -> Result<()> {
+        let listen = |address: String| -> Result<Running> {
+            let server = self.b.start("operf", &["--bare-listen", &address])?;
+            Ok(server)
+        };
+        let _far = listen(format!("{}:7000", self.b.address()))?;
+        let _near = listen("127.0.0.1:7001".to_owned())?;
+        let server = self.b.start("operf", &["--listen", "perf", "--quiet"])?;
+        let _server = self.b.await_server(server, "perf")?;
+        for pair in &PAIRS {
+            let (from, bare) = if pair.local {
+                (&self.b, "127.0.0.1:7001".to_owned())
+            } else {
+                (&self.a, format!("{}:7000", self.b.address()))
+            };
+            let mut values = Vec::new();
+            for round in 0..self.rounds {
+                println!("{}: round {} of {}", pair.what, round + 1, self.rounds);
+                let bare = self.measure(from, &["--bare", &bare], pair)?;
+                let flow = self.measure(from, &["perf"], pair)?;
+                values.push((bare, flow));
+            }
+            table.add(Row::pair(pair.what, &values, pair.unit, pair.target));
+        }
+        Ok(())
+    }
+
+    fn measure(&self, from: &Host, target: &[&str], pair: &Pair) -> Result<f64> {
+        let words = [target, pair.args, &["--json", "-t", &self.seconds]].concat();
+        let json = operf(from, &words)?;
+        let value = if pair.key[1].is_empty() { &json[pair.key[0]] } else { &json[pair.key[0]][pair.key[1]] };
+        value.as_f64().with_context(|| format!("operf {} says no {:?}: {json}", words.join(" "), pair.key))
+    }
+
+    fn allocations(&self, table: &mut Table) -> Result<()> {
+        let server = self.b.start("operf", &["--listen", "perf", "--quiet"])?;
+        let _server = self.b.await_server(server, "perf")?;
+        let (mut times, mut rates) = (Vec::new(), Vec::new());
+        for round in 0..self.rounds {
+            println!("allocation: round {} of {}", round + 1, self.rounds);
+            let json = operf(&self.a, &["perf", "--alloc", "--json", "-t", &self.seconds])?;
+            ensure!(json["failures"] == 0, "allocations failed: {json}");
+            times.push(json["alloc_us"]["p50"].as_f64().context("alloc_us.p50")? / 1000.0);
+            rates.push(json["allocs_per_second"].as_f64().context("allocs_per_second")?);
+        }
+        table.add(Row::several("allocation over UDP, p50", &times, "ms", Column::AtMost(0.6)));
+        table.add(Row::several("alloc + dealloc, one after the other", &rates, "/s", Column::AtLeast(1500.0)));
+        Ok(())
+    }
+
+    fn many_flows(&self, table: &mut Table) -> Result<()> {
+        println!("{FLOWS} flows at once");
+        let _server = self.b.serve("echo")?;
+        let before = memory(&self.b)?;
+        let mut holder = self.a.start("holder", &["echo", &FLOWS.to_string()])?;
+        holder.expect_line(STEP, &format!("{FLOWS} flows"))?;
+        let after = memory(&self.b)?;
+        let grown = (after.0 + after.1).saturating_sub(before.0 + before.1);
+        #[expect(clippy::cast_precision_loss, reason = "memory of daemons is far below 2^52 bytes")]
+        let each = grown as f64 / FLOWS as f64 / 1024.0;
+        table.add(Row::single("daemon memory per flow, 10,000 open", each, "KiB", Column::AtMost(4.0)));
+        drop(holder.input());
+        holder.wait(STEP)?;
+        Ok(())
+    }
+}
+
+/// Runs operf; its result.
+fn operf(host: &Host, words: &[&str]) -> Result<Value> {
+    let mut running = host.start("operf", words)?;
+    let output = running.wait(STEP)?;
+    if output.code() != 0 {
+        bail!("host {}: operf {} ended with {}: {}", host.name(), words.join(" "), output.code(), output.err.trim());
+    }
+    serde_json::from_str(&output.out).with_context(|| format!("operf {} printed no JSON", words.join(" ")))
+}
+
+/// Resident memory of irmd and of its IPCP, bytes.
+fn memory(host: &Host) -> Result<(u64, u64)> {
+    let status: Value = serde_json::from_str(&host.irm(&["status", "--json"])?)?;
+    let irmd = status["rss_bytes"].as_u64().context("irmd's memory")?;
+    let ipcpd = status["ipcps"][0]["rss_bytes"].as_u64().context("the IPCP's memory")?;
+    Ok((irmd, ipcpd))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "memory of daemons is far below 2^52 bytes")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// What a command prints, or "unknown".
+pub(crate) fn said(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success());
+    output.map_or("unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
