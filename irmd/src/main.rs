@@ -1,5 +1,6 @@
 //! irmd: see the library.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,9 +8,12 @@ use clap::Parser;
 
 /// The IPC Resource Manager daemon: names, the programs that serve them, IPC processes, every flow of this host.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Without root, give --run-dir DIR (or set FLOWRING_RUN_DIR or XDG_RUNTIME_DIR): \
+#[command(
+    version,
+    after_help = "Without root, give --run-dir DIR (or set FLOWRING_RUN_DIR or XDG_RUNTIME_DIR): \
     the sockets are made there.\nThe configuration file is described in docs/irmd.md; everything in it can also be \
-    done with irm while irmd runs.\n\nExit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start.")]
+    done with irm while irmd runs.\n\nExit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start."
+)]
 struct Cli {
     /// Folder of the sockets [default: $FLOWRING_RUN_DIR, /run/flowring as root, $XDG_RUNTIME_DIR/flowring]
     #[arg(long, value_name = "DIR")]
@@ -38,7 +42,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let options = irmd::io::Options {
         run_dir: cli.run_dir,
         config: cli.config,

@@ -36,7 +36,10 @@ auto = true
 fn a_full_file_is_read_and_written_back() {
     let config = Config::parse(FULL).unwrap();
     let (layer, udp) = config.ipcps[0].bootstrap().unwrap();
-    assert_eq!((layer.as_str(), udp.ip.as_str(), udp.port, udp.sp_first, udp.sp_last), ("net", "10.0.0.1", 3400, 40000, 41000));
+    assert_eq!(
+        (layer.as_str(), udp.ip.as_str(), udp.port, udp.sp_first, udp.sp_last),
+        ("net", "10.0.0.1", 3400, 40000, 41000)
+    );
     assert_eq!(udp.echo(), EchoMoment::OnArrival);
     assert_eq!(udp.hosts[1], StaticHost { name: "game.q2".into(), address: "[fd00::2]:3400".into() });
     assert_eq!(config.ipcps[1].bootstrap(), None);

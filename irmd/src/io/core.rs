@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use super::calls::{Ask, Gone};
 use super::ipcp::{self, Links};
 use super::local::Pairs;
+use super::place;
 use super::spawn::{self, Children};
 use super::state::State;
-use super::place;
 use crate::machine::{CallId, ChildId, Effect, IpcpAnswer, IpcpCall, Irm, Level, Reply};
 
 /// Events of the hand-over that are taken before a command, so that a process' lease is known before its words.
@@ -45,8 +45,16 @@ pub(super) struct Core {
 
 /// What a job ends with.
 pub(super) enum Done {
-    Answered { ipcp: String, attach: CallId, what: IpcpCall, answer: Result<IpcpAnswer, Failure> },
+    Answered(Box<Answered>),
     Exited { child: ChildId, how: String },
+}
+
+/// An IPCP's answer, with what it was asked.
+pub(super) struct Answered {
+    ipcp: String,
+    attach: CallId,
+    what: IpcpCall,
+    answer: Result<IpcpAnswer, Failure>,
 }
 
 enum Input {
@@ -102,7 +110,8 @@ impl Core {
                 self.irm.command(now, ask.call, ask.caller, ask.command);
             }
             Input::Event(Some(event)) => self.event(event),
-            Input::Done(Done::Answered { ipcp, attach, what, answer }) => {
+            Input::Done(Done::Answered(answered)) => {
+                let Answered { ipcp, attach, what, answer } = *answered;
                 self.irm.ipcp_answered(now, &ipcp, attach, what, answer);
             }
             Input::Done(Done::Exited { child, how }) => {
@@ -161,7 +170,7 @@ impl Core {
             }
             Effect::OpenLocal { row, ends } => {
                 let made = self.pairs.open(row, *ends, &self.handoff);
-                self.irm.local_opened(Instant::now(), row, made);
+                self.irm.local_opened(row, made);
             }
             Effect::CloseLocal { row, drain } => self.pairs.close(row, drain),
             Effect::Withdraw(token, failure) => self.handoff.withdraw(token, failure),
@@ -181,7 +190,7 @@ impl Core {
                 let client = self.links.get(&ipcp);
                 self.jobs.spawn(async move {
                     let answer = ipcp::ask(client, &ipcp, &what).await;
-                    Done::Answered { ipcp, attach, what, answer }
+                    Done::Answered(Box::new(Answered { ipcp, attach, what, answer }))
                 });
             }
             Effect::StartIpcp { ipcp, child } => {
@@ -199,6 +208,7 @@ impl Core {
             }
             Effect::Kill { child, hard } => self.children.kill(child, hard),
             Effect::KillAttached { ipcp } => self.children.kill_attached(&ipcp),
+            Effect::Log(Level::Debug, text) => tracing::debug!("{text}"),
             Effect::Log(Level::Info, text) => tracing::info!("{text}"),
             Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
             Effect::Persist => {}

@@ -1,5 +1,4 @@
 //! gRPC towards IPCPs.
-#![expect(clippy::disallowed_methods, reason = "io gives every call a deadline")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,15 +74,11 @@ async fn send(mut client: Client, what: &IpcpCall) -> Result<IpcpAnswer, Status>
             let reply = client.bootstrap(request.clone()).await?;
             Ok(IpcpAnswer::Address(reply.into_inner().address))
         }
-        IpcpCall::Register(name) => {
-            client.register(v1::RegisterRequest { name: name.to_string() }).await.map(done)
-        }
+        IpcpCall::Register(name) => client.register(v1::RegisterRequest { name: name.to_string() }).await.map(done),
         IpcpCall::Unregister(name) => {
             client.unregister(v1::UnregisterRequest { name: name.to_string() }).await.map(done)
         }
-        IpcpCall::AddHost(_, host) => {
-            client.add_host(v1::AddHostRequest { host: Some(host.clone()) }).await.map(done)
-        }
+        IpcpCall::AddHost(_, host) => client.add_host(v1::AddHostRequest { host: Some(host.clone()) }).await.map(done),
         IpcpCall::RemoveHost(_, name) => {
             client.remove_host(v1::RemoveHostRequest { name: name.clone() }).await.map(done)
         }

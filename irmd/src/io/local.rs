@@ -76,7 +76,8 @@ fn failure(row: FlowId, errno: Errno) -> Failure {
         Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => FailureKind::Exhausted,
         _ => FailureKind::Internal,
     };
-    let text = format!("no socket pair for local flow {row}: {errno}; end some flows or raise irmd's limit of descriptors");
+    let text =
+        format!("no socket pair for local flow {row}: {errno}; end some flows or raise irmd's limit of descriptors");
     Failure::new(kind, text)
 }
 

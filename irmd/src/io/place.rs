@@ -22,9 +22,11 @@ impl Place {
     pub(super) fn take(run_dir: &RunDir) -> anyhow::Result<Self> {
         let made = !run_dir.path().exists();
         let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o755).create(run_dir.path()).with_context(|| {
-            format!("cannot make the run directory {run_dir}; choose another with --run-dir")
-        })?;
+        builder
+            .recursive(true)
+            .mode(0o755)
+            .create(run_dir.path())
+            .with_context(|| format!("cannot make the run directory {run_dir}; choose another with --run-dir"))?;
         if made {
             // Whatever the umask: programs of other users must get in.
             fs::set_permissions(run_dir.path(), fs::Permissions::from_mode(0o755))?;

@@ -62,7 +62,8 @@ impl State {
     /// Writes down what was made at run time.
     pub(super) fn save(&self, config: &Config) {
         let text = "# Written by irmd: what irm made at run time. Changed here while irmd is stopped, it holds.\n";
-        let saved = config.to_toml().map_err(|e| anyhow!(e)).and_then(|toml| write(&self.runtime, &(text.to_owned() + &toml)));
+        let saved =
+            config.to_toml().map_err(|e| anyhow!(e)).and_then(|toml| write(&self.runtime, &(text.to_owned() + &toml)));
         if let Err(error) = saved {
             tracing::warn!("what was made at run time is lost with irmd: {error:#}");
         }

@@ -26,7 +26,8 @@ impl Irm {
             return Err(fail(FailureKind::NotPermitted, text));
         };
         if self.accepting >= self.settings.accepts || process.accepts >= self.settings.accepts / 4 {
-            let text = format!("{} accepts wait, of which {} are yours: as many as may", self.accepting, process.accepts);
+            let text =
+                format!("{} accepts wait, of which {} are yours: as many as may", self.accepting, process.accepts);
             return Err(fail(FailureKind::Exhausted, text));
         }
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
@@ -110,7 +111,7 @@ impl Irm {
         let Some(flow) = self.flows.get_mut(row) else { return };
         flow.data = Vec::new();
         let line = format!("flow {row} to {} from {} is accepted by {}", flow.name, flow.source, to.pid);
-        self.info(line);
+        self.debug(line);
         let reply = v1::FlowReqArrReply { flow_id: row.0, process: Some(to), data };
         self.reply(call, Reply::Accepted(reply));
     }
@@ -130,7 +131,7 @@ impl Irm {
 
     /// The pair of a local flow was made and offered, or could not be. To be called right after
     /// [`Effect::OpenLocal`], before any other input.
-    pub fn local_opened(&mut self, now: Instant, row: FlowId, made: Result<(), Failure>) {
+    pub fn local_opened(&mut self, row: FlowId, made: Result<(), Failure>) {
         let Some(Stage::Opening { call, to, accept, data }) = self.flows.get(row).map(|flow| &flow.stage) else {
             return self.effects.push_back(Effect::CloseLocal { row, drain: true });
         };
@@ -139,8 +140,8 @@ impl Irm {
             self.take_back(row);
             let name = self.flows.get(row).map(|flow| flow.name.clone());
             self.fail_flow(row, Event::Failed, failure);
-            // The accept is free for the next flow.
-            return name.into_iter().for_each(|name| self.match_up(now, &name));
+            // The accept is free for the next flow: looked at with the next timeout, which is due.
+            return name.into_iter().for_each(|name| self.timers.set(Timer::Name(name), self.since));
         }
         let mut handle = self.accepting_handle(row);
         let accepting = std::mem::take(&mut handle.data);
@@ -150,7 +151,7 @@ impl Irm {
         if let Some(flow) = self.flows.get_mut(row) {
             flow.data = Vec::new();
         }
-        self.info(format!("flow {row} to {} within this host is allocated, {} accepts", handle.name, to.pid));
+        self.debug(format!("flow {row} to {} within this host is allocated, {} accepts", handle.name, to.pid));
         self.reply(call, Reply::Handle(asking));
         if let Some(accept) = accept {
             self.accept_is_over(to.pid, accept.call);

@@ -101,7 +101,8 @@ impl Irm {
         let name = parse_name(&request.name)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Err(no_name(&name)) };
         let Some(process) = self.processes.get_mut(request.pid) else {
-            let text = format!("process {} has no lease with this irmd; only programs that use libflow do", request.pid);
+            let text =
+                format!("process {} has no lease with this irmd; only programs that use libflow do", request.pid);
             return Err(fail(FailureKind::NotFound, text));
         };
         if !entry.bind(request.pid) {

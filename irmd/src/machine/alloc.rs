@@ -71,7 +71,11 @@ impl Irm {
         self.flows.insert(flow);
         self.calls.insert(call, Parked::Flow(row));
         self.timers.set(Timer::Flow(row), timer);
-        if asking { self.ask_next(now, row) } else { self.enqueue(now, &name, row) }
+        if asking {
+            self.ask_next(now, row)
+        } else {
+            self.enqueue(now, &name, row)
+        }
         Ok(None)
     }
 
@@ -175,7 +179,8 @@ impl Irm {
             self.timers.set(Timer::Flow(row), deadline);
             return self.enqueue(now, &name, row);
         }
-        let unknown = || fail(FailureKind::UnknownName, format!("no layer knows {name}; is it registered on its host?"));
+        let unknown =
+            || fail(FailureKind::UnknownName, format!("no layer knows {name}; is it registered on its host?"));
         self.fail_flow(row, Event::Failed, failure.unwrap_or_else(unknown));
     }
 
@@ -225,12 +230,7 @@ impl Irm {
             FailureKind::IpcpDown => *earlier = Some(earlier.take().unwrap_or(failure)),
             _ => return self.fail_flow(row, Event::Failed, failure),
         }
-        let next = Stage::Asking {
-            call: *call,
-            attach: *attach,
-            rest: std::mem::take(rest),
-            failure: earlier.take(),
-        };
+        let next = Stage::Asking { call: *call, attach: *attach, rest: std::mem::take(rest), failure: earlier.take() };
         self.flows.step(row, Event::NextIpcp, next);
         self.ask_next(now, row);
     }
@@ -261,7 +261,7 @@ impl Irm {
             out.classic = reply.classic;
         }
         let line = format!("flow {row} to {} is allocated over {ipcp}, peer {}", handle.name, handle.peer_address);
-        self.info(line);
+        self.debug(line);
         self.reply(call, Reply::Handle(handle));
     }
 }
@@ -281,7 +281,8 @@ fn check_words(request: &v1::FlowAllocRequest) -> Result<(), Failure> {
         parse_name(&request.source_name)?;
     }
     if request.data.len() > MAX_DATA {
-        let text = format!("{} bytes of data beside a request are too many; send {MAX_DATA} at most", request.data.len());
+        let text =
+            format!("{} bytes of data beside a request are too many; send {MAX_DATA} at most", request.data.len());
         return Err(fail(FailureKind::Invalid, text));
     }
     Ok(())

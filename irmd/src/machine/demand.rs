@@ -21,7 +21,7 @@ enum Step {
 impl Irm {
     /// Flows may wait for the name: sees that a program comes.
     pub(super) fn demand(&mut self, now: Instant, name: &Name) {
-        let timer = Timer::Programs(name.clone());
+        let timer = Timer::Name(name.clone());
         match self.next_step(now, name) {
             Step::Nothing => self.timers.clear(&timer),
             Step::Look(at) => self.timers.set(timer, at),

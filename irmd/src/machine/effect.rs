@@ -252,7 +252,9 @@ pub enum Effect {
 /// How loud a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Life of flows, names and IPCPs.
+    /// Life of flows: too many to show unless asked for.
+    Debug,
+    /// Life of names, IPCPs and programs.
     Info,
     /// Something failed that somebody should look at.
     Warn,

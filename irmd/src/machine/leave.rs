@@ -161,7 +161,7 @@ impl Irm {
             }
         }
         self.effects.push_back(Effect::CloseLocal { row, drain: over && end == row });
-        self.info(format!("flow {row} within this host is over: {}", words(reason)));
+        self.debug(format!("flow {row} within this host is over: {}", words(reason)));
     }
 
     pub(super) fn flow_dealloc(&mut self, id: FlowId) -> Answer {
@@ -201,7 +201,7 @@ impl Irm {
             self.drop_name(name, None);
         } else {
             // Its flows may need a program now: looked at with the next timeout, which is due.
-            self.timers.set(Timer::Programs(name.clone()), self.since);
+            self.timers.set(Timer::Name(name.clone()), self.since);
         }
     }
 
@@ -223,7 +223,7 @@ impl Irm {
             let text = format!("nobody serves {name} any more; start its program again");
             self.fail_flow(row, Event::Failed, fail(FailureKind::NobodyAccepts, text));
         }
-        self.timers.clear(&Timer::Programs(name.clone()));
+        self.timers.clear(&Timer::Name(name.clone()));
         self.unregister_everywhere(name, call);
         self.info(format!("name {name} is gone"));
     }

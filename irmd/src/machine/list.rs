@@ -91,7 +91,7 @@ impl Irm {
             let rows: Vec<FlowId> = self.flows.iter().filter(lost).map(|flow| flow.id).collect();
             for row in rows {
                 self.flows.end(row, Event::Over);
-                self.info(format!("flow {row} over {ipcp} is over: it was lost with the IPCP"));
+                self.debug(format!("flow {row} over {ipcp} is over: it was lost with the IPCP"));
             }
         } else {
             self.reconcile_later(now, ipcp);

@@ -12,6 +12,7 @@ mod accept;
 mod admin;
 mod alloc;
 mod arrive;
+mod attach;
 mod demand;
 mod effect;
 pub mod flow;
@@ -205,7 +206,7 @@ impl Irm {
                 Timer::Flow(row) => self.flow_timed_out(row),
                 Timer::Ipcp(ipcp) => self.ipcp_timed_out(now, &ipcp),
                 Timer::Reconcile(ipcp) => self.ask_for_flows(&ipcp),
-                Timer::Programs(name) => self.demand(now, &name),
+                Timer::Name(name) => self.match_up(now, &name),
             }
         }
     }
@@ -261,6 +262,10 @@ impl Irm {
 
     fn refuse(&mut self, call: CallId, failure: Failure) {
         self.reply(call, Reply::Failed(failure));
+    }
+
+    fn debug(&mut self, text: String) {
+        self.effects.push_back(Effect::Log(Level::Debug, text));
     }
 
     fn info(&mut self, text: String) {

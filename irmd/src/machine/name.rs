@@ -289,7 +289,8 @@ mod tests {
     #[test]
     fn policies_choose() {
         let waiting: &[(u32, usize)] = &[(7, 3), (3, 1), (9, 2)];
-        let table: &[(Policy, &[(u32, usize)], &[u32])] = &[
+        type Row<'a> = (Policy, &'a [(u32, usize)], &'a [u32]);
+        let table: &[Row<'_>] = &[
             (Policy::RoundRobin, waiting, &[7, 3, 9, 7, 9, 7]),
             (Policy::Spill, waiting, &[7, 7, 7, 3, 9, 9]),
             (Policy::RoundRobin, &[(1, 0), (2, 1)], &[2]),

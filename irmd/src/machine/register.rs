@@ -78,13 +78,8 @@ impl Irm {
 
     /// Asks the IPCPs of the layers for which `which` holds; `call` is answered when all have.
     pub(super) fn register_now(&mut self, call: CallId, name: &Name, then: Then, which: impl Fn(&str) -> bool) {
-        let mut wait = Registering {
-            name: name.clone(),
-            left: BTreeSet::new(),
-            layers: BTreeSet::new(),
-            failure: None,
-            then,
-        };
+        let mut wait =
+            Registering { name: name.clone(), left: BTreeSet::new(), layers: BTreeSet::new(), failure: None, then };
         let mut calls = Vec::new();
         for ipcp in self.ipcps.iter().filter(|i| which(i.layer())) {
             let Some(attach) = ipcp.operational() else { continue };

@@ -51,8 +51,7 @@ impl Irm {
         let mut layers = Layers::default();
         from.layers.iter().for_each(|layer| layers.insert(layer));
         entry.layers = layers;
-        entry.programs =
-            from.programs.iter().map(|p| Program::new(p.path.clone(), p.args.clone(), p.auto)).collect();
+        entry.programs = from.programs.iter().map(|p| Program::new(p.path.clone(), p.args.clone(), p.auto)).collect();
         entry
     }
 
@@ -120,13 +119,7 @@ impl Irm {
         });
     }
 
-    pub(super) fn host_removed(
-        &mut self,
-        ipcp: &str,
-        call: CallId,
-        name: &str,
-        answer: Result<IpcpAnswer, Failure>,
-    ) {
+    pub(super) fn host_removed(&mut self, ipcp: &str, call: CallId, name: &str, answer: Result<IpcpAnswer, Failure>) {
         self.hosts_changed(ipcp, call, answer, |hosts| hosts.retain(|h| h.name != name));
     }
 

@@ -11,16 +11,10 @@ use super::{Answer, CallId, Caller, Irm, Reply, check_version, fail, parse_name}
 use crate::config::Policy;
 
 impl Irm {
-    pub(super) fn serve(
-        &mut self,
-        now: Instant,
-        call: CallId,
-        caller: Caller,
-        request: &v1::ServeRequest,
-    ) -> Answer {
+    pub(super) fn serve(&mut self, now: Instant, call: CallId, caller: Caller, request: &v1::ServeRequest) -> Answer {
         check_version(request.version)?;
         let name = parse_name(&request.name)?;
-        if !self.processes.get(caller.pid).is_some_and(|p| p.process.uid == caller.uid) {
+        if self.processes.get(caller.pid).is_none_or(|p| p.process.uid != caller.uid) {
             let text = format!("process {} has no lease with irmd; open one at {}", caller.pid, self.settings.handoff);
             return Err(fail(FailureKind::NotPermitted, text));
         }
@@ -30,10 +24,8 @@ impl Irm {
         self.find_or_create(&name, caller, request.create)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
         if entry.bind(caller.pid) {
-            self.effects.push_back(super::Effect::Log(
-                super::Level::Info,
-                format!("process {} serves {name}", caller.pid),
-            ));
+            self.effects
+                .push_back(super::Effect::Log(super::Level::Info, format!("process {} serves {name}", caller.pid)));
         }
         let all = request.layers.is_empty() || request.layers.iter().any(|l| l == "*");
         if request.register {

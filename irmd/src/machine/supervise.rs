@@ -2,16 +2,16 @@
 
 use std::time::Instant;
 
+use proto::FlowId;
 use proto::v1::{self, Failure, FailureKind};
-use proto::{FlowId, PROTOCOL_VERSION};
 
 use super::alloc::down;
+use super::fail;
 use super::flow::{Flow, Stage};
 use super::ipcp::{ATTACHES_WITHIN, Ipcp, RECONCILE_AFTER, STEADY, STOPS_WITHIN, State, Waiter};
 use super::name::Origin;
 use super::transitions::Event;
-use super::{Answer, CallId, Caller, ChildId, Effect, IpcpAnswer, IpcpCall, Irm, Parked, Reply, Started, Timer};
-use super::{check_version, fail};
+use super::{Answer, CallId, ChildId, Effect, IpcpCall, Irm, Parked, Reply, Started, Timer};
 use crate::config::check_ipcp_name;
 
 /// IPCPs of one host.
@@ -54,13 +54,14 @@ impl Irm {
                 let text = format!("IPCP {name} is bootstrapped in layer {} already; destroy it first", ipcp.layer());
                 Err(fail(FailureKind::AlreadyExists, text))
             }
-            State::Starting(_) | State::Down | State::Stopping(_) => {
-                Err(fail(FailureKind::IpcpDown, format!("IPCP {name} is not running ({}); see irm ipcp list", ipcp.last_end)))
-            }
+            State::Starting(_) | State::Down | State::Stopping(_) => Err(fail(
+                FailureKind::IpcpDown,
+                format!("IPCP {name} is not running ({}); see irm ipcp list", ipcp.last_end),
+            )),
         }
     }
 
-    fn check_new_ipcp(&self, name: &str, kind: &str) -> Result<(), Failure> {
+    pub(super) fn check_new_ipcp(&self, name: &str, kind: &str) -> Result<(), Failure> {
         check_ipcp_name(name).map_err(|e| fail(FailureKind::Invalid, e))?;
         if !["", "udp"].contains(&kind) {
             let text = format!("there are no IPCPs of type {kind}; take udp");
@@ -100,122 +101,6 @@ impl Irm {
             }
             Started::Found => self.info(format!("IPCP {name} runs already; it will attach")),
             Started::Failed(why) => self.went_down(now, name, &format!("could not be started ({why})")),
-        }
-    }
-
-    pub(super) fn attach(&mut self, now: Instant, call: CallId, caller: Caller, request: v1::AttachRequest) -> Answer {
-        check_version(request.version)?;
-        let name = request.name;
-        if self.ipcps.get(&name).is_none() {
-            self.check_new_ipcp(&name, &request.r#type)?;
-            self.ipcps.push(Ipcp::new(&name, Origin::Process, false, None));
-        }
-        let Some(ipcp) = self.ipcps.get_mut(&name) else { return Ok(Some(Reply::Done)) };
-        if ipcp.attach.is_some() || matches!(ipcp.state, State::Stopping(_)) {
-            let text = format!("an IPCP {name} (pid {}) is attached already; stop it or choose another --name", ipcp.pid);
-            return Err(fail(FailureKind::AlreadyExists, text));
-        }
-        let waiter = ipcp.state.waiter();
-        ipcp.attach = Some(call);
-        ipcp.pid = caller.pid;
-        ipcp.handoff = request.handoff;
-        ipcp.state = State::Attached;
-        if !request.layer.is_empty() {
-            ipcp.config = Some((request.layer.clone(), request.config.unwrap_or_default()));
-            ipcp.address = request.address;
-            ipcp.state = State::Operational(now);
-        }
-        self.timers.clear(&Timer::Ipcp(name.clone()));
-        self.effects.push_back(Effect::Connect { ipcp: name.clone(), socket: request.socket, pid: caller.pid });
-        self.info(format!("IPCP {name} (pid {}) is attached", caller.pid));
-        self.calls.insert(call, Parked::Attach(name.clone()));
-        self.reply(call, Reply::Done);
-        self.after_attach(&name, waiter);
-        Ok(None)
-    }
-
-    fn after_attach(&mut self, name: &str, waiter: Option<Waiter>) {
-        let Some(ipcp) = self.ipcps.get(name) else { return };
-        let operational = ipcp.operational().is_some();
-        let address = ipcp.address.clone();
-        match waiter {
-            _ if operational => {
-                if let Some(waiter) = waiter {
-                    let made = if waiter.bootstrap { Reply::Bootstrapped(address) } else { Reply::Done };
-                    self.reply(waiter.call, made);
-                }
-                self.operational(name);
-            }
-            Some(waiter) if !waiter.bootstrap => {
-                self.reply(waiter.call, Reply::Done);
-                self.effects.push_back(Effect::Persist);
-            }
-            waiter if ipcp.config.is_some() => self.bootstrap(name, waiter),
-            _ => {}
-        }
-    }
-
-    /// Asks an attached IPCP to join its layer.
-    fn bootstrap(&mut self, name: &str, waiter: Option<Waiter>) {
-        let Some(ipcp) = self.ipcps.get_mut(name) else { return };
-        let (Some((layer, udp)), Some(attach)) = (ipcp.config.clone(), ipcp.attach) else { return };
-        ipcp.state = State::Bootstrapping(waiter);
-        let request = v1::BootstrapRequest { version: PROTOCOL_VERSION, layer, udp: Some(udp) };
-        self.ask(name, attach, IpcpCall::Bootstrap(request));
-    }
-
-    pub(super) fn bootstrapped(&mut self, now: Instant, name: &str, answer: Result<IpcpAnswer, Failure>) {
-        let Some(ipcp) = self.ipcps.get_mut(name) else { return };
-        let waiter = ipcp.state.waiter();
-        if !matches!(ipcp.state, State::Bootstrapping(_)) {
-            return;
-        }
-        match answer {
-            Ok(IpcpAnswer::Address(address)) => {
-                ipcp.state = State::Operational(now);
-                ipcp.address.clone_from(&address);
-                if let Some(waiter) = waiter {
-                    self.reply(waiter.call, Reply::Bootstrapped(address));
-                    self.effects.push_back(Effect::Persist);
-                }
-                self.operational(name);
-            }
-            Ok(_) => self.bootstrap_failed(now, name, waiter, fail(FailureKind::Internal, "the IPCP answered nonsense")),
-            Err(failure) => self.bootstrap_failed(now, name, waiter, failure),
-        }
-    }
-
-    fn bootstrap_failed(&mut self, now: Instant, name: &str, waiter: Option<Waiter>, failure: Failure) {
-        self.warn(format!("IPCP {name} could not be bootstrapped: {failure}"));
-        let Some(ipcp) = self.ipcps.get_mut(name) else { return };
-        ipcp.last_end = format!("bootstrap failed: {failure}");
-        ipcp.state = State::Attached;
-        let made = waiter.is_some_and(|waiter| waiter.made);
-        if waiter.is_some() {
-            ipcp.config = None;
-        } else {
-            let pause = ipcp.next_pause();
-            self.timers.set(Timer::Ipcp(name.to_owned()), now + pause);
-        }
-        if let Some(waiter) = waiter {
-            self.refuse(waiter.call, failure);
-        }
-        if made {
-            self.stop_ipcp(now, name, None);
-        }
-    }
-
-    /// An IPCP is in its layer: it learns our names, we learn its flows.
-    fn operational(&mut self, name: &str) {
-        let Some(ipcp) = self.ipcps.get(name) else { return };
-        self.info(format!("IPCP {name} is in layer {} at {}", ipcp.layer(), ipcp.address));
-        self.register_all(name);
-        self.ask_for_flows(name);
-    }
-
-    pub(super) fn ask_for_flows(&mut self, name: &str) {
-        if let Some(attach) = self.ipcps.get(name).and_then(Ipcp::operational) {
-            self.ask(name, attach, IpcpCall::Flows);
         }
     }
 
@@ -360,7 +245,7 @@ impl Irm {
     }
 
     /// Tells an IPCP to end its flows and go.
-    fn stop_ipcp(&mut self, now: Instant, name: &str, call: Option<CallId>) {
+    pub(super) fn stop_ipcp(&mut self, now: Instant, name: &str, call: Option<CallId>) {
         let Some(ipcp) = self.ipcps.get_mut(name) else { return };
         ipcp.state = State::Stopping(call);
         let (attach, child) = (ipcp.attach, ipcp.child);

@@ -47,8 +47,18 @@ impl World {
         }
     }
 
-    /// Does what the machine says.
+    /// Does what the machine says, and what is due.
     pub(super) fn settle(&mut self) {
+        loop {
+            self.effects();
+            if self.irm.poll_timeout().is_none_or(|at| at > self.now) {
+                return;
+            }
+            self.irm.handle_timeout(self.now);
+        }
+    }
+
+    fn effects(&mut self) {
         while let Some(effect) = self.irm.poll_effect() {
             match effect {
                 Effect::Reply(call, reply) => {
@@ -58,7 +68,7 @@ impl World {
                 Effect::OpenLocal { row, ends } => {
                     self.done.push(Effect::OpenLocal { row, ends });
                     let made = if self.no_pairs { Err(fail(FailureKind::Exhausted, "no pairs")) } else { Ok(()) };
-                    self.irm.local_opened(self.now, row, made);
+                    self.irm.local_opened(row, made);
                 }
                 Effect::Log(..) => {}
                 other => self.done.push(other),
@@ -120,8 +130,6 @@ impl World {
     pub(super) fn dies(&mut self, pid: u32, flows: &[FlowId]) {
         self.irm.lease_closed(pid, flows, true);
         self.settle();
-        // As the owner would: what is due is done.
-        self.pass(Duration::ZERO);
     }
 
     /// A process with a lease that serves `name`, registered everywhere.

@@ -18,8 +18,8 @@ pub(super) enum Timer {
     Ipcp(String),
     /// An IPCP's flows are to be compared with ours.
     Reconcile(String),
-    /// A name's programs: one that was started does not accept, or another is to be started.
-    Programs(Name),
+    /// A name's waiting flows: an accept is free for one, or a program is to be started.
+    Name(Name),
 }
 
 /// The table.

@@ -84,7 +84,7 @@ impl Core {
                             batch.fill(place, message.len, message.segment);
                         }
                     }
-                    if batch.len() > 0 {
+                    if !batch.is_empty() {
                         return Ok(());
                     }
                     if self.closed() {

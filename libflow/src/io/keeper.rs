@@ -1,5 +1,4 @@
 //! libflow's own thread: gRPC with irmd and all leases, for async, blocking and C programs alike.
-#![expect(clippy::disallowed_methods, reason = "io owns the timers")]
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -21,11 +21,7 @@ fn a_local_flow_from_end_to_end() {
     let tail: Vec<String> = w.done.iter().skip(1).map(|e| format!("{e:?}")).collect();
     assert_eq!(
         tail,
-        [
-            "Forget(FlowId(2))",
-            "Gone(FlowId(1), PeerDeallocated)",
-            "CloseLocal { row: FlowId(1), drain: false }"
-        ]
+        ["Forget(FlowId(2))", "Gone(FlowId(1), PeerDeallocated)", "CloseLocal { row: FlowId(1), drain: false }"]
     );
     // The other end's release finds nothing left.
     w.irm.released(FlowId(1));
@@ -286,7 +282,10 @@ fn a_flow_from_a_peer_is_given_to_a_program() {
     assert!(w.reply(call).is_none());
     let accept = w.accept(10, "echo", false);
     let handle = w.handle(accept);
-    assert_eq!((handle.source_name.as_str(), handle.classic, handle.data.as_slice()), ("John Day", true, &b"hello"[..]));
+    assert_eq!(
+        (handle.source_name.as_str(), handle.classic, handle.data.as_slice()),
+        ("John Day", true, &b"hello"[..])
+    );
     assert_eq!((handle.handoff.as_str(), handle.token), ("udp0.flow", vec![3; 16]));
     let Some(Reply::Accepted(reply)) = w.reply(call) else { panic!("not accepted") };
     let process = reply.process.unwrap();

@@ -109,7 +109,8 @@ fn pauses_grow_while_it_keeps_failing() {
 
 #[test]
 fn a_start_that_fails_is_told_and_leaves_nothing() {
-    let table: &[(fn(&mut World), FailureKind, &str)] = &[
+    type Row = (fn(&mut World), FailureKind, &'static str);
+    let table: &[Row] = &[
         (
             |w| {
                 let child = spawned(w, 77);

@@ -177,7 +177,10 @@ impl Run {
             assert_ne!(flow.stage.kind(), transitions::Kind::Opening, "a pair is made at once");
         }
         for (name, entry) in irm.names.iter() {
-            assert!(entry.backlog.is_empty() || entry.accepting() == 0, "{name}: a flow and an accept wait side by side");
+            assert!(
+                entry.backlog.is_empty() || entry.accepting() == 0,
+                "{name}: a flow and an accept wait side by side"
+            );
         }
         assert!(irm.timers.len() <= irm.flows.len() + irm.accepting + irm.names.len() + 2 * irm.ipcps.len());
     }

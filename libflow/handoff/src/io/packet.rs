@@ -53,7 +53,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Packet>, Errno> {
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors: &[BorrowedFd<'_>] = descriptor.as_ref().map_or(&[], std::slice::from_ref);
+    let descriptors: &[BorrowedFd<'_>] = descriptor.as_slice();
     if !descriptors.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     }

@@ -3,6 +3,8 @@
 mod effect;
 mod failures;
 mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 mod program;
 mod slots;
 mod tokens;

@@ -3,7 +3,7 @@
 use std::io::{Error, ErrorKind, Result};
 use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use super::carrier::{Carrier, Gone};
@@ -11,11 +11,14 @@ use super::carrier::{Carrier, Gone};
 /// Room for what one receive brings: the kernel coalesces up to 64 KiB.
 const ROOM: usize = 65_536;
 
+/// Said when [`super::watch`] shut the socket.
+const SHUT: &str = "the peer was silent for too long";
+
 /// A connected socket.
 pub(crate) struct Bare {
     socket: UdpSocket,
     room: Box<[u8]>,
-    /// SO_RCVTIMEO as last set: setting it costs a system call, which the loops must not pay.
+    /// SO_RCVTIMEO as last set; setting it costs a system call, which the loops must not pay.
     wait: Option<Duration>,
 }
 
@@ -35,10 +38,10 @@ impl Bare {
         Self { socket, room: vec![0; ROOM].into(), wait: None }
     }
 
-    fn set_wait(&mut self, wait: Duration) -> Result<()> {
-        if self.wait != Some(wait) {
-            self.socket.set_read_timeout(Some(wait.max(Duration::from_micros(1))))?;
-            self.wait = Some(wait);
+    fn set_wait(&mut self, wait: Option<Duration>) -> Result<()> {
+        if self.wait != wait {
+            self.socket.set_read_timeout(wait.map(|wait| wait.max(Duration::from_micros(1))))?;
+            self.wait = wait;
         }
         Ok(())
     }
@@ -67,8 +70,21 @@ impl Carrier for Bare {
         }
     }
 
-    fn recv(&mut self, room: &mut [u8], wait: Duration) -> std::result::Result<Option<usize>, Gone> {
-        self.set_wait(wait).map_err(gone)?;
+    fn recv(&mut self, room: &mut [u8]) -> std::result::Result<usize, Gone> {
+        self.set_wait(None).map_err(gone)?;
+        loop {
+            match self.socket.recv(room) {
+                // An empty datagram, or the end after a shutdown.
+                Ok(0) => return Err(Gone(SHUT.to_owned())),
+                Ok(len) => return Ok(len),
+                Err(error) if survives(&error) => {}
+                Err(error) => return Err(gone(error)),
+            }
+        }
+    }
+
+    fn recv_within(&mut self, room: &mut [u8], wait: Duration) -> std::result::Result<Option<usize>, Gone> {
+        self.set_wait(Some(wait)).map_err(gone)?;
         match self.socket.recv(room) {
             Ok(len) => Ok(Some(len)),
             Err(error) if survives(&error) => Ok(None),
@@ -84,16 +100,25 @@ impl Carrier for Bare {
         }
     }
 
-    fn recv_batch(&mut self, wait: Duration, each: &mut dyn FnMut(&[u8])) -> std::result::Result<bool, Gone> {
-        self.set_wait(wait).map_err(gone)?;
-        match recv_segments(&self.socket, &mut self.room) {
-            Ok((len, size)) => {
-                self.room[..len].chunks(size.max(1)).for_each(each);
-                Ok(true)
+    fn recv_batch(&mut self, each: &mut dyn FnMut(&[u8])) -> std::result::Result<(), Gone> {
+        self.set_wait(None).map_err(gone)?;
+        loop {
+            match recv_segments(&self.socket, &mut self.room) {
+                Ok((0, _)) => return Err(Gone(SHUT.to_owned())),
+                Ok((len, size)) => {
+                    self.room[..len].chunks(size).for_each(each);
+                    return Ok(());
+                }
+                Err(error) if survives(&error) => {}
+                Err(error) => return Err(gone(error)),
             }
-            Err(error) if survives(&error) => Ok(false),
-            Err(error) => Err(gone(error)),
         }
+    }
+}
+
+impl AsFd for Bare {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

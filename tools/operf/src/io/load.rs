@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::carrier::{Carrier, Gone};
 use super::clock::Meter;
+use super::watch::{Watch, Watching};
 use crate::machine::account::Account;
 use crate::machine::arrivals::Arrivals;
 use crate::machine::params::Params;
@@ -89,7 +90,7 @@ pub(crate) fn conclude(carrier: &mut impl Carrier, account: &Account) -> Result<
         carrier.send(&sdu::end(account))?;
         let asked = Instant::now();
         while let Some(wait) = ASK_EVERY.checked_sub(asked.elapsed()) {
-            let Some(len) = carrier.recv(&mut room, wait)? else { break };
+            let Some(len) = carrier.recv_within(&mut room, wait)? else { break };
             if let Some(Sdu::Report(report)) = sdu::read(&room[..len]) {
                 // Lost, it costs the receiver a moment.
                 let _ = carrier.send(&sdu::ack());
@@ -133,25 +134,29 @@ impl Count {
 pub(crate) fn receive(carrier: &mut impl Carrier, params: &Params) -> Received {
     let mut count = Count { arrivals: Arrivals::default(), bytes: 0, end: None, hello: false };
     let mut room = vec![0; sdu::MAX];
+    let watch = match Watch::start(&*carrier, Watching { patience: SILENCE, kick: None, times: 1 }) {
+        Ok(watch) => watch,
+        Err(error) => return Received { own: Account::default(), sender: None, gone: Some(Gone(error.to_string())) },
+    };
     let meter = Meter::start();
     let give_up = meter.start + params.time + SILENCE;
     let (mut first, mut last) = (None, meter.start);
     let gone = loop {
         let came = if params.batch {
-            carrier.recv_batch(SILENCE, &mut |bytes| count.take(bytes))
+            carrier.recv_batch(&mut |bytes| count.take(bytes))
         } else {
-            carrier.recv(&mut room, SILENCE).map(|len| len.map(|len| count.take(&room[..len])).is_some())
+            carrier.recv(&mut room).map(|len| count.take(&room[..len]))
         };
+        watch.step();
         let now = Instant::now();
         match came {
             Err(gone) => break Some(gone),
-            Ok(false) => break None,
-            Ok(true) if count.end.is_some() || now > give_up => break None,
-            Ok(true) if count.hello => {
+            Ok(()) if count.end.is_some() || now > give_up => break None,
+            Ok(()) if count.hello => {
                 count.hello = false;
                 let _ = carrier.send(&sdu::welcome());
             }
-            Ok(true) => {
+            Ok(()) => {
                 first.get_or_insert(now);
                 last = now;
             }
@@ -160,6 +165,7 @@ pub(crate) fn receive(carrier: &mut impl Carrier, params: &Params) -> Received {
     let Arrivals { received, duplicates, reordered, .. } = count.arrivals;
     let mut own = Account { sdus: received, bytes: count.bytes, duplicates, reordered, ..Account::default() };
     own.took(last - first.unwrap_or(last), meter.cpu());
+    drop(watch);
     if gone.is_none() && count.end.is_some() {
         answer(carrier, &own, &mut room);
     }
@@ -170,7 +176,7 @@ pub(crate) fn receive(carrier: &mut impl Carrier, params: &Params) -> Received {
 pub(crate) fn answer(carrier: &mut impl Carrier, own: &Account, room: &mut [u8]) {
     let _ = carrier.send(&sdu::report(own));
     for _ in 0..ASKS {
-        match carrier.recv(room, LINGER) {
+        match carrier.recv_within(room, LINGER) {
             Ok(Some(len)) => match sdu::read(&room[..len]) {
                 Some(Sdu::End(_)) => {
                     let _ = carrier.send(&sdu::report(own));

@@ -1,15 +1,20 @@
 //! What `operf` does: flows and sockets, clocks, printing.
 #![expect(clippy::disallowed_methods, reason = "io/: clocks, bare sockets, threads of tests")]
 
+mod alloc_test;
 mod bare;
 mod bare_test;
 mod carrier;
 mod client;
 mod clock;
+mod flow;
+mod flow_test;
 mod load;
 mod print;
 mod serve;
+mod signals;
 mod trip;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -41,5 +46,9 @@ fn dispatch(cli: &Cli) -> u8 {
     if let Some(address) = cli.bare_listen {
         return bare_test::listen(address, cli.quiet);
     }
-    UNABLE
+    flow_test::settle(match (&cli.name, &cli.listen) {
+        (Some(name), _) => flow_test::measure(name, cli),
+        (None, Some(name)) => flow_test::listen(name, cli),
+        (None, None) => Err("give a name, or --listen NAME; see --help".to_owned()),
+    })
 }

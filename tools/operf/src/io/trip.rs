@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::carrier::{Carrier, Gone};
 use super::clock::Meter;
 use super::load::answer;
+use super::watch::{Watch, Watching};
 use crate::machine::account::Account;
 use crate::machine::latency::Latency;
 use crate::machine::params::Params;
@@ -12,6 +13,12 @@ use crate::machine::sdu::{self, Sdu};
 
 /// A reply that takes longer is lost.
 const GIVE_UP: Duration = Duration::from_millis(500);
+
+/// A ping of this number only wakes a loop whose echo was lost. No other ping has it.
+const KICK: u32 = u32::MAX;
+
+/// So many of them without an answer: nobody is there any more.
+const KICKS: u32 = 6;
 
 /// An echoing side that hears nothing for so long ends the test.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -22,16 +29,22 @@ pub(crate) fn ping(carrier: &mut impl Carrier, params: &Params) -> (Account, Lat
     let mut room = vec![0; sdu::MAX];
     let mut account = Account::default();
     let mut latency = Latency::default();
+    let watching = Watching { patience: GIVE_UP, kick: Some(kick(params)), times: KICKS };
+    let watch = match Watch::start(&*carrier, watching) {
+        Ok(watch) => watch,
+        Err(error) => return (account, latency, Err(Gone(error.to_string()))),
+    };
     let meter = Meter::start();
     let end = meter.start + params.time;
     let mut sent_at = meter.start;
-    let mut seq = 0;
+    let mut seq = 0u32;
     let result = loop {
-        sdu::number(&mut out, seq);
+        sdu::number(&mut out, seq.into());
         let got = match carrier.send(&out) {
             Ok(_) => echo_of(carrier, seq, sent_at, &mut room),
             Err(gone) => Err(gone),
         };
+        watch.step();
         // One look at the clock ends this round trip and starts the next.
         let now = Instant::now();
         match got {
@@ -46,19 +59,25 @@ pub(crate) fn ping(carrier: &mut impl Carrier, params: &Params) -> (Account, Lat
             break Ok(());
         }
         sent_at = now;
-        seq += 1;
+        seq = (seq + 1) % KICK;
     };
     account.took(meter.start.elapsed(), meter.cpu());
     account.bytes = account.sdus * u64::from(params.size);
     (account, latency, result)
 }
 
+fn kick(params: &Params) -> Vec<u8> {
+    let mut sdu = sdu::blank(params.size as usize, 1, true);
+    sdu::number(&mut sdu, KICK.into());
+    sdu
+}
+
 /// Waits for the echo; what else comes (late echoes of those given up) is passed over.
-fn echo_of(carrier: &mut impl Carrier, seq: u64, sent_at: Instant, room: &mut [u8]) -> Result<bool, Gone> {
+fn echo_of(carrier: &mut impl Carrier, seq: u32, sent_at: Instant, room: &mut [u8]) -> Result<bool, Gone> {
     loop {
-        let Some(len) = carrier.recv(room, GIVE_UP)? else { return Ok(false) };
+        let len = carrier.recv(room)?;
         match sdu::read(&room[..len]) {
-            Some(Sdu::Ping(got)) if got == seq as u32 => return Ok(true),
+            Some(Sdu::Ping(got)) if got == seq => return Ok(true),
             _ if sent_at.elapsed() > GIVE_UP => return Ok(false),
             _ => {}
         }
@@ -69,14 +88,18 @@ fn echo_of(carrier: &mut impl Carrier, seq: u64, sent_at: Instant, room: &mut [u
 pub(crate) fn echo(carrier: &mut impl Carrier, params: &Params) -> (Account, Result<(), Gone>) {
     let mut room = vec![0; sdu::MAX];
     let mut account = Account::default();
+    let watch = match Watch::start(&*carrier, Watching { patience: SILENCE, kick: None, times: 1 }) {
+        Ok(watch) => watch,
+        Err(error) => return (account, Err(Gone(error.to_string()))),
+    };
     let meter = Meter::start();
     let give_up = meter.start + params.time + SILENCE;
     let result = loop {
-        let len = match carrier.recv(&mut room, SILENCE) {
-            Ok(Some(len)) => len,
-            Ok(None) => break Ok(()),
+        let len = match carrier.recv(&mut room) {
+            Ok(len) => len,
             Err(gone) => break Err(gone),
         };
+        watch.step();
         match sdu::read(&room[..len]) {
             Some(Sdu::Ping(seq)) => {
                 if let Err(gone) = carrier.send(&room[..len]) {

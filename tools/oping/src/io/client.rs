@@ -21,7 +21,10 @@ pub(super) async fn ping(stack: &Stack, name: &str, cli: &Cli, mut stop: Stop) -
     if cli.size > flow.sdu_limit() {
         let limit = flow.sdu_limit();
         flow.dealloc().await;
-        return Err(format!("an SDU of {} bytes is above this flow's limit of {limit}; give -s {limit} or less", cli.size));
+        return Err(format!(
+            "an SDU of {} bytes is above this flow's limit of {limit}; give -s {limit} or less",
+            cli.size
+        ));
     }
     let mut run = Run { flow, route, show: !cli.quiet && !cli.json, sdu: sdu::blank(cli.size), ended: None };
     if !cli.json {
@@ -35,7 +38,7 @@ pub(super) async fn ping(stack: &Stack, name: &str, cli: &Cli, mut stop: Stop) -
 }
 
 async fn alloc(stack: &Stack, name: &str, cli: &Cli) -> Result<(Flow, Duration), String> {
-    let mut alloc = stack.alloc(name).qos(Qos::raw());
+    let mut alloc = stack.alloc(name).qos(Qos::raw()).source("oping");
     match cli.layers.as_slice() {
         [] => {}
         [layer] => alloc = alloc.layer(layer),

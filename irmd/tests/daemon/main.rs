@@ -1,0 +1,8 @@
+//! The daemon itself: real processes, real sockets, fake IPCPs.
+
+mod fake;
+mod flows;
+mod ipcps;
+mod life;
+mod programs;
+mod stage;
