@@ -86,6 +86,12 @@ impl Stage {
             pings.push(ping);
             self.check()?;
         }
+        // The flows of before are gone from the tables a moment after their end.
+        for host in [a, b] {
+            lab::wait_until(STEP, "two flows in each table", || {
+                host.list("flow list").is_ok_and(|rows| rows.len() == 2)
+            })?;
+        }
         for host in [a, b] {
             println!();
             let table = self.irm(host, &["flow", "list"].map(String::from))?;

@@ -2,6 +2,8 @@
 //!
 //! They stand in an epoll set of their own, and tokio watches that: a flow costs no task and no registration.
 
+use std::io::ErrorKind;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{Timespec, epoll};
@@ -15,13 +17,12 @@ const PER_TURN: usize = 64;
 
 pub(super) struct Asking {
     set: AsyncFd<OwnedFd>,
-    events: Vec<epoll::Event>,
 }
 
 impl Asking {
     pub(super) fn new() -> std::io::Result<Self> {
         let set = handoff::watch(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
-        Ok(Self { set, events: Vec::with_capacity(PER_TURN) })
+        Ok(Self { set })
     }
 
     pub(super) fn add(&self, key: Key, socket: impl AsFd) -> std::io::Result<()> {
@@ -40,19 +41,21 @@ impl Asking {
     }
 
     /// Those that have something; another turn follows as long as there are any.
-    pub(super) fn take(&mut self) -> Vec<Key> {
-        let Self { set, events } = self;
+    pub(super) fn take(&self) -> Vec<Key> {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        events.clear();
-        let taken = set.try_io(Interest::READABLE, |set| {
-            let n = epoll::wait(set, rustix::buffer::spare_capacity(events), Some(&now))?;
-            if n == 0 { Err(std::io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        let taken = self.set.try_io(Interest::READABLE, |set| {
+            let mut events = [MaybeUninit::uninit(); PER_TURN];
+            let (events, _) = epoll::wait(set, &mut events, Some(&now))?;
+            match events {
+                [] => Err(ErrorKind::WouldBlock.into()),
+                events => Ok(events.iter().map(|event| Key(event.data.u64())).collect()),
+            }
         });
-        if let Err(error) = taken
-            && error.kind() != std::io::ErrorKind::WouldBlock
-        {
-            tracing::warn!(%error, "the sockets of pending flows could not be looked at");
-        }
-        events.iter().map(|event| Key(event.data.u64())).collect()
+        taken.unwrap_or_else(|error| {
+            if error.kind() != ErrorKind::WouldBlock {
+                tracing::warn!(%error, "the sockets of pending flows could not be looked at");
+            }
+            Vec::new()
+        })
     }
 }

@@ -31,18 +31,44 @@ enum Ask {
 
 /// The program for a filter. The first rule that fits drops the datagram; else it passes.
 pub(super) fn program(filter: &Filter) -> Vec<SockFilter> {
-    let empty = vec![Ask::Length(HEADER)];
     match filter {
         Filter::Nothing => vec![ret(DROP)],
-        Filter::From(ip) => only(empty, source(*ip)),
-        Filter::Flow => drop_all(&[empty]),
-        Filter::NoAnswers(name, ours) => drop_all(&[empty, answer(name, *ours)]),
+        Filter::From(ip) => only(vec![Ask::Length(HEADER)], source(*ip)),
+        filter => drop_all(&rules(filter)),
+    }
+}
+
+/// What the filter of a connected flow drops.
+fn rules(filter: &Filter) -> Vec<Vec<Ask>> {
+    let empty = vec![Ask::Length(HEADER)];
+    match filter {
+        Filter::Nothing => vec![vec![]],
+        Filter::From(_) | Filter::Flow => vec![empty],
+        Filter::NoAnswers(name, ours) => vec![empty, answer(name, *ours)],
         Filter::NoEchoes(name, ours) => {
             let bytes = name.as_str().as_bytes();
             let with_nul = [bytes, &[0]].concat();
-            drop_all(&[empty, exactly(bytes), exactly(&with_nul), answer(name, *ours)])
+            vec![empty, exactly(bytes), exactly(&with_nul), answer(name, *ours)]
         }
     }
+}
+
+/// Whether the filter of a connected flow would have dropped this payload, for what arrived before it was set.
+pub(super) fn drops(filter: &Filter, payload: &[u8]) -> bool {
+    let holds = |ask: &Ask| {
+        let at = |at: u32, n: usize| {
+            let start = usize::try_from(at).ok()?.checked_sub(HEADER)?;
+            payload.get(start..start.checked_add(n)?)
+        };
+        match *ask {
+            Ask::Length(n) => HEADER + payload.len() == n,
+            Ask::AtLeast(n) => HEADER + payload.len() >= n,
+            Ask::Word(offset, word) => at(offset, 4) == Some(&word.to_be_bytes()),
+            Ask::Half(offset, half) => at(offset, 2) == Some(&half.to_be_bytes()),
+            Ask::Byte(offset, byte) => at(offset, 1) == Some(&[byte]),
+        }
+    };
+    rules(filter).iter().any(|rule| rule.iter().all(holds))
 }
 
 /// Only what comes from this address and port and is not empty.

@@ -26,6 +26,8 @@ mod irm;
 mod socket;
 mod sockopt;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use crate::config::{Bootstrap, Options};
 use command::Command;

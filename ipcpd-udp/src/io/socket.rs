@@ -18,6 +18,8 @@ use crate::machine::{Filter, OpenError, Unreachable};
 
 /// Room for the longest datagram.
 pub(super) const LONGEST: usize = 65_536;
+/// Datagrams looked at in a queue; more do not fit into one of the usual size.
+const MOST_QUEUED: u64 = 4096;
 
 /// Opens the listen port.
 pub(super) fn listen(at: SocketAddr) -> Result<OwnedFd, Failure> {
@@ -102,7 +104,7 @@ pub(super) fn connect(
     own::report_errors(fd, peer.is_ipv6(), false)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
     attach(fd, &filter::program(filter))?;
-    let dropped = drop_strangers(fd, peer, buffer);
+    let dropped = drop_unwanted(fd, peer, filter, buffer);
     let limit = if peer.is_ipv4() {
         sockopt::ip_mtu(fd)?.saturating_sub(28).min(65_507)
     } else {
@@ -111,24 +113,27 @@ pub(super) fn connect(
     Ok((limit, dropped))
 }
 
-/// Drops the queue's head up to the last datagram that is not from the peer.
-fn drop_strangers(fd: BorrowedFd<'_>, peer: SocketAddr, buffer: &mut [u8]) -> u64 {
+/// Drops the queue's head up to the last datagram that is not from the peer, or is its echo again.
+fn drop_unwanted(fd: BorrowedFd<'_>, peer: SocketAddr, filter: &Filter, buffer: &mut [u8]) -> u64 {
     if all_read(fd) || own::peek_from(fd, 0).is_err() {
         return 0;
     }
-    let (mut seen, mut last_stranger) = (0, 0);
-    // The filter lets nothing of a stranger in any more, so this ends.
-    while let Ok((_, _, from)) = net::recvfrom(fd, &mut *buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+    let (mut seen, mut last_unwanted) = (0, 0);
+    // The filter lets nothing of the kind in any more. SDUs that keep coming are the peer's, and the queue is finite.
+    while seen < MOST_QUEUED
+        && let Ok((_, length, from)) = net::recvfrom(fd, &mut *buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+    {
         seen += 1;
-        if from.and_then(|any| SocketAddr::try_from(any).ok()) != Some(peer) {
-            last_stranger = seen;
+        let stranger = from.and_then(|any| SocketAddr::try_from(any).ok()) != Some(peer);
+        if stranger || filter::drops(filter, &buffer[..length]) {
+            last_unwanted = seen;
         }
     }
     let _ = own::peek_from(fd, -1);
-    for _ in 0..last_stranger {
+    for _ in 0..last_unwanted {
         let _ = net::recvfrom(fd, &mut *buffer, RecvFlags::DONTWAIT);
     }
-    last_stranger
+    last_unwanted
 }
 
 /// Takes the socket away from everybody: nothing arrives or leaves any more, a blocked receive ends, and no holder can

@@ -1,0 +1,397 @@
+//! A host without irmd and programs of its own: an ipcpd on a loopback address, an irmd that is played, programs that
+//! speak the hand-over protocol. All in the test's process and runtime.
+#![expect(clippy::disallowed_methods, reason = "the stage starts tasks and waits with deadlines")]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Parser;
+use handoff::client::{Receiver, Said, Sender};
+use ipcpd_udp::config::Options;
+use proto::handoff::ToDaemon;
+use proto::v1::ipcp_client::IpcpClient;
+use proto::v1::irm_for_ipcp_server::{IrmForIpcp, IrmForIpcpServer};
+use proto::v1::{self, EndReason, Failure, FailureKind};
+use proto::{RunDir, Token};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status};
+
+/// Nothing here takes so long.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Within the deadline, or the test fails.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(SOON, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {SOON:?}"),
+    }
+}
+
+/// A loopback address that no other test of this or another process uses.
+pub(crate) fn address() -> IpAddr {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let (pid, n) = (u64::from(std::process::id()), NEXT.fetch_add(1, Ordering::Relaxed));
+    let mixed = pid.wrapping_mul(257).wrapping_add(n) % (200 * 250 * 250);
+    let byte = |n: u64| u8::try_from(n).unwrap();
+    Ipv4Addr::new(127, byte(20 + mixed / 62_500), byte(2 + mixed / 250 % 250), byte(2 + mixed % 250)).into()
+}
+
+pub(crate) const PORT: u16 = 23_359;
+
+/// What the played irmd does with a flow that a peer asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Policy {
+    /// Accepts for this process.
+    Accept(Vec<u8>),
+    Refuse(&'static str),
+    /// Answers when the test says so (`Irmd::decide`).
+    Park,
+}
+
+#[derive(Clone)]
+pub(crate) struct Irmd {
+    policy: Arc<Mutex<Policy>>,
+    next: Arc<AtomicU64>,
+    pub(crate) arrived: mpsc::Sender<v1::FlowReqArrRequest>,
+    pub(crate) ended: mpsc::Sender<(u64, EndReason)>,
+    pub(crate) attached: mpsc::Sender<v1::AttachRequest>,
+    parked: Arc<Mutex<Vec<tokio::sync::oneshot::Sender<Policy>>>>,
+}
+
+impl Irmd {
+    pub(crate) fn set(&self, policy: Policy) {
+        *self.policy.lock().unwrap() = policy;
+    }
+
+    /// Answers the longest parked request.
+    pub(crate) fn decide(&self, policy: Policy) {
+        self.parked.lock().unwrap().remove(0).send(policy).unwrap();
+    }
+}
+
+pub(crate) fn process() -> v1::Process {
+    v1::Process {
+        pid: std::process::id(),
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        command: "test".into(),
+    }
+}
+
+#[tonic::async_trait]
+impl IrmForIpcp for Irmd {
+    type AttachStream = ReceiverStream<Result<v1::AttachReply, Status>>;
+
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {
+        let (sender, stream) = mpsc::channel(1);
+        sender.send(Ok(v1::AttachReply { version: 1 })).await.unwrap();
+        let _ = self.attached.send(request.into_inner()).await;
+        // Held open for ever: the task goes with the runtime.
+        tokio::spawn(async move { sender.closed().await });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn flow_req_arr(
+        &self,
+        request: Request<v1::FlowReqArrRequest>,
+    ) -> Result<Response<v1::FlowReqArrReply>, Status> {
+        let policy = self.policy.lock().unwrap().clone();
+        let parked = matches!(policy, Policy::Park).then(|| {
+            let (sender, decided) = tokio::sync::oneshot::channel();
+            self.parked.lock().unwrap().push(sender);
+            decided
+        });
+        let _ = self.arrived.send(request.into_inner()).await;
+        let policy = match parked {
+            Some(decided) => decided.await.map_err(|_| Status::unavailable("irmd ends"))?,
+            None => policy,
+        };
+        match policy {
+            Policy::Accept(data) => {
+                let flow_id = self.next.fetch_add(1, Ordering::Relaxed);
+                Ok(Response::new(v1::FlowReqArrReply { flow_id, process: Some(process()), data }))
+            }
+            Policy::Refuse(reason) => {
+                Err(Failure { reason: reason.into(), ..Failure::new(FailureKind::Refused, "refused") }.into())
+            }
+            Policy::Park => Err(Status::internal("parked twice")),
+        }
+    }
+
+    async fn flow_ended(&self, request: Request<v1::FlowEndedRequest>) -> Result<Response<v1::Empty>, Status> {
+        let request = request.into_inner();
+        let _ = self.ended.send((request.flow_id, request.reason())).await;
+        Ok(Response::new(v1::Empty {}))
+    }
+}
+
+pub(crate) struct Host {
+    _dir: tempfile::TempDir,
+    pub(crate) run_dir: RunDir,
+    pub(crate) listen: SocketAddr,
+    args: Vec<String>,
+    pub(crate) ipcpd: JoinHandle<anyhow::Result<()>>,
+    pub(crate) irmd: Irmd,
+    irmd_runtime: Option<tokio::runtime::Runtime>,
+    pub(crate) ipcp: IpcpClient<Channel>,
+    pub(crate) arrived: mpsc::Receiver<v1::FlowReqArrRequest>,
+    pub(crate) ended: mpsc::Receiver<(u64, EndReason)>,
+    pub(crate) attached: mpsc::Receiver<v1::AttachRequest>,
+    next_flow: u64,
+}
+
+impl Host {
+    /// A host whose ipcpd is up and attached.
+    pub(crate) async fn start(listen: SocketAddr, more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap().to_owned();
+        let run_dir = RunDir::find(Some(dir.path())).unwrap();
+        let ((arrived, arrived_queue), (ended, ended_queue), (attached, attached_queue)) =
+            (mpsc::channel(10_000), mpsc::channel(10_000), mpsc::channel(100));
+        let irmd = Irmd {
+            policy: Arc::new(Mutex::new(Policy::Accept(Vec::new()))),
+            next: Arc::new(AtomicU64::new(1000)),
+            arrived,
+            ended,
+            attached,
+            parked: Arc::default(),
+        };
+        let (ip, port) = (listen.ip().to_string(), listen.port().to_string());
+        let fixed = ["ipcpd-udp", "--name", "udp0", "--run-dir", &path, "--layer", "net", "--ip", &ip, "--port", &port];
+        let args: Vec<String> = fixed.iter().chain(more).map(|text| (*text).to_owned()).collect();
+        let mut host = Self {
+            ipcpd: start(&args),
+            ipcp: client(run_dir.ipcp("udp0")),
+            irmd,
+            irmd_runtime: None,
+            run_dir,
+            listen,
+            args,
+            arrived: arrived_queue,
+            ended: ended_queue,
+            attached: attached_queue,
+            next_flow: 1,
+            _dir: dir,
+        };
+        host.start_irmd();
+        soon("attaching", host.attached.recv()).await.unwrap();
+        host
+    }
+
+    pub(crate) fn start_irmd(&mut self) {
+        let path = self.run_dir.irmd();
+        let _ = std::fs::remove_file(&path);
+        // A runtime of its own: its end closes every socket, as the end of a process does.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let service = IrmForIpcpServer::new(self.irmd.clone());
+        let incoming = {
+            let _inside = runtime.enter();
+            UnixListenerStream::new(UnixListener::bind(path).unwrap())
+        };
+        runtime.spawn(async move {
+            Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+        });
+        self.irmd_runtime = Some(runtime);
+    }
+
+    pub(crate) fn stop_irmd(&mut self) {
+        if let Some(runtime) = self.irmd_runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Ends the ipcpd as if it were killed, and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        self.ipcpd.abort();
+        let _ = (&mut self.ipcpd).await;
+        self.restart_after_abort().await;
+    }
+
+    pub(crate) async fn restart_after_abort(&mut self) {
+        self.ipcpd = start(&self.args);
+        self.ipcp = client(self.run_dir.ipcp("udp0"));
+        soon("attaching again", self.attached.recv()).await.unwrap();
+    }
+
+    pub(crate) async fn register(&mut self, name: &str) {
+        self.ipcp.register(v1::RegisterRequest { name: name.into() }).await.unwrap();
+    }
+
+    pub(crate) async fn knows(&mut self, name: &str, host: SocketAddr) {
+        let host = Some(v1::StaticHost { name: name.into(), address: host.to_string() });
+        self.ipcp.add_host(v1::AddHostRequest { host }).await.unwrap();
+    }
+
+    pub(crate) fn request(&mut self, name: &str) -> v1::AllocRequest {
+        self.next_flow += 1;
+        v1::AllocRequest {
+            flow_id: self.next_flow,
+            name: name.into(),
+            source_name: "me".into(),
+            qos: None,
+            timeout_ms: 3000,
+            data: b"hello".to_vec(),
+            process: Some(process()),
+        }
+    }
+
+    pub(crate) async fn alloc(&mut self, name: &str) -> Result<(u64, v1::AllocReply), Failure> {
+        let request = self.request(name);
+        let flow = request.flow_id;
+        let reply = soon("Alloc", self.ipcp.alloc(request)).await;
+        reply.map(|reply| (flow, reply.into_inner())).map_err(|status| Failure::from_status(&status))
+    }
+
+    pub(crate) async fn program(&self) -> Program {
+        let path = self.run_dir.ipcp_handoff("udp0");
+        let (sender, receiver) = soon("a lease", handoff::client::open(&path)).await.unwrap();
+        Program { sender, receiver }
+    }
+
+    pub(crate) async fn counter(&mut self, name: &str) -> u64 {
+        let report = self.ipcp.report(v1::Empty {}).await.unwrap().into_inner();
+        report.counters.get(name).copied().unwrap_or(0)
+    }
+
+    pub(crate) async fn flows(&mut self) -> Vec<v1::FlowInfo> {
+        let mut stream = self.ipcp.flows(v1::Empty {}).await.unwrap().into_inner();
+        let mut flows = Vec::new();
+        while let Some(flow) = soon("the listing", stream.message()).await.unwrap() {
+            flows.push(flow);
+        }
+        flows
+    }
+
+    /// Waits until the listing is as wanted.
+    pub(crate) async fn until(&mut self, what: &str, wanted: impl Fn(&[v1::FlowInfo]) -> bool) {
+        let wait = async {
+            while !wanted(&self.flows().await) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon(what, wait).await;
+    }
+}
+
+fn start(args: &[String]) -> JoinHandle<anyhow::Result<()>> {
+    tokio::spawn(ipcpd_udp::io::run(Options::try_parse_from(args).unwrap(), std::future::pending()))
+}
+
+pub(crate) fn client(path: PathBuf) -> IpcpClient<Channel> {
+    IpcpClient::new(Endpoint::from_shared(format!("unix://{}", path.display())).unwrap().connect_lazy())
+}
+
+/// Two hosts; the first knows that the second serves "echo".
+pub(crate) async fn pair() -> (Host, Host) {
+    pair_at(SocketAddr::new(address(), PORT), SocketAddr::new(address(), PORT), &[]).await
+}
+
+pub(crate) async fn pair_at(a: SocketAddr, b: SocketAddr, more: &[&str]) -> (Host, Host) {
+    let mut client = Host::start(a, more).await;
+    let mut server = Host::start(b, more).await;
+    server.register("echo").await;
+    client.knows("echo", b).await;
+    (client, server)
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop_irmd();
+    }
+}
+
+/// A program with a lease.
+pub(crate) struct Program {
+    pub(crate) sender: Sender,
+    pub(crate) receiver: Receiver,
+}
+
+/// Its end of a flow.
+pub(crate) struct End {
+    pub(crate) flow: u64,
+    pub(crate) socket: UdpSocket,
+    pub(crate) ticket: Vec<u8>,
+    pub(crate) sdu_limit: u32,
+}
+
+impl Program {
+    pub(crate) fn say(&self, what: ToDaemon) {
+        self.sender.say(&what, None).unwrap();
+    }
+
+    pub(crate) async fn redeem(&self, token: &[u8]) -> Result<End, Failure> {
+        assert!(Token::from_bytes(token).is_some());
+        self.say(ToDaemon::Redeem(v1::Redeem { token: token.to_vec() }));
+        self.granted(token).await
+    }
+
+    pub(crate) async fn granted(&self, token: &[u8]) -> Result<End, Failure> {
+        match soon("the socket", self.receiver.next()).await.unwrap() {
+            Said::Granted { asked, flow, sdu_limit, ticket, socket, .. } => {
+                assert_eq!(asked, token);
+                let socket = UdpSocket::from(socket.expect("a descriptor"));
+                socket.set_read_timeout(Some(SOON)).unwrap();
+                Ok(End { flow: flow.0, socket, ticket, sdu_limit })
+            }
+            Said::Denied { failure, .. } => Err(failure),
+            Said::Gone { .. } => panic!("gone before it came"),
+        }
+    }
+
+    pub(crate) fn release(&self, end: End) {
+        drop(end.socket);
+        self.say(ToDaemon::Release(v1::Release { flow_id: end.flow }));
+    }
+
+    /// Shows a ticket to a restarted ipcpd.
+    pub(crate) fn adopt(&self, end: &End) {
+        let adopt = v1::Adopt { ticket: end.ticket.clone(), counters: None };
+        let fd = OwnedFd::from(end.socket.try_clone().unwrap());
+        self.sender.say(&ToDaemon::Adopt(adopt), Some(std::os::fd::AsFd::as_fd(&fd))).unwrap();
+    }
+
+    pub(crate) async fn gone(&self) -> (u64, EndReason) {
+        match soon("the end of the flow", self.receiver.next()).await.unwrap() {
+            Said::Gone { flow, reason } => (flow.0, reason),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A flow between two programs, allocated and taken on both sides.
+pub(crate) async fn flow(client: &mut Host, server: &mut Host) -> ((Program, End), (Program, End)) {
+    let (_, reply) = client.alloc("echo").await.unwrap();
+    let arrived = soon("the request", server.arrived.recv()).await.unwrap();
+    let (a, b) = (client.program().await, server.program().await);
+    let ours = a.redeem(&reply.token).await.unwrap();
+    let theirs = b.redeem(&arrived.token).await.unwrap();
+    ((a, ours), (b, theirs))
+}
+
+/// What a blocking program reads next. The ipcpd goes on in the meantime.
+pub(crate) async fn read(socket: &UdpSocket) -> std::io::Result<Vec<u8>> {
+    let socket = socket.try_clone().unwrap();
+    let blocking = tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; 65_536];
+        let n = socket.recv(&mut buffer)?;
+        buffer.truncate(n);
+        Ok(buffer)
+    });
+    blocking.await.unwrap()
+}
+
+/// One SDU across.
+pub(crate) fn carries(from: &UdpSocket, to: &UdpSocket, sdu: &[u8]) {
+    from.send(sdu).unwrap();
+    let mut buffer = vec![0; 65_536];
+    let n = to.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..n], sdu);
+}
