@@ -63,7 +63,7 @@ pub struct Ipcp {
     /// Started again when it ends.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub restart: bool,
-    /// The static directory: name = address[:port].
+    /// The static directory: `name = "address[:port]"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "hosts")]
     pub hosts: BTreeMap<String, String>,
 }

@@ -86,6 +86,12 @@ impl Stage {
             pings.push(ping);
             self.check()?;
         }
+        // The flows of before are gone from the tables a moment after their end.
+        for host in [a, b] {
+            lab::wait_until(STEP, "two flows in each table", || {
+                host.list("flow list").is_ok_and(|rows| rows.len() == 2)
+            })?;
+        }
         for host in [a, b] {
             println!();
             let table = self.irm(host, &["flow", "list"].map(String::from))?;
@@ -133,7 +139,9 @@ impl Stage {
             println!("  alias on-{}='{enter}env FLOWRING_RUN_DIR={}'", host.name(), host.run_dir().display());
         }
         println!("\nand then, for example:\n");
-        for line in ["on-a oping echo", "on-b irm status", "on-a irm flow list", "on-a operf echo --rtt"] {
+        for line in
+            ["on-a oping echo", "on-b irm status", "on-a irm flow list", "on-b oping --listen other & on-b oping other"]
+        {
             println!("  {line}");
         }
         self.interrupts.wait().context("waiting for Ctrl-C")?;

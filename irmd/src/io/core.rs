@@ -229,18 +229,15 @@ impl Core {
         self.calls.clear();
         let managed = self.irm.managed_ipcps();
         self.children.stop_ipcps(&managed, false);
-        let deadline = tokio::time::Instant::now() + IPCPS_END;
-        while self.children.ipcps_live() {
-            match tokio::time::timeout_at(deadline, self.jobs.join_next()).await {
-                Ok(Some(Ok(Done::Exited { child, .. }))) => self.children.reaped(child),
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(_) => {
-                    tracing::warn!("an IPCP did not end within {} s and is killed", IPCPS_END.as_secs());
-                    self.children.stop_ipcps(&managed, true);
-                    break;
-                }
+        let deadline = Instant::now() + IPCPS_END;
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        while self.children.ipcps_live(&managed) {
+            if Instant::now() > deadline {
+                tracing::warn!("an IPCP did not end within {} s and is killed", IPCPS_END.as_secs());
+                self.children.stop_ipcps(&managed, true);
+                break;
             }
+            tick.tick().await;
         }
         self.state.release(self.irm.next_flow());
     }

@@ -136,6 +136,9 @@ async fn serve(listener: UnixListener, programs: Programs, tools: Tools, ipcps: 
     let (sender, receiver) = mpsc::channel(16);
     let server = Server::builder()
         .max_concurrent_streams(Some(STREAMS))
+        // A program that gives up a thousand calls at once is no attacker; the default would cut it off.
+        .http2_max_pending_accept_reset_streams(Some(STREAMS as usize))
+        .http2_max_local_error_reset_streams(Some(STREAMS as usize))
         .add_service(IrmServer::new(programs).max_decoding_message_size(MAX_MESSAGE))
         .add_service(IrmAdminServer::new(tools).max_decoding_message_size(MAX_MESSAGE))
         .add_service(IrmForIpcpServer::new(ipcps).max_decoding_message_size(MAX_MESSAGE))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use proto::RunDir;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -117,17 +118,23 @@ impl Children {
         }
     }
 
-    /// Tells those IPCPs to end that irmd started, in this life or in an earlier one (`managed` by name).
-    pub(super) fn stop_ipcps(&self, managed: &[String], hard: bool) {
+    /// The IPCPs that irmd started, in this life or in an earlier one (`managed` by name).
+    fn started(&self, managed: &[String]) -> impl Iterator<Item = &OwnedFd> {
         let adopted = managed.iter().filter_map(|name| self.attached.get(name));
-        for fd in self.ipcps.iter().filter_map(|child| self.alive.get(child)).chain(adopted) {
-            signal(fd, hard);
-        }
+        self.ipcps.iter().filter_map(|child| self.alive.get(child)).chain(adopted)
     }
 
-    /// Whether a child IPCP still lives.
-    pub(super) fn ipcps_live(&self) -> bool {
-        !self.ipcps.is_empty()
+    /// Tells those IPCPs to end that irmd started.
+    pub(super) fn stop_ipcps(&self, managed: &[String], hard: bool) {
+        self.started(managed).for_each(|fd| signal(fd, hard));
+    }
+
+    /// Whether one of them still lives.
+    pub(super) fn ipcps_live(&self, managed: &[String]) -> bool {
+        self.started(managed).any(|fd| {
+            let mut ended = [PollFd::new(fd, PollFlags::IN)];
+            poll(&mut ended, Some(&Timespec::default())) == Ok(0)
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The registry of IPCPs: which there are, in which order they are asked, and the state each is in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use proto::Name;
@@ -54,6 +54,8 @@ pub struct Ipcp {
     pub last_end: String,
     /// Names it was told to answer for.
     pub registered: BTreeSet<Name>,
+    /// Names it is yet to be told.
+    pub to_register: VecDeque<Name>,
     /// Our own child, while that lives.
     pub child: Option<ChildId>,
     /// That child's process.
@@ -125,6 +127,7 @@ impl Ipcp {
             restarts: 0,
             last_end: String::new(),
             registered: BTreeSet::new(),
+            to_register: VecDeque::new(),
             child: None,
             child_pid: 0,
             attach: None,

@@ -34,8 +34,10 @@ impl Irm {
             }
             Stage::Opening { to, accept: Some(accept), .. } => {
                 let (pid, accept): (u32, Accept) = (to.pid, *accept);
-                if let Some(entry) = self.names.get_mut(flow.name.as_str()) {
-                    entry.give_back(pid, accept);
+                let name = flow.name.clone();
+                if !self.names.get_mut(name.as_str()).is_some_and(|entry| entry.give_back(pid, accept)) {
+                    self.accept_is_over(pid, accept.call);
+                    self.refuse(accept.call, not_served(pid, &name));
                 }
             }
             _ => {}
@@ -194,8 +196,7 @@ impl Irm {
         let over = entry.origin == super::name::Origin::Process && entry.processes().next().is_none();
         for accept in accepts {
             self.accept_is_over(pid, accept.call);
-            let text = format!("process {pid} no longer serves {name}; serve it again");
-            self.refuse(accept.call, fail(FailureKind::NotPermitted, text));
+            self.refuse(accept.call, not_served(pid, name));
         }
         if over {
             self.drop_name(name, None);
@@ -227,6 +228,10 @@ impl Irm {
         self.unregister_everywhere(name, call);
         self.info(format!("name {name} is gone"));
     }
+}
+
+fn not_served(pid: u32, name: &proto::Name) -> Failure {
+    fail(FailureKind::NotPermitted, format!("process {pid} no longer serves {name}; serve it again"))
 }
 
 pub(super) fn no_flow(id: FlowId) -> Failure {

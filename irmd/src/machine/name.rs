@@ -257,11 +257,10 @@ impl Entry {
         bound.accepts.pop_front().map(|accept| (bound.pid, accept))
     }
 
-    /// The accept could not be used: it waits again, first in line.
-    pub fn give_back(&mut self, pid: u32, accept: Accept) {
-        if let Some(bound) = self.processes.iter_mut().find(|b| b.pid == pid) {
-            bound.accepts.push_front(accept);
-        }
+    /// The accept could not be used: it waits again, first in line. `false`: its process serves the name no more.
+    pub fn give_back(&mut self, pid: u32, accept: Accept) -> bool {
+        let bound = self.processes.iter_mut().find(|b| b.pid == pid);
+        bound.map(|bound| bound.accepts.push_front(accept)).is_some()
     }
 }
 
@@ -315,7 +314,7 @@ mod tests {
     fn an_accept_is_given_back_first_in_line() {
         let mut entry = entry(Policy::Spill, &[(1, 2)]);
         let (pid, accept) = entry.next_accept().unwrap();
-        entry.give_back(pid, accept);
+        assert!(entry.give_back(pid, accept) && !entry.give_back(2, accept));
         assert_eq!(entry.next_accept(), Some((1, accept)));
         entry.withdraw(1, CallId(2));
         assert_eq!((entry.accepting(), entry.next_accept()), (0, None));

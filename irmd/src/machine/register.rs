@@ -9,6 +9,9 @@ use super::name::Origin;
 use super::{Answer, CallId, Effect, IpcpAnswer, IpcpCall, Irm, Parked, Reply, fail, parse_name};
 use crate::config::check_layer;
 
+/// Names that a returned IPCP is told at the same time.
+const AT_A_TIME: usize = 64;
+
 /// A call that waits until IPCPs have registered (or unregistered) a name.
 #[derive(Debug)]
 pub(super) struct Registering {
@@ -35,6 +38,7 @@ impl Irm {
         let name = parse_name(name)?;
         let text = if layer.is_empty() { "*" } else { layer };
         self.check_known_layer(text)?;
+        self.check_calls()?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Err(no_name(&name)) };
         entry.layers.insert(text);
         entry.origin = changed(entry.origin);
@@ -46,6 +50,7 @@ impl Irm {
     pub(super) fn name_unregister(&mut self, call: CallId, name: &str, layer: &str) -> Answer {
         let name = parse_name(name)?;
         let text = if layer.is_empty() { "*" } else { layer };
+        self.check_calls()?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Err(no_name(&name)) };
         let everywhere = text == "*";
         if !everywhere && !entry.layers.named.contains(text) {
@@ -62,6 +67,14 @@ impl Irm {
         self.effects.push_back(Effect::Persist);
         self.unregister_unwanted(&name, Some(call));
         Ok(None)
+    }
+
+    /// Whether one more call may wait for IPCPs.
+    pub(super) fn check_calls(&self) -> Result<(), Failure> {
+        if self.calls.len() < self.settings.accepts + 2 * self.settings.pending {
+            return Ok(());
+        }
+        Err(fail(FailureKind::Exhausted, "as many calls wait for this irmd as may; try again later"))
     }
 
     /// Whether a layer can be registered in: a layer that no IPCP was ever told of is a slip.
@@ -122,7 +135,11 @@ impl Irm {
         let layer = at.layer();
         let names: Vec<Name> =
             self.names.iter().filter(|(_, e)| e.layers.contains(layer)).map(|(name, _)| name.clone()).collect();
-        for name in names {
+        let Some(at) = self.ipcps.get_mut(ipcp) else { return };
+        at.to_register = names.into();
+        // Some at a time: there may be very many. Each answer asks for the next.
+        let first: Vec<Name> = at.to_register.drain(..at.to_register.len().min(AT_A_TIME)).collect();
+        for name in first {
             self.ask(ipcp, attach, IpcpCall::Register(name));
         }
     }
@@ -130,6 +147,10 @@ impl Irm {
     pub(super) fn registered(&mut self, ipcp: &str, name: &Name, answer: Result<IpcpAnswer, Failure>) {
         let Some(at) = self.ipcps.get_mut(ipcp) else { return };
         let layer = at.layer().to_owned();
+        if let (Some(next), Some(attach)) = (at.to_register.pop_front(), at.operational()) {
+            self.ask(ipcp, attach, IpcpCall::Register(next));
+        }
+        let Some(at) = self.ipcps.get_mut(ipcp) else { return };
         let wanted = self.names.get(name.as_str()).is_some_and(|e| e.layers.contains(&layer));
         let outcome = match answer {
             Ok(_) => {
@@ -145,22 +166,27 @@ impl Irm {
                 Err(failure)
             }
         };
-        self.settle(ipcp, Some(name), outcome);
+        self.settle(ipcp, Some(name), Some(outcome));
     }
 
     pub(super) fn unregistered(&mut self, ipcp: &str, name: &Name, answer: Result<IpcpAnswer, Failure>) {
         if let Some(at) = self.ipcps.get_mut(ipcp) {
             at.registered.remove(name);
+            // It was registered again meanwhile.
+            let wanted = self.names.get(name.as_str()).is_some_and(|e| e.layers.contains(at.layer()));
+            if let Some(attach) = at.operational().filter(|_| wanted) {
+                self.ask(ipcp, attach, IpcpCall::Register(name.clone()));
+            }
         }
-        self.settle(ipcp, Some(name), answer.map(|_| String::new()));
+        self.settle(ipcp, Some(name), Some(answer.map(|_| String::new())));
     }
 
-    /// An IPCP is gone: nobody waits for its word on names any more.
+    /// An IPCP is gone: nobody waits for its word on names any more. It is told them when it comes back.
     pub(super) fn settle_all(&mut self, ipcp: &str) {
-        self.settle(ipcp, None, Err(super::alloc::down(ipcp)));
+        self.settle(ipcp, None, None);
     }
 
-    fn settle(&mut self, ipcp: &str, name: Option<&Name>, outcome: Result<String, Failure>) {
+    fn settle(&mut self, ipcp: &str, name: Option<&Name>, outcome: Option<Result<String, Failure>>) {
         let mut over = Vec::new();
         for (call, parked) in &mut self.calls {
             let Parked::Registering(wait) = parked else { continue };
@@ -168,8 +194,9 @@ impl Irm {
                 continue;
             }
             match &outcome {
-                Ok(layer) => drop(wait.layers.insert(layer.clone())),
-                Err(failure) => wait.failure = Some(failure.clone()),
+                Some(Ok(layer)) => drop(wait.layers.insert(layer.clone())),
+                Some(Err(failure)) => wait.failure = Some(failure.clone()),
+                None => {}
             }
             if wait.left.is_empty() {
                 over.push(*call);

@@ -21,6 +21,7 @@ impl Irm {
         for layer in &request.layers {
             self.check_known_layer(layer)?;
         }
+        self.check_calls()?;
         self.find_or_create(&name, caller, request.create)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
         if entry.bind(caller.pid) {

@@ -137,6 +137,7 @@ impl Irm {
             ipcp.reset_pause();
         }
         ipcp.registered.clear();
+        ipcp.to_register.clear();
         ipcp.last_end = how.to_owned();
         let running = ipcp.child.is_some();
         if !running {

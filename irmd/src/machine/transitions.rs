@@ -86,6 +86,9 @@ mod tests {
     fn the_table_of_transitions_is_the_one_written_down() {
         let text: String = TABLE.iter().map(|(from, event, to)| format!("{from:?} --{event:?}--> {to:?}\n")).collect();
         assert_eq!(text, SNAPSHOT);
+        let page = include_str!("../../../docs/irmd.md");
+        let indented: String = text.lines().map(|line| format!("    {line}\n")).collect();
+        assert!(page.contains(&indented), "docs/irmd.md shows another table:\n{indented}");
     }
 
     #[test]

@@ -87,6 +87,7 @@ pub(crate) fn prepare(
 ) {
     use std::os::unix::process::CommandExt as _;
     let setup = move || {
+        unblock_all()?;
         if let Some(namespace) = &namespace {
             enter_net(namespace.as_fd())?;
         }
@@ -95,8 +96,21 @@ pub(crate) fn prepare(
         }
         Ok(())
     };
-    // SAFETY: between fork and exec the closure calls setns and prctl only, which are safe there.
+    // SAFETY: between fork and exec the closure calls pthread_sigmask, setns and prctl only, which are safe there.
     unsafe { command.pre_exec(setup) };
+}
+
+/// A child inherits what [`block_interrupts`] blocked; it is to hear its signals. Async-signal-safe.
+fn unblock_all() -> io::Result<()> {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set before it is read; the pointer is to a live value.
+    unsafe {
+        check(libc::sigemptyset(set.as_mut_ptr()))?;
+        match libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
 }
 
 /// Ctrl-C and SIGTERM as something to wait for, in this thread and those it starts.

@@ -4,6 +4,7 @@
 mod alloc;
 mod classic;
 mod daemons;
+mod faces;
 mod failure;
 mod hostile;
 mod load;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         alloc::cases(),
         classic::cases(),
         daemons::cases(),
+        faces::cases(),
         failure::cases(),
         hostile::cases(),
         load::cases(),

@@ -153,3 +153,15 @@ fn a_name_no_layer_takes_is_not_served() {
     assert_eq!(w.failure(call).kind(), FailureKind::Exhausted);
     assert!(w.irm.names.is_empty());
 }
+
+#[test]
+fn a_name_is_served_though_its_layer_goes_down_meanwhile() {
+    let mut w = World::new();
+    let attach = w.ipcp("udp0", "net");
+    w.lease(user(10));
+    let call = w.call(user(10), serve("echo"));
+    w.cancel(attach);
+    assert!(matches!(w.reply(call), Some(Reply::Served(layers)) if layers.is_empty()));
+    w.ipcp("udp0", "net");
+    assert!(w.obey().contains(&IpcpCall::Register(Name::new("echo").unwrap())), "told when it comes back");
+}

@@ -103,7 +103,9 @@ fn cells(row: &IpcpRow) -> Vec<String> {
         Some(end) if row.state == "down" => format!("down: {}", printable(end)),
         _ => row.state.to_owned(),
     };
-    let dropped = row.counters.values().fold(0u64, |sum, n| sum.saturating_add(*n));
+    // The rest counts what went well.
+    let bad = |(reason, _): &(&String, &u64)| reason.starts_with("dropped_") || reason.starts_with("refused_");
+    let dropped = row.counters.iter().filter(bad).fold(0u64, |sum, (_, n)| sum.saturating_add(*n));
     vec![
         printable(&row.name),
         printable(&row.r#type),
@@ -139,7 +141,8 @@ pub(super) mod tests {
             flows: 2,
             restart: true,
             rss_bytes: 7_340_032,
-            counters: [("malformed".to_owned(), 3), ("unknown_flow".to_owned(), 4)].into(),
+            counters: [("dropped_late".to_owned(), 3), ("refused_exhausted".to_owned(), 4), ("requests".to_owned(), 9)]
+                .into(),
             config: Some(config),
             ..Default::default()
         };
@@ -168,7 +171,7 @@ udp1  udp   -      down: killed by signal 9  -                 -      0         
     #[test]
     fn ipcps_as_json() {
         let row = IpcpRow::from(sample().remove(0));
-        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"malformed":3,"unknown_flow":4},"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}]}}"#;
+        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}]}}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), want);
     }
 }

@@ -103,7 +103,7 @@ async fn chain(errand: Errand) {
 }
 
 async fn pair(errand: &Errand) -> Result<(Duration, Duration), String> {
-    let mut alloc = errand.stack.alloc(&errand.name).qos(Qos::raw()).data(errand.data.as_slice());
+    let mut alloc = errand.stack.alloc(&errand.name).qos(Qos::raw()).source("operf").data(errand.data.as_slice());
     if let Some(layer) = &errand.layer {
         alloc = alloc.layer(layer);
     }

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::bare::Bare;
-use super::carrier::Carrier;
+use super::carrier::{Carrier, Gone};
 use super::{NOTHING, OK, UNABLE, client, print, serve};
 use crate::machine::params::Params;
 use crate::machine::result::Route;
@@ -13,6 +13,10 @@ use crate::machine::sdu::{self, Sdu};
 /// A server that is there answers at once; a greeting may be lost.
 const GREET_EVERY: Duration = Duration::from_millis(100);
 const GREETINGS: u32 = 20;
+
+/// Between two tests the server's port is closed for a moment.
+const AGAIN: Duration = Duration::from_millis(20);
+const REFUSALS: u32 = 50;
 
 /// `--bare ADDR:PORT`
 pub(crate) fn measure(peer: SocketAddr, params: &Params, json: bool) -> u8 {
@@ -40,12 +44,16 @@ pub(crate) fn measure(peer: SocketAddr, params: &Params, json: bool) -> u8 {
 fn greet(bare: &mut Bare, params: &Params) -> Result<(), String> {
     let hello = sdu::hello(&params.to_string());
     let mut room = vec![0; sdu::MAX];
-    for _ in 0..GREETINGS {
-        bare.send(&hello).map_err(|gone| gone.0)?;
-        if let Some(len) = bare.recv_within(&mut room, GREET_EVERY).map_err(|gone| gone.0)?
-            && matches!(sdu::read(&room[..len]), Some(Sdu::Welcome | Sdu::Data(_)))
-        {
-            return Ok(());
+    let (mut unanswered, mut refused) = (0, 0);
+    while unanswered < GREETINGS {
+        match bare.send(&hello).and_then(|_| bare.recv_within(&mut room, GREET_EVERY)) {
+            Ok(Some(len)) if matches!(sdu::read(&room[..len]), Some(Sdu::Welcome | Sdu::Data(_))) => return Ok(()),
+            Ok(_) => unanswered += 1,
+            Err(Gone(why)) if refused == REFUSALS => return Err(why),
+            Err(Gone(_)) => {
+                refused += 1;
+                std::thread::sleep(AGAIN);
+            }
         }
     }
     Err("no answer".into())

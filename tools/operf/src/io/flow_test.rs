@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::flow::FlowCarrier;
 use super::{OK, UNABLE, alloc_test, client, print, serve};
 use crate::cli::Cli;
-use crate::machine::params::{Mode, Params};
+use crate::machine::params::{Mode, Params, VERSION};
 use crate::machine::result::{Route, printable};
 
 /// Tests at a time; each has a thread of its own. More would measure each other.
@@ -30,7 +30,7 @@ pub(crate) fn measure(name: &str, cli: &Cli) -> Result<u8, String> {
     if params.mode == Mode::Alloc {
         return alloc_test::measure(stack, name, cli);
     }
-    let mut alloc = stack.alloc(name).qos(Qos::raw()).data(params.to_string());
+    let mut alloc = stack.alloc(name).qos(Qos::raw()).source("operf").data(params.to_string());
     if let Some(layer) = cli.layers.first() {
         alloc = alloc.layer(layer);
     }
@@ -38,6 +38,10 @@ pub(crate) fn measure(name: &str, cli: &Cli) -> Result<u8, String> {
         alloc = alloc.timeout(timeout);
     }
     let flow = alloc.wait().map_err(|error| error.to_string())?;
+    if flow.data() != VERSION.as_bytes() {
+        flow.dealloc();
+        return Err(format!("{name} is served by a program other than {VERSION}; start `operf --listen NAME` there"));
+    }
     let (limit, size) = (flow.sdu_limit(), params.size as usize);
     if size > limit {
         flow.dealloc();
@@ -124,15 +128,18 @@ async fn refuse(incoming: Incoming, why: String) {
 
 /// A flow that is measured by being there: kept until the client deallocates it.
 async fn hold(incoming: Incoming) {
-    if let Ok(flow) = incoming.accept().await {
+    if let Ok(flow) = incoming.accept_with(VERSION).await {
         let mut room = [0; 16];
         while !matches!(flow.recv(&mut room).await, Err(libflow::FlowError::Gone(_) | libflow::FlowError::Io(_))) {}
     }
 }
 
 async fn test(incoming: Incoming, params: Params, quiet: bool) {
-    let who = format!("{} at {}", incoming.source(), incoming.peer().address);
-    match incoming.accept().await {
+    let who = match incoming.peer().address.as_str() {
+        "" => format!("{} on this host", incoming.source()),
+        address => format!("{} at {address}", incoming.source()),
+    };
+    match incoming.accept_with(VERSION).await {
         Ok(flow) => {
             // The loops wait in the kernel, so they have a thread; the runtime bounds their number, we bound it lower.
             let line = tokio::task::spawn_blocking(move || run(flow, &params)).await;

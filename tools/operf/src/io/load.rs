@@ -134,7 +134,7 @@ impl Count {
 pub(crate) fn receive(carrier: &mut impl Carrier, params: &Params) -> Received {
     let mut count = Count { arrivals: Arrivals::default(), bytes: 0, end: None, hello: false };
     let mut room = vec![0; sdu::MAX];
-    let watch = match Watch::start(&*carrier, Watching { patience: SILENCE, kick: None, misses: 1 }) {
+    let watch = match Watch::start(&*carrier, Watching { patience: SILENCE, kick: None, times: 1 }) {
         Ok(watch) => watch,
         Err(error) => return Received { own: Account::default(), sender: None, gone: Some(Gone(error.to_string())) },
     };

@@ -18,7 +18,7 @@ const GIVE_UP: Duration = Duration::from_millis(500);
 const KICK: u32 = u32::MAX;
 
 /// So many of them without an answer: nobody is there any more.
-const KICKS: u32 = 10;
+const KICKS: u32 = 6;
 
 /// An echoing side that hears nothing for so long ends the test.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(crate) fn ping(carrier: &mut impl Carrier, params: &Params) -> (Account, Lat
     let mut room = vec![0; sdu::MAX];
     let mut account = Account::default();
     let mut latency = Latency::default();
-    let watching = Watching { patience: GIVE_UP, kick: Some(kick(params)), misses: KICKS };
+    let watching = Watching { patience: GIVE_UP, kick: Some(kick(params)), times: KICKS };
     let watch = match Watch::start(&*carrier, watching) {
         Ok(watch) => watch,
         Err(error) => return (account, latency, Err(Gone(error.to_string()))),
@@ -88,7 +88,7 @@ fn echo_of(carrier: &mut impl Carrier, seq: u32, sent_at: Instant, room: &mut [u
 pub(crate) fn echo(carrier: &mut impl Carrier, params: &Params) -> (Account, Result<(), Gone>) {
     let mut room = vec![0; sdu::MAX];
     let mut account = Account::default();
-    let watch = match Watch::start(&*carrier, Watching { patience: SILENCE, kick: None, misses: 1 }) {
+    let watch = match Watch::start(&*carrier, Watching { patience: SILENCE, kick: None, times: 1 }) {
         Ok(watch) => watch,
         Err(error) => return (account, Err(Gone(error.to_string()))),
     };

@@ -11,14 +11,17 @@ use std::time::Duration;
 
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
+/// Looks per `patience`: a loop that stands still is found that much later at most.
+const LOOKS: u32 = 5;
+
 /// What to do about a loop that does not get on.
 pub(crate) struct Watching {
     /// How long it may take for one step.
     pub(crate) patience: Duration,
     /// Sent to the peer, which answers it and so wakes the loop.
     pub(crate) kick: Option<Vec<u8>>,
-    /// Steps missed before the socket is shut.
-    pub(crate) misses: u32,
+    /// So many times `patience`, and the socket is shut.
+    pub(crate) times: u32,
 }
 
 /// The watching thread; it ends when this is dropped.
@@ -36,13 +39,14 @@ impl Watch {
         let (stop, stopped) = channel();
         let seen = progress.clone();
         let thread = Builder::new().name("watch".into()).spawn(move || {
-            let mut misses = 0;
-            let mut last = 0;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(watching.patience) {
+            let (mut looks, mut last) = (0, 0);
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(watching.patience / LOOKS) {
                 let now = seen.load(Ordering::Relaxed);
-                misses = if now == last { misses + 1 } else { 0 };
+                looks = if now == last { looks + 1 } else { 0 };
                 last = now;
-                act(&socket, &watching, misses);
+                if looks > 0 && looks % LOOKS == 0 {
+                    act(&socket, &watching, looks / LOOKS);
+                }
             }
         })?;
         Ok(Self { progress, stop: Some(stop), thread: Some(thread) })
@@ -55,10 +59,11 @@ impl Watch {
     }
 }
 
-fn act(socket: &OwnedFd, watching: &Watching, misses: u32) {
-    if misses >= watching.misses {
+/// The loop has stood still for `times` its patience.
+fn act(socket: &OwnedFd, watching: &Watching, times: u32) {
+    if times >= watching.times {
         let _ = shutdown(socket, Shutdown::Both);
-    } else if let Some(kick) = watching.kick.as_ref().filter(|_| misses > 0) {
+    } else if let Some(kick) = &watching.kick {
         let _ = send(socket, kick, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 }

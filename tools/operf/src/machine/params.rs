@@ -8,8 +8,8 @@ use super::sdu;
 /// Longest test.
 pub const MAX_TIME: Duration = Duration::from_secs(3_600);
 
-/// The first word of the text.
-const VERSION: &str = "operf/1";
+/// The first word of the text, and what the server answers to it.
+pub const VERSION: &str = "operf/1";
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

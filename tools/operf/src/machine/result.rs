@@ -37,7 +37,7 @@ impl From<&Params> for Test {
     }
 }
 
-/// Of `--json` without `--rtt` and `--alloc`. What only the receiver knows is null where its report never came.
+/// Of `--json` without `--rtt` and `--alloc`. What only the other side knows is null where its account never came.
 #[derive(Debug, Serialize)]
 pub struct Throughput<'a> {
     #[serde(flatten)]
@@ -45,10 +45,10 @@ pub struct Throughput<'a> {
     #[serde(flatten)]
     test: Test,
     seconds: f64,
-    sent_sdus: u64,
-    send_errors: u64,
-    sent_bits_per_second: f64,
-    sender_cpu_ns_per_sdu: f64,
+    sent_sdus: Option<u64>,
+    send_errors: Option<u64>,
+    sent_bits_per_second: Option<f64>,
+    sender_cpu_ns_per_sdu: Option<f64>,
     received_sdus: Option<u64>,
     received_bits_per_second: Option<f64>,
     received_sdus_per_second: Option<f64>,
@@ -65,24 +65,25 @@ impl<'a> Throughput<'a> {
     pub fn new(
         route: &'a Route,
         params: &Params,
-        sender: &Account,
+        sender: Option<&Account>,
         receiver: Option<&Account>,
         ended: Option<&'a str>,
     ) -> Self {
+        let both = sender.zip(receiver);
         Self {
             route,
             test: params.into(),
-            seconds: sender.elapsed_ns as f64 / 1e9,
-            sent_sdus: sender.sdus,
-            send_errors: sender.errors,
-            sent_bits_per_second: sender.bits_per_second(),
-            sender_cpu_ns_per_sdu: sender.cpu_ns_per_sdu(),
+            seconds: sender.or(receiver).map_or(0.0, |account| account.elapsed_ns as f64 / 1e9),
+            sent_sdus: sender.map(|s| s.sdus),
+            send_errors: sender.map(|s| s.errors),
+            sent_bits_per_second: sender.map(Account::bits_per_second),
+            sender_cpu_ns_per_sdu: sender.map(Account::cpu_ns_per_sdu),
             received_sdus: receiver.map(|r| r.sdus),
             received_bits_per_second: receiver.map(Account::bits_per_second),
             received_sdus_per_second: receiver.map(Account::sdus_per_second),
             receiver_cpu_ns_per_sdu: receiver.map(Account::cpu_ns_per_sdu),
-            lost_sdus: receiver.map(|r| lost(sender, r)),
-            loss_percent: receiver.map(|r| loss_percent(sender, r)),
+            lost_sdus: both.map(|(s, r)| lost(s, r)),
+            loss_percent: both.map(|(s, r)| loss_percent(s, r)),
             duplicate_sdus: receiver.map(|r| r.duplicates),
             reordered_sdus: receiver.map(|r| r.reordered),
             ended,
@@ -91,32 +92,31 @@ impl<'a> Throughput<'a> {
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut text = format!(
-            "sent      {:>11} SDUs  {:>12}  {:>8.0} SDUs/s  {:>6.0} ns CPU/SDU",
-            self.sent_sdus,
-            bits(self.sent_bits_per_second),
-            if self.seconds > 0.0 { self.sent_sdus as f64 / self.seconds } else { 0.0 },
-            self.sender_cpu_ns_per_sdu
-        );
-        if self.send_errors > 0 {
-            text.push_str(&format!("  {} sends failed", self.send_errors));
+        let mut text = String::new();
+        if let (Some(sdus), Some(bps)) = (self.sent_sdus, self.sent_bits_per_second) {
+            let rate = if self.seconds > 0.0 { sdus as f64 / self.seconds } else { 0.0 };
+            text.push_str(&side("sent", sdus, bps, rate, self.sender_cpu_ns_per_sdu));
+        }
+        if let Some(errors) = self.send_errors.filter(|errors| *errors > 0) {
+            text.push_str(&format!("failed    {errors:>11} sends\n"));
         }
         let receiver = (self.received_sdus, self.received_bits_per_second, self.received_sdus_per_second);
         if let (Some(sdus), Some(bps), Some(rate)) = receiver {
-            text.push_str(&format!(
-                "\nreceived  {sdus:>11} SDUs  {:>12}  {rate:>8.0} SDUs/s  {:>6.0} ns CPU/SDU\nlost      {:>11} SDUs ({:.3}%), {} reordered, {} duplicates\n",
-                bits(bps),
-                self.receiver_cpu_ns_per_sdu.unwrap_or_default(),
-                self.lost_sdus.unwrap_or_default(),
-                self.loss_percent.unwrap_or_default(),
-                self.reordered_sdus.unwrap_or_default(),
-                self.duplicate_sdus.unwrap_or_default(),
-            ));
-        } else {
-            text.push_str("\nthe other side's report never came\n");
+            text.push_str(&side("received", sdus, bps, rate, self.receiver_cpu_ns_per_sdu));
+        }
+        match (self.lost_sdus, self.loss_percent, self.reordered_sdus, self.duplicate_sdus) {
+            (Some(lost), Some(percent), Some(reordered), Some(again)) => text.push_str(&format!(
+                "lost      {lost:>11} SDUs ({percent:.3}%), {reordered} reordered, {again} duplicates\n"
+            )),
+            _ => text.push_str("the other side's account never came\n"),
         }
         text
     }
+}
+
+fn side(what: &str, sdus: u64, bits_per_second: f64, rate: f64, cpu_ns: Option<f64>) -> String {
+    let (bits, cpu) = (bits(bits_per_second), cpu_ns.unwrap_or_default());
+    format!("{what:<8}  {sdus:>11} SDUs  {bits:>12}  {rate:>8.0} SDUs/s  {cpu:>6.0} ns CPU/SDU\n")
 }
 
 /// Of `--rtt --json`.

@@ -35,15 +35,19 @@ received          990 SDUs   5.54 Mbit/s       495 SDUs/s    5000 ns CPU/SDU
 lost               10 SDUs (1.000%), 2 reordered, 0 duplicates
 ";
     let (route, params) = (route(), params(Mode::Throughput));
-    assert_eq!(Throughput::new(&route, &params, &sender(), Some(&receiver()), None).text(), want);
-    let alone = Throughput::new(&route, &params, &sender(), None, Some("peer died"));
-    assert!(alone.text().ends_with("\nthe other side's report never came\n"));
+    assert_eq!(Throughput::new(&route, &params, Some(&sender()), Some(&receiver()), None).text(), want);
+    let sent = "sent             1000 SDUs   5.60 Mbit/s       500 SDUs/s    5000 ns CPU/SDU\n";
+    let unheard = "the other side's account never came\n";
+    let alone = Throughput::new(&route, &params, Some(&sender()), None, Some("peer died"));
+    assert_eq!(alone.text(), format!("{sent}{unheard}"));
+    let alone = Throughput::new(&route, &params, None, Some(&sender()), Some("peer died"));
+    assert_eq!(alone.text(), format!("{}{unheard}", sent.replace("sent    ", "received")));
 }
 
 #[test]
 fn throughput_keys_stay() {
     let (route, params) = (route(), params(Mode::Throughput));
-    let result = Throughput::new(&route, &params, &sender(), Some(&receiver()), None);
+    let result = Throughput::new(&route, &params, Some(&sender()), Some(&receiver()), None);
     let want = r#"{"target":"perf","carrier":"flow","flow_id":12,"layer":"net","peer_address":"10.0.0.2:40123","mode":"throughput","sdu_bytes":1400,"reverse":false,"batch":true,"seconds":2.0,"sent_sdus":1000,"send_errors":0,"sent_bits_per_second":5600000.0,"sender_cpu_ns_per_sdu":5000.0,"received_sdus":990,"received_bits_per_second":5544000.0,"received_sdus_per_second":495.0,"receiver_cpu_ns_per_sdu":5000.0,"lost_sdus":10,"loss_percent":1.0,"duplicate_sdus":0,"reordered_sdus":2,"ended":null}"#;
     assert_eq!(serde_json::to_string(&result).unwrap(), want);
 }

@@ -38,7 +38,7 @@ pub(super) async fn ping(stack: &Stack, name: &str, cli: &Cli, mut stop: Stop) -
 }
 
 async fn alloc(stack: &Stack, name: &str, cli: &Cli) -> Result<(Flow, Duration), String> {
-    let mut alloc = stack.alloc(name).qos(Qos::raw());
+    let mut alloc = stack.alloc(name).qos(Qos::raw()).source("oping");
     match cli.layers.as_slice() {
         [] => {}
         [layer] => alloc = alloc.layer(layer),
