@@ -330,7 +330,7 @@ impl Shim {
             return self.request(now, key);
         }
         let failure = if promised {
-            let text = format!("{} is known at {}, but no program accepted the flow in time", flow.name, flow.peer);
+            let text = format!("{} is known at {}, but no program took the flow in time", flow.name, flow.peer);
             Failure::new(FailureKind::NobodyAccepts, text)
         } else {
             let text = format!(

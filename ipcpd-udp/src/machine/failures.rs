@@ -45,7 +45,7 @@ pub(super) fn refused(verdict: Verdict, reason: &str, name: &str, peer: SocketAd
             format!("{peer} does not serve {name}; register it there or correct the directory"),
         ),
         Verdict::NobodyAccepts => {
-            (FailureKind::NobodyAccepts, format!("{name} is known at {peer}, but no program accepted the flow{words}"))
+            (FailureKind::NobodyAccepts, format!("{name} is known at {peer}, but no program took the flow{words}"))
         }
         Verdict::NotPermitted => (FailureKind::NotPermitted, format!("{peer} does not permit a flow to {name}{words}")),
         Verdict::UnsupportedQos => {

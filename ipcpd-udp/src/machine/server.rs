@@ -332,7 +332,7 @@ impl Shim {
             return;
         }
         let echoing = matches!(self.flows.get(&key).map(|flow| flow.state.phase()), Some(Phase::Echoing));
-        let failure = Failure::new(FailureKind::NobodyAccepts, "no program accepted the flow in time");
+        let failure = Failure::new(FailureKind::NobodyAccepts, "no program took the flow in time");
         self.refuse(now, key, if echoing { Cause::NoSocket } else { Cause::Deadline }, failure);
     }
 
