@@ -67,7 +67,7 @@ pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
 fn trial(case: &Case, refused: Option<&lab::Refused>, ci: bool, list: bool) -> Trial {
     let run = case.run;
     let Some(refused) = refused else {
-        return Trial::test(case.name, move || run().map_err(|error| Failed::from(format!("{error:?}"))));
+        return Trial::test(case.name, move || told(run));
     };
     if ci {
         let why = format!("CI must not skip this case, but there are no namespaces: {refused}");
@@ -77,6 +77,21 @@ fn trial(case: &Case, refused: Option<&lab::Refused>, ci: bool, list: bool) -> T
         eprintln!("SKIPPED {}: there are no namespaces: {refused}", case.name);
     }
     Trial::test(case.name, || Err(Failed::from("there are no namespaces here"))).with_ignored_flag(true)
+}
+
+/// A failure is told with the ends of the logs of what ran.
+fn told(run: fn() -> Result<()>) -> Result<(), Failed> {
+    // The words of a case before on this thread are not this one's.
+    lab::last_words();
+    let failed = match std::panic::catch_unwind(run) {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => format!("{error:?}"),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or("panicked".into())
+        }
+    };
+    Err(Failed::from(format!("{failed}\n\nlogs:\n{}", lab::last_words())))
 }
 
 /// Thousands of flows are thousands of descriptors, and processes inherit the limit.

@@ -64,13 +64,17 @@ pub fn flows(host: &Host) -> Result<Vec<Value>> {
 
 /// Waits until `host` lists exactly `count` flows.
 pub fn await_flows(host: &Host, count: usize) -> Result<Vec<Value>> {
-    let mut rows = Vec::new();
-    lab::wait_until(SOON, &format!("{count} flows at host {}", host.name()), || {
-        rows = flows(host).unwrap_or_default();
-        rows.len() == count
-    })
-    .with_context(|| format!("it lists {rows:#?}"))?;
-    Ok(rows)
+    let mut rows = Ok(Vec::new());
+    let listed = lab::wait_until(SOON, &format!("{count} flows at host {}", host.name()), || {
+        rows = flows(host);
+        rows.as_ref().is_ok_and(|rows| rows.len() == count)
+    });
+    match (listed, rows) {
+        (Ok(()), rows) => rows,
+        (Err(late), Ok(rows)) if rows.len() < 20 => Err(late.context(format!("it lists {rows:#?}"))),
+        (Err(late), Ok(rows)) => Err(late.context(format!("it lists {} flows", rows.len()))),
+        (Err(late), Err(error)) => Err(error.context(late)),
+    }
 }
 
 /// The row of the IPCP `udp0` at `host`.

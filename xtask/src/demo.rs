@@ -139,7 +139,9 @@ impl Stage {
             println!("  alias on-{}='{enter}env FLOWRING_RUN_DIR={}'", host.name(), host.run_dir().display());
         }
         println!("\nand then, for example:\n");
-        for line in ["on-a oping echo", "on-b irm status", "on-a irm flow list", "on-a operf echo --rtt"] {
+        for line in
+            ["on-a oping echo", "on-b irm status", "on-a irm flow list", "on-b oping --listen other & on-b oping other"]
+        {
             println!("  {line}");
         }
         self.interrupts.wait().context("waiting for Ctrl-C")?;

@@ -120,7 +120,10 @@ impl Host {
     pub fn list(&self, what: &str) -> Result<Vec<Value>> {
         let words: Vec<&str> = what.split(' ').chain(["--json"]).collect();
         let text = self.irm(&words)?;
-        serde_json::from_str(&text).with_context(|| format!("irm {} printed no JSON array: {text}", words.join(" ")))
+        serde_json::from_str(&text).with_context(|| {
+            let begin: String = text.chars().take(500).collect();
+            format!("irm {} printed no JSON array: {begin}", words.join(" "))
+        })
     }
 
     /// Starts `oping --listen NAME` and waits until it accepts flows.

@@ -31,6 +31,7 @@ mod sys;
 mod wait;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result, bail};
@@ -39,7 +40,7 @@ pub use daemon::{Daemon, IrmdBuilder};
 pub use enter::{Inside, Refused, enter};
 pub use host::Host;
 pub use interrupt::Interrupts;
-pub use process::{Output, Running};
+pub use process::{Output, Running, last_words};
 pub use rustix::process::Signal;
 pub use wait::{Deadline, wait_until};
 
@@ -99,7 +100,11 @@ impl Lab {
 
 /// Run directories hold Unix sockets, whose paths are short: so not under a long $TMPDIR.
 fn folder() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("flow").tempdir_in("/tmp").context("a folder for the lab under /tmp")
+    let folder =
+        tempfile::Builder::new().prefix("flow").tempdir_in("/tmp").context("a folder for the lab under /tmp")?;
+    // Hosts have users; who may do what is the daemons' to say.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+    Ok(folder)
 }
 
 /// A port that is free on 127.0.0.1 and 127.0.0.2 now.

@@ -1,5 +1,6 @@
 //! Processes of a test: their output as it comes, their end with a deadline.
 
+use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,8 +14,21 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::Deadline;
 
-/// Lines of output kept for each stream; the oldest go first.
-const MAX_LINES: usize = 50_000;
+/// Lines of output kept for each stream; the oldest go first. A listing of 10,000 flows has 350,000 lines.
+const MAX_LINES: usize = 1_000_000;
+
+/// Lines of a log that are shown with a failure.
+const LAST_LINES: usize = 40;
+
+thread_local! {
+    static LAST_WORDS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The ends of the logs of all processes that this thread has dropped since it last asked: what to show beside a
+/// failure.
+pub fn last_words() -> String {
+    LAST_WORDS.take().join("\n")
+}
 
 /// A started process. Killed when dropped.
 pub struct Running {
@@ -202,9 +216,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- {} said:\n{}\n{}\n---", self.name, self.out(), self.err());
-        }
         let _ = self.kill();
+        let log = self.err.all_of_ended();
+        if !log.is_empty() {
+            let from = log.lines().count().saturating_sub(LAST_LINES);
+            let tail: Vec<&str> = log.lines().skip(from).collect();
+            LAST_WORDS.with_borrow_mut(|words| words.push(format!("--- {}:\n{}", self.name, tail.join("\n"))));
+        }
     }
 }

@@ -140,8 +140,8 @@ fn a_name_nobody_accepts_for_says_so() -> Result<()> {
     net.b.irm(&["name", "create", "quiet"])?;
     net.b.irm(&["name", "register", "quiet", "--layer", "net"])?;
     let words = ["quiet", "--alloc-timeout", "1"];
-    fails(&net.a, &words, &["quiet", "accept"], Duration::from_millis(500))?;
-    fails(&net.b, &words, &["quiet", "accept"], Duration::from_millis(900))
+    fails(&net.a, &words, &["quiet", "no program took the flow"], Duration::from_millis(500))?;
+    fails(&net.b, &words, &["quiet", "no program took the flow"], Duration::from_millis(900))
 }
 
 fn a_layer_that_does_not_exist_says_so() -> Result<()> {

@@ -69,7 +69,8 @@ fn garbage_on_the_shims_port_is_counted_and_dropped() -> Result<()> {
     let after = ipcp(&net.b)?;
     assert_eq!((&before["pid"], &after["restarts"]), (&after["pid"], &0.into()));
     let counters = after["counters"].as_object().context("counters")?;
-    for reason in ["empty", "bad_name", "truncated", "too_long", "not_control"] {
+    for reason in ["dropped_empty", "dropped_bad_name", "dropped_truncated", "dropped_too_long", "dropped_not_control"]
+    {
         ensure!(counters.get(reason).and_then(serde_json::Value::as_u64) > Some(0), "{reason} in {counters:?}");
     }
     let rss = |row: &serde_json::Value| row["rss_bytes"].as_u64().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The machine by itself ([`client`], [`server`], [`ending`]), two of them on a bad network ([`world`], [`sim`]), and one against
+//! The machine by itself ([`client`], [`server`], [`living`], [`ending`]), two of them on a bad network ([`world`], [`sim`]), and one against
 //! what the classic shim sent in 2016 ([`wire`]).
 
 use std::net::SocketAddr;
@@ -12,9 +12,11 @@ use super::*;
 
 mod client;
 mod ending;
+mod living;
 mod server;
 mod sim;
 mod state_table;
+mod transitions;
 mod wire;
 mod world;
 

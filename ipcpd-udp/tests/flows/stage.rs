@@ -2,27 +2,26 @@
 //! speak the hand-over protocol. All in the test's process and runtime.
 #![expect(clippy::disallowed_methods, reason = "the stage starts tasks and waits with deadlines")]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
-use handoff::client::{Receiver, Said, Sender};
 use ipcpd_udp::config::Options;
-use proto::handoff::ToDaemon;
+use proto::RunDir;
 use proto::v1::ipcp_client::IpcpClient;
 use proto::v1::irm_for_ipcp_server::{IrmForIpcp, IrmForIpcpServer};
 use proto::v1::{self, EndReason, Failure, FailureKind};
-use proto::{RunDir, Token};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
+
+use crate::program::process;
 
 /// Nothing here takes so long.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -74,15 +73,6 @@ impl Irmd {
     /// Answers the longest parked request.
     pub(crate) fn decide(&self, policy: Policy) {
         self.parked.lock().unwrap().remove(0).send(policy).unwrap();
-    }
-}
-
-pub(crate) fn process() -> v1::Process {
-    v1::Process {
-        pid: std::process::id(),
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        command: "test".into(),
     }
 }
 
@@ -250,12 +240,6 @@ impl Host {
         reply.map(|reply| (flow, reply.into_inner())).map_err(|status| Failure::from_status(&status))
     }
 
-    pub(crate) async fn program(&self) -> Program {
-        let path = self.run_dir.ipcp_handoff("udp0");
-        let (sender, receiver) = soon("a lease", handoff::client::open(&path)).await.unwrap();
-        Program { sender, receiver }
-    }
-
     pub(crate) async fn counter(&mut self, name: &str) -> u64 {
         let report = self.ipcp.report(v1::Empty {}).await.unwrap().into_inner();
         report.counters.get(name).copied().unwrap_or(0)
@@ -306,92 +290,4 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.stop_irmd();
     }
-}
-
-/// A program with a lease.
-pub(crate) struct Program {
-    pub(crate) sender: Sender,
-    pub(crate) receiver: Receiver,
-}
-
-/// Its end of a flow.
-pub(crate) struct End {
-    pub(crate) flow: u64,
-    pub(crate) socket: UdpSocket,
-    pub(crate) ticket: Vec<u8>,
-    pub(crate) sdu_limit: u32,
-}
-
-impl Program {
-    pub(crate) fn say(&self, what: ToDaemon) {
-        self.sender.say(&what, None).unwrap();
-    }
-
-    pub(crate) async fn redeem(&self, token: &[u8]) -> Result<End, Failure> {
-        assert!(Token::from_bytes(token).is_some());
-        self.say(ToDaemon::Redeem(v1::Redeem { token: token.to_vec() }));
-        self.granted(token).await
-    }
-
-    pub(crate) async fn granted(&self, token: &[u8]) -> Result<End, Failure> {
-        match soon("the socket", self.receiver.next()).await.unwrap() {
-            Said::Granted { asked, flow, sdu_limit, ticket, socket, .. } => {
-                assert_eq!(asked, token);
-                let socket = UdpSocket::from(socket.expect("a descriptor"));
-                socket.set_read_timeout(Some(SOON)).unwrap();
-                Ok(End { flow: flow.0, socket, ticket, sdu_limit })
-            }
-            Said::Denied { failure, .. } => Err(failure),
-            Said::Gone { .. } => panic!("gone before it came"),
-        }
-    }
-
-    pub(crate) fn release(&self, end: End) {
-        drop(end.socket);
-        self.say(ToDaemon::Release(v1::Release { flow_id: end.flow }));
-    }
-
-    /// Shows a ticket to a restarted ipcpd.
-    pub(crate) fn adopt(&self, end: &End) {
-        let adopt = v1::Adopt { ticket: end.ticket.clone(), counters: None };
-        let fd = OwnedFd::from(end.socket.try_clone().unwrap());
-        self.sender.say(&ToDaemon::Adopt(adopt), Some(std::os::fd::AsFd::as_fd(&fd))).unwrap();
-    }
-
-    pub(crate) async fn gone(&self) -> (u64, EndReason) {
-        match soon("the end of the flow", self.receiver.next()).await.unwrap() {
-            Said::Gone { flow, reason } => (flow.0, reason),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// A flow between two programs, allocated and taken on both sides.
-pub(crate) async fn flow(client: &mut Host, server: &mut Host) -> ((Program, End), (Program, End)) {
-    let (_, reply) = client.alloc("echo").await.unwrap();
-    let arrived = soon("the request", server.arrived.recv()).await.unwrap();
-    let (a, b) = (client.program().await, server.program().await);
-    let ours = a.redeem(&reply.token).await.unwrap();
-    let theirs = b.redeem(&arrived.token).await.unwrap();
-    ((a, ours), (b, theirs))
-}
-
-/// What a blocking program reads next. The ipcpd goes on in the meantime.
-pub(crate) async fn read(socket: &UdpSocket) -> std::io::Result<Vec<u8>> {
-    let socket = socket.try_clone().unwrap();
-    let blocking = tokio::task::spawn_blocking(move || {
-        let mut buffer = vec![0; 65_536];
-        let n = socket.recv(&mut buffer)?;
-        buffer.truncate(n);
-        Ok(buffer)
-    });
-    blocking.await.unwrap()
-}
-
-/// One SDU across.
-pub(crate) fn carries(from: &UdpSocket, to: &UdpSocket, sdu: &[u8]) {
-    from.send(sdu).unwrap();
-    let mut buffer = vec![0; 65_536];
-    let n = to.recv(&mut buffer).unwrap();
-    assert_eq!(&buffer[..n], sdu);
 }

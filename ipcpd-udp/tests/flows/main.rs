@@ -1,0 +1,28 @@
+//! Flows between two ipcpds on loopback addresses, with a played irmd on each side: sockets, gRPC and hand-over are real.
+
+mod classic;
+mod failure;
+mod life;
+mod program;
+mod stage;
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use stage::SOON;
+
+pub(crate) fn within_a_second(start: Instant) {
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests measure")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a scripted peer is a plain socket")]
+pub(crate) fn plain(ip: &str, port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind((ip, port)).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket
+}
