@@ -5,6 +5,9 @@ use crate::io::syscalls::RECV_MANY;
 /// Room per message: the longest local SDU; odd in cache lines, so that messages do not fight for the same sets.
 const STRIDE: usize = 65_536 + 448;
 
+/// A message of several SDUs and as many bytes is a long run.
+const LONG_RUN: usize = 16_384;
+
 /// SDUs that [`crate::Flow::recv_batch`] received together.
 ///
 /// Make one and reuse it: its memory (1 MiB of addresses, touched as far as SDUs come) is kept.
@@ -19,6 +22,8 @@ pub struct Batch {
     spans: Vec<Span>,
     sdus: usize,
     bytes: usize,
+    /// The kernel hands long runs of SDUs over as one message.
+    coalesced: bool,
 }
 
 /// One message: SDUs of `segment` bytes, the last may be shorter.
@@ -62,6 +67,11 @@ impl Batch {
         self.bytes = 0;
     }
 
+    /// How many messages to ask for: many where each brings one SDU, one where each brings dozens.
+    pub(crate) fn width(&self) -> usize {
+        if self.coalesced { 1 } else { RECV_MANY }
+    }
+
     /// Memory for `messages` messages, and the room of each.
     pub(crate) fn storage(&mut self, messages: usize) -> (&mut [u8], usize) {
         self.clear();
@@ -74,6 +84,7 @@ impl Batch {
 
     /// A message was received into its place.
     pub(crate) fn fill(&mut self, place: usize, len: usize, segment: usize) {
+        self.coalesced = segment > 0 && len >= LONG_RUN;
         self.add(Span { start: place * STRIDE, len, segment: if segment == 0 { len } else { segment } });
     }
 

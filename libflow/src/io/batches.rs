@@ -65,39 +65,57 @@ impl Core {
         if self.take_leftovers(batch) > 0 {
             return Ok(batch.len());
         }
-        self.recv_into(batch, wait, RECV_MANY)?;
+        self.recv_into(batch, wait, batch.width())?;
         self.slot().received(batch.len() as u64, batch.bytes() as u64);
         Ok(batch.len())
     }
 
     fn recv_into(&self, batch: &mut Batch, wait: Wait, messages: usize) -> Result<(), Stop> {
-        let flags = if wait == Wait::Never { libc::MSG_DONTWAIT } else { libc::MSG_WAITFORONE };
-        let mut received = [Received::default(); RECV_MANY];
         loop {
-            let (storage, stride) = batch.storage(messages);
-            match syscalls::recv_many(self.borrow(), storage, stride, flags, &mut received) {
-                Ok(count) => {
-                    for (place, message) in received[..count].iter().enumerate() {
-                        if message.cut {
-                            self.slot().receive_failed();
-                        } else {
-                            batch.fill(place, message.len, message.segment);
-                        }
-                    }
-                    if !batch.is_empty() {
-                        return Ok(());
-                    }
-                    if self.closed() {
-                        return Err(Stop::Closed);
-                    }
-                }
+            let got = if messages == 1 { self.recv_single(batch, wait) } else { self.recv_several(batch, wait) };
+            match got {
+                Ok(()) if !batch.is_empty() => return Ok(()),
+                Ok(()) if self.closed() => return Err(Stop::Closed),
+                // Empty datagrams only.
+                Ok(()) => {}
                 Err(errno) => self.recv_failed(errno)?,
             }
         }
     }
 
+    fn recv_single(&self, batch: &mut Batch, wait: Wait) -> Result<(), Errno> {
+        let flags = if wait == Wait::Never { libc::MSG_DONTWAIT } else { 0 };
+        let (storage, _) = batch.storage(1);
+        let message = syscalls::recv_one(self.borrow(), storage, flags)?;
+        self.fill(batch, 0, message);
+        Ok(())
+    }
+
+    fn recv_several(&self, batch: &mut Batch, wait: Wait) -> Result<(), Errno> {
+        let flags = if wait == Wait::Never { libc::MSG_DONTWAIT } else { libc::MSG_WAITFORONE };
+        let mut received = [Received::default(); RECV_MANY];
+        let (storage, stride) = batch.storage(RECV_MANY);
+        let count = syscalls::recv_many(self.borrow(), storage, stride, flags, &mut received)?;
+        for (place, message) in received[..count].iter().enumerate() {
+            self.fill(batch, place, *message);
+        }
+        Ok(())
+    }
+
+    fn fill(&self, batch: &mut Batch, place: usize, message: Received) {
+        if message.cut {
+            self.slot().receive_failed();
+        } else {
+            batch.fill(place, message.len, message.segment);
+        }
+    }
+
     fn take_leftovers(&self, batch: &mut Batch) -> usize {
+        if !self.left_over.load(Ordering::Acquire) {
+            return 0;
+        }
         let mut leftovers = self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.left_over.store(false, Ordering::Relaxed);
         let Some(left) = leftovers.as_mut().filter(|left| left.next < left.batch.len()) else { return 0 };
         let (mut sdus, mut bytes) = (0, 0);
         for sdu in left.batch.iter().skip(left.next) {
@@ -141,6 +159,7 @@ impl Core {
         // An index into few segments of at most 64 per message.
         let Some(sdu) = left.batch.iter().nth(left.next) else { return Err(Stop::WouldBlock) };
         left.next += 1;
+        self.left_over.store(left.next < left.batch.len(), Ordering::Release);
         let room = buffer.len().min(sdu.len());
         buffer[..room].copy_from_slice(&sdu[..room]);
         let len = sdu.len();

@@ -42,6 +42,7 @@ pub(crate) struct Core {
     /// The device or the kernel cannot segment: batches go by sendmmsg.
     pub(crate) unsegmented: AtomicBool,
     /// SDUs that came together and have not been read yet.
+    pub(super) left_over: AtomicBool,
     pub(super) leftovers: Mutex<Option<Box<Leftovers>>>,
     closed_noted: AtomicBool,
     suspected: AtomicBool,
@@ -151,6 +152,7 @@ impl Core {
             slot: ArcSwap::from_pointee(slot),
             gro: AtomicBool::new(false),
             unsegmented: AtomicBool::new(false),
+            left_over: AtomicBool::new(false),
             leftovers: Mutex::new(None),
             closed_noted: AtomicBool::new(false),
             suspected: AtomicBool::new(false),

@@ -122,6 +122,22 @@ pub(crate) fn recv_many(
     Ok(got)
 }
 
+/// Receives one message. Where it brings dozens of SDUs, the one call costs less than `recvmmsg`'s book-keeping.
+pub(crate) fn recv_one(socket: BorrowedFd<'_>, storage: &mut [u8], flags: i32) -> Result<Received, Errno> {
+    let mut iovec = libc::iovec { iov_base: storage.as_mut_ptr().cast(), iov_len: storage.len() };
+    let mut control = MaybeUninit::<Control>::uninit();
+    // SAFETY: all-zero is a valid msghdr: no name, no buffers.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut iovec;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<Control>();
+    // SAFETY: the message points to buffers of the lengths said, which live through the call.
+    let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let len = usize::try_from(got).map_err(|_| last_error())?;
+    Ok(Received { len, segment: segment_of(&message), cut: message.msg_flags & libc::MSG_TRUNC != 0 })
+}
+
 /// The UDP_GRO control message's value, 0 without one.
 fn segment_of(message: &libc::msghdr) -> usize {
     // SAFETY: the kernel has filled the control buffer up to the length it set in the header, and the CMSG walk stays
