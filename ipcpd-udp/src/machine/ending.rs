@@ -47,7 +47,7 @@ impl Shim {
             Phase::Opening | Phase::Asking | Phase::Promised | Phase::Joining => {
                 self.fail(now, key, Cause::Cancelled, Failure::new(FailureKind::FlowGone, text));
             }
-            Phase::Echoing => self.refuse(now, key, Cause::NoSocket, Failure::new(FailureKind::Exhausted, text)),
+            Phase::Reserving => self.refuse(now, key, Cause::NoSocket, Failure::new(FailureKind::Exhausted, text)),
             Phase::Waiting => self.refuse(now, key, Cause::Deadline, Failure::new(FailureKind::Exhausted, text)),
             Phase::Accepting => self.refuse(now, key, Cause::Admin, Failure::new(FailureKind::Exhausted, text)),
             Phase::Offered | Phase::Held | Phase::Probing => self.leave(now, key, Cause::Admin, reason),
@@ -160,7 +160,7 @@ impl Shim {
             }
             State::Draining(_) | State::Over => return true,
             // The peer says it again, and by then it is known which flow it speaks of.
-            State::Opening(_) | State::Asking(_) | State::Promised(_) | State::Joining(_) | State::Echoing(_) => {
+            State::Opening(_) | State::Asking(_) | State::Promised(_) | State::Joining(_) | State::Reserving(_) => {
                 return false;
             }
         };

@@ -79,11 +79,11 @@ pub(super) enum State {
     Promised(Asking),
     /// cp is being connected to the peer's sp.
     Joining(Joining),
-    /// Classic caller, echo on arrival: sp is being opened and connected before irmd is asked.
-    Echoing(Waiting),
+    /// sp is being opened; for a classic caller whose echo goes on arrival, also connected.
+    Reserving(Waiting),
     /// irmd looks for a program.
     Waiting(Waiting),
-    /// The program accepted; sp is being opened and connected.
+    /// The program accepted; sp is being connected.
     Accepting(Accepting),
     /// The socket waits for its program, up to the life of a token.
     Offered,
@@ -131,7 +131,7 @@ pub(super) struct Joining {
 pub(super) struct Waiting {
     pub(super) deadline: Instant,
     pub(super) token: Token,
-    /// sp is open already.
+    /// sp is connected already.
     pub(super) echoed: bool,
     pub(super) tries: u32,
 }
@@ -139,7 +139,6 @@ pub(super) struct Waiting {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Accepting {
     pub(super) token: Token,
-    pub(super) tries: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -182,7 +181,7 @@ impl State {
             Self::Asking(_) => Phase::Asking,
             Self::Promised(_) => Phase::Promised,
             Self::Joining(_) => Phase::Joining,
-            Self::Echoing(_) => Phase::Echoing,
+            Self::Reserving(_) => Phase::Reserving,
             Self::Waiting(_) => Phase::Waiting,
             Self::Accepting(_) => Phase::Accepting,
             Self::Offered => Phase::Offered,
@@ -200,7 +199,7 @@ impl State {
         match self {
             Self::Opening(Opening { deadline, .. }) | Self::Joining(Joining { deadline }) => Some(*deadline),
             Self::Asking(asking) | Self::Promised(asking) => Some(asking.next.min(asking.deadline)),
-            Self::Echoing(waiting) | Self::Waiting(waiting) => Some(waiting.deadline),
+            Self::Reserving(waiting) | Self::Waiting(waiting) => Some(waiting.deadline),
             Self::Probing(Probing { next, .. })
             | Self::Flushing(Flushing { next, .. })
             | Self::Telling(Telling { next, .. })

@@ -62,7 +62,7 @@ impl Shim {
             Phase::Asking,
             Phase::Promised,
             Phase::Joining,
-            Phase::Echoing,
+            Phase::Reserving,
             Phase::Waiting,
             Phase::Accepting,
         ];

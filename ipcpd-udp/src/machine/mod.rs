@@ -161,7 +161,12 @@ impl Shim {
 
     /// The flow's socket was opened, or not.
     pub fn opened(&mut self, now: Instant, key: Key, result: Result<SocketAddr, OpenError>) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let Some(flow) = self.flows.get_mut(&key) else {
+            // Over in the meantime.
+            return if result.is_ok() {
+                self.out(Output::Close { key })
+            };
+        };
         if let Ok(local) = result {
             flow.local = Some(local);
             self.ports.hold(local.port());
@@ -169,7 +174,7 @@ impl Shim {
         let result = result.map(|_| ());
         match flow.state {
             State::Opening(_) => self.cp_opened(now, key, result),
-            State::Echoing(_) | State::Accepting(_) => self.sp_opened(now, key, result),
+            State::Reserving(_) => self.sp_opened(now, key, result),
             _ => {}
         }
         self.settle(key);
@@ -183,7 +188,7 @@ impl Shim {
         }
         match flow.state {
             State::Joining(_) => self.joined(now, key, result.map(|_| ())),
-            State::Echoing(_) | State::Accepting(_) => self.sp_connected(now, key, result.map(|_| ())),
+            State::Reserving(_) | State::Accepting(_) => self.sp_connected(now, key, result.map(|_| ())),
             _ => {}
         }
         self.settle(key);
@@ -247,7 +252,7 @@ impl Shim {
             State::Opening(_) | State::Asking(_) | State::Promised(_) | State::Joining(_) => {
                 self.client_timeout(now, key);
             }
-            State::Echoing(_) | State::Waiting(_) => self.server_timeout(now, key),
+            State::Reserving(_) | State::Waiting(_) => self.server_timeout(now, key),
             State::Probing(_) => self.probe_timeout(now, key),
             State::Flushing(_) | State::Telling(_) | State::Draining(_) => self.ending_timeout(now, key),
             State::Accepting(_) | State::Offered | State::Held | State::Over => {}
@@ -319,10 +324,15 @@ impl Shim {
         }
     }
 
-    /// Closes the flow's socket, if it has one; its port rests.
+    /// Closes the flow's socket, if it has one. Its port rests, unless nobody ever heard of it.
     fn close(&mut self, now: Instant, key: Key) {
-        let Some(local) = self.flows.get_mut(&key).and_then(|flow| flow.local.take()) else { return };
-        self.ports.rest(now, local.port());
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let Some(local) = flow.local.take() else { return };
+        let unheard_of = flow.request.is_some() && flow.answered.is_none();
+        self.ports.leave(local.port());
+        if !unheard_of {
+            self.ports.rest(now, local.port());
+        }
         self.out(Output::Close { key });
     }
 

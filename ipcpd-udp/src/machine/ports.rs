@@ -37,14 +37,18 @@ impl Ports {
         *self.used.entry(port).or_default() += 1;
     }
 
-    /// A socket of ours on the port was closed, or a stranger's was found on it.
-    pub(super) fn rest(&mut self, now: Instant, port: u16) {
+    /// A socket of ours on the port was closed.
+    pub(super) fn leave(&mut self, port: u16) {
         if let Some(holders) = self.used.get_mut(&port) {
             *holders -= 1;
             if *holders == 0 {
                 self.used.remove(&port);
             }
         }
+    }
+
+    /// Nobody shall have the port for a while.
+    pub(super) fn rest(&mut self, now: Instant, port: u16) {
         self.wake(now);
         if self.order.len() >= MOST
             && let Some((oldest, until)) = self.order.pop_front()
@@ -88,6 +92,7 @@ mod tests {
         assert_ne!(a, b);
         ports.hold(b);
         assert_eq!(ports.choose(now, range, &mut rng), None);
+        ports.leave(a);
         ports.rest(now, a);
         assert_eq!(ports.choose(now + QUARANTINE - Duration::from_millis(1), range, &mut rng), None);
         assert_eq!(ports.choose(now + QUARANTINE, range, &mut rng), Some(a));

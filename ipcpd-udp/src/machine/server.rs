@@ -1,4 +1,6 @@
 //! The accepting side: from a request on the listen port to a socket that waits for its program.
+//!
+//! The socket is opened before a program is asked: a program never accepts a flow that cannot be made.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -61,10 +63,7 @@ impl Shim {
             return self.counters.count(Reason::Exhausted);
         }
         let key = self.arrive(now, request, CLASSIC_SOURCE.to_owned(), Qos::raw(), DEFAULT_DEADLINE);
-        match self.settings.echo {
-            Echo::OnAccept => self.tell_irmd(now, key, Vec::new()),
-            Echo::OnArrival => self.open_sp(now, key),
-        }
+        self.open_sp(now, key);
         self.settle(key);
     }
 
@@ -97,14 +96,14 @@ impl Shim {
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.theirs = extension.client;
             flow.control.set_port(extension.listen_port);
+            flow.data = extension.data;
         }
-        self.answer_flow(key, Verdict::Pending);
-        self.tell_irmd(now, key, extension.data);
+        self.open_sp(now, key);
         self.settle(key);
     }
 
     fn no_room(&self) -> bool {
-        let pending = self.tallied(Phase::Waiting) + self.tallied(Phase::Echoing);
+        let pending = self.tallied(Phase::Waiting) + self.tallied(Phase::Reserving);
         self.stopping.is_some() || pending >= self.settings.max_pending || self.full()
     }
 
@@ -118,7 +117,9 @@ impl Shim {
             }
             self.counters.count(Reason::Duplicate);
             match flow.state {
-                State::Echoing(_) | State::Waiting(_) | State::Accepting(_) => self.answer_flow(key, Verdict::Pending),
+                State::Reserving(_) | State::Waiting(_) | State::Accepting(_) => {
+                    self.answer_flow(key, Verdict::Pending);
+                }
                 State::Offered | State::Held | State::Probing(_) => self.answer_flow(key, Verdict::Accepted),
                 _ => self.answer_flow(key, Verdict::Refused),
             }
@@ -181,7 +182,6 @@ impl Shim {
         let (key, token) = (self.next_key(), self.token());
         let classic = request.client.is_none();
         let waiting = Waiting { deadline: now + within, token, echoed: false, tries: 0 };
-        let early = classic && self.settings.echo == Echo::OnArrival;
         let mut flow = Flow {
             id: None,
             name: request.name.clone(),
@@ -202,19 +202,19 @@ impl Shim {
             answered: None,
             swap_at: None,
             keepalive: None,
-            tallied: if early { Phase::Echoing } else { Phase::Waiting },
-            state: if early { State::Echoing(waiting) } else { State::Waiting(waiting) },
+            tallied: Phase::Reserving,
+            state: State::Reserving(waiting),
             armed: None,
             #[cfg(test)]
             visited: Vec::new(),
         };
-        flow.begin(if early { Cause::ClassicRequest } else { Cause::Request });
+        flow.begin(Cause::Request);
         self.insert(key, flow);
         key
     }
 
-    fn tell_irmd(&mut self, now: Instant, key: Key, data: Vec<u8>) {
-        let Some(flow) = self.flows.get(&key) else { return };
+    fn tell_irmd(&mut self, now: Instant, key: Key) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
         let State::Waiting(Waiting { deadline, token, .. }) = flow.state else { return };
         let arrival = Arrival {
             name: flow.name.clone(),
@@ -222,7 +222,7 @@ impl Shim {
             qos: flow.qos,
             token,
             within: deadline.saturating_duration_since(now),
-            data,
+            data: std::mem::take(&mut flow.data),
             peer: flow.peer,
             classic: flow.classic,
         };
@@ -266,8 +266,9 @@ impl Shim {
             flow.keepalive(now);
             self.offer(key, waiting.token);
         } else {
-            flow.go(Cause::ProgramAccepted, State::Accepting(Accepting { token: waiting.token, tries: 0 }));
-            self.open_sp(now, key);
+            flow.go(Cause::ProgramAccepted, State::Accepting(Accepting { token: waiting.token }));
+            let peer = flow.peer;
+            self.out(Output::Connect { key, peer, filter: Filter::Flow });
         }
     }
 
@@ -281,17 +282,20 @@ impl Shim {
 
     pub(super) fn sp_opened(&mut self, now: Instant, key: Key, result: Result<(), OpenError>) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let (State::Echoing(Waiting { tries, .. }) | State::Accepting(Accepting { tries, .. })) = &mut flow.state
-        else {
-            return;
-        };
-        *tries += 1;
+        let State::Reserving(waiting) = &mut flow.state else { return };
+        waiting.tries += 1;
         match result {
-            Ok(()) => {
+            Ok(()) if flow.classic && self.settings.echo == Echo::OnArrival => {
                 let peer = flow.peer;
                 self.out(Output::Connect { key, peer, filter: Filter::Flow });
             }
-            Err(OpenError::PortInUse) if *tries < MOST_TRIES => self.open_sp(now, key),
+            Ok(()) => {
+                let waiting = *waiting;
+                flow.go(Cause::Opened, State::Waiting(waiting));
+                self.answer_flow(key, Verdict::Pending);
+                self.tell_irmd(now, key);
+            }
+            Err(OpenError::PortInUse) if waiting.tries < MOST_TRIES => self.open_sp(now, key),
             Err(error) => {
                 let failure = not_opened(&error, self.settings.sp, self.settings.listen);
                 self.refuse(now, key, Cause::NoSocket, failure);
@@ -307,12 +311,12 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.answered = Some(now);
         match flow.state {
-            State::Echoing(waiting) => {
+            State::Reserving(waiting) => {
                 flow.go(Cause::Connected, State::Waiting(Waiting { echoed: true, ..waiting }));
                 self.answer_flow(key, Verdict::Pending);
-                self.tell_irmd(now, key, Vec::new());
+                self.tell_irmd(now, key);
             }
-            State::Accepting(Accepting { token, .. }) => {
+            State::Accepting(Accepting { token }) => {
                 flow.go(Cause::Connected, State::Offered);
                 flow.keepalive(now);
                 self.answer_flow(key, Verdict::Accepted);
@@ -323,7 +327,7 @@ impl Shim {
     }
 
     pub(super) fn server_timeout(&mut self, now: Instant, key: Key) {
-        let Some(State::Waiting(Waiting { deadline, .. }) | State::Echoing(Waiting { deadline, .. })) =
+        let Some(State::Waiting(Waiting { deadline, .. }) | State::Reserving(Waiting { deadline, .. })) =
             self.flows.get(&key).map(|flow| &flow.state)
         else {
             return;
@@ -331,9 +335,9 @@ impl Shim {
         if *deadline > now {
             return;
         }
-        let echoing = matches!(self.flows.get(&key).map(|flow| flow.state.phase()), Some(Phase::Echoing));
+        let reserving = matches!(self.flows.get(&key).map(|flow| flow.state.phase()), Some(Phase::Reserving));
         let failure = Failure::new(FailureKind::NobodyAccepts, "no program took the flow in time");
-        self.refuse(now, key, if echoing { Cause::NoSocket } else { Cause::Deadline }, failure);
+        self.refuse(now, key, if reserving { Cause::NoSocket } else { Cause::Deadline }, failure);
     }
 
     /// The flow is not to be: says so to the caller, to a program that may redeem the token, and to irmd.
@@ -342,7 +346,7 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let (token, told) = match flow.state {
             State::Waiting(Waiting { token, .. }) => (token, cause != Cause::ProgramRefused),
-            State::Echoing(Waiting { token, .. }) | State::Accepting(Accepting { token, .. }) => (token, false),
+            State::Reserving(Waiting { token, .. }) | State::Accepting(Accepting { token }) => (token, false),
             _ => return,
         };
         flow.go(cause, State::Over);
@@ -369,7 +373,7 @@ impl Shim {
         self.close(now, key);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let (token, id) = match flow.state {
-            State::Waiting(Waiting { token, .. }) | State::Accepting(Accepting { token, .. }) => (token, flow.id),
+            State::Waiting(Waiting { token, .. }) | State::Accepting(Accepting { token }) => (token, flow.id),
             _ => return,
         };
         flow.go(Cause::PeerDealloc, State::Over);

@@ -98,7 +98,6 @@ fn a_keep_alive_at_least_each_period_while_idle() {
     bench.request(B_FLOW, &Request::Extended(name("here"), flood).encode());
     let Some(Output::Arrived { key, .. }) = bench.outputs().pop() else { panic!() };
     bench.shim.answered(bench.now, key, Ok(Accept { flow: FlowId(2), owner: owner(), data: vec![] }));
-    bench.shim.opened(bench.now, key, Ok(addr("10.0.0.1:50000")));
     bench.shim.connected(bench.now, key, Ok(1472));
     bench.outputs();
     let now = bench.now;

@@ -67,6 +67,9 @@ pub(super) struct Bench {
     pub(super) shim: Shim,
     pub(super) now: Instant,
     pub(super) start: Instant,
+    /// The kernel opens the accepting side's sockets at once.
+    pub(super) opens: bool,
+    done: Vec<Output>,
 }
 
 impl Bench {
@@ -79,11 +82,12 @@ impl Bench {
         shim.register(name("here")).unwrap();
         shim.add_host(name("echo"), addr(B)).unwrap();
         let now = origin();
-        Self { shim, now, start: now }
+        Self { shim, now, start: now, opens: true, done: Vec::new() }
     }
 
     pub(super) fn outputs(&mut self) -> Vec<Output> {
-        std::iter::from_fn(|| self.shim.poll_output()).collect()
+        self.done.extend(std::iter::from_fn(|| self.shim.poll_output()));
+        std::mem::take(&mut self.done)
     }
 
     pub(super) fn one(&mut self) -> Output {
@@ -160,6 +164,16 @@ impl Bench {
 
     pub(super) fn request(&mut self, from: &str, bytes: &[u8]) {
         self.shim.handle_datagram(self.now, Via::Listen, addr(from), bytes);
+        while let Some(output) = self.shim.poll_output() {
+            match output {
+                Output::Open { key, port, filter, watch: false } if self.opens => {
+                    assert!((50_000..=50_999).contains(&port), "in the range for sp");
+                    assert_eq!(filter, Filter::Nothing);
+                    self.shim.opened(self.now, key, Ok(SocketAddr::new(addr(A).ip(), port)));
+                }
+                output => self.done.push(output),
+            }
+        }
     }
 
     pub(super) fn control_from_b(&mut self, kind: ControlKind, sender: WireId, receiver: WireId) {

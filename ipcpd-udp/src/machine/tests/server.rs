@@ -18,10 +18,7 @@ fn refusal(kind: FailureKind) -> Result<Accept, Failure> {
 }
 
 /// From the program's acceptance to the answer from sp.
-fn open_and_connect(bench: &mut Bench, key: Key) -> Vec<Output> {
-    let Output::Open { port, filter: Filter::Nothing, watch: false, .. } = bench.one() else { panic!() };
-    assert!((50_000..=50_999).contains(&port), "in the range for sp");
-    bench.shim.opened(bench.now, key, Ok(SocketAddr::new(addr(A).ip(), port)));
+fn connect(bench: &mut Bench, key: Key) -> Vec<Output> {
     assert_eq!(bench.one(), Output::Connect { key, peer: addr(B_FLOW), filter: Filter::Flow });
     bench.shim.connected(bench.now, key, Ok(1472));
     bench.outputs()
@@ -38,7 +35,7 @@ fn a_flow_for_an_extended_caller() {
     // Half a second before the caller gives up.
     assert_eq!((arrival.within, arrival.classic), (ms(4500), false));
     bench.shim.answered(bench.now, key, accept(9));
-    let outputs = open_and_connect(&mut bench, key);
+    let outputs = connect(&mut bench, key);
     let [Output::SendFlow { to: None, bytes, .. }, Output::Offer { flow: FlowId(9), token, .. }] = &outputs[..] else {
         panic!("{outputs:?}")
     };
@@ -61,7 +58,7 @@ fn the_same_request_gets_the_same_answer_and_never_a_second_flow() {
     bench.request(B_FLOW, &request);
     assert_eq!(verdict_of(&bench.one(), "here").unwrap().0, Verdict::Pending);
     bench.shim.answered(bench.now, key, accept(9));
-    let first = open_and_connect(&mut bench, key)[0].clone();
+    let first = connect(&mut bench, key)[0].clone();
     bench.request(B_FLOW, &request);
     assert_eq!(bench.one(), first, "from the same sp, with the same ids");
     bench.shim.taken(bench.now, FlowId(9));
@@ -84,7 +81,7 @@ fn a_late_duplicate_of_a_flow_that_is_over_begins_none() {
     bench.request(B_FLOW, &request);
     let (key, _) = arrival(&bench.outputs()).unwrap();
     bench.shim.answered(bench.now, key, accept(9));
-    open_and_connect(&mut bench, key);
+    connect(&mut bench, key);
     bench.shim.taken(bench.now, FlowId(9));
     bench.shim.released(bench.now, FlowId(9));
     bench.outputs();
@@ -115,11 +112,12 @@ fn refusals_carry_their_reason_and_are_remembered() {
         let (key, arrival) = arrival(&bench.outputs()).unwrap();
         bench.shim.answered(bench.now, key, refusal(kind));
         let outputs = bench.outputs();
-        assert!(matches!(&outputs[0], Output::Withdraw { token, .. } if *token == arrival.token));
-        assert_eq!(verdict_of(&outputs[1], "here").unwrap(), (verdict, reason.to_owned()), "{kind:?}");
+        assert_eq!(outputs[0], Output::Close { key });
+        assert!(matches!(&outputs[1], Output::Withdraw { token, .. } if *token == arrival.token));
+        assert_eq!(verdict_of(&outputs[2], "here").unwrap(), (verdict, reason.to_owned()), "{kind:?}");
         bench.assert_empty();
         bench.request(B_FLOW, &extended("here", 5));
-        assert_eq!(bench.one(), outputs[1]);
+        assert_eq!(bench.one(), outputs[2]);
     }
 }
 
@@ -145,9 +143,9 @@ fn stale_pending_flows_are_reaped_in_time() {
     let (key, arrival) = arrival(&bench.outputs()).unwrap();
     let outputs = bench.next();
     assert_eq!(bench.elapsed(), ms(4500));
-    assert_eq!(outputs[0], Output::Abandon { key });
-    assert!(matches!(&outputs[1], Output::Withdraw { token, .. } if *token == arrival.token));
-    assert_eq!(verdict_of(&outputs[2], "here").unwrap().0, Verdict::NobodyAccepts);
+    assert_eq!(outputs[..2], [Output::Close { key }, Output::Abandon { key }]);
+    assert!(matches!(&outputs[2], Output::Withdraw { token, .. } if *token == arrival.token));
+    assert_eq!(verdict_of(&outputs[3], "here").unwrap().0, Verdict::NobodyAccepts);
     bench.assert_empty();
     // An acceptance that comes after all is undone.
     bench.shim.answered(bench.now, key, accept(9));
@@ -184,7 +182,7 @@ fn a_caller_that_gives_up_is_no_longer_waited_for() {
     bench.outputs();
     bench.control_from_b(ControlKind::Dealloc { died: true }, WireId(5), WireId(0));
     let outputs = bench.outputs();
-    assert_eq!(outputs[0], Output::Abandon { key });
+    assert_eq!(outputs[..2], [Output::Close { key }, Output::Abandon { key }]);
     let (_, ack) = control_of(outputs.last().unwrap()).unwrap();
     assert_eq!((ack.kind, ack.sender, ack.receiver), (ControlKind::DeallocAck, WireId(0), WireId(5)));
     bench.assert_empty();
@@ -201,7 +199,8 @@ fn a_classic_caller_is_john_day_and_hears_of_acceptance_only() {
         let (key, arrival) = arrival(&outputs).unwrap();
         assert_eq!((arrival.source.as_str(), arrival.classic), (CLASSIC_SOURCE, true));
         bench.shim.answered(bench.now, key, refusal(FailureKind::Refused));
-        assert!(matches!(bench.outputs()[..], [Output::Withdraw { .. }]), "silence is its refusal");
+        let outputs = bench.outputs();
+        assert!(matches!(outputs[..], [Output::Close { .. }, Output::Withdraw { .. }]), "silence is its refusal");
         // Its duplicate is no second request.
         bench.request(&from, request);
         assert_eq!(bench.outputs(), []);
@@ -220,7 +219,7 @@ fn a_classic_duplicate_gets_the_same_echo_from_the_same_sp() {
         let (key, first) = if echo == Echo::OnArrival {
             // sp is open and the echo sent before irmd is asked.
             let key = bench.shim.rows(bench.now, Key(0), 1)[0].key;
-            let outputs = open_and_connect(&mut bench, key);
+            let outputs = connect(&mut bench, key);
             assert!(arrival(&outputs[1..]).is_some());
             bench.shim.answered(bench.now, key, accept(9));
             assert!(matches!(bench.one(), Output::Offer { .. }));
@@ -230,7 +229,7 @@ fn a_classic_duplicate_gets_the_same_echo_from_the_same_sp() {
             bench.request(B_FLOW, b"here");
             assert_eq!(bench.outputs(), [], "not accepted yet");
             bench.shim.answered(bench.now, key, accept(9));
-            (key, open_and_connect(&mut bench, key)[0].clone())
+            (key, connect(&mut bench, key)[0].clone())
         };
         assert_eq!(first, Output::SendFlow { key, to: None, bytes: b"here".to_vec() });
         bench.request(B_FLOW, b"here");
@@ -247,7 +246,7 @@ fn an_early_echo_that_is_refused_closes_its_socket() {
     let mut bench = Bench::with(Settings { echo: Echo::OnArrival, ..settings(A) });
     bench.request(B_FLOW, b"here");
     let key = bench.shim.rows(bench.now, Key(0), 1)[0].key;
-    open_and_connect(&mut bench, key);
+    connect(&mut bench, key);
     bench.shim.answered(bench.now, key, refusal(FailureKind::Refused));
     assert!(bench.outputs().contains(&Output::Close { key }));
     bench.assert_empty();
@@ -271,7 +270,7 @@ fn all_answers_to_a_request_together_are_never_longer_than_it() {
         };
         bench.shim.answered(bench.now, key, answer);
         if verdict == "accepted" {
-            sent.extend(open_and_connect(&mut bench, key));
+            sent.extend(connect(&mut bench, key));
         } else {
             sent.extend(bench.outputs());
         }
@@ -324,20 +323,43 @@ fn pending_flows_are_bounded_and_the_next_one_is_told() {
 }
 
 #[test]
-fn no_socket_is_a_clear_refusal() {
-    for (error, verdict) in [(OpenError::Exhausted, Verdict::Exhausted), (OpenError::NoSuchAddress, Verdict::Exhausted)]
-    {
+fn no_socket_is_a_clear_refusal_and_no_program_hears_of_it() {
+    for error in [OpenError::Exhausted, OpenError::NoSuchAddress, OpenError::Other("?".into())] {
         let mut bench = Bench::new();
+        bench.opens = false;
         bench.request(B_FLOW, &extended("here", 5));
-        let (key, _) = arrival(&bench.outputs()).unwrap();
-        bench.shim.answered(bench.now, key, accept(9));
-        bench.outputs();
+        let Output::Open { key, .. } = bench.one() else { panic!("a socket before a program") };
         bench.shim.opened(bench.now, key, Err(error));
         let outputs = bench.outputs();
-        assert!(outputs.contains(&Output::Ended { flow: FlowId(9), reason: EndReason::NeverTaken }));
-        assert_eq!(verdict_of(outputs.last().unwrap(), "here").unwrap().0, verdict);
+        assert!(arrival(&outputs).is_none());
+        assert_eq!(verdict_of(outputs.last().unwrap(), "here").unwrap().0, Verdict::Exhausted);
         bench.assert_empty();
     }
+}
+
+#[test]
+fn a_port_in_use_is_another_port() {
+    let mut bench = Bench::new();
+    bench.opens = false;
+    bench.request(B_FLOW, &extended("here", 5));
+    for n in 1..=64 {
+        let Output::Open { key, .. } = bench.one() else { panic!("try {n}") };
+        bench.shim.opened(bench.now, key, Err(OpenError::PortInUse));
+    }
+    assert_eq!(verdict_of(bench.outputs().last().unwrap(), "here").unwrap().0, Verdict::Exhausted);
+    bench.assert_empty();
+}
+
+#[test]
+fn refused_flows_use_up_no_ports() {
+    // Nobody has heard of a port that was never connected: it need not rest.
+    let mut bench = Bench::with(Settings { sp: (50_000, 50_000), ..settings(A) });
+    for client in 1..50 {
+        bench.request(B_FLOW, &extended("here", client));
+        let (key, _) = arrival(&bench.outputs()).unwrap();
+        bench.shim.answered(bench.now, key, refusal(FailureKind::Refused));
+    }
+    bench.assert_empty();
 }
 
 #[test]

@@ -157,10 +157,10 @@ fn early_echo() -> Vec<Bench> {
         .into_iter()
         .map(|opens| {
             let mut bench = Bench::with(Settings { echo: Echo::OnArrival, ..settings(A) });
+            bench.opens = opens;
             bench.request(B_FLOW, b"here");
             let key = bench.shim.rows(bench.now, Key(0), 1)[0].key;
             if opens {
-                bench.shim.opened(bench.now, key, Ok(addr("10.0.0.1:50000")));
                 bench.shim.connected(bench.now, key, Ok(1472));
                 bench.shim.answered(bench.now, key, accepted());
             } else {
