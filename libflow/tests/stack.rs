@@ -172,6 +172,18 @@ async fn a_dropped_wait_frees_its_flow() {
     assert!(irmd.log(|log| log.not_taken.is_empty()));
 }
 
+/// A server must not take one lost flow for the loss of its right to serve.
+#[tokio::test]
+async fn a_flow_that_ends_before_its_socket_is_taken_is_one_flow_gone() {
+    let (_dir, irmd, stack) = stage();
+    let listener = within(stack.listen("svc").into_future()).await.unwrap();
+    let (flow, ()) = within(async { tokio::join!(listener.accept(), irmd.arrive_and_end("svc")) }).await;
+    let error = flow.unwrap_err();
+    assert!(matches!(error, AcceptError::Gone { .. }), "{error:?}");
+    let (flow, _far) = within(async { tokio::join!(listener.accept(), irmd.arrive("svc")) }).await;
+    flow.unwrap();
+}
+
 #[tokio::test]
 async fn gone_ends_a_flow_with_its_reason() {
     let (_dir, irmd, stack) = stage();

@@ -329,7 +329,7 @@ impl Context {
         let (reply, answer) = oneshot::channel();
         asks.send(Ask::Redeem { token, keeper, reply }).await.map_err(|_| thread_died())?;
         match tokio::time::timeout(SHORT_WITHIN, answer).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => result.map_err(one_flow_gone),
             Ok(Err(_)) => Err(thread_died()),
             Err(_) => Err(CallError::Handoff(Unreachable::handoff(path, "no answer to the token"))),
         }
@@ -367,6 +367,18 @@ impl Context {
         let handle = LeaseHandle { asks: asks.clone(), outside: outside.clone() };
         self.leases.borrow_mut().insert(path.to_path_buf(), LeaseHandle { asks, outside });
         handle
+    }
+}
+
+/// A token that is no longer honoured says that its flow is over, not that this process may not accept others.
+fn one_flow_gone(error: CallError) -> CallError {
+    match error {
+        CallError::Failed(failure) if failure.kind() == FailureKind::NotPermitted => {
+            let text =
+                format!("the flow ended before its socket was handed over ({}); wait for the next", failure.message);
+            CallError::Failed(Failure::new(FailureKind::FlowGone, text))
+        }
+        other => other,
     }
 }
 

@@ -222,15 +222,25 @@ impl FakeIrmd {
 
     /// A flow arrives for whoever waits to accept one; its far end.
     pub(crate) async fn arrive(&self, name: &str) -> OwnedFd {
-        self.until(|log| log.accepts.iter().any(|(request, give)| request.name == name && !give.is_closed())).await;
         let (near, far) = pair();
-        let handle = offer(&self.handoff, &self.path, name, near, true);
+        self.give(name, offer(&self.handoff, &self.path, name, near, true)).await;
+        far
+    }
+
+    /// A flow arrives that is over before its program redeems the token.
+    pub(crate) async fn arrive_and_end(&self, name: &str) {
+        let mut handle = offer(&self.handoff, &self.path, name, pair().0, true);
+        handle.token = vec![0xee; 16];
+        self.give(name, handle).await;
+    }
+
+    async fn give(&self, name: &str, handle: FlowHandle) {
+        self.until(|log| log.accepts.iter().any(|(request, give)| request.name == name && !give.is_closed())).await;
         let mut log = self.log.lock().unwrap();
         log.accepts.retain(|(_, give)| !give.is_closed());
         let at = log.accepts.iter().position(|(request, _)| request.name == name).expect("an accept waits");
         let (_, give) = log.accepts.remove(at).unwrap();
         give.send(handle).expect("the accept waits");
-        far
     }
 }
 
