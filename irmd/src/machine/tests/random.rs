@@ -22,6 +22,7 @@ enum Step {
     Exit(u64),
     Destroy(usize),
     Release(u64),
+    Taken(u64),
     NotTaken(u64),
     Dealloc(u64),
     NoPairs(bool),
@@ -49,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..6u64).prop_map(Step::Exit),
         1 => name.prop_map(Step::Destroy),
         2 => (1..40u64).prop_map(Step::Release),
+        1 => (1..40u64).prop_map(Step::Taken),
         1 => (1..40u64).prop_map(Step::NotTaken),
         1 => (1..40u64).prop_map(Step::Dealloc),
         1 => any::<bool>().prop_map(Step::NoPairs),
@@ -72,11 +74,60 @@ impl Run {
     }
 
     fn apply(&mut self, step: Step) {
-        let name = |n: usize| NAMES[n];
+        match step {
+            Step::Lease(_) | Step::Die(_) | Step::Attach | Step::Detach | Step::Exit(_) | Step::Obey(_) => {
+                self.lives(step);
+            }
+            Step::Taken(end) => self.world.irm.taken(FlowId(end)),
+            Step::Release(end) => self.world.irm.released(FlowId(end)),
+            Step::NotTaken(end) => self.world.irm.not_taken(FlowId(end)),
+            Step::NoPairs(no) => self.world.no_pairs = no,
+            Step::Pass(ms) => self.world.pass(Duration::from_millis(ms)),
+            step => self.calls(step),
+        }
+        self.world.settle();
+        self.collect();
+        self.check();
+    }
+
+    /// Processes come and go, IPCPs answer.
+    fn lives(&mut self, step: Step) {
         match step {
             Step::Lease(pid) if self.world.irm.processes.get(pid).is_none() => self.world.lease(user(pid)),
-            Step::Lease(_) => {}
-            Step::Die(pid) => self.world.dies(pid, &[]),
+            Step::Die(pid) => {
+                let irm = &self.world.irm;
+                let held: Vec<FlowId> = (1..irm.next_flow())
+                    .map(FlowId)
+                    .filter(|end| irm.flows.row(*end).is_some_and(|row| row == *end))
+                    .filter(|row| irm.flows.get(*row).and_then(flow::Flow::caller).is_some_and(|p| p.pid == pid))
+                    .collect();
+                self.world.dies(pid, &held);
+            }
+            Step::Attach if self.attach.is_none() => self.attach = Some(self.world.ipcp("udp0", "net")),
+            Step::Detach => {
+                if let Some(attach) = self.attach.take() {
+                    self.world.cancel(attach);
+                }
+            }
+            Step::Exit(child) => {
+                self.world.irm.child_exited(self.world.now, ChildId(child), "exited with status 1");
+            }
+            Step::Obey(true) => drop(self.world.obey()),
+            Step::Obey(false) => {
+                for (ipcp, attach, what) in self.world.asked() {
+                    let failure = fail(FailureKind::UnknownName, "no");
+                    self.world.irm.ipcp_answered(self.world.now, &ipcp, attach, what, Err(failure));
+                    self.world.settle();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody asks something, or no longer waits.
+    fn calls(&mut self, step: Step) {
+        let name = |n: usize| NAMES[n];
+        match step {
             Step::Serve(pid, n) => drop(self.call(user(pid), serve(name(n)))),
             Step::Unserve(pid, n) => {
                 self.call(user(pid), Command::Unserve(v1::UnserveRequest { name: name(n).into() }));
@@ -92,7 +143,6 @@ impl Run {
                 let request = v1::FlowAnswerRequest { flow_id, accept, ..v1::FlowAnswerRequest::default() };
                 self.call(user(pid), Command::FlowAnswer(request));
             }
-            Step::Answer(..) => {}
             Step::Arrive(n) => drop(self.call(ROOT, arrival(name(n), "net"))),
             Step::Cancel(index) => {
                 let mut open: Vec<CallId> = self.open.iter().copied().collect();
@@ -102,44 +152,19 @@ impl Run {
                     self.world.cancel(*call);
                 }
             }
-            Step::Attach if self.attach.is_none() => self.attach = Some(self.world.ipcp("udp0", "net")),
-            Step::Attach => {}
-            Step::Detach => {
-                if let Some(attach) = self.attach.take() {
-                    self.world.cancel(attach);
-                }
-            }
-            Step::Obey(true) => drop(self.world.obey()),
-            Step::Obey(false) => {
-                for (ipcp, attach, what) in self.world.asked() {
-                    let failure = fail(FailureKind::UnknownName, "no");
-                    self.world.irm.ipcp_answered(self.world.now, &ipcp, attach, what, Err(failure));
-                    self.world.settle();
-                }
-            }
             Step::Bind(n) => {
                 let program = v1::BoundProgram { path: "/bin/x".into(), args: vec![], auto_start: true };
                 let request = v1::BindProgramRequest { name: name(n).into(), program: Some(program) };
                 self.call(ROOT, Command::BindProgram(request));
             }
-            Step::Exit(child) => {
-                self.world.irm.child_exited(self.world.now, ChildId(child), "exited with status 1");
-                self.world.settle();
-            }
             Step::Destroy(n) => {
                 self.call(ROOT, Command::NameDestroy(v1::NameDestroyRequest { name: name(n).into() }));
             }
-            Step::Release(end) => self.world.irm.released(FlowId(end)),
-            Step::NotTaken(end) => self.world.irm.not_taken(FlowId(end)),
             Step::Dealloc(flow_id) => {
                 self.call(ROOT, Command::FlowDealloc(v1::FlowDeallocRequest { flow_id }));
             }
-            Step::NoPairs(no) => self.world.no_pairs = no,
-            Step::Pass(ms) => self.world.pass(Duration::from_millis(ms)),
+            _ => {}
         }
-        self.world.settle();
-        self.collect();
-        self.check();
     }
 
     /// Takes replies in; a reply to a call that is not open would be a second one.

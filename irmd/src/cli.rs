@@ -1,0 +1,52 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::io::Options;
+
+/// The IPC Resource Manager daemon: names, the programs that serve them, IPC processes, every flow of this host.
+#[derive(Debug, Parser)]
+#[command(
+    name = "irmd",
+    version,
+    after_help = "Without root, give --run-dir DIR (or set FLOWRING_RUN_DIR or XDG_RUNTIME_DIR): \
+    the sockets are made there.\nThe configuration file is described in docs/irmd.md; everything in it can also be \
+    done with irm while irmd runs.\n\nExit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start."
+)]
+pub struct Cli {
+    /// Folder of the sockets [default: $FLOWRING_RUN_DIR, /run/flowring as root, $XDG_RUNTIME_DIR/flowring]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// What to set up at the start [default: /etc/flowring/irmd.toml as root, ~/.config/flowring/irmd.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of what irm makes at run time [default: state in a chosen run directory, else /var/lib/flowring as
+    /// root, else ~/.local/state/flowring]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Folder of ipcpd-udp [default: that of irmd, else the PATH]
+    #[arg(long, value_name = "DIR")]
+    ipcpd_dir: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, or a filter such as irmd=debug
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "FLOWRING_LOG")]
+    pub log: String,
+}
+
+impl From<Cli> for Options {
+    fn from(cli: Cli) -> Self {
+        Self { run_dir: cli.run_dir, config: cli.config, state_dir: cli.state_dir, ipcpd_dir: cli.ipcpd_dir }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}
