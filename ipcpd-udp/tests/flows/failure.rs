@@ -43,6 +43,7 @@ async fn nobody_accepts_and_the_stale_flow_is_gone() {
     assert_eq!(failure.kind(), FailureKind::NobodyAccepts, "{failure}");
     within_a_second(start);
     let arrived = soon("the request", server.arrived.recv()).await.unwrap();
+    server.irmd.abandoned().await;
     assert!(server.flows().await.is_empty());
     // A program that comes too late is told so, and irmd that its acceptance came to nothing.
     let denied = server.program().await.redeem(&arrived.token).await;
