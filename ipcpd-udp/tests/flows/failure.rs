@@ -51,6 +51,29 @@ async fn nobody_accepts_and_the_stale_flow_is_gone() {
 }
 
 #[tokio::test]
+async fn a_caller_that_goes_away_is_forgotten_on_both_sides() {
+    let (mut client, mut server) = pair().await;
+    server.irmd.set(Policy::Park);
+    let request = v1::AllocRequest { timeout_ms: 60_000, ..client.request("echo") };
+    let mut ipcp = client.ipcp.clone();
+    {
+        let call = std::pin::pin!(ipcp.alloc(request));
+        tokio::select! {
+            _ = call => panic!("nobody has accepted"),
+            arrived = soon("the request", server.arrived.recv()) => drop(arrived),
+        }
+        // PENDING was sent before irmd was asked; the client's task reads it between these calls.
+        for _ in 0..20 {
+            client.counter("answers").await;
+        }
+    }
+    // The call is dropped, and the server's shim told.
+    client.until("nothing left", <[_]>::is_empty).await;
+    server.irmd.abandoned().await;
+    server.until("nothing left", <[_]>::is_empty).await;
+}
+
+#[tokio::test]
 async fn a_silent_host_times_out_and_a_closed_port_is_named() {
     let mut client = Host::start(SocketAddr::new(address(), PORT), &[]).await;
     let silent = plain(&address().to_string(), PORT);
