@@ -23,7 +23,7 @@ pub struct Options {
     /// Folder of this host's sockets; else $FLOWRING_RUN_DIR, /run/flowring as root, $XDG_RUNTIME_DIR/flowring.
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Folder of what is kept over restarts: host id, key of the tickets. Default: <run-dir>/state.
+    /// Folder of what is kept over restarts: host id, key of the tickets. Default: `state` in the run directory.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Layer to serve at once, without waiting for irmd.

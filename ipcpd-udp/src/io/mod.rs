@@ -1,7 +1,7 @@
 //! What is **done**: sockets, timers, gRPC, the hand-over. Decisions are [`crate::machine`]'s.
 //!
-//! One task owns the machine and the flows' sockets ([`driver`]). Others speak to it over bounded channels: gRPC handlers
-//! ([`api`]), the hand-over server, calls to irmd ([`irm`]).
+//! One task owns the machine and the flows' sockets (`driver`). Others speak to it over bounded channels: gRPC handlers
+//! (`api`), the hand-over server, calls to irmd (`irm`).
 
 use std::future::Future;
 use std::path::PathBuf;

@@ -259,6 +259,9 @@ fn icmp_is_heard_while_asking_and_left_to_the_program_afterwards() {
         program.send(b"x").unwrap();
         assert!(socket::all_read(fd.as_fd()));
         assert_eq!(program.recv(&mut [0; 64]).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{ip}");
+        // Told once: a program that polls must not find an error queue that it does not know of.
+        let mut fds = [rustix::event::PollFd::new(&program, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut fds, Some(&now)).unwrap(), 0, "{ip}");
     }
 }
 

@@ -5,10 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use proto::shim::ControlKind;
+use proto::WireId;
+use proto::shim::{ControlKind, Verdict};
 use proto::v1::{EndReason, Failure, FailureKind};
 
-use super::flow::{Draining, Flushing, State, Telling};
+use super::answers;
+use super::flow::{Accepting, Draining, Flushing, State, Telling, Waiting};
 use super::output::{Key, Output};
 use super::table::{Cause, Phase};
 use super::{Reason, Shim};
@@ -226,5 +228,36 @@ impl Shim {
         }
         self.close(now, key);
         self.remember_over(now, key);
+    }
+
+    /// The caller gave up before it knew of the acceptance: control datagram with its id only.
+    pub(super) fn withdrawn(&mut self, now: Instant, key: Key) {
+        self.close(now, key);
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let (token, id) = match flow.state {
+            State::Waiting(Waiting { token, .. }) | State::Accepting(Accepting { token }) => (token, flow.id),
+            _ => return,
+        };
+        flow.go(Cause::PeerDealloc, State::Over);
+        self.out(Output::Abandon { key });
+        let failure = Failure::new(FailureKind::FlowGone, "the caller gave up before the flow was accepted");
+        self.out(Output::Withdraw { token, failure });
+        if let Some(flow) = id {
+            self.out(Output::Ended { flow, reason: EndReason::PeerDeallocated });
+        }
+        self.remember_over(now, key);
+    }
+
+    /// A late duplicate of the request that began this flow must not begin another.
+    pub(super) fn remember_over(&mut self, now: Instant, key: Key) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        let Some(request) = flow.request.clone() else { return };
+        if flow.classic {
+            let until = flow.answered.unwrap_or(now) + answers::CLASSIC;
+            return self.answers.remember(until, request, None);
+        }
+        let answer = self.verdict(flow.theirs, WireId(0), Verdict::Refused, "the flow is over already", Vec::new());
+        let bytes = answer.encode(&request.name);
+        self.answers.remember(now + answers::EXTENDED, request, Some(bytes));
     }
 }

@@ -159,7 +159,14 @@ impl Shim {
         }
     }
 
-    fn verdict(&self, client: WireId, server: WireId, verdict: Verdict, reason: &str, data: Vec<u8>) -> Answer {
+    pub(super) fn verdict(
+        &self,
+        client: WireId,
+        server: WireId,
+        verdict: Verdict,
+        reason: &str,
+        data: Vec<u8>,
+    ) -> Answer {
         Answer::Extended {
             host: self.settings.host,
             boot: self.settings.boot,
@@ -366,36 +373,5 @@ impl Shim {
         let bytes = self.verdict(theirs, WireId(0), verdict, reason, Vec::new()).encode(&request.name);
         self.answers.remember(now + answers::EXTENDED, request.clone(), Some(bytes.clone()));
         self.answer(request.from, bytes);
-    }
-
-    /// The caller gave up before it knew of the acceptance: control datagram with its id only.
-    pub(super) fn withdrawn(&mut self, now: Instant, key: Key) {
-        self.close(now, key);
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        let (token, id) = match flow.state {
-            State::Waiting(Waiting { token, .. }) | State::Accepting(Accepting { token }) => (token, flow.id),
-            _ => return,
-        };
-        flow.go(Cause::PeerDealloc, State::Over);
-        self.out(Output::Abandon { key });
-        let failure = Failure::new(FailureKind::FlowGone, "the caller gave up before the flow was accepted");
-        self.out(Output::Withdraw { token, failure });
-        if let Some(flow) = id {
-            self.out(Output::Ended { flow, reason: EndReason::PeerDeallocated });
-        }
-        self.remember_over(now, key);
-    }
-
-    /// A late duplicate of the request that began this flow must not begin another.
-    pub(super) fn remember_over(&mut self, now: Instant, key: Key) {
-        let Some(flow) = self.flows.get(&key) else { return };
-        let Some(request) = flow.request.clone() else { return };
-        if flow.classic {
-            let until = flow.answered.unwrap_or(now) + answers::CLASSIC;
-            return self.answers.remember(until, request, None);
-        }
-        let answer = self.verdict(flow.theirs, WireId(0), Verdict::Refused, "the flow is over already", Vec::new());
-        let bytes = answer.encode(&request.name);
-        self.answers.remember(now + answers::EXTENDED, request, Some(bytes));
     }
 }

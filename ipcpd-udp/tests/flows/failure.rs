@@ -43,10 +43,34 @@ async fn nobody_accepts_and_the_stale_flow_is_gone() {
     assert_eq!(failure.kind(), FailureKind::NobodyAccepts, "{failure}");
     within_a_second(start);
     let arrived = soon("the request", server.arrived.recv()).await.unwrap();
+    server.irmd.abandoned().await;
     assert!(server.flows().await.is_empty());
     // A program that comes too late is told so, and irmd that its acceptance came to nothing.
     let denied = server.program().await.redeem(&arrived.token).await;
     assert!(denied.is_err());
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_is_forgotten_on_both_sides() {
+    let (mut client, mut server) = pair().await;
+    server.irmd.set(Policy::Park);
+    let request = v1::AllocRequest { timeout_ms: 60_000, ..client.request("echo") };
+    let mut ipcp = client.ipcp.clone();
+    {
+        let call = std::pin::pin!(ipcp.alloc(request));
+        tokio::select! {
+            _ = call => panic!("nobody has accepted"),
+            arrived = soon("the request", server.arrived.recv()) => drop(arrived),
+        }
+        // PENDING was sent before irmd was asked; the client's task reads it between these calls.
+        for _ in 0..20 {
+            client.counter("answers").await;
+        }
+    }
+    // The call is dropped, and the server's shim told.
+    client.until("nothing left", <[_]>::is_empty).await;
+    server.irmd.abandoned().await;
+    server.until("nothing left", <[_]>::is_empty).await;
 }
 
 #[tokio::test]

@@ -70,6 +70,12 @@ impl Irmd {
         *self.policy.lock().unwrap() = policy;
     }
 
+    /// Waits until the longest parked request is no longer waited for.
+    pub(crate) async fn abandoned(&self) {
+        let mut parked = self.parked.lock().unwrap().remove(0);
+        soon("the end of the call", parked.closed()).await;
+    }
+
     /// Answers the longest parked request.
     pub(crate) fn decide(&self, policy: Policy) {
         self.parked.lock().unwrap().remove(0).send(policy).unwrap();
