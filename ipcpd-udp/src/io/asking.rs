@@ -21,7 +21,7 @@ pub(super) struct Asking {
 
 impl Asking {
     pub(super) fn new() -> std::io::Result<Self> {
-        let set = handoff::watch(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
+        let set = handoff::watch_readable(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
         Ok(Self { set })
     }
 

@@ -101,7 +101,7 @@ impl Driver {
         Ok(Self {
             shim,
             tools,
-            listen: handoff::watch(listen)?,
+            listen: handoff::watch_readable(listen)?,
             asking: Asking::new()?,
             sockets: HashMap::new(),
             allocs: HashMap::new(),
