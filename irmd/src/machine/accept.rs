@@ -126,12 +126,14 @@ impl Irm {
         let end = |flow, token, process: &v1::Process| End { flow, token, pid: process.pid, uid: process.uid };
         let ends = Box::new([end(row, tokens[0], &caller), end(peer, tokens[1], &to)]);
         self.flows.step(row, Event::Paired, Stage::Opening { call, to, accept, data });
+        self.opening += 1;
         self.effects.push_back(Effect::OpenLocal { row, ends });
     }
 
     /// The pair of a local flow was made and offered, or could not be. To be called right after
     /// [`Effect::OpenLocal`], before any other input.
     pub fn local_opened(&mut self, row: FlowId, made: Result<(), Failure>) {
+        self.opening = self.opening.saturating_sub(1);
         let Some(Stage::Opening { call, to, accept, data }) = self.flows.get(row).map(|flow| &flow.stage) else {
             return self.effects.push_back(Effect::CloseLocal { row, drain: true });
         };

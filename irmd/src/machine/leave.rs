@@ -89,10 +89,7 @@ impl Irm {
         for flow in flows {
             self.end_local(*flow, EndReason::PeerDied, true);
         }
-        let Some(mut process) = self.processes.lease_closed(pid) else { return };
-        if !last {
-            return;
-        }
+        let Some(mut process) = self.processes.lease_closed(pid, last) else { return };
         let deciding = std::mem::take(&mut process.deciding);
         for row in deciding {
             let text = format!("process {pid}, which was to decide about the flow, has ended");

@@ -66,6 +66,8 @@ pub struct Irm {
     calls: HashMap<CallId, Parked>,
     programs: HashMap<ChildId, Name>,
     accepting: usize,
+    /// Pairs whose making was asked for and not yet told of.
+    opening: usize,
     next_child: u64,
     since: Instant,
     effects: VecDeque<Effect>,
@@ -121,6 +123,7 @@ impl Irm {
             calls: HashMap::new(),
             programs: HashMap::new(),
             accepting: 0,
+            opening: 0,
             next_child: 1,
             since: now,
             effects: VecDeque::new(),
@@ -198,9 +201,11 @@ impl Irm {
         }
     }
 
-    /// Deadlines have passed. Early and repeated calls do nothing.
+    /// Deadlines have passed. Early and repeated calls do nothing. Some may be left, for the next call.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.pop(now) {
+        // A flow whose pair is being made is not to meet its own deadline, nor that of the accept it was given to.
+        while self.opening == 0 {
+            let Some(timer) = self.timers.pop(now) else { return };
             match timer {
                 Timer::Accept(call) => self.accept_timed_out(call),
                 Timer::Flow(row) => self.flow_timed_out(row),

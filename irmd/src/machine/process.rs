@@ -34,11 +34,11 @@ impl Processes {
         entry.process = process;
     }
 
-    /// A lease has ended. Gives the entry when it was the process' last one.
-    pub fn lease_closed(&mut self, pid: u32) -> Option<Entry> {
+    /// A lease has ended. Gives the entry when it was the process' last one: `last` says so, or none is left here.
+    pub fn lease_closed(&mut self, pid: u32, last: bool) -> Option<Entry> {
         let entry = self.map.get_mut(&pid)?;
         entry.leases = entry.leases.saturating_sub(1);
-        if entry.leases > 0 { None } else { self.map.remove(&pid) }
+        if entry.leases > 0 && !last { None } else { self.map.remove(&pid) }
     }
 
     /// A process by its id.
@@ -81,9 +81,9 @@ mod tests {
         processes.lease_opened(process.clone());
         processes.lease_opened(process.clone());
         processes.get_mut(4).unwrap().serves.insert(Name::new("echo").unwrap());
-        assert!(processes.lease_closed(4).is_none());
-        assert_eq!(processes.lease_closed(4).unwrap().serves.len(), 1);
-        assert!(processes.lease_closed(4).is_none());
+        assert!(processes.lease_closed(4, false).is_none());
+        assert_eq!(processes.lease_closed(4, true).unwrap().serves.len(), 1);
+        assert!(processes.lease_closed(4, true).is_none());
         assert!(processes.is_empty());
     }
 

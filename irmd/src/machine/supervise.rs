@@ -123,7 +123,7 @@ impl Irm {
                 self.warn(format!("IPCP {name} {how}"));
                 self.start_later(now, &name);
             }
-            State::Stopping(_) if ipcp.attach.is_none() => self.remove_ipcp(&name),
+            State::Stopping(_) if ipcp.attach.is_none() => self.remove_ipcp(now, &name),
             _ => self.went_down(now, &name, how),
         }
     }
@@ -157,11 +157,11 @@ impl Irm {
         if let Some(waiter) = waiter {
             self.refuse(waiter.call, fail(FailureKind::IpcpDown, format!("IPCP {name} {how}; see irmd's log")));
             if waiter.made {
-                return self.remove_ipcp(name);
+                return self.remove_ipcp(now, name);
             }
         }
         match (stopping, running) {
-            (true, false) => self.remove_ipcp(name),
+            (true, false) => self.remove_ipcp(now, name),
             // Its exit comes, or it is stuck and is killed.
             (_, true) => self.timers.set(Timer::Ipcp(name.to_owned()), now + STOPS_WITHIN),
             (false, false) => self.start_later(now, name),
@@ -219,7 +219,7 @@ impl Irm {
                 if child.is_none() {
                     self.effects.push_back(Effect::KillAttached { ipcp: name.to_owned() });
                 }
-                self.remove_ipcp(name);
+                self.remove_ipcp(now, name);
             }
             State::Bootstrapping(_) | State::Operational(_) => {}
         }
@@ -253,13 +253,13 @@ impl Irm {
         match (attach, child) {
             (Some(attach), _) => self.ask(name, attach, IpcpCall::Shutdown),
             (None, Some(_)) => self.kill(child, false),
-            (None, None) => return self.remove_ipcp(name),
+            (None, None) => return self.remove_ipcp(now, name),
         }
         self.timers.set(Timer::Ipcp(name.to_owned()), now + STOPS_WITHIN);
     }
 
     /// An IPCP is gone for good, and its flows with it.
-    fn remove_ipcp(&mut self, name: &str) {
+    fn remove_ipcp(&mut self, now: Instant, name: &str) {
         let Some(ipcp) = self.ipcps.remove(name) else { return };
         self.kill(ipcp.child, false);
         self.timers.clear(&Timer::Ipcp(name.to_owned()));
@@ -267,6 +267,8 @@ impl Irm {
         if let Some(attach) = ipcp.attach {
             self.calls.remove(&attach);
             self.effects.push_back(Effect::Disconnect(name.to_owned()));
+            self.fail_asking(now, name, attach);
+            self.settle_all(name);
         }
         let held = |flow: &&Flow| flow.ipcp() == name && matches!(flow.stage, Stage::Allocated { .. });
         let rows: Vec<FlowId> = self.flows.iter().filter(held).map(|flow| flow.id).collect();

@@ -325,3 +325,21 @@ fn accepts_need_a_served_name_and_end_with_it() {
     assert_eq!(w.failure(waits).kind(), FailureKind::NotPermitted);
     assert_eq!((w.irm.accepting, w.irm.names.len()), (0, 0));
 }
+
+#[test]
+fn an_accept_that_is_given_a_flow_does_not_time_out_beside_it() {
+    let mut w = World::new();
+    w.ipcp("udp0", "net");
+    w.obey();
+    let asked = w.alloc(20, "late");
+    w.lease(user(10));
+    w.call(user(10), serve("late"));
+    let request = v1::FlowAcceptRequest { name: "late".into(), ask: false, timeout_ms: 3_500 };
+    let accept = w.call(user(10), Command::FlowAccept(request));
+    // The IPCP that is asked does not stop and is killed; the flow turns to this host. By the time the timer is
+    // looked at, the deadlines of accept and flow have passed too.
+    w.call(ROOT, Command::IpcpDestroy(v1::IpcpDestroyRequest { name: "udp0".into() }));
+    w.pass(Duration::from_secs(10));
+    let ends = (w.reply(asked), w.reply(accept));
+    assert!(matches!(ends, (Some(Reply::Handle(_)), Some(Reply::Handle(_)))), "{ends:?}");
+}

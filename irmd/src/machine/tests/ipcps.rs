@@ -267,3 +267,18 @@ fn flows_of_a_dead_program_do_not_outlive_a_dead_ipcp() {
     w.dies(20, &[]);
     assert!(w.irm.flows.is_empty());
 }
+
+#[test]
+fn who_waits_for_an_ipcp_that_is_killed_is_answered() {
+    let mut w = World::new();
+    running(&mut w);
+    w.lease(user(10));
+    let served = w.call(user(10), super::serve("echo"));
+    let asked = w.alloc(20, "far");
+    let call = w.call(ROOT, Command::IpcpDestroy(v1::IpcpDestroyRequest { name: "udp0".into() }));
+    w.pass(Duration::from_secs(3));
+    assert!(matches!(w.reply(call), Some(Reply::Done)));
+    assert!(matches!(w.reply(served), Some(Reply::Served(layers)) if layers.is_empty()));
+    assert_eq!(w.failure(asked).kind(), FailureKind::IpcpDown);
+    assert!(w.irm.calls.is_empty() && w.irm.flows.is_empty());
+}
