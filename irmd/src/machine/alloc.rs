@@ -226,8 +226,7 @@ impl Irm {
             return;
         };
         match failure.kind() {
-            FailureKind::UnknownName => {}
-            FailureKind::IpcpDown => *earlier = Some(earlier.take().unwrap_or(failure)),
+            FailureKind::UnknownName | FailureKind::IpcpDown => *earlier = Some(worse(earlier.take(), failure)),
             _ => return self.fail_flow(row, Event::Failed, failure),
         }
         let next = Stage::Asking { call: *call, attach: *attach, rest: std::mem::take(rest), failure: earlier.take() };
@@ -286,4 +285,16 @@ fn check_words(request: &v1::FlowAllocRequest) -> Result<(), Failure> {
         return Err(fail(FailureKind::Invalid, text));
     }
     Ok(())
+}
+
+/// What to tell when no layer reaches a name: a layer that could not be asked, else what each of them said.
+fn worse(earlier: Option<Failure>, failure: Failure) -> Failure {
+    match earlier {
+        None => failure,
+        Some(earlier) if earlier.kind() == FailureKind::IpcpDown => earlier,
+        Some(earlier) if failure.kind() == FailureKind::UnknownName => {
+            Failure { message: format!("{}; {}", earlier.message, failure.message), ..earlier }
+        }
+        Some(_) => failure,
+    }
 }
