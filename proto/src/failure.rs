@@ -1,4 +1,4 @@
-//! Failures between processes: a typed [`Failure`](crate::v1::Failure) in the details of a gRPC status.
+//! Failures between processes: a typed [`Failure`] in the details of a gRPC status.
 
 use prost::Message;
 use tonic::{Code, Status};

@@ -34,7 +34,7 @@ pub enum Request {
     Classic(Name),
     /// The name and an extension of this version.
     Extended(Name, Extension),
-    /// The name and an extension of another version: to be refused by [`Verdict::VERSION`].
+    /// The name and an extension of another version: to be refused by [`Verdict::Version`].
     OtherVersion {
         /// The name asked for.
         name: Name,

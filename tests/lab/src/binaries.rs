@@ -31,7 +31,7 @@ pub struct Build<'a> {
 }
 
 /// Finds the programs: in `$FLOWRING_BIN_DIR`, else built by cargo into the folder that this program was built into (a
-/// second or less when they are there already). Once per process, before [`enter`](crate::enter).
+/// second or less when they are there already). Once per process, before [`enter`](crate::enter()).
 pub fn prepare(build: Build<'_>) -> Result<&'static Path> {
     if let Some(folder) = FOLDER.get() {
         return Ok(folder);

@@ -15,7 +15,7 @@
 //!
 //! [`Lab::on_loopback`] makes the same hosts of two run directories on 127.0.0.x, where namespaces are refused.
 //!
-//! Links with delay and loss, NATs and routers are not here yet; a switch's port ([`net`]) is where a link
+//! Links with delay and loss, NATs and routers are not here yet; a switch's port (`net`) is where a link
 //! emulator goes, a host between two switches where a NAT goes.
 
 #![expect(clippy::disallowed_methods, reason = "the lab is all doing: clocks, sockets, processes")]
@@ -60,7 +60,7 @@ enum Network {
 }
 
 impl Lab {
-    /// A lab whose hosts are network namespaces. Needs [`enter`] first.
+    /// A lab whose hosts are network namespaces. Needs [`enter()`] first.
     pub fn new() -> Result<Self> {
         Ok(Self { folder: folder()?, network: Network::Namespaces(Switch::new()?), hosts: AtomicU8::new(0) })
     }
