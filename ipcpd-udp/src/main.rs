@@ -1,5 +1,6 @@
 //! The shim IPC process over UDP, as a daemon.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -22,10 +23,15 @@ fn start() -> anyhow::Result<()> {
     let options = Options::parse();
     let filter = tracing_subscriber::EnvFilter::try_new(&options.log)
         .with_context(|| format!("--log {:?} is no filter; write info, debug or target=level", options.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    // As a task of its own: what wakes the future of `block_on` goes through the kernel each time.
+    let work = runtime.spawn(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         io::run(options, async move {
@@ -35,7 +41,8 @@ fn start() -> anyhow::Result<()> {
             }
         })
         .await
-    })
+    });
+    runtime.block_on(work)?
 }
 
 /// A flow is a descriptor: take as many as the system gives without asking.

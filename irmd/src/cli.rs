@@ -36,7 +36,8 @@ pub struct Cli {
 
 impl From<Cli> for Options {
     fn from(cli: Cli) -> Self {
-        Self { run_dir: cli.run_dir, config: cli.config, state_dir: cli.state_dir, ipcpd_dir: cli.ipcpd_dir }
+        let Cli { run_dir, config, state_dir, ipcpd_dir, log } = cli;
+        Self { run_dir, config, state_dir, ipcpd_dir, log }
     }
 }
 

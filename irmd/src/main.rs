@@ -25,5 +25,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(irmd::io::run(cli.into()))
+    // As a task of its own: what wakes the future of `block_on` goes through the kernel each time.
+    let work = runtime.spawn(irmd::io::run(cli.into()));
+    runtime.block_on(work)?
 }

@@ -11,6 +11,7 @@ use proto::v1::{self, Empty, Failure, FailureKind};
 use proto::{FlowId, MAX_MESSAGE, PROTOCOL_VERSION, Qos};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
@@ -46,11 +47,12 @@ pub(super) async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let service = IpcpServer::new(Api { commands }).max_decoding_message_size(MAX_MESSAGE);
     let own = rustix::process::geteuid().as_raw();
+    let callers = UnixListenerStream::new(listener).map(|stream| stream.and_then(handoff::Stream::try_from));
     let service = tonic::service::interceptor::InterceptedService::new(service, move |request| only_irmd(own, request));
     Server::builder()
         .max_concurrent_streams(CALLS)
         .add_service(service)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
+        .serve_with_incoming_shutdown(callers, stop)
         .await
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Asking {
 
 impl Asking {
     pub(super) fn new() -> std::io::Result<Self> {
-        let set = handoff::watch(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
+        let set = handoff::watch_readable(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
         Ok(Self { set })
     }
 
@@ -40,15 +40,18 @@ impl Asking {
         self.set.readable().await.map(|mut guard| guard.retain_ready())
     }
 
-    /// Those that have something; another turn follows as long as there are any.
-    pub(super) fn take(&self) -> Vec<Key> {
+    /// Those that have something, and whether that is an error; another turn follows as long as there are any.
+    pub(super) fn take(&self) -> Vec<(Key, bool)> {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let taken = self.set.try_io(Interest::READABLE, |set| {
             let mut events = [MaybeUninit::uninit(); PER_TURN];
             let (events, _) = epoll::wait(set, &mut events, Some(&now))?;
             match events {
                 [] => Err(ErrorKind::WouldBlock.into()),
-                events => Ok(events.iter().map(|event| Key(event.data.u64())).collect()),
+                events => {
+                    let failed = |flags: epoll::EventFlags| flags.contains(epoll::EventFlags::ERR);
+                    Ok(events.iter().map(|event| (Key(event.data.u64()), failed(event.flags))).collect())
+                }
             }
         });
         taken.unwrap_or_else(|error| {

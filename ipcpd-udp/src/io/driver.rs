@@ -101,7 +101,7 @@ impl Driver {
         Ok(Self {
             shim,
             tools,
-            listen: handoff::watch(listen)?,
+            listen: handoff::watch_readable(listen)?,
             asking: Asking::new()?,
             sockets: HashMap::new(),
             allocs: HashMap::new(),
@@ -192,7 +192,7 @@ impl Driver {
     }
 
     fn read_asking(&mut self, now: Instant) {
-        for key in self.asking.take() {
+        for (key, failed) in self.asking.take() {
             for _ in 0..PER_TURN {
                 // Closed or connected by what came before: then the rest of its queue is the program's.
                 let Some(socket) = self.sockets.get(&key) else { break };
@@ -208,7 +208,10 @@ impl Driver {
                         self.shim.handle_unreachable(now, key, what);
                     }
                     Ok(Received::Nothing) => {
-                        socket::clear_errors(socket.as_fd(), self.shim.settings().listen.is_ipv6());
+                        // An error in the queue of errors only: it would keep the socket ready for ever.
+                        if failed {
+                            socket::clear_errors(socket.as_fd(), self.shim.settings().listen.is_ipv6());
+                        }
                         break;
                     }
                     Err(error) => {

@@ -23,8 +23,8 @@ impl Driver {
 
     fn act(&mut self, now: Instant, output: Output) {
         match output {
-            Output::Open { key, port, filter, watch } => {
-                let result = self.open_socket(key, port, &filter, watch);
+            Output::Open { key, port, watch } => {
+                let result = self.open_socket(key, port, watch);
                 self.shim.opened(now, key, result);
             }
             Output::SendListen { to, bytes } => {
@@ -117,9 +117,9 @@ impl Driver {
         }
     }
 
-    fn open_socket(&mut self, key: Key, port: u16, filter: &Filter, watch: bool) -> Result<SocketAddr, OpenError> {
+    fn open_socket(&mut self, key: Key, port: u16, watch: bool) -> Result<SocketAddr, OpenError> {
         let at = SocketAddr::new(self.shim.settings().listen.ip(), port);
-        let (socket, local) = socket::open(at, filter, watch)?;
+        let (socket, local) = socket::open(at, watch)?;
         if watch {
             self.asking.add(key, &socket).map_err(|error| OpenError::Other(error.to_string()))?;
         }

@@ -2,9 +2,7 @@
 //!
 //! A load beyond the datagram's end drops it, so every comparison is behind one of the length.
 
-use std::net::{IpAddr, SocketAddr};
-
-use libc::{BPF_ABS, BPF_B, BPF_H, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_LEN, BPF_RET, BPF_W};
+use libc::{BPF_ABS, BPF_B, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_LEN, BPF_RET, BPF_W};
 use proto::shim::answer_prefix;
 use proto::{Name, WireId};
 use socket2::SockFilter;
@@ -14,8 +12,6 @@ use crate::machine::Filter;
 const HEADER: usize = 8;
 const DROP: u32 = 0;
 const PASS: u32 = u32::MAX;
-/// Offsets from here on count from the start of the IP header (`SKF_NET_OFF`).
-const IP: u32 = (-0x10_0000_i32).cast_unsigned();
 
 /// What a datagram is asked; all questions of a rule must be answered yes.
 #[derive(Clone)]
@@ -25,7 +21,6 @@ enum Ask {
     /// At least so long, with the UDP header.
     AtLeast(usize),
     Word(u32, u32),
-    Half(u32, u16),
     Byte(u32, u8),
 }
 
@@ -33,7 +28,6 @@ enum Ask {
 pub(super) fn program(filter: &Filter) -> Vec<SockFilter> {
     match filter {
         Filter::Nothing => vec![ret(DROP)],
-        Filter::From(ip) => only(vec![Ask::Length(HEADER)], source(*ip)),
         filter => drop_all(&rules(filter)),
     }
 }
@@ -43,7 +37,7 @@ fn rules(filter: &Filter) -> Vec<Vec<Ask>> {
     let empty = vec![Ask::Length(HEADER)];
     match filter {
         Filter::Nothing => vec![vec![]],
-        Filter::From(_) | Filter::Flow => vec![empty],
+        Filter::Flow => vec![empty],
         Filter::NoAnswers(name, ours) => vec![empty, answer(name, *ours)],
         Filter::NoEchoes(name, ours) => {
             let bytes = name.as_str().as_bytes();
@@ -64,29 +58,10 @@ pub(super) fn drops(filter: &Filter, payload: &[u8]) -> bool {
             Ask::Length(n) => HEADER + payload.len() == n,
             Ask::AtLeast(n) => HEADER + payload.len() >= n,
             Ask::Word(offset, word) => at(offset, 4) == Some(&word.to_be_bytes()),
-            Ask::Half(offset, half) => at(offset, 2) == Some(&half.to_be_bytes()),
             Ask::Byte(offset, byte) => at(offset, 1) == Some(&[byte]),
         }
     };
     rules(filter).iter().any(|rule| rule.iter().all(holds))
-}
-
-/// Only what comes from this address and port and is not empty.
-pub(super) fn exact(peer: SocketAddr) -> Vec<SockFilter> {
-    let mut from = source(peer.ip());
-    from.push(Ask::Half(0, peer.port()));
-    only(vec![Ask::Length(HEADER)], from)
-}
-
-fn source(ip: IpAddr) -> Vec<Ask> {
-    match ip {
-        IpAddr::V4(ip) => vec![Ask::Word(IP.wrapping_add(12), ip.to_bits())],
-        IpAddr::V6(ip) => {
-            let words = ip.octets();
-            let words = words.chunks(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
-            words.zip(0u32..).map(|(word, n)| Ask::Word(IP.wrapping_add(8 + 4 * n), word)).collect()
-        }
-    }
 }
 
 /// An answer to our request, or our request itself: both carry our id in the same place.
@@ -131,14 +106,6 @@ fn drop_all(rules: &[Vec<Ask>]) -> Vec<SockFilter> {
     out
 }
 
-/// Passes what fits `wanted` and not `unwanted`.
-fn only(unwanted: Vec<Ask>, wanted: Vec<Ask>) -> Vec<SockFilter> {
-    let mut out = when(&unwanted, DROP);
-    out.extend(when(&wanted, PASS));
-    out.push(ret(DROP));
-    out
-}
-
 /// `verdict` when all questions are answered yes; else goes on behind.
 fn when(asks: &[Ask], verdict: u32) -> Vec<SockFilter> {
     let mut out = Vec::new();
@@ -149,7 +116,6 @@ fn when(asks: &[Ask], verdict: u32) -> Vec<SockFilter> {
             Ask::Length(n) => (load(BPF_W | BPF_LEN, 0), (BPF_JEQ, length(n))),
             Ask::AtLeast(n) => (load(BPF_W | BPF_LEN, 0), (BPF_JGE, length(n))),
             Ask::Word(at, word) => (load(BPF_W | BPF_ABS, at), (BPF_JEQ, word)),
-            Ask::Half(at, half) => (load(BPF_H | BPF_ABS, at), (BPF_JEQ, half.into())),
             Ask::Byte(at, byte) => (load(BPF_B | BPF_ABS, at), (BPF_JEQ, byte.into())),
         };
         out.push(load);

@@ -10,7 +10,7 @@ use proto::{FlowId, MAX_MESSAGE, PROTOCOL_VERSION, RunDir};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::api::owner_of;
 use crate::config::Bootstrap;
@@ -18,9 +18,13 @@ use crate::machine::{Accept, Arrival};
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
+/// Ends of flows that come within this time are told together; programs do not wait for it.
+const GATHER: Duration = Duration::from_millis(10);
+/// So many at most in one message.
+const MOST_ENDS: usize = 4_096;
 /// Over what the machine waits for, so that its deadline comes first.
 const SLACK: Duration = Duration::from_secs(1);
-/// A word about an ended flow that irmd does not take is repeated this often.
+/// A word about ended flows that irmd does not take is repeated this often.
 const TELLINGS: u32 = 5;
 
 /// How irmd is reached, and what it is told of this IPCP.
@@ -35,8 +39,7 @@ pub(super) struct Irm {
 impl Irm {
     /// Dials when first used, and again whenever irmd is back.
     pub(super) fn new(run_dir: &RunDir, name: &str) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("unix://{}", run_dir.irmd().display()))?;
-        let client = IrmForIpcpClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE);
+        let client = IrmForIpcpClient::new(handoff::channel(run_dir.irmd())).max_decoding_message_size(MAX_MESSAGE);
         let name = name.to_owned();
         Ok(Self { client, socket: run_dir.ipcp(&name), handoff: run_dir.ipcp_handoff(&name), name })
     }
@@ -119,17 +122,29 @@ impl Irm {
     /// Tells of ended flows, one after the other. An irmd that is back after a while hears of them late, one that was
     /// restarted never knew them.
     pub(super) async fn tell_ended(mut self, mut ended: mpsc::Receiver<(FlowId, v1::EndReason)>) {
-        while let Some((flow, reason)) = ended.recv().await {
+        let mut together = Vec::new();
+        while ended.recv_many(&mut together, MOST_ENDS).await > 0 {
+            sleep(GATHER).await;
+            while together.len() < MOST_ENDS
+                && let Ok(end) = ended.try_recv()
+            {
+                together.push(end);
+            }
+            let flow = |(flow, reason): (FlowId, v1::EndReason)| v1::FlowEndedRequest {
+                ipcp: self.name.clone(),
+                flow_id: flow.0,
+                reason: reason.into(),
+            };
+            let request = v1::FlowsEndedRequest { flows: together.drain(..).map(flow).collect() };
             let mut pause = FIRST_RETRY;
             for _ in 0..TELLINGS {
-                let request = v1::FlowEndedRequest { ipcp: self.name.clone(), flow_id: flow.0, reason: reason.into() };
-                match self.client.flow_ended(request).await {
+                match self.client.flows_ended(request.clone()).await {
                     Err(status) if status.code() == Code::Unavailable => {
                         sleep(pause).await;
                         pause = (pause * 2).min(LONGEST_RETRY);
                     }
                     Err(status) => {
-                        tracing::debug!(%flow, status = status.message(), "irmd does not know of a flow that ended");
+                        tracing::debug!(status = status.message(), "irmd does not know of a flow that ended");
                         break;
                     }
                     Ok(_) => break,

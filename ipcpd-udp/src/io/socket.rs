@@ -21,10 +21,14 @@ pub(super) const LONGEST: usize = 65_536;
 /// Datagrams looked at in a queue; more do not fit into one of the usual size.
 const MOST_QUEUED: u64 = 4096;
 
+/// Receive queue of the listen port, bytes: a burst of some thousand requests or deallocs. As much of it as the
+/// system allows.
+const LISTEN_QUEUE: usize = 4 << 20;
+
 /// Opens the listen port.
 pub(super) fn listen(at: SocketAddr) -> Result<OwnedFd, Failure> {
     let fail = |kind, text: String| Failure::new(kind, text);
-    bound(at, None).map_err(|errno| match errno {
+    let fd = bound(at).map_err(|errno| match errno {
         Errno::ADDRINUSE => fail(
             FailureKind::AddressInUse,
             format!("UDP port {} of {} is in use by another socket; stop it or choose --port", at.port(), at.ip()),
@@ -41,13 +45,18 @@ pub(super) fn listen(at: SocketAddr) -> Result<OwnedFd, Failure> {
             fail(FailureKind::NoSuchAddress, format!("this host does not speak the IP version of {}", at.ip()))
         }
         errno => fail(FailureKind::Internal, format!("UDP port {at} could not be opened: {errno}")),
-    })
+    })?;
+    // Beyond the system's limit only root may go.
+    if sockopt::set_socket_recv_buffer_size_force(&fd, LISTEN_QUEUE).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(&fd, LISTEN_QUEUE);
+    }
+    Ok(fd)
 }
 
 /// Opens a flow's socket. `watch`: ICMP errors are wanted though it is not connected.
-pub(super) fn open(at: SocketAddr, filter: &Filter, watch: bool) -> Result<(OwnedFd, SocketAddr), OpenError> {
+pub(super) fn open(at: SocketAddr, watch: bool) -> Result<(OwnedFd, SocketAddr), OpenError> {
     let other = |text: String| OpenError::Other(text);
-    let fd = bound(at, Some(filter)).map_err(|errno| match errno {
+    let fd = bound(at).map_err(|errno| match errno {
         Errno::ADDRINUSE => OpenError::PortInUse,
         Errno::ADDRNOTAVAIL => OpenError::NoSuchAddress,
         Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => OpenError::Exhausted,
@@ -60,14 +69,11 @@ pub(super) fn open(at: SocketAddr, filter: &Filter, watch: bool) -> Result<(Owne
     Ok((fd, local))
 }
 
-fn bound(at: SocketAddr, filter: Option<&Filter>) -> Result<OwnedFd, Errno> {
+fn bound(at: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd = net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(ipproto::UDP))?;
     if at.is_ipv6() {
         sockopt::set_ipv6_v6only(&fd, true)?;
-    }
-    if let Some(filter) = filter {
-        attach(fd.as_fd(), &filter::program(filter))?;
     }
     net::bind(&fd, &at)?;
     Ok(fd)
@@ -85,15 +91,15 @@ pub(super) fn refilter(fd: BorrowedFd<'_>, filter: &Filter) -> Result<(), Errno>
 /// Connects a flow's socket and sets its filter. Gives the longest SDU, and how many datagrams that were there before
 /// were dropped.
 ///
-/// Between bind and connect anybody at the peer's address could fill the queue; a program must not see that. What the
-/// peer itself sent right behind its answer stays.
+/// Between bind and connect anybody could fill the queue; a program must not see that. What the peer itself sent right
+/// behind its answer stays. (A filter that lets no stranger in meanwhile costs the kernel 25 to 45 µs to compile, each
+/// time; looking at the queue afterwards costs less than one, and is needed all the same.)
 pub(super) fn connect(
     fd: BorrowedFd<'_>,
     peer: SocketAddr,
     filter: &Filter,
     buffer: &mut [u8],
 ) -> Result<(u32, u64), Errno> {
-    attach(fd, &filter::exact(peer))?;
     net::connect(fd, &peer)?;
     if peer.is_ipv4() {
         sockopt::set_ip_mtu_discover(fd, sockopt::Ipv4PathMtuDiscovery::DO)?;

@@ -110,7 +110,7 @@ impl Shim {
         flow.begin(Cause::FlowAlloc);
         self.insert(key, flow);
         self.settle(key);
-        self.out(Output::Open { key, port, filter: Filter::From(peer.ip()), watch: true });
+        self.out(Output::Open { key, port, watch: true });
         Ok(key)
     }
 
@@ -138,9 +138,8 @@ impl Shim {
             }
             Err(OpenError::PortInUse) if opening.tries < MOST_TRIES => {
                 flow.state = State::Opening(Opening { tries: opening.tries + 1, ..opening });
-                let filter = Filter::From(flow.peer.ip());
                 match self.ports.choose(now, self.settings.cp, &mut self.rng) {
-                    Some(port) => self.out(Output::Open { key, port, filter, watch: true }),
+                    Some(port) => self.out(Output::Open { key, port, watch: true }),
                     None => self.fail(now, key, Cause::NoSocket, no_port(self.settings.cp)),
                 }
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use proto::WireId;
 use proto::shim::{ControlKind, Verdict};
 use proto::v1::{EndReason, Failure, FailureKind};
+use rand_chacha::rand_core::Rng;
 
 use super::answers;
 use super::flow::{Accepting, Draining, Flushing, State, Telling, Waiting};
@@ -18,11 +19,11 @@ use super::{Reason, Shim};
 /// A send queue that does not empty is left behind after this.
 const FLUSH: Duration = Duration::from_secs(1);
 const FLUSH_PAUSE: Duration = Duration::from_millis(5);
-/// Between the first two deallocs told; doubles.
+/// Between the first two deallocs told, give or take a half; doubles.
 const TELL_PAUSE: Duration = Duration::from_millis(100);
 const TELLINGS: u32 = 8;
 /// Flows at most that tell more than once; they hold no socket.
-const MOST_TELLING: usize = 8192;
+const MOST_TELLING: usize = 32_768;
 /// A dealloc may overtake SDUs sent before it.
 const GRACE: Duration = Duration::from_millis(100);
 /// A program that does not read loses what it did not read after this.
@@ -121,6 +122,8 @@ impl Shim {
 
     fn tell(&mut self, now: Instant, key: Key) {
         let crowded = self.tallied(Phase::Telling) > MOST_TELLING;
+        // Thousands of flows that end together must not be told of together again: the peer's queue holds some hundreds.
+        let spread = 50 + self.rng.next_u32() % 101;
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let State::Telling(telling) = &mut flow.state else { return };
         if telling.told == TELLINGS || crowded && telling.told > 0 {
@@ -128,7 +131,7 @@ impl Shim {
             flow.go(Cause::Acked, State::Over);
             return self.remember_over(now, key);
         }
-        telling.next = now + TELL_PAUSE * 2u32.pow(telling.told);
+        telling.next = now + TELL_PAUSE * 2u32.pow(telling.told) * spread / 100;
         telling.told += 1;
         let (to, ours, theirs, died) = (flow.control, flow.ours, flow.theirs, telling.died);
         self.control(to, ControlKind::Dealloc { died }, ours, theirs);

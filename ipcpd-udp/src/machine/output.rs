@@ -1,6 +1,6 @@
 //! What goes into the machine beside datagrams and time, and what comes out of it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,8 +125,6 @@ pub enum Unreachable {
 pub enum Filter {
     /// Nothing.
     Nothing,
-    /// Datagrams that are not empty from this address.
-    From(IpAddr),
     /// Everything but empty datagrams: keep-alives stay out of programs' sight.
     Flow,
     /// The same without late answers to (name, our id).
@@ -159,15 +157,13 @@ pub struct Arrival {
 /// What the owner of the machine is to do. Order matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Open the flow's socket on the configured address and this port, with this filter before it is bound; report
-    /// by `opened`. `watch`: datagrams and errors on it are wanted until it is connected.
+    /// Open the flow's socket on the configured address and this port; report by `opened`. `watch`: datagrams and
+    /// errors on it are wanted until it is connected.
     Open {
         /// Whose socket.
         key: Key,
         /// On which port.
         port: u16,
-        /// What it lets through.
-        filter: Filter,
         /// Whether to read it.
         watch: bool,
     },

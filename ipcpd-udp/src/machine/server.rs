@@ -282,7 +282,7 @@ impl Shim {
     fn open_sp(&mut self, now: Instant, key: Key) {
         match self.ports.choose(now, self.settings.sp, &mut self.rng) {
             // Nothing may arrive before it is connected to the one host that may send.
-            Some(port) => self.out(Output::Open { key, port, filter: Filter::Nothing, watch: false }),
+            Some(port) => self.out(Output::Open { key, port, watch: false }),
             None => self.refuse(now, key, Cause::NoSocket, no_port(self.settings.sp)),
         }
     }

@@ -122,9 +122,10 @@ impl IrmForIpcp for Irmd {
         }
     }
 
-    async fn flow_ended(&self, request: Request<v1::FlowEndedRequest>) -> Result<Response<v1::Empty>, Status> {
-        let request = request.into_inner();
-        let _ = self.ended.send((request.flow_id, request.reason())).await;
+    async fn flows_ended(&self, request: Request<v1::FlowsEndedRequest>) -> Result<Response<v1::Empty>, Status> {
+        for flow in request.into_inner().flows {
+            let _ = self.ended.send((flow.flow_id, flow.reason())).await;
+        }
         Ok(Response::new(v1::Empty {}))
     }
 }

@@ -9,7 +9,7 @@ use proto::v1::irm_for_ipcp_server::IrmForIpcp;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::api_irm::{caller, empty, nonsense};
+use super::api_irm::{caller, nonsense};
 use super::calls::{Asker, Open};
 use crate::machine::{Command, Reply};
 
@@ -61,8 +61,13 @@ impl IrmForIpcp for Ipcps {
         }
     }
 
-    async fn flow_ended(&self, request: Request<v1::FlowEndedRequest>) -> Result<Response<v1::Empty>, Status> {
+    async fn flows_ended(&self, request: Request<v1::FlowsEndedRequest>) -> Result<Response<v1::Empty>, Status> {
         let caller = caller(&request)?;
-        empty(&self.asker.ask(caller, Command::FlowEnded(request.into_inner())).await?)
+        let mut failed = Ok(());
+        for flow in request.into_inner().flows {
+            // One that is unknown keeps none of the others from being heard.
+            failed = self.asker.ask(caller, Command::FlowEnded(flow)).await.map(|_| ()).and(failed);
+        }
+        failed.map(|()| Response::new(v1::Empty {}))
     }
 }

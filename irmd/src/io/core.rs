@@ -178,9 +178,7 @@ impl Core {
             Effect::Forget(flow) => self.handoff.forget(flow),
             Effect::Connect { ipcp, socket, pid } => {
                 self.children.attached(&ipcp, pid);
-                if let Err(error) = self.links.connect(&ipcp, &socket) {
-                    tracing::warn!("IPCP {ipcp} gave a socket that cannot be dialled, {socket}: {error}");
-                }
+                self.links.connect(&ipcp, &socket);
             }
             Effect::Disconnect(ipcp) => {
                 self.children.detached(&ipcp);

@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use proto::v1::ipcp_client::IpcpClient;
 use proto::v1::{self, Failure, FailureKind};
 use tokio_stream::StreamExt;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::machine::{IpcpAnswer, IpcpCall};
@@ -25,11 +25,9 @@ pub(super) struct Links {
 
 impl Links {
     /// An IPCP serves at this socket from now on. Dials when first used.
-    pub(super) fn connect(&self, ipcp: &str, socket: &str) -> Result<(), String> {
-        let endpoint = Endpoint::try_from(format!("unix://{socket}")).map_err(|e| e.to_string())?;
-        let client = IpcpClient::new(endpoint.connect_lazy()).max_decoding_message_size(proto::MAX_MESSAGE);
+    pub(super) fn connect(&self, ipcp: &str, socket: &str) {
+        let client = IpcpClient::new(handoff::channel(socket)).max_decoding_message_size(proto::MAX_MESSAGE);
         self.map.insert(ipcp.to_owned(), client);
-        Ok(())
     }
 
     /// It does no more.

@@ -30,7 +30,7 @@ use proto::v1::irm_admin_server::IrmAdminServer;
 use proto::v1::irm_for_ipcp_server::IrmForIpcpServer;
 use proto::v1::irm_server::IrmServer;
 use proto::{MAX_MESSAGE, RunDir};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -60,6 +60,8 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// `--ipcpd-dir`.
     pub ipcpd_dir: Option<PathBuf>,
+    /// `--log`, for the IPCPs it starts; empty: theirs.
+    pub log: String,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. Errors are those of the start, and say what to do.
@@ -105,7 +107,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         irm,
         handoff,
         links,
-        children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir),
+        children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log),
         state,
         calls: HashMap::new(),
         pairs: local::Pairs::default(),
@@ -154,10 +156,10 @@ async fn serve(listener: UnixListener, programs: Programs, tools: Tools, ipcps: 
 }
 
 /// Accepts callers. Out of descriptors, it waits: whoever is served goes on.
-async fn accept(listener: UnixListener, callers: mpsc::Sender<std::io::Result<UnixStream>>) {
+async fn accept(listener: UnixListener, callers: mpsc::Sender<std::io::Result<handoff::Stream>>) {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match listener.accept().await.and_then(|(stream, _)| stream.try_into()) {
+            Ok(stream) => {
                 if callers.send(Ok(stream)).await.is_err() {
                     return;
                 }

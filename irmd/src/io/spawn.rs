@@ -20,6 +20,8 @@ pub(super) struct Children {
     run_dir: RunDir,
     state_dir: PathBuf,
     ipcpd_dir: Option<PathBuf>,
+    /// What IPCPs are to log: as much as irmd itself.
+    log: String,
     /// By descriptor, not by number: numbers recycle.
     alive: HashMap<ChildId, OwnedFd>,
     ipcps: Vec<ChildId>,
@@ -28,8 +30,9 @@ pub(super) struct Children {
 }
 
 impl Children {
-    pub(super) fn new(run_dir: RunDir, state_dir: PathBuf, ipcpd_dir: Option<PathBuf>) -> Self {
-        Self { run_dir, state_dir, ipcpd_dir, alive: HashMap::new(), ipcps: Vec::new(), attached: HashMap::new() }
+    pub(super) fn new(run_dir: RunDir, state_dir: PathBuf, ipcpd_dir: Option<PathBuf>, log: String) -> Self {
+        let (alive, attached) = (HashMap::new(), HashMap::new());
+        Self { run_dir, state_dir, ipcpd_dir, log, alive, ipcps: Vec::new(), attached }
     }
 
     /// Starts an IPCP's process, unless one serves at its socket already.
@@ -44,6 +47,9 @@ impl Children {
         let mut command = Command::new(&program);
         command.args(["--name", ipcp]).arg("--run-dir").arg(self.run_dir.path());
         command.arg("--state-dir").arg(&self.state_dir);
+        if !self.log.is_empty() {
+            command.env("FLOWRING_LOG", &self.log);
+        }
         match self.spawn(command, child) {
             Ok((pid, process)) => {
                 self.ipcps.push(child);

@@ -97,7 +97,10 @@ async fn asks_as_another_user() {
     let failed = failure(host.admin().name_create(v1::NameCreateRequest::default()).await).unwrap_err();
     assert_eq!(failed.kind(), FailureKind::NotPermitted);
     assert!(failed.message.contains("only root and its own user"), "{failed}");
-    let failed = failure(host.for_ipcp().flow_ended(v1::FlowEndedRequest::default()).await).unwrap_err();
+    let failed = failure(
+        host.for_ipcp().flows_ended(v1::FlowsEndedRequest { flows: vec![v1::FlowEndedRequest::default()] }).await,
+    )
+    .unwrap_err();
     assert_eq!(failed.kind(), FailureKind::NotPermitted);
     // Flows are for everybody.
     let _lease = host.lease().await;

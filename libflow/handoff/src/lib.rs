@@ -5,6 +5,8 @@
 //! sockets; the end of the lease tells either side that the other is gone. One sealed memory of
 //! [statistics slots](slot) goes with each lease.
 //!
+//! [`Stream`] and [`channel`] are what the same processes speak gRPC over.
+//!
 //! * [`server`]: the daemon's half.
 //! * [`client`]: the program's half.
 //!
@@ -17,4 +19,5 @@ pub mod client;
 pub mod server;
 pub mod slot;
 
-pub use io::watch::{watch, watch_shared};
+pub use io::stream::{Stream, channel, connected_channel};
+pub use io::watch::{watch, watch_readable, watch_shared};

@@ -4,12 +4,10 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use proto::MAX_MESSAGE;
 use proto::v1::Failure;
 use proto::v1::irm_client::IrmClient;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::error::{CallError, Unreachable};
@@ -85,14 +83,7 @@ fn is_transport(status: &Status) -> bool {
 }
 
 async fn connect(path: &Path) -> Result<IrmClient<Channel>, String> {
-    let path = path.to_path_buf();
-    // Not a "unix:" address: a path may hold what an address may not.
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let endpoint = Endpoint::from_static("http://irmd");
-    let channel = endpoint.connect_with_connector(connector).await.map_err(|error| root_cause(&error))?;
+    let channel = handoff::connected_channel(path).await.map_err(|error| root_cause(&error))?;
     Ok(IrmClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
 }
 

@@ -34,7 +34,10 @@ fn dealloc_is_told_after_the_send_queue_is_empty_and_until_it_is_heard() {
         told.push(bench.elapsed().as_millis());
     }
     let gaps: Vec<_> = told.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert_eq!(gaps, [100, 200, 400, 800, 1600, 3200, 6400]);
+    // Spread, so that flows that ended together are not told of together again.
+    for (gap, pause) in gaps.iter().zip([100, 200, 400, 800, 1600, 3200, 6400]) {
+        assert!((pause / 2..=pause * 3 / 2).contains(gap), "{gaps:?}");
+    }
     assert_eq!(bench.next(), []);
     assert_eq!(bench.shim.counters().get(Reason::DeallocUnheard), 1);
     bench.assert_empty();

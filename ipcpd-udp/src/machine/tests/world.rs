@@ -90,12 +90,13 @@ impl Host {
         while let Some(output) = self.shim.poll_output() {
             let mut trouble = || rng.next_u32() % 100 < self.trouble;
             match output {
-                Output::Open { key, port, filter, .. } => {
+                Output::Open { key, port, .. } => {
                     let local = SocketAddr::new(self.listen.ip(), port);
                     let result = if trouble() { Err(OpenError::Exhausted) } else { Ok(local) };
                     if result.is_ok() {
                         assert!(!self.sockets.values().any(|socket| socket.local == local), "a port twice");
-                        let socket = Socket { local, peer: None, filter, queue: Vec::new(), revoked: false };
+                        let socket =
+                            Socket { local, peer: None, filter: Filter::Flow, queue: Vec::new(), revoked: false };
                         self.sockets.insert(key, socket);
                     }
                     self.shim.opened(now, key, result);
@@ -161,10 +162,7 @@ impl Host {
         }
         let Some((&key, socket)) = self.sockets.iter_mut().find(|(_, socket)| socket.local == to) else { return false };
         match socket.peer {
-            None if socket.filter == Filter::From(from.ip()) => {
-                self.shim.handle_datagram(now, Via::Flow(key), from, bytes);
-            }
-            None => {}
+            None => self.shim.handle_datagram(now, Via::Flow(key), from, bytes),
             Some(peer) if peer != from => return false,
             Some(_) if socket.revoked || passes_not(&socket.filter, bytes) => {}
             Some(_) if self.reads => self.sdus.push(bytes.to_vec()),
@@ -193,7 +191,7 @@ impl Host {
 fn passes_not(filter: &Filter, bytes: &[u8]) -> bool {
     let (name, ours) = match filter {
         Filter::Nothing => return true,
-        Filter::From(_) | Filter::Flow => return bytes.is_empty(),
+        Filter::Flow => return bytes.is_empty(),
         Filter::NoAnswers(name, ours) | Filter::NoEchoes(name, ours) => (name, ours),
     };
     let prefix = proto::shim::answer_prefix(name, *ours);

@@ -6,4 +6,5 @@ mod listener;
 pub(crate) mod packet;
 pub(crate) mod server;
 pub(crate) mod slots;
+pub(crate) mod stream;
 pub(crate) mod watch;
