@@ -280,7 +280,7 @@ impl Irm {
         }
         self.info(format!("IPCP {name} is gone"));
         if let State::Stopping(Some(call)) = ipcp.state {
-            self.reply(call, Reply::Done);
+            self.reply(call, ipcp.refusal.map_or(Reply::Done, Reply::Failed));
         }
     }
 
