@@ -101,18 +101,20 @@ impl Irm {
         let Some(ipcp) = self.ipcps.get_mut(name) else { return };
         ipcp.last_end = format!("bootstrap failed: {failure}");
         ipcp.state = State::Attached;
-        let made = waiter.is_some_and(|waiter| waiter.made);
         if waiter.is_some() {
             ipcp.config = None;
         } else {
             let pause = ipcp.next_pause();
             self.timers.set(Timer::Ipcp(name.to_owned()), now + pause);
         }
-        if let Some(waiter) = waiter {
-            self.refuse(waiter.call, failure);
-        }
-        if made {
-            self.stop_ipcp(now, name, None);
+        match waiter {
+            // Told when the IPCP is gone, so that the next try finds its place free.
+            Some(Waiter { call, made: true, .. }) => {
+                ipcp.refusal = Some(failure);
+                self.stop_ipcp(now, name, Some(call));
+            }
+            Some(waiter) => self.refuse(waiter.call, failure),
+            None => {}
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use proto::Name;
-use proto::v1::{self, IpcpState, UdpConfig};
+use proto::v1::{self, Failure, IpcpState, UdpConfig};
 
 use super::name::Origin;
 use super::{CallId, ChildId};
@@ -52,6 +52,8 @@ pub struct Ipcp {
     pub restarts: u32,
     /// How it ended last; empty if never.
     pub last_end: String,
+    /// Why it is stopped, for the call that waits for its end; `None`: because that call asked for it.
+    pub refusal: Option<Failure>,
     /// Names it was told to answer for.
     pub registered: BTreeSet<Name>,
     /// Names it is yet to be told.
@@ -126,6 +128,7 @@ impl Ipcp {
             handoff: String::new(),
             restarts: 0,
             last_end: String::new(),
+            refusal: None,
             registered: BTreeSet::new(),
             to_register: VecDeque::new(),
             child: None,

@@ -280,7 +280,7 @@ impl Irm {
         }
         self.info(format!("IPCP {name} is gone"));
         if let State::Stopping(Some(call)) = ipcp.state {
-            self.reply(call, Reply::Done);
+            self.reply(call, ipcp.refusal.map_or(Reply::Done, Reply::Failed));
         }
     }
 
@@ -288,7 +288,9 @@ impl Irm {
     pub(super) fn waiter_gone(&mut self, name: &str, call: CallId) {
         let Some(ipcp) = self.ipcps.get_mut(name) else { return };
         match &mut ipcp.state {
-            State::Starting(waiter) | State::Bootstrapping(waiter) => *waiter = None,
+            State::Starting(waiter) | State::Bootstrapping(waiter) if waiter.is_some_and(|w| w.call == call) => {
+                *waiter = None;
+            }
             State::Stopping(waits) if *waits == Some(call) => *waits = None,
             _ => {}
         }

@@ -282,3 +282,18 @@ fn who_waits_for_an_ipcp_that_is_killed_is_answered() {
     assert_eq!(w.failure(asked).kind(), FailureKind::IpcpDown);
     assert!(w.irm.calls.is_empty() && w.irm.flows.is_empty());
 }
+
+#[test]
+fn another_call_that_is_cancelled_takes_no_waiter_along() {
+    let mut w = World::new();
+    running(&mut w);
+    let host = v1::StaticHost { name: "far".into(), address: "10.0.0.2".into() };
+    let add = w.call(ROOT, Command::HostAdd(v1::HostAddRequest { ipcp: "udp0".into(), host: Some(host) }));
+    w.call(ROOT, Command::IpcpDestroy(v1::IpcpDestroyRequest { name: "udp0".into() }));
+    w.pass(Duration::from_secs(3));
+    let call = w.call(ROOT, bootstrap("udp0"));
+    spawned(&mut w, 78);
+    w.cancel(add);
+    w.pass(Duration::from_secs(5));
+    assert_eq!(w.failure(call).kind(), FailureKind::IpcpDown);
+}
