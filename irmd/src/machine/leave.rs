@@ -152,12 +152,12 @@ impl Irm {
         let ends = [Some(row), local.peer];
         for (index, id) in ends.into_iter().enumerate() {
             let Some(id) = id.filter(|id| !over || *id != end) else { continue };
-            if local.taken[index] {
-                self.effects.push_back(Effect::Gone(id, reason));
-            } else {
+            if !local.taken[index] {
                 let text = format!("flow {id} is over before it was taken: {}", words(reason));
                 self.effects.push_back(Effect::Withdraw(local.tokens[index], fail(FailureKind::FlowGone, text)));
             }
+            // Said of one that is not taken, too: its program may be taking it at this moment.
+            self.effects.push_back(Effect::Gone(id, reason));
         }
         self.effects.push_back(Effect::CloseLocal { row, drain: over && end == row });
         self.debug(format!("flow {row} within this host is over: {}", words(reason)));
