@@ -220,8 +220,16 @@ async fn flows_outlive_the_ipcpd_which_takes_them_back() {
     assert_eq!(b.gone().await, (theirs.flow, EndReason::PeerDeallocated));
 }
 
+/// Both ends, both IPCPs and their programs are this one process: as many descriptors as the system gives without asking.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+}
+
 #[tokio::test]
 async fn a_thousand_flows_at_once() {
+    raise_descriptor_limit();
     let (mut client, mut server) = pair().await;
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..1000 {
