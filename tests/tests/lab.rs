@@ -26,16 +26,17 @@ fn main() -> ExitCode {
     )
 }
 
-fn bound(host: &Host, address: IpAddr) -> Result<UdpSocket> {
-    let socket = host.inside(move || UdpSocket::bind((address, 3359)))??;
+fn bound(host: &Host, address: IpAddr, port: u16) -> Result<UdpSocket> {
+    let socket = host.inside(move || UdpSocket::bind((address, port)))??;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     Ok(socket)
 }
 
 /// Sends one datagram; says from where the other heard it.
 fn heard(from: (&Host, IpAddr), to: (&Host, IpAddr)) -> Result<SocketAddr> {
-    let (sender, receiver) = (bound(from.0, from.1)?, bound(to.0, to.1)?);
-    sender.send_to(b"hello", (to.1, 3359))?;
+    // Ports of the system's choice: a child that another test is just starting may hold the last ones a moment longer.
+    let (sender, receiver) = (bound(from.0, from.1, 0)?, bound(to.0, to.1, 0)?);
+    sender.send_to(b"hello", receiver.local_addr()?)?;
     let mut bytes = [0; 16];
     let (length, source) = receiver.recv_from(&mut bytes).context("nothing arrived")?;
     ensure!(&bytes[..length] == b"hello", "something else arrived");
@@ -57,7 +58,7 @@ fn labs_beside_each_other_have_the_same_addresses() -> Result<()> {
     let (one, other) = (Lab::new()?, Lab::new()?);
     let ([a], [b]) = (one.hosts(["a"])?, other.hosts(["b"])?);
     assert_eq!(a.address(), b.address());
-    let sockets = (bound(&a, a.address())?, bound(&b, b.address())?);
+    let sockets = (bound(&a, a.address(), 3359)?, bound(&b, b.address(), 3359)?);
     drop(sockets);
     Ok(())
 }
