@@ -4,6 +4,7 @@
 //! time from the operating system and decides nothing: bytes and messages in, values out.
 //!
 //! * [`v1`]: the messages and services of `schema/`, generated.
+//! * [`calls`]: which of them travel in streams, many calls in one.
 //! * [`shim`]: allocation and control datagrams between two hosts.
 //! * [`handoff`]: packets between a program and a daemon on the hand-over socket.
 //! * [`Name`], [`FlowId`], [`WireId`], [`Token`], …: the nouns, as types.
@@ -14,6 +15,7 @@ mod name;
 mod qos;
 mod run_dir;
 
+pub mod calls;
 pub mod handoff;
 pub mod shim;
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use handoff::Answers;
+use proto::calls::Allocs;
 use proto::v1::ipcp_server::{Ipcp, IpcpServer};
 use proto::v1::{self, Empty, Failure, FailureKind};
 use proto::{FlowId, MAX_MESSAGE, PROTOCOL_VERSION, Qos};
@@ -15,14 +17,14 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::command::{Command, Page, Reply};
 use crate::config::{self, Bootstrap};
 use crate::machine::{Ask, Key, Owner};
 
-/// Calls in progress at most: each `Alloc` is one, for as long as the peer thinks.
-const CALLS: u32 = 20_000;
+/// Allocations in progress at most, for as long as their peers think; more wait in irmd.
+const CALLS: usize = 20_000;
 
 /// Takes the socket over from a process that is gone, but not from one that lives.
 pub(super) async fn bind(path: &Path, name: &str) -> anyhow::Result<UnixListener> {
@@ -49,11 +51,7 @@ pub(super) async fn serve(
     let own = rustix::process::geteuid().as_raw();
     let callers = UnixListenerStream::new(listener).map(|stream| stream.and_then(handoff::Stream::try_from));
     let service = tonic::service::interceptor::InterceptedService::new(service, move |request| only_irmd(own, request));
-    Server::builder()
-        .max_concurrent_streams(CALLS)
-        .add_service(service)
-        .serve_with_incoming_shutdown(callers, stop)
-        .await
+    Server::builder().add_service(service).serve_with_incoming_shutdown(callers, stop).await
 }
 
 fn only_irmd(own: u32, request: Request<()>) -> Result<Request<()>, Status> {
@@ -67,15 +65,24 @@ fn only_irmd(own: u32, request: Request<()>) -> Result<Request<()>, Status> {
     }
 }
 
+#[derive(Clone)]
 struct Api {
     commands: mpsc::Sender<Command>,
 }
 
 impl Api {
-    async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
+    async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| stopping())?;
-        Ok(answer.await.map_err(|_| stopping())??)
+        answer.await.map_err(|_| stopping())?
+    }
+
+    async fn allocate(self, request: v1::AllocRequest) -> Result<v1::AllocReply, Failure> {
+        let ask = ask(request)?;
+        let mut guard = CancelOnDrop { commands: self.commands.clone(), flow: Some(ask.flow) };
+        let result = self.call(|reply| Command::Alloc(Box::new(ask), reply)).await;
+        guard.flow = None;
+        result
     }
 
     async fn done(&self, command: impl FnOnce(Reply<()>) -> Command) -> Result<Response<Empty>, Status> {
@@ -135,7 +142,7 @@ impl Ipcp for Api {
             return Err(Failure::new(FailureKind::Invalid, text).into());
         }
         let bootstrap = Bootstrap::new(&layer, udp.ok_or_else(|| missing("UDP configuration"))?)?;
-        self.call(|reply| Command::Bootstrap(Box::new(bootstrap), reply)).await.map(Response::new)
+        self.call(|reply| Command::Bootstrap(Box::new(bootstrap), reply)).await.map(Response::new).map_err(Status::from)
     }
 
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<Empty>, Status> {
@@ -158,12 +165,12 @@ impl Ipcp for Api {
         self.done(|reply| Command::RemoveHost(name, reply)).await
     }
 
-    async fn alloc(&self, request: Request<v1::AllocRequest>) -> Result<Response<v1::AllocReply>, Status> {
-        let ask = ask(request.into_inner())?;
-        let mut guard = CancelOnDrop { commands: self.commands.clone(), flow: Some(ask.flow) };
-        let result = self.call(|reply| Command::Alloc(Box::new(ask), reply)).await;
-        guard.flow = None;
-        result.map(Response::new)
+    type AllocStream = Answers<Allocs>;
+
+    async fn alloc(&self, calls: Request<Streaming<v1::AllocCall>>) -> Result<Response<Self::AllocStream>, Status> {
+        let api = self.clone();
+        let work = move |request| api.clone().allocate(request);
+        Ok(Response::new(handoff::answers::<Allocs, _, _>(calls.into_inner(), CALLS, work)))
     }
 
     async fn dealloc(&self, request: Request<v1::DeallocRequest>) -> Result<Response<Empty>, Status> {
@@ -182,11 +189,11 @@ impl Ipcp for Api {
 
     async fn flow(&self, request: Request<v1::FlowRequest>) -> Result<Response<v1::FlowInfo>, Status> {
         let flow = FlowId(request.into_inner().flow_id);
-        self.call(|reply| Command::Flow(flow, reply)).await.map(Response::new)
+        self.call(|reply| Command::Flow(flow, reply)).await.map(Response::new).map_err(Status::from)
     }
 
     async fn report(&self, _: Request<Empty>) -> Result<Response<v1::ReportReply>, Status> {
-        self.call(Command::Report).await.map(Response::new)
+        self.call(Command::Report).await.map(Response::new).map_err(Status::from)
     }
 
     async fn shutdown(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {

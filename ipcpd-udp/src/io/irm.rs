@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use handoff::Caller;
+use proto::calls::FlowReqArrs;
 use proto::v1::irm_for_ipcp_client::IrmForIpcpClient;
 use proto::v1::{self, Failure, FailureKind};
 use proto::{FlowId, MAX_MESSAGE, PROTOCOL_VERSION, RunDir};
@@ -31,6 +33,7 @@ const TELLINGS: u32 = 5;
 #[derive(Clone)]
 pub(super) struct Irm {
     client: IrmForIpcpClient<Channel>,
+    arrivals: Caller<FlowReqArrs>,
     name: String,
     socket: PathBuf,
     pub(super) handoff: PathBuf,
@@ -41,7 +44,13 @@ impl Irm {
     pub(super) fn new(run_dir: &RunDir, name: &str) -> anyhow::Result<Self> {
         let client = IrmForIpcpClient::new(handoff::channel(run_dir.irmd())).max_decoding_message_size(MAX_MESSAGE);
         let name = name.to_owned();
-        Ok(Self { client, socket: run_dir.ipcp(&name), handoff: run_dir.ipcp_handoff(&name), name })
+        Ok(Self {
+            client,
+            arrivals: Caller::default(),
+            socket: run_dir.ipcp(&name),
+            handoff: run_dir.ipcp_handoff(&name),
+            name,
+        })
     }
 
     /// Holds `Attach` open for ever, again and again.
@@ -91,7 +100,7 @@ impl Irm {
     }
 
     /// Asks for a program that takes the flow.
-    pub(super) async fn flow_req_arr(mut self, layer: String, arrival: Arrival) -> Result<Accept, Failure> {
+    pub(super) async fn flow_req_arr(self, layer: String, arrival: Arrival) -> Result<Accept, Failure> {
         let request = v1::FlowReqArrRequest {
             ipcp: self.name,
             name: arrival.name.to_string(),
@@ -105,9 +114,10 @@ impl Irm {
             classic: arrival.classic,
             layer,
         };
-        let call = timeout(arrival.within + SLACK, self.client.flow_req_arr(request));
-        let reply = match call.await {
-            Ok(Ok(reply)) => reply.into_inner(),
+        let Self { mut client, arrivals, .. } = self;
+        let open = |questions| async move { client.flow_req_arr(questions).await };
+        let reply = match timeout(arrival.within + SLACK, arrivals.call(open, request)).await {
+            Ok(Ok(reply)) => reply,
             Ok(Err(status)) => return Err(Failure::from_status(&status)),
             Err(_) => return Err(Failure::new(FailureKind::NobodyAccepts, "irmd did not answer in time")),
         };

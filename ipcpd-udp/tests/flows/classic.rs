@@ -62,7 +62,7 @@ async fn a_classic_server_over_real_sockets() {
         sp
     });
     let request = v1::AllocRequest { timeout_ms: 5000, ..client.request("echo-server") };
-    let reply = soon("Alloc", client.ipcp.alloc(request)).await.unwrap().into_inner();
+    let reply = client.ask(request).await.unwrap();
     assert!(reply.classic);
     let sp = scripted.await.unwrap();
     let program = client.program().await;

@@ -38,8 +38,7 @@ async fn nobody_accepts_and_the_stale_flow_is_gone() {
     server.irmd.set(Policy::Park);
     let request = v1::AllocRequest { timeout_ms: 400, ..client.request("echo") };
     let start = now();
-    let status = soon("Alloc", client.ipcp.alloc(request)).await.unwrap_err();
-    let failure = Failure::from_status(&status);
+    let failure = client.ask(request).await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::NobodyAccepts, "{failure}");
     within_a_second(start);
     let arrived = soon("the request", server.arrived.recv()).await.unwrap();
@@ -55,9 +54,8 @@ async fn a_caller_that_goes_away_is_forgotten_on_both_sides() {
     let (mut client, mut server) = pair().await;
     server.irmd.set(Policy::Park);
     let request = v1::AllocRequest { timeout_ms: 60_000, ..client.request("echo") };
-    let mut ipcp = client.ipcp.clone();
     {
-        let call = std::pin::pin!(ipcp.alloc(request));
+        let call = std::pin::pin!(client.ask(request));
         tokio::select! {
             _ = call => panic!("nobody has accepted"),
             arrived = soon("the request", server.arrived.recv()) => drop(arrived),
@@ -79,7 +77,7 @@ async fn a_silent_host_times_out_and_a_closed_port_is_named() {
     let silent = plain(&address().to_string(), PORT);
     client.knows("silent", silent.local_addr().unwrap()).await;
     let request = v1::AllocRequest { timeout_ms: 700, ..client.request("silent") };
-    let failure = Failure::from_status(&soon("Alloc", client.ipcp.alloc(request)).await.unwrap_err());
+    let failure = client.ask(request).await.unwrap_err();
     assert_eq!((failure.kind(), failure.asked), (FailureKind::TimedOut, 2), "{failure}");
     // ICMP says that nothing listens: twice, and it is believed.
     client.knows("closed", SocketAddr::new(address(), PORT)).await;
@@ -169,7 +167,7 @@ async fn keep_alives_stay_out_of_sight_and_find_a_dead_end() {
     let (mut client, mut server) = pair().await;
     let qos = Some(v1::QosSpec { keepalive_ms: 1000, ..Default::default() });
     let request = v1::AllocRequest { qos, ..client.request("echo") };
-    let reply = soon("Alloc", client.ipcp.alloc(request)).await.unwrap().into_inner();
+    let reply = client.ask(request).await.unwrap();
     let arrived = soon("the request", server.arrived.recv()).await.unwrap();
     assert_eq!(arrived.qos.unwrap().keepalive_ms, 1000);
     let (a, b) = (client.program().await, server.program().await);

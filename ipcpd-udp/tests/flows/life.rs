@@ -73,8 +73,8 @@ async fn a_redeem_before_the_acceptance_waits() {
     // In the C original the response could arrive before the flow's id was stored.
     let (mut client, mut server) = pair().await;
     server.irmd.set(Policy::Park);
-    let (request, mut ipcp) = (client.request("echo"), client.ipcp.clone());
-    let calling = async { soon("Alloc", ipcp.alloc(request)).await.unwrap().into_inner() };
+    let request = client.request("echo");
+    let calling = client.ask(request);
     let serving = async {
         let arrived = soon("the request", server.arrived.recv()).await.unwrap();
         let b = server.program().await;
@@ -87,7 +87,7 @@ async fn a_redeem_before_the_acceptance_waits() {
         (b, end)
     };
     let (reply, (_b, theirs)) = tokio::join!(calling, serving);
-    let ours = client.program().await.redeem(&reply.token).await;
+    let ours = client.program().await.redeem(&reply.unwrap().token).await;
     // The lease that took it has ended already, and the flow with it, or it still carries: never a wrong socket.
     if let Ok(ours) = ours {
         assert_eq!(ours.socket.peer_addr().unwrap(), theirs.socket.local_addr().unwrap());
@@ -104,7 +104,7 @@ async fn two_hosts_that_ask_each_other_do_not_wait_for_each_other() {
         host.irmd.set(Policy::Park);
     }
     let (to_b, to_a) = (a.request("echo"), b.request("back"));
-    let (mut ipcp_a, mut ipcp_b) = (a.ipcp.clone(), b.ipcp.clone());
+    let (to_b, to_a) = (a.ask(to_b), b.ask(to_a));
     let deciding = async {
         soon("at a", a.arrived.recv()).await.unwrap();
         soon("at b", b.arrived.recv()).await.unwrap();
@@ -113,7 +113,7 @@ async fn two_hosts_that_ask_each_other_do_not_wait_for_each_other() {
         a.irmd.decide(Policy::Accept(vec![]));
         b.irmd.decide(Policy::Accept(vec![]));
     };
-    let (to_b, to_a, ()) = tokio::join!(ipcp_a.alloc(to_b), ipcp_b.alloc(to_a), deciding);
+    let (to_b, to_a, ()) = tokio::join!(to_b, to_a, deciding);
     to_b.unwrap();
     to_a.unwrap();
 }
@@ -233,9 +233,8 @@ async fn a_thousand_flows_at_once() {
     let (mut client, mut server) = pair().await;
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..1000 {
-        let (request, mut ipcp) =
-            (v1::AllocRequest { timeout_ms: 20_000, ..client.request("echo") }, client.ipcp.clone());
-        calls.spawn(async move { ipcp.alloc(request).await.map(drop) });
+        let request = v1::AllocRequest { timeout_ms: 20_000, ..client.request("echo") };
+        calls.spawn(client.ask(request));
     }
     while let Some(result) = soon("every Alloc", calls.join_next()).await {
         result.unwrap().unwrap();

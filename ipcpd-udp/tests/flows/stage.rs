@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
+use handoff::{Answers, Caller};
 use ipcpd_udp::config::Options;
 use proto::RunDir;
+use proto::calls::{Allocs, FlowReqArrs};
 use proto::v1::ipcp_client::IpcpClient;
 use proto::v1::irm_for_ipcp_server::{IrmForIpcp, IrmForIpcpServer};
 use proto::v1::{self, EndReason, Failure, FailureKind};
@@ -19,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::program::process;
 
@@ -95,31 +97,15 @@ impl IrmForIpcp for Irmd {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    type FlowReqArrStream = Answers<FlowReqArrs>;
+
     async fn flow_req_arr(
         &self,
-        request: Request<v1::FlowReqArrRequest>,
-    ) -> Result<Response<v1::FlowReqArrReply>, Status> {
-        let policy = self.policy.lock().unwrap().clone();
-        let parked = matches!(policy, Policy::Park).then(|| {
-            let (sender, decided) = tokio::sync::oneshot::channel();
-            self.parked.lock().unwrap().push(sender);
-            decided
-        });
-        let _ = self.arrived.send(request.into_inner()).await;
-        let policy = match parked {
-            Some(decided) => decided.await.map_err(|_| Status::unavailable("irmd ends"))?,
-            None => policy,
-        };
-        match policy {
-            Policy::Accept(data) => {
-                let flow_id = self.next.fetch_add(1, Ordering::Relaxed);
-                Ok(Response::new(v1::FlowReqArrReply { flow_id, process: Some(process()), data }))
-            }
-            Policy::Refuse(reason) => {
-                Err(Failure { reason: reason.into(), ..Failure::new(FailureKind::Refused, "refused") }.into())
-            }
-            Policy::Park => Err(Status::internal("parked twice")),
-        }
+        calls: Request<Streaming<v1::FlowReqArrCall>>,
+    ) -> Result<Response<Self::FlowReqArrStream>, Status> {
+        let irmd = self.clone();
+        let work = move |request| irmd.clone().arrival(request);
+        Ok(Response::new(handoff::answers::<FlowReqArrs, _, _>(calls.into_inner(), 10_000, work)))
     }
 
     async fn flows_ended(&self, request: Request<v1::FlowsEndedRequest>) -> Result<Response<v1::Empty>, Status> {
@@ -127,6 +113,32 @@ impl IrmForIpcp for Irmd {
             let _ = self.ended.send((flow.flow_id, flow.reason())).await;
         }
         Ok(Response::new(v1::Empty {}))
+    }
+}
+
+impl Irmd {
+    async fn arrival(self, request: v1::FlowReqArrRequest) -> Result<v1::FlowReqArrReply, Failure> {
+        let policy = self.policy.lock().unwrap().clone();
+        let parked = matches!(policy, Policy::Park).then(|| {
+            let (sender, decided) = tokio::sync::oneshot::channel();
+            self.parked.lock().unwrap().push(sender);
+            decided
+        });
+        let _ = self.arrived.send(request).await;
+        let policy = match parked {
+            Some(decided) => decided.await.map_err(|_| Failure::new(FailureKind::Internal, "irmd ends"))?,
+            None => policy,
+        };
+        match policy {
+            Policy::Accept(data) => {
+                let flow_id = self.next.fetch_add(1, Ordering::Relaxed);
+                Ok(v1::FlowReqArrReply { flow_id, process: Some(process()), data })
+            }
+            Policy::Refuse(reason) => {
+                Err(Failure { reason: reason.into(), ..Failure::new(FailureKind::Refused, "refused") })
+            }
+            Policy::Park => Err(Failure::new(FailureKind::Internal, "parked twice")),
+        }
     }
 }
 
@@ -139,6 +151,7 @@ pub(crate) struct Host {
     pub(crate) irmd: Irmd,
     irmd_runtime: Option<tokio::runtime::Runtime>,
     pub(crate) ipcp: IpcpClient<Channel>,
+    allocs: Caller<Allocs>,
     pub(crate) arrived: mpsc::Receiver<v1::FlowReqArrRequest>,
     pub(crate) ended: mpsc::Receiver<(u64, EndReason)>,
     pub(crate) attached: mpsc::Receiver<v1::AttachRequest>,
@@ -167,6 +180,7 @@ impl Host {
         let mut host = Self {
             ipcpd: start(&args),
             ipcp: client(run_dir.ipcp("udp0")),
+            allocs: Caller::default(),
             irmd,
             irmd_runtime: None,
             run_dir,
@@ -215,6 +229,7 @@ impl Host {
     pub(crate) async fn restart_after_abort(&mut self) {
         self.ipcpd = start(&self.args);
         self.ipcp = client(self.run_dir.ipcp("udp0"));
+        self.allocs = Caller::default();
         soon("attaching again", self.attached.recv()).await.unwrap();
     }
 
@@ -243,8 +258,19 @@ impl Host {
     pub(crate) async fn alloc(&mut self, name: &str) -> Result<(u64, v1::AllocReply), Failure> {
         let request = self.request(name);
         let flow = request.flow_id;
-        let reply = soon("Alloc", self.ipcp.alloc(request)).await;
-        reply.map(|reply| (flow, reply.into_inner())).map_err(|status| Failure::from_status(&status))
+        self.ask(request).await.map(|reply| (flow, reply))
+    }
+
+    /// `Alloc`; dropped, it is given up.
+    pub(crate) fn ask(
+        &self,
+        request: v1::AllocRequest,
+    ) -> impl Future<Output = Result<v1::AllocReply, Failure>> + use<> {
+        let (mut ipcp, allocs) = (self.ipcp.clone(), self.allocs.clone());
+        async move {
+            let call = allocs.call(|questions| async move { ipcp.alloc(questions).await }, request);
+            soon("Alloc", call).await.map_err(|status| Failure::from_status(&status))
+        }
     }
 
     pub(crate) async fn counter(&mut self, name: &str) -> u64 {

@@ -30,7 +30,7 @@ fn rows<T>(all: Vec<T>) -> Response<Rows<T>> {
 impl Tools {
     async fn ask<T>(&self, request: Request<T>, command: impl FnOnce(T) -> Command) -> Result<Reply, Status> {
         let caller = caller(&request)?;
-        self.asker.ask(caller, command(request.into_inner())).await
+        Ok(self.asker.ask(caller, command(request.into_inner())).await?)
     }
 
     async fn done<T>(
@@ -56,7 +56,7 @@ impl IrmAdmin for Tools {
                 listing::add_reports(&self.links, &mut status.ipcps).await;
                 Ok(Response::new(status))
             }
-            other => Err(nonsense(&other)),
+            other => Err(nonsense(&other).into()),
         }
     }
 
@@ -70,7 +70,7 @@ impl IrmAdmin for Tools {
     ) -> Result<Response<v1::IpcpBootstrapReply>, Status> {
         match self.ask(request, Command::IpcpBootstrap).await? {
             Reply::Bootstrapped(address) => Ok(Response::new(v1::IpcpBootstrapReply { address })),
-            other => Err(nonsense(&other)),
+            other => Err(nonsense(&other).into()),
         }
     }
 
@@ -84,7 +84,7 @@ impl IrmAdmin for Tools {
                 listing::add_reports(&self.links, &mut ipcps).await;
                 Ok(rows(ipcps))
             }
-            other => Err(nonsense(&other)),
+            other => Err(nonsense(&other).into()),
         }
     }
 
@@ -107,7 +107,7 @@ impl IrmAdmin for Tools {
     async fn name_list(&self, request: Request<v1::Empty>) -> Result<Response<Rows<v1::NameInfo>>, Status> {
         match self.ask(request, |_| Command::NameList).await? {
             Reply::Names(names) => Ok(rows(names)),
-            other => Err(nonsense(&other)),
+            other => Err(nonsense(&other).into()),
         }
     }
 
@@ -141,7 +141,7 @@ impl IrmAdmin for Tools {
     async fn flow_list(&self, request: Request<v1::Empty>) -> Result<Response<Rows<v1::FlowInfo>>, Status> {
         match self.ask(request, |_| Command::FlowList).await? {
             Reply::Flows(known) => Ok(rows(listing::flows(&self.links, &self.handoff, known).await)),
-            other => Err(nonsense(&other)),
+            other => Err(nonsense(&other).into()),
         }
     }
 
@@ -149,9 +149,9 @@ impl IrmAdmin for Tools {
         match self.ask(request, Command::FlowShow).await? {
             Reply::Flows(mut known) => match known.pop() {
                 Some(row) => Ok(Response::new(listing::flow(&self.links, &self.handoff, row).await)),
-                None => Err(nonsense(&Reply::Flows(known))),
+                None => Err(nonsense(&Reply::Flows(known)).into()),
             },
-            other => Err(nonsense(&other)),
+            other => Err(nonsense(&other).into()),
         }
     }
 
@@ -168,7 +168,7 @@ impl IrmAdmin for Tools {
                 })?;
                 Ok(Response::new(v1::ConfigExportReply { toml }))
             }
-            other => Err(nonsense(&other)),
+            other => Err(nonsense(&other).into()),
         }
     }
 }

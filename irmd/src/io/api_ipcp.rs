@@ -3,14 +3,16 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use handoff::Answers;
 use proto::PROTOCOL_VERSION;
+use proto::calls::FlowReqArrs;
 use proto::v1;
 use proto::v1::irm_for_ipcp_server::IrmForIpcp;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::api_irm::{caller, nonsense};
-use super::calls::{Asker, Open};
+use super::calls::{Asker, CALLS, Open};
 use crate::machine::{Command, Reply};
 
 /// The service.
@@ -46,19 +48,27 @@ impl IrmForIpcp for Ipcps {
                 let stands = Some(v1::AttachReply { version: PROTOCOL_VERSION });
                 Ok(Response::new(Attachment { stands, _open: open }))
             }
-            other => Err(nonsense(&other)),
+            other => Err(nonsense(&other).into()),
         }
     }
 
+    type FlowReqArrStream = Answers<FlowReqArrs>;
+
     async fn flow_req_arr(
         &self,
-        request: Request<v1::FlowReqArrRequest>,
-    ) -> Result<Response<v1::FlowReqArrReply>, Status> {
-        let caller = caller(&request)?;
-        match self.asker.ask(caller, Command::FlowReqArr(request.into_inner())).await? {
-            Reply::Accepted(reply) => Ok(Response::new(reply)),
-            other => Err(nonsense(&other)),
-        }
+        calls: Request<Streaming<v1::FlowReqArrCall>>,
+    ) -> Result<Response<Self::FlowReqArrStream>, Status> {
+        let (caller, asker) = (caller(&calls)?, self.asker.clone());
+        let answers = handoff::answers::<FlowReqArrs, _, _>(calls.into_inner(), CALLS, move |request| {
+            let (caller, asker) = (caller.clone(), asker.clone());
+            async move {
+                match asker.ask(caller, Command::FlowReqArr(request)).await? {
+                    Reply::Accepted(reply) => Ok(reply),
+                    other => Err(nonsense(&other)),
+                }
+            }
+        });
+        Ok(Response::new(answers))
     }
 
     async fn flows_ended(&self, request: Request<v1::FlowsEndedRequest>) -> Result<Response<v1::Empty>, Status> {
@@ -68,6 +78,6 @@ impl IrmForIpcp for Ipcps {
             // One that is unknown keeps none of the others from being heard.
             failed = self.asker.ask(caller, Command::FlowEnded(flow)).await.map(|_| ()).and(failed);
         }
-        failed.map(|()| Response::new(v1::Empty {}))
+        failed.map(|()| Response::new(v1::Empty {})).map_err(Status::from)
     }
 }

@@ -1,13 +1,15 @@
 //! What programs ask, over gRPC.
 #![expect(clippy::disallowed_methods, reason = "io draws the tokens")]
 
+use handoff::Answers;
 use proto::Token;
+use proto::calls::{FlowAccepts, FlowAllocs};
 use proto::v1::irm_server::Irm;
 use proto::v1::{self, Failure, FailureKind};
 use tonic::transport::server::UdsConnectInfo;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::calls::Asker;
+use super::calls::{Asker, CALLS};
 use crate::machine::{Caller, Command, Reply};
 
 /// The service.
@@ -27,31 +29,31 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 }
 
 /// The machine replied with something else than was asked for.
-pub(super) fn nonsense(reply: &Reply) -> Status {
+pub(super) fn nonsense(reply: &Reply) -> Failure {
     tracing::error!("irmd gave a reply of another kind: {reply:?}");
-    Failure::new(FailureKind::Internal, "irmd gave a reply of another kind; please report it").into()
+    Failure::new(FailureKind::Internal, "irmd gave a reply of another kind; please report it")
 }
 
 pub(super) fn empty(reply: &Reply) -> Result<Response<v1::Empty>, Status> {
     match reply {
         Reply::Done => Ok(Response::new(v1::Empty {})),
-        other => Err(nonsense(other)),
+        other => Err(nonsense(other).into()),
     }
 }
 
-fn handle(reply: Reply) -> Result<Response<v1::FlowHandle>, Status> {
+fn handle(reply: Reply) -> Result<v1::FlowHandle, Failure> {
     match reply {
-        Reply::Handle(handle) => Ok(Response::new(handle)),
+        Reply::Handle(handle) => Ok(handle),
         other => Err(nonsense(&other)),
     }
 }
 
-fn tokens() -> Result<[Token; 2], Status> {
+fn tokens() -> Result<[Token; 2], Failure> {
     let mut tokens = [Token([0; 16]); 2];
     for token in &mut tokens {
         getrandom::fill(&mut token.0).map_err(|error| {
             let text = format!("the system gives no random bytes: {error}; try again");
-            Status::from(Failure::new(FailureKind::Internal, text))
+            Failure::new(FailureKind::Internal, text)
         })?;
     }
     Ok(tokens)
@@ -59,16 +61,25 @@ fn tokens() -> Result<[Token; 2], Status> {
 
 #[tonic::async_trait]
 impl Irm for Programs {
-    async fn flow_alloc(&self, request: Request<v1::FlowAllocRequest>) -> Result<Response<v1::FlowHandle>, Status> {
-        let caller = caller(&request)?;
-        handle(self.asker.ask(caller, Command::FlowAlloc(request.into_inner(), tokens()?)).await?)
+    type FlowAllocStream = Answers<FlowAllocs>;
+
+    async fn flow_alloc(
+        &self,
+        calls: Request<Streaming<v1::FlowAllocCall>>,
+    ) -> Result<Response<Self::FlowAllocStream>, Status> {
+        let (caller, asker) = (caller(&calls)?, self.asker.clone());
+        let answers = handoff::answers::<FlowAllocs, _, _>(calls.into_inner(), CALLS, move |request| {
+            let (caller, asker) = (caller.clone(), asker.clone());
+            async move { handle(asker.ask(caller, Command::FlowAlloc(request, tokens()?)).await?) }
+        });
+        Ok(Response::new(answers))
     }
 
     async fn serve(&self, request: Request<v1::ServeRequest>) -> Result<Response<v1::ServeReply>, Status> {
         let caller = caller(&request)?;
         match self.asker.ask(caller, Command::Serve(request.into_inner())).await? {
             Reply::Served(layers) => Ok(Response::new(v1::ServeReply { layers })),
-            other => Err(nonsense(&other)),
+            other => Err(nonsense(&other).into()),
         }
     }
 
@@ -77,9 +88,18 @@ impl Irm for Programs {
         empty(&self.asker.ask(caller, Command::Unserve(request.into_inner())).await?)
     }
 
-    async fn flow_accept(&self, request: Request<v1::FlowAcceptRequest>) -> Result<Response<v1::FlowHandle>, Status> {
-        let caller = caller(&request)?;
-        handle(self.asker.ask(caller, Command::FlowAccept(request.into_inner())).await?)
+    type FlowAcceptStream = Answers<FlowAccepts>;
+
+    async fn flow_accept(
+        &self,
+        calls: Request<Streaming<v1::FlowAcceptCall>>,
+    ) -> Result<Response<Self::FlowAcceptStream>, Status> {
+        let (caller, asker) = (caller(&calls)?, self.asker.clone());
+        let answers = handoff::answers::<FlowAccepts, _, _>(calls.into_inner(), CALLS, move |request| {
+            let (caller, asker) = (caller.clone(), asker.clone());
+            async move { handle(asker.ask(caller, Command::FlowAccept(request)).await?) }
+        });
+        Ok(Response::new(answers))
     }
 
     async fn flow_answer(&self, request: Request<v1::FlowAnswerRequest>) -> Result<Response<v1::Empty>, Status> {

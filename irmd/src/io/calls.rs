@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use proto::v1::{Failure, FailureKind};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tonic::Status;
 
 use crate::machine::{CallId, Caller, Command, Reply};
 
+/// Calls of one kind that one process may have open: accepts and allocations park. The machine bounds them further.
+pub(super) const CALLS: usize = 65_536;
 /// Commands on their way to the machine; handlers wait for room.
 const QUEUE: usize = 1_024;
 
@@ -78,15 +79,15 @@ impl Drop for Open {
 }
 
 impl Asker {
-    /// Asks and waits for the reply; a failure becomes a status.
-    pub(super) async fn ask(&self, caller: Caller, command: Command) -> Result<Reply, Status> {
+    /// Asks and waits for the reply.
+    pub(super) async fn ask(&self, caller: Caller, command: Command) -> Result<Reply, Failure> {
         let (reply, mut open) = self.ask_open(caller, command).await?;
         open.answered = true;
         Ok(reply)
     }
 
     /// The same for a call that stays open after its reply.
-    pub(super) async fn ask_open(&self, caller: Caller, command: Command) -> Result<(Reply, Open), Status> {
+    pub(super) async fn ask_open(&self, caller: Caller, command: Command) -> Result<(Reply, Open), Failure> {
         let call = CallId(self.next.fetch_add(1, Ordering::Relaxed));
         let mut open = Open { call, gone: self.gone.clone(), answered: false };
         let (reply, answer) = oneshot::channel();
@@ -95,12 +96,12 @@ impl Asker {
         match answer {
             Some(Reply::Failed(failure)) => {
                 open.answered = true;
-                Err(failure.into())
+                Err(failure)
             }
             Some(reply) => Ok((reply, open)),
             None => {
                 open.answered = true;
-                Err(Failure::new(FailureKind::Internal, "irmd is stopping; ask again when it runs").into())
+                Err(Failure::new(FailureKind::Internal, "irmd is stopping; ask again when it runs"))
             }
         }
     }

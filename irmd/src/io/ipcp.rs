@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use handoff::Caller;
+use proto::calls::Allocs;
 use proto::v1::ipcp_client::IpcpClient;
 use proto::v1::{self, Failure, FailureKind};
 use tokio_stream::StreamExt;
@@ -15,19 +17,24 @@ use crate::machine::{IpcpAnswer, IpcpCall};
 /// How long a listing waits for one IPCP.
 const LISTING: Duration = Duration::from_secs(2);
 
-type Client = IpcpClient<Channel>;
+/// The way to an IPCP.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    client: IpcpClient<Channel>,
+    allocs: Caller<Allocs>,
+}
 
 /// Ways to the attached IPCPs, by name. Shared by the machine's owner and the handlers of listings.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Links {
-    map: Arc<DashMap<String, Client>>,
+    map: Arc<DashMap<String, Link>>,
 }
 
 impl Links {
     /// An IPCP serves at this socket from now on. Dials when first used.
     pub(super) fn connect(&self, ipcp: &str, socket: &str) {
         let client = IpcpClient::new(handoff::channel(socket)).max_decoding_message_size(proto::MAX_MESSAGE);
-        self.map.insert(ipcp.to_owned(), client);
+        self.map.insert(ipcp.to_owned(), Link { client, allocs: Caller::default() });
     }
 
     /// It does no more.
@@ -36,19 +43,19 @@ impl Links {
     }
 
     /// The way to an IPCP, if it is attached.
-    pub(super) fn get(&self, ipcp: &str) -> Option<Client> {
-        self.map.get(ipcp).map(|client| client.clone())
+    pub(super) fn get(&self, ipcp: &str) -> Option<Link> {
+        self.map.get(ipcp).map(|link| link.clone())
     }
 
     /// All that are attached.
-    pub(super) fn all(&self) -> Vec<(String, Client)> {
+    pub(super) fn all(&self) -> Vec<(String, Link)> {
         self.map.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
     }
 }
 
 /// Asks an IPCP; always answers, in time.
-pub(super) async fn ask(client: Option<Client>, ipcp: &str, what: &IpcpCall) -> Result<IpcpAnswer, Failure> {
-    let Some(client) = client else {
+pub(super) async fn ask(link: Option<Link>, ipcp: &str, what: &IpcpCall) -> Result<IpcpAnswer, Failure> {
+    let Some(link) = link else {
         return Err(Failure::new(FailureKind::IpcpDown, format!("IPCP {ipcp} is not attached; see irm ipcp list")));
     };
     let within = match what {
@@ -56,7 +63,7 @@ pub(super) async fn ask(client: Option<Client>, ipcp: &str, what: &IpcpCall) -> 
         IpcpCall::Bootstrap(_) => Duration::from_secs(10),
         _ => Duration::from_secs(5),
     };
-    match tokio::time::timeout(within, send(client, what)).await {
+    match tokio::time::timeout(within, send(link, what)).await {
         Ok(answer) => answer.map_err(|status| Failure::from_status(&status)),
         Err(_) => {
             let text = format!("IPCP {ipcp} did not answer within {} ms; see irm ipcp list", within.as_millis());
@@ -65,7 +72,8 @@ pub(super) async fn ask(client: Option<Client>, ipcp: &str, what: &IpcpCall) -> 
     }
 }
 
-async fn send(mut client: Client, what: &IpcpCall) -> Result<IpcpAnswer, Status> {
+async fn send(link: Link, what: &IpcpCall) -> Result<IpcpAnswer, Status> {
+    let Link { mut client, allocs } = link;
     let done = |_: Response<v1::Empty>| IpcpAnswer::Done;
     match what {
         IpcpCall::Bootstrap(request) => {
@@ -81,7 +89,8 @@ async fn send(mut client: Client, what: &IpcpCall) -> Result<IpcpAnswer, Status>
             client.remove_host(v1::RemoveHostRequest { name: name.clone() }).await.map(done)
         }
         IpcpCall::Alloc(request) => {
-            client.alloc(request.clone()).await.map(|reply| IpcpAnswer::Allocated(reply.into_inner()))
+            let open = |questions| async move { client.alloc(questions).await };
+            allocs.call(open, request.clone()).await.map(IpcpAnswer::Allocated)
         }
         IpcpCall::Dealloc(flow) => client.dealloc(v1::DeallocRequest { flow_id: flow.0 }).await.map(done),
         IpcpCall::Flows => flows(&mut client).await.map(IpcpAnswer::Flows),
@@ -89,7 +98,7 @@ async fn send(mut client: Client, what: &IpcpCall) -> Result<IpcpAnswer, Status>
     }
 }
 
-async fn flows(client: &mut Client) -> Result<Vec<v1::FlowInfo>, Status> {
+async fn flows(client: &mut IpcpClient<Channel>) -> Result<Vec<v1::FlowInfo>, Status> {
     let mut stream = client.flows(v1::Empty {}).await?.into_inner();
     let mut rows = Vec::new();
     while let Some(row) = stream.next().await {
@@ -99,18 +108,18 @@ async fn flows(client: &mut Client) -> Result<Vec<v1::FlowInfo>, Status> {
 }
 
 /// An IPCP's flows for a listing; `None`: it is stuck, or gone.
-pub(super) async fn list_flows(mut client: Client, ipcp: &str) -> Option<Vec<v1::FlowInfo>> {
-    in_time(ipcp, flows(&mut client)).await
+pub(super) async fn list_flows(mut link: Link, ipcp: &str) -> Option<Vec<v1::FlowInfo>> {
+    in_time(ipcp, flows(&mut link.client)).await
 }
 
 /// One of its flows.
-pub(super) async fn show_flow(mut client: Client, ipcp: &str, flow_id: u64) -> Option<v1::FlowInfo> {
-    in_time(ipcp, client.flow(v1::FlowRequest { flow_id })).await.map(Response::into_inner)
+pub(super) async fn show_flow(mut link: Link, ipcp: &str, flow_id: u64) -> Option<v1::FlowInfo> {
+    in_time(ipcp, link.client.flow(v1::FlowRequest { flow_id })).await.map(Response::into_inner)
 }
 
 /// Its counters.
-pub(super) async fn report(mut client: Client, ipcp: &str) -> Option<v1::ReportReply> {
-    in_time(ipcp, client.report(v1::Empty {})).await.map(Response::into_inner)
+pub(super) async fn report(mut link: Link, ipcp: &str) -> Option<v1::ReportReply> {
+    in_time(ipcp, link.client.report(v1::Empty {})).await.map(Response::into_inner)
 }
 
 async fn in_time<T>(ipcp: &str, call: impl Future<Output = Result<T, Status>>) -> Option<T> {

@@ -44,8 +44,8 @@ use self::core::{Core, Inputs};
 use crate::machine::name::Origin;
 use crate::machine::{Irm, Settings};
 
-/// Calls that one caller's socket may have open: accepts and allocations park. The machine bounds them further.
-const STREAMS: u32 = 65_536;
+/// Streams that one caller's socket may have open: calls that are not done per flow have one each.
+const STREAMS: u32 = 4_096;
 /// Accepting pauses this long when descriptors ran out, rather than spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use handoff::Answers;
+use proto::calls::Allocs;
 use proto::v1::ipcp_server::{Ipcp, IpcpServer};
 use proto::v1::irm_for_ipcp_client::IrmForIpcpClient;
 use proto::v1::{self, Failure, FailureKind};
 use proto::{PROTOCOL_VERSION, RunDir};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Endpoint;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// What it was told.
 #[derive(Clone, Default)]
@@ -62,27 +64,12 @@ impl Ipcp for Fake {
         done()
     }
 
-    async fn alloc(&self, request: Request<v1::AllocRequest>) -> Result<Response<v1::AllocReply>, Status> {
-        let request = request.into_inner();
-        match request.name.as_str() {
-            "silent" => std::future::pending().await,
-            "unknown" => Err(Failure::new(FailureKind::UnknownName, "no host for the name").into()),
-            _ => {
-                let row = v1::FlowInfo {
-                    flow_id: request.flow_id,
-                    name: request.name,
-                    state: v1::FlowState::Allocated.into(),
-                    local_address: "127.0.0.1:50000".into(),
-                    ..v1::FlowInfo::default()
-                };
-                self.state.lock().unwrap().flows.push(row);
-                Ok(Response::new(v1::AllocReply {
-                    token: vec![7; 16],
-                    peer_address: "127.0.0.2:40000".into(),
-                    ..v1::AllocReply::default()
-                }))
-            }
-        }
+    type AllocStream = Answers<Allocs>;
+
+    async fn alloc(&self, calls: Request<Streaming<v1::AllocCall>>) -> Result<Response<Self::AllocStream>, Status> {
+        let fake = self.clone();
+        let work = move |request| fake.clone().allocate(request);
+        Ok(Response::new(handoff::answers::<Allocs, _, _>(calls.into_inner(), 100, work)))
     }
 
     async fn dealloc(&self, request: Request<v1::DeallocRequest>) -> Result<Response<v1::Empty>, Status> {
@@ -119,6 +106,27 @@ impl Ipcp for Fake {
             std::process::exit(0);
         }
         done()
+    }
+}
+
+impl Fake {
+    async fn allocate(self, request: v1::AllocRequest) -> Result<v1::AllocReply, Failure> {
+        match request.name.as_str() {
+            "silent" => std::future::pending().await,
+            "unknown" => Err(Failure::new(FailureKind::UnknownName, "no host for the name")),
+            _ => {
+                let row = v1::FlowInfo {
+                    flow_id: request.flow_id,
+                    name: request.name,
+                    state: v1::FlowState::Allocated.into(),
+                    local_address: "127.0.0.1:50000".into(),
+                    ..v1::FlowInfo::default()
+                };
+                self.state.lock().unwrap().flows.push(row);
+                let peer_address = "127.0.0.2:40000".into();
+                Ok(v1::AllocReply { token: vec![7; 16], peer_address, ..v1::AllocReply::default() })
+            }
+        }
     }
 }
 

@@ -178,9 +178,8 @@ async fn flows_go_through_an_ipcp_and_come_through_it() {
         layer: "net".into(),
         ..v1::FlowReqArrRequest::default()
     };
-    let mut ipcp = host.for_ipcp();
-    let (arrived, accepted) = tokio::join!(ipcp.flow_req_arr(request), host.accept("echo"));
-    let (arrived, accepted) = (arrived.unwrap().into_inner(), accepted.unwrap());
+    let (arrived, accepted) = tokio::join!(host.flow_req_arr(request), host.accept("echo"));
+    let (arrived, accepted) = (arrived.unwrap(), accepted.unwrap());
     assert_eq!((arrived.flow_id, accepted.token), (accepted.flow_id, vec![9; 16]));
     assert_eq!(arrived.process.unwrap().pid, std::process::id());
 

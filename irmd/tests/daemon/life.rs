@@ -84,7 +84,7 @@ async fn another_version_is_refused_with_both_named() {
     let host = Host::new();
     let _irmd = host.start().await;
     let request = v1::FlowAllocRequest { version: PROTOCOL_VERSION + 1, name: "a".into(), ..Default::default() };
-    let failed = failure(host.irm().flow_alloc(request).await).unwrap_err();
+    let failed = host.ask_alloc(request).await.unwrap_err();
     assert!(failed.message.contains("version 2 and this irmd version 1"), "{failed}");
 }
 

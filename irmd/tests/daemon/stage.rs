@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use handoff::client::{Said, Sender};
+use handoff::{Caller, Questions};
+use proto::calls::{Calls, FlowAccepts, FlowAllocs, FlowReqArrs};
 use proto::handoff::ToDaemon;
 use proto::v1::irm_admin_client::IrmAdminClient;
 use proto::v1::irm_client::IrmClient;
@@ -144,7 +146,8 @@ impl Host {
 
     pub(crate) async fn accept(&self, name: &str) -> Result<v1::FlowHandle, Failure> {
         let request = v1::FlowAcceptRequest { name: name.into(), ask: false, timeout_ms: 10_000 };
-        failure(self.irm().flow_accept(request).await)
+        let mut irm = self.irm();
+        ask::<FlowAccepts, _>(|questions| async move { irm.flow_accept(questions).await }, request).await
     }
 
     pub(crate) async fn alloc(&self, name: &str) -> Result<v1::FlowHandle, Failure> {
@@ -154,7 +157,17 @@ impl Host {
             timeout_ms: 10_000,
             ..v1::FlowAllocRequest::default()
         };
-        failure(self.irm().flow_alloc(request).await)
+        self.ask_alloc(request).await
+    }
+
+    pub(crate) async fn ask_alloc(&self, request: v1::FlowAllocRequest) -> Result<v1::FlowHandle, Failure> {
+        let mut irm = self.irm();
+        ask::<FlowAllocs, _>(|questions| async move { irm.flow_alloc(questions).await }, request).await
+    }
+
+    pub(crate) async fn flow_req_arr(&self, request: v1::FlowReqArrRequest) -> Result<v1::FlowReqArrReply, Failure> {
+        let mut irm = self.for_ipcp();
+        ask::<FlowReqArrs, _>(|questions| async move { irm.flow_req_arr(questions).await }, request).await
     }
 
     pub(crate) async fn flows(&self) -> Vec<v1::FlowInfo> {
@@ -199,6 +212,14 @@ impl Host {
         };
         failure(self.admin().ipcp_bootstrap(request).await)
     }
+}
+
+/// One call over a stream of its own.
+async fn ask<C: Calls, F>(open: impl FnOnce(Questions<C>) -> F, request: C::Request) -> Result<C::Reply, Failure>
+where
+    F: Future<Output = Result<tonic::Response<tonic::Streaming<C::Answer>>, Status>>,
+{
+    Caller::<C>::default().call(open, request).await.map_err(|status| Failure::from_status(&status))
 }
 
 /// The answer, or the typed failure.

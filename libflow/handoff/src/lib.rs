@@ -5,7 +5,8 @@
 //! sockets; the end of the lease tells either side that the other is gone. One sealed memory of
 //! [statistics slots](slot) goes with each lease.
 //!
-//! [`Stream`] and [`channel`] are what the same processes speak gRPC over.
+//! [`Stream`] and [`channel`] are what the same processes speak gRPC over, [`Caller`] and [`answers`] how they ask much
+//! of one another.
 //!
 //! * [`server`]: the daemon's half.
 //! * [`client`]: the program's half.
@@ -19,5 +20,6 @@ pub mod client;
 pub mod server;
 pub mod slot;
 
+pub use io::calls::{Answers, Caller, Questions, answers};
 pub use io::stream::{Stream, channel, connected_channel};
 pub use io::watch::{watch, watch_readable, watch_shared};

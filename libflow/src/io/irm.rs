@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use handoff::Caller;
 use proto::MAX_MESSAGE;
-use proto::v1::Failure;
+use proto::calls::{FlowAccepts, FlowAllocs};
 use proto::v1::irm_client::IrmClient;
+use proto::v1::{Failure, FlowAcceptRequest, FlowAllocRequest, FlowHandle};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -15,38 +17,55 @@ use crate::error::{CallError, Unreachable};
 /// A client of irmd's, for one thread.
 pub(super) struct Irm {
     path: PathBuf,
-    client: RefCell<Option<IrmClient<Channel>>>,
+    link: RefCell<Option<Link>>,
+}
+
+/// A channel to irmd, with the streams that calls about flows go over.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) client: IrmClient<Channel>,
+    allocs: Caller<FlowAllocs>,
+    accepts: Caller<FlowAccepts>,
+}
+
+impl Link {
+    pub(super) async fn flow_alloc(self, request: FlowAllocRequest) -> Result<FlowHandle, Status> {
+        let mut client = self.client;
+        self.allocs.call(|questions| async move { client.flow_alloc(questions).await }, request).await
+    }
+
+    pub(super) async fn flow_accept(self, request: FlowAcceptRequest) -> Result<FlowHandle, Status> {
+        let mut client = self.client;
+        self.accepts.call(|questions| async move { client.flow_accept(questions).await }, request).await
+    }
 }
 
 impl Irm {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, client: RefCell::new(None) }
+        Self { path, link: RefCell::new(None) }
     }
 
     /// Connects, if that has not been done.
     pub(super) async fn reach(&self) -> Result<(), CallError> {
-        self.client().await.map(|_| ())
+        self.link().await.map(|_| ())
     }
 
-    async fn client(&self) -> Result<IrmClient<Channel>, CallError> {
-        let kept = self.client.borrow().clone();
-        if let Some(client) = kept {
-            return Ok(client);
+    async fn link(&self) -> Result<Link, CallError> {
+        let kept = self.link.borrow().clone();
+        if let Some(link) = kept {
+            return Ok(link);
         }
         let client =
             connect(&self.path).await.map_err(|cause| CallError::Irmd(Unreachable::irmd(&self.path, cause)))?;
-        self.client.replace(Some(client.clone()));
-        Ok(client)
+        let link = Link { client, allocs: Caller::default(), accepts: Caller::default() };
+        self.link.replace(Some(link.clone()));
+        Ok(link)
     }
 
     /// Calls irmd; once more over a new channel when the old one turns out to be broken. `within` bounds both.
-    pub(super) async fn call<T, F>(
-        &self,
-        within: Option<Duration>,
-        call: impl Fn(IrmClient<Channel>) -> F,
-    ) -> Result<T, CallError>
+    pub(super) async fn call<T, F>(&self, within: Option<Duration>, call: impl Fn(Link) -> F) -> Result<T, CallError>
     where
-        F: Future<Output = Result<tonic::Response<T>, Status>>,
+        F: Future<Output = Result<T, Status>>,
     {
         let calls = self.call_twice(call);
         match within {
@@ -57,16 +76,16 @@ impl Irm {
         }
     }
 
-    async fn call_twice<T, F>(&self, call: impl Fn(IrmClient<Channel>) -> F) -> Result<T, CallError>
+    async fn call_twice<T, F>(&self, call: impl Fn(Link) -> F) -> Result<T, CallError>
     where
-        F: Future<Output = Result<tonic::Response<T>, Status>>,
+        F: Future<Output = Result<T, Status>>,
     {
         let mut broken = None;
         for _ in 0..2 {
-            match call(self.client().await?).await {
-                Ok(response) => return Ok(response.into_inner()),
+            match call(self.link().await?).await {
+                Ok(reply) => return Ok(reply),
                 Err(status) if is_transport(&status) => {
-                    self.client.replace(None);
+                    self.link.replace(None);
                     broken = Some(status);
                 }
                 Err(status) => return Err(CallError::Failed(Failure::from_status(&status))),

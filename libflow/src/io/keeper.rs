@@ -14,6 +14,7 @@ use proto::v1::{
 use proto::{RunDir, Token};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
+use tonic::Response;
 
 use super::core::{Core, Outside};
 use super::irm::Irm;
@@ -201,12 +202,7 @@ impl Context {
             0 => ANSWER_WITHIN,
             ms => Duration::from_millis(ms.into()) + GRACE,
         };
-        self.irm
-            .call(Some(within), |mut irm| {
-                let r = request.clone();
-                async move { irm.flow_alloc(r).await }
-            })
-            .await
+        self.irm.call(Some(within), |irm| irm.flow_alloc(request.clone())).await
     }
 
     async fn serve(self: &Rc<Self>, request: ServeRequest) -> Result<Serving, CallError> {
@@ -227,7 +223,7 @@ impl Context {
         self.open_irmd_lease().await?;
         let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
             let request = request.clone();
-            async move { irm.serve(request).await }
+            async move { irm.client.serve(request).await.map(Response::into_inner) }
         });
         Ok(call.await?.layers)
     }
@@ -248,7 +244,7 @@ impl Context {
             let request = UnserveRequest { name };
             let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
                 let request = request.clone();
-                async move { irm.unserve(request).await }
+                async move { irm.client.unserve(request).await }
             });
             // irmd has ended meanwhile, or knows better: nothing is served any more either way.
             let _ = call.await;
@@ -270,10 +266,7 @@ impl Context {
         let timeout_ms = within.map_or(0, |d| u32::try_from(d.as_millis()).unwrap_or(u32::MAX).max(1));
         let request = FlowAcceptRequest { name: name.to_owned(), ask, timeout_ms };
         loop {
-            let call = self.irm.call(within.map(|d| d + GRACE), |mut irm| {
-                let request = request.clone();
-                async move { irm.flow_accept(request).await }
-            });
+            let call = self.irm.call(within.map(|d| d + GRACE), |irm| irm.flow_accept(request.clone()));
             match call.await {
                 Err(CallError::Irmd(unreachable)) if within.is_none() => {
                     let _ = tokio::time::timeout(LOOK_AGAIN, again.changed()).await;
@@ -313,7 +306,7 @@ impl Context {
     async fn answer(&self, request: FlowAnswerRequest) -> Result<(), CallError> {
         let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
             let request = request.clone();
-            async move { irm.flow_answer(request).await }
+            async move { irm.client.flow_answer(request).await }
         });
         call.await.map(|_| ())
     }

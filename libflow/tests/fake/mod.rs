@@ -8,17 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use handoff::Answers;
 use handoff::server::{Config, EndReason, Event, Offer, Owner, Process, Server};
+use proto::calls::{FlowAccepts, FlowAllocs};
 use proto::v1::irm_server::{Irm, IrmServer};
 use proto::v1::{
-    Empty, Failure, FailureKind, FlowAcceptRequest, FlowAllocRequest, FlowAnswerRequest, FlowHandle, ServeReply,
-    ServeRequest, UnserveRequest,
+    Empty, Failure, FailureKind, FlowAcceptCall, FlowAcceptRequest, FlowAllocCall, FlowAllocRequest, FlowAnswerRequest,
+    FlowHandle, ServeReply, ServeRequest, UnserveRequest,
 };
 use proto::{FlowId, RunDir, Token};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// No test waits longer for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -42,6 +44,7 @@ pub(crate) struct Log {
     accepts: VecDeque<(FlowAcceptRequest, oneshot::Sender<FlowHandle>)>,
 }
 
+#[derive(Clone)]
 struct Service {
     log: Arc<Mutex<Log>>,
     handoff: Server,
@@ -120,32 +123,25 @@ fn echo(far: OwnedFd) {
 
 #[tonic::async_trait]
 impl Irm for Service {
-    async fn flow_alloc(&self, request: Request<FlowAllocRequest>) -> Result<Response<FlowHandle>, Status> {
-        let request = request.into_inner();
-        self.log.lock().unwrap().allocs.push(request.clone());
-        let no = |kind| Err(Failure::new(kind, format!("no flow to {}", request.name)).into());
-        let mut path = self.path.clone();
-        match request.name.as_str() {
-            "unknown" => return no(FailureKind::UnknownName),
-            "refusing" => {
-                let failure = Failure::new(FailureKind::Refused, "the program said no");
-                return Err(Failure { reason: "full".into(), ..failure }.into());
-            }
-            "unattended" => return no(FailureKind::NobodyAccepts),
-            "silent" => {
-                let failure = Failure::new(FailureKind::TimedOut, "no answer");
-                return Err(Failure { asked: 4, ..failure }.into());
-            }
-            "hanging" => std::future::pending::<()>().await,
-            "elsewhere" => path = self.path.with_file_name("nobody.flow"),
-            _ => {}
-        }
-        if request.layer == "nowhere" {
-            return no(FailureKind::NoSuchLayer);
-        }
-        let (near, far) = pair();
-        echo(far);
-        Ok(Response::new(offer(&self.handoff, &path, &request.name, near, request.name != "late")))
+    type FlowAllocStream = Answers<FlowAllocs>;
+    type FlowAcceptStream = Answers<FlowAccepts>;
+
+    async fn flow_alloc(
+        &self,
+        calls: Request<Streaming<FlowAllocCall>>,
+    ) -> Result<Response<Self::FlowAllocStream>, Status> {
+        let service = self.clone();
+        let work = move |request| service.clone().alloc(request);
+        Ok(Response::new(handoff::answers::<FlowAllocs, _, _>(calls.into_inner(), 1_000, work)))
+    }
+
+    async fn flow_accept(
+        &self,
+        calls: Request<Streaming<FlowAcceptCall>>,
+    ) -> Result<Response<Self::FlowAcceptStream>, Status> {
+        let service = self.clone();
+        let work = move |request| service.clone().accept(request);
+        Ok(Response::new(handoff::answers::<FlowAccepts, _, _>(calls.into_inner(), 1_000, work)))
     }
 
     async fn serve(&self, request: Request<ServeRequest>) -> Result<Response<ServeReply>, Status> {
@@ -164,19 +160,47 @@ impl Irm for Service {
         Ok(Response::new(Empty {}))
     }
 
-    async fn flow_accept(&self, request: Request<FlowAcceptRequest>) -> Result<Response<FlowHandle>, Status> {
-        let request = request.into_inner();
-        if request.timeout_ms > 0 {
-            return Err(Failure::new(FailureKind::TimedOut, "nobody came").into());
-        }
-        let (give, given) = oneshot::channel();
-        self.log.lock().unwrap().accepts.push_back((request, give));
-        given.await.map(Response::new).map_err(|_| Status::unavailable("stopping"))
-    }
-
     async fn flow_answer(&self, request: Request<FlowAnswerRequest>) -> Result<Response<Empty>, Status> {
         self.log.lock().unwrap().answers.push(request.into_inner());
         Ok(Response::new(Empty {}))
+    }
+}
+
+impl Service {
+    async fn alloc(self, request: FlowAllocRequest) -> Result<FlowHandle, Failure> {
+        self.log.lock().unwrap().allocs.push(request.clone());
+        let no = |kind| Err(Failure::new(kind, format!("no flow to {}", request.name)));
+        let mut path = self.path.clone();
+        match request.name.as_str() {
+            "unknown" => return no(FailureKind::UnknownName),
+            "refusing" => {
+                let failure = Failure::new(FailureKind::Refused, "the program said no");
+                return Err(Failure { reason: "full".into(), ..failure });
+            }
+            "unattended" => return no(FailureKind::NobodyAccepts),
+            "silent" => {
+                let failure = Failure::new(FailureKind::TimedOut, "no answer");
+                return Err(Failure { asked: 4, ..failure });
+            }
+            "hanging" => std::future::pending::<()>().await,
+            "elsewhere" => path = self.path.with_file_name("nobody.flow"),
+            _ => {}
+        }
+        if request.layer == "nowhere" {
+            return no(FailureKind::NoSuchLayer);
+        }
+        let (near, far) = pair();
+        echo(far);
+        Ok(offer(&self.handoff, &path, &request.name, near, request.name != "late"))
+    }
+
+    async fn accept(self, request: FlowAcceptRequest) -> Result<FlowHandle, Failure> {
+        if request.timeout_ms > 0 {
+            return Err(Failure::new(FailureKind::TimedOut, "nobody came"));
+        }
+        let (give, given) = oneshot::channel();
+        self.log.lock().unwrap().accepts.push_back((request, give));
+        given.await.map_err(|_| Failure::new(FailureKind::Internal, "stopping"))
     }
 }
 
