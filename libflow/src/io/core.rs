@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 #[cfg(test)]
@@ -16,7 +16,11 @@ use tokio::sync::{Notify, oneshot};
 
 use super::batches::Leftovers;
 use super::keeper::Keeper;
+use crate::machine::spin::Spin;
 use crate::peer::EndReason;
+
+/// Processors this program may run on; asked once, since the answer takes reading files.
+static PROCESSORS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, Into::into));
 
 /// What carries a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(crate) enum Carrier {
 pub(crate) struct Core {
     pub(crate) fd: Arc<OwnedFd>,
     pub(crate) carrier: Carrier,
+    /// Local flows only.
+    pub(super) spin: Spin,
     id: AtomicU64,
     pub(super) sdu_limit: AtomicU32,
     /// An [`EndReason`], 0 while the flow lives.
@@ -145,6 +151,7 @@ impl Core {
         Ok(Self {
             fd: Arc::new(fd),
             carrier,
+            spin: Spin::new(*PROCESSORS),
             id: AtomicU64::new(id.0),
             sdu_limit: AtomicU32::new(sdu_limit),
             reason: AtomicU8::new(0),

@@ -121,6 +121,12 @@ impl Core {
         if self.gro.load(Ordering::Relaxed) {
             return self.recv_leftover(buffer, wait);
         }
+        if wait == Wait::Kernel
+            && self.carrier == Carrier::Local
+            && let Some(len) = self.search(buffer)
+        {
+            return self.received(len, buffer.len());
+        }
         let flags = match wait {
             Wait::Kernel => RecvFlags::TRUNC,
             Wait::Never => RecvFlags::TRUNC | RecvFlags::DONTWAIT,
@@ -134,6 +140,27 @@ impl Core {
                 Err(errno) => self.recv_failed(errno)?,
             }
         }
+    }
+
+    /// Looks for an SDU some times before the kernel is asked to wait for one. Errors and the end are left to that.
+    fn search(&self, buffer: &mut [u8]) -> Option<usize> {
+        let looks = self.spin.looks();
+        for look in 0..looks {
+            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
+                Ok((_, len)) if len > 0 => {
+                    if look > 0 {
+                        self.spin.found();
+                    }
+                    return Some(len);
+                }
+                Err(Errno::AGAIN) => std::hint::spin_loop(),
+                _ => return None,
+            }
+        }
+        if looks > 0 {
+            self.spin.vain();
+        }
+        None
     }
 
     pub(super) fn received(&self, len: usize, room: usize) -> Result<usize, Stop> {
