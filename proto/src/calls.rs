@@ -71,6 +71,8 @@ calls! {
     FlowAllocs: FlowAllocRequest, FlowHandle in FlowAllocCall, FlowAllocAnswer;
     /// `Irm.FlowAccept`.
     FlowAccepts: FlowAcceptRequest, FlowHandle in FlowAcceptCall, FlowAcceptAnswer;
+    /// `Irm.FlowAnswer`.
+    FlowAnswers: FlowAnswerRequest, Empty in FlowAnswerCall, FlowAnswerAnswer;
     /// `IrmForIpcp.FlowReqArr`.
     FlowReqArrs: FlowReqArrRequest, FlowReqArrReply in FlowReqArrCall, FlowReqArrAnswer;
     /// `Ipcp.Alloc`.

@@ -3,7 +3,7 @@
 
 use handoff::Answers;
 use proto::Token;
-use proto::calls::{FlowAccepts, FlowAllocs};
+use proto::calls::{FlowAccepts, FlowAllocs, FlowAnswers};
 use proto::v1::irm_server::Irm;
 use proto::v1::{self, Failure, FailureKind};
 use tonic::transport::server::UdsConnectInfo;
@@ -34,11 +34,15 @@ pub(super) fn nonsense(reply: &Reply) -> Failure {
     Failure::new(FailureKind::Internal, "irmd gave a reply of another kind; please report it")
 }
 
-pub(super) fn empty(reply: &Reply) -> Result<Response<v1::Empty>, Status> {
+fn done(reply: &Reply) -> Result<v1::Empty, Failure> {
     match reply {
-        Reply::Done => Ok(Response::new(v1::Empty {})),
-        other => Err(nonsense(other).into()),
+        Reply::Done => Ok(v1::Empty {}),
+        other => Err(nonsense(other)),
     }
+}
+
+pub(super) fn empty(reply: &Reply) -> Result<Response<v1::Empty>, Status> {
+    done(reply).map(Response::new).map_err(Status::from)
 }
 
 fn handle(reply: Reply) -> Result<v1::FlowHandle, Failure> {
@@ -102,8 +106,17 @@ impl Irm for Programs {
         Ok(Response::new(answers))
     }
 
-    async fn flow_answer(&self, request: Request<v1::FlowAnswerRequest>) -> Result<Response<v1::Empty>, Status> {
-        let caller = caller(&request)?;
-        empty(&self.asker.ask(caller, Command::FlowAnswer(request.into_inner())).await?)
+    type FlowAnswerStream = Answers<FlowAnswers>;
+
+    async fn flow_answer(
+        &self,
+        calls: Request<Streaming<v1::FlowAnswerCall>>,
+    ) -> Result<Response<Self::FlowAnswerStream>, Status> {
+        let (caller, asker) = (caller(&calls)?, self.asker.clone());
+        let answers = handoff::answers::<FlowAnswers, _, _>(calls.into_inner(), CALLS, move |request| {
+            let (caller, asker) = (caller.clone(), asker.clone());
+            async move { done(&asker.ask(caller, Command::FlowAnswer(request)).await?) }
+        });
+        Ok(Response::new(answers))
     }
 }

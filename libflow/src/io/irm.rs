@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use handoff::Caller;
 use proto::MAX_MESSAGE;
-use proto::calls::{FlowAccepts, FlowAllocs};
+use proto::calls::{FlowAccepts, FlowAllocs, FlowAnswers};
 use proto::v1::irm_client::IrmClient;
-use proto::v1::{Failure, FlowAcceptRequest, FlowAllocRequest, FlowHandle};
+use proto::v1::{Empty, Failure, FlowAcceptRequest, FlowAllocRequest, FlowAnswerRequest, FlowHandle};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -26,6 +26,7 @@ pub(super) struct Link {
     pub(super) client: IrmClient<Channel>,
     allocs: Caller<FlowAllocs>,
     accepts: Caller<FlowAccepts>,
+    answers: Caller<FlowAnswers>,
 }
 
 impl Link {
@@ -37,6 +38,11 @@ impl Link {
     pub(super) async fn flow_accept(self, request: FlowAcceptRequest) -> Result<FlowHandle, Status> {
         let mut client = self.client;
         self.accepts.call(|questions| async move { client.flow_accept(questions).await }, request).await
+    }
+
+    pub(super) async fn flow_answer(self, request: FlowAnswerRequest) -> Result<Empty, Status> {
+        let mut client = self.client;
+        self.answers.call(|questions| async move { client.flow_answer(questions).await }, request).await
     }
 }
 
@@ -57,7 +63,7 @@ impl Irm {
         }
         let client =
             connect(&self.path).await.map_err(|cause| CallError::Irmd(Unreachable::irmd(&self.path, cause)))?;
-        let link = Link { client, allocs: Caller::default(), accepts: Caller::default() };
+        let link = Link { client, allocs: Caller::default(), accepts: Caller::default(), answers: Caller::default() };
         self.link.replace(Some(link.clone()));
         Ok(link)
     }

@@ -12,8 +12,9 @@ use proto::v1::{
     UnserveRequest,
 };
 use proto::{RunDir, Token};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tonic::Response;
 
 use super::core::{Core, Outside};
@@ -75,9 +76,18 @@ impl Keeper {
     pub(crate) fn start(run_dir: RunDir) -> std::io::Result<Arc<Self>> {
         let (commands, asked) = mpsc::channel(COMMANDS);
         let keeper = Arc::new(Self { commands, run_dir: run_dir.clone() });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || LocalSet::new().block_on(&runtime, run(run_dir, asked));
-        std::thread::Builder::new().name("libflow".into()).spawn(run)?;
+        let (begun, begins) = std::sync::mpsc::channel();
+        let thread = move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => {
+                let _ = begun.send(Ok(()));
+                // As a task of its own: what wakes the future of `block_on` goes through the kernel each time.
+                let work = runtime.spawn_local(run(run_dir, asked));
+                let _ = runtime.block_on(work);
+            }
+            Err(error) => drop(begun.send(Err(error))),
+        };
+        std::thread::Builder::new().name("libflow".into()).spawn(thread)?;
+        begins.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))?;
         Ok(keeper)
     }
 
@@ -304,10 +314,7 @@ impl Context {
     }
 
     async fn answer(&self, request: FlowAnswerRequest) -> Result<(), CallError> {
-        let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
-            let request = request.clone();
-            async move { irm.client.flow_answer(request).await }
-        });
+        let call = self.irm.call(Some(SHORT_WITHIN), |irm| irm.flow_answer(request.clone()));
         call.await.map(|_| ())
     }
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use handoff::Answers;
 use handoff::server::{Config, EndReason, Event, Offer, Owner, Process, Server};
-use proto::calls::{FlowAccepts, FlowAllocs};
+use proto::calls::{FlowAccepts, FlowAllocs, FlowAnswers};
 use proto::v1::irm_server::{Irm, IrmServer};
 use proto::v1::{
-    Empty, Failure, FailureKind, FlowAcceptCall, FlowAcceptRequest, FlowAllocCall, FlowAllocRequest, FlowAnswerRequest,
-    FlowHandle, ServeReply, ServeRequest, UnserveRequest,
+    Empty, Failure, FailureKind, FlowAcceptCall, FlowAcceptRequest, FlowAllocCall, FlowAllocRequest, FlowAnswerCall,
+    FlowAnswerRequest, FlowHandle, ServeReply, ServeRequest, UnserveRequest,
 };
 use proto::{FlowId, RunDir, Token};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -125,6 +125,7 @@ fn echo(far: OwnedFd) {
 impl Irm for Service {
     type FlowAllocStream = Answers<FlowAllocs>;
     type FlowAcceptStream = Answers<FlowAccepts>;
+    type FlowAnswerStream = Answers<FlowAnswers>;
 
     async fn flow_alloc(
         &self,
@@ -160,9 +161,16 @@ impl Irm for Service {
         Ok(Response::new(Empty {}))
     }
 
-    async fn flow_answer(&self, request: Request<FlowAnswerRequest>) -> Result<Response<Empty>, Status> {
-        self.log.lock().unwrap().answers.push(request.into_inner());
-        Ok(Response::new(Empty {}))
+    async fn flow_answer(
+        &self,
+        calls: Request<Streaming<FlowAnswerCall>>,
+    ) -> Result<Response<Self::FlowAnswerStream>, Status> {
+        let log = self.log.clone();
+        let work = move |request| {
+            log.lock().unwrap().answers.push(request);
+            std::future::ready(Ok(Empty {}))
+        };
+        Ok(Response::new(handoff::answers::<FlowAnswers, _, _>(calls.into_inner(), 1_000, work)))
     }
 }
 

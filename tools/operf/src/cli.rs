@@ -26,7 +26,7 @@ Examples:
   operf --bare 127.0.0.1:7000 --rtt -s 64";
 
 /// Measures flows to a name: throughput, loss, reordering, CPU per SDU, latency, allocations.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "operf", version, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(group(ArgGroup::new("what").required(true).args(["name", "listen", "bare", "bare_listen", "completions"])))]
 pub struct Cli {

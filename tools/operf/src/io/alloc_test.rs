@@ -54,13 +54,11 @@ pub(crate) fn measure(stack: Stack, name: &str, cli: &Cli) -> Result<u8, String>
         let seconds = cli.time.as_secs_f64();
         print::line(&format!("OPERF {name}: allocations, {} at a time, {seconds} s", cli.parallel));
     }
-    runtime.block_on(async {
-        let mut chains = JoinSet::new();
-        for _ in 0..cli.parallel {
-            chains.spawn(chain(errand.clone()));
-        }
-        while chains.join_next().await.is_some() {}
-    });
+    let mut chains = JoinSet::new();
+    for _ in 0..cli.parallel {
+        chains.spawn_on(chain(errand.clone()), runtime.handle());
+    }
+    runtime.block_on(async { while chains.join_next().await.is_some() {} });
     let took = start.elapsed().as_secs_f64();
     Ok(report(&errand, cli, took))
 }

@@ -71,16 +71,18 @@ pub(crate) fn listen(name: &str, cli: &Cli) -> Result<u8, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let code = runtime.block_on(serve_name(name, cli));
+    // As a task of its own: what wakes the future of `block_on` goes through the kernel each time.
+    let serving = runtime.spawn(serve_name(name.to_owned(), cli.clone()));
+    let code = runtime.block_on(serving).unwrap_or_else(|error| Err(format!("{error}; please report it")));
     // Tests still under way wait in the kernel; they end with the process.
     runtime.shutdown_background();
     code
 }
 
-async fn serve_name(name: &str, cli: &Cli) -> Result<u8, String> {
+async fn serve_name(name: String, cli: Cli) -> Result<u8, String> {
     let mut stop = super::signals::Stop::new().map_err(|error| format!("cannot catch signals: {error}"))?;
     let stack = Stack::find(cli.run_dir.as_deref()).map_err(|error| error.to_string())?;
-    let listen = stack.listen(name).create(true).register(true).layers(cli.layers.iter().map(String::as_str));
+    let listen = stack.listen(&name).create(true).register(true).layers(cli.layers.iter().map(String::as_str));
     let listener = tokio::select! {
         listener = async { listen.await } => listener.map_err(|error| error.to_string())?,
         () = stop.asked() => return Ok(OK),
