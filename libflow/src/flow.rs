@@ -40,13 +40,12 @@ impl Flow {
 
     /// Sends one SDU: all of it or nothing, at once or as soon as the kernel has room.
     pub async fn send(&self, sdu: &[u8]) -> Result<(), FlowError> {
-        self.when(Interest::WRITABLE, || self.core.send(sdu, Wait::Never)).await
+        self.sending(|| self.core.send(sdu, Wait::Never)).await
     }
 
     /// Receives one SDU; its length. One that does not fit `buffer` is lost and an error.
     pub async fn recv(&self, buffer: &mut [u8]) -> Result<usize, FlowError> {
-        // ERROR: the peer's port may be reported unreachable while we wait.
-        self.when(Interest::READABLE | Interest::ERROR, || self.core.recv(buffer, Wait::Never)).await
+        self.receiving(|| self.core.recv(buffer, Wait::Never)).await
     }
 
     /// Sends if the kernel has room now, else [`FlowError::WouldBlock`].
@@ -68,7 +67,7 @@ impl Flow {
             if rest.is_empty() && sent > 0 {
                 return Ok(sent);
             }
-            match self.when(Interest::WRITABLE, || self.core.send_some(rest, sdu_size, Wait::Never)).await {
+            match self.sending(|| self.core.send_some(rest, sdu_size, Wait::Never)).await {
                 Ok(sdus) => sent += sdus,
                 Err(_) if sent > 0 => return Ok(sent),
                 Err(error) => return Err(error),
@@ -79,7 +78,7 @@ impl Flow {
     /// Receives all that is there, at least one SDU; how many. The kernel is asked to hand SDUs over together from
     /// the first call on, which makes a [`Self::recv`] after it slower.
     pub async fn recv_batch(&self, batch: &mut Batch) -> Result<usize, FlowError> {
-        self.when(Interest::READABLE | Interest::ERROR, || self.core.recv_some(batch, Wait::Never)).await
+        self.receiving(|| self.core.recv_some(batch, Wait::Never)).await
     }
 
     /// Ends the flow; returns once the daemon has been told. Dropping the flow does the same without waiting.
@@ -125,11 +124,36 @@ impl Flow {
         self.core.sdu_limit()
     }
 
-    /// Does `call` as soon as the socket is ready for it.
-    async fn when<T>(&self, interest: Interest, mut call: impl FnMut() -> Result<T, Stop>) -> Result<T, FlowError> {
+    /// Sends with `call`, at once or as soon as there is room. Only then is the socket watched for it: the kernel reports
+    /// room after each SDU that has left.
+    async fn sending<T>(&self, mut call: impl FnMut() -> Result<T, Stop>) -> Result<T, FlowError> {
+        // A task that only sends must let others have their turn.
+        tokio::task::coop::consume_budget().await;
+        loop {
+            match call() {
+                Ok(done) => return Ok(done),
+                Err(Stop::Error(error)) => return Err(error),
+                Err(Stop::Closed) => return Err(FlowError::Gone(self.core.why_closed().await)),
+                Err(Stop::WouldBlock) if self.core.closed() => {
+                    return Err(FlowError::Gone(self.core.why_closed().await));
+                }
+                Err(Stop::WouldBlock) => {
+                    let twin = handoff::watch_writable(self.core.borrow().try_clone_to_owned()?)?;
+                    // An ICMP error makes tokio report "write closed" for ever, on a socket that is not.
+                    if twin.ready(Interest::WRITABLE).await?.ready().is_write_closed() {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Receives with `call` as soon as there is something.
+    async fn receiving<T>(&self, mut call: impl FnMut() -> Result<T, Stop>) -> Result<T, FlowError> {
         let watched = self.watched()?;
         loop {
-            let mut guard = watched.ready(interest).await?;
+            // ERROR: the peer's port may be reported unreachable while we wait.
+            let mut guard = watched.ready(Interest::READABLE | Interest::ERROR).await?;
             // Taken before the call: a socket closed in between must not be taken for an empty one.
             let ready = guard.ready();
             match call() {
@@ -140,13 +164,7 @@ impl Flow {
                 Err(Stop::WouldBlock) if ready.is_read_closed() && self.core.closed() => {
                     return Err(FlowError::Gone(self.core.why_closed().await));
                 }
-                Err(Stop::WouldBlock) => {
-                    guard.clear_ready();
-                    // An ICMP error makes tokio report "write closed" for ever, on a socket that is not.
-                    if interest.is_writable() && ready.is_write_closed() {
-                        tokio::task::yield_now().await;
-                    }
-                }
+                Err(Stop::WouldBlock) => guard.clear_ready(),
             }
         }
     }

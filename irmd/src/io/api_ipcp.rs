@@ -60,7 +60,7 @@ impl IrmForIpcp for Ipcps {
     ) -> Result<Response<Self::FlowReqArrStream>, Status> {
         let (caller, asker) = (caller(&calls)?, self.asker.clone());
         let answers = handoff::answers::<FlowReqArrs, _, _>(calls.into_inner(), CALLS, move |request| {
-            let (caller, asker) = (caller.clone(), asker.clone());
+            let asker = asker.clone();
             async move {
                 match asker.ask(caller, Command::FlowReqArr(request)).await? {
                     Reply::Accepted(reply) => Ok(reply),

@@ -73,7 +73,7 @@ impl Irm for Programs {
     ) -> Result<Response<Self::FlowAllocStream>, Status> {
         let (caller, asker) = (caller(&calls)?, self.asker.clone());
         let answers = handoff::answers::<FlowAllocs, _, _>(calls.into_inner(), CALLS, move |request| {
-            let (caller, asker) = (caller.clone(), asker.clone());
+            let asker = asker.clone();
             async move { handle(asker.ask(caller, Command::FlowAlloc(request, tokens()?)).await?) }
         });
         Ok(Response::new(answers))
@@ -100,7 +100,7 @@ impl Irm for Programs {
     ) -> Result<Response<Self::FlowAcceptStream>, Status> {
         let (caller, asker) = (caller(&calls)?, self.asker.clone());
         let answers = handoff::answers::<FlowAccepts, _, _>(calls.into_inner(), CALLS, move |request| {
-            let (caller, asker) = (caller.clone(), asker.clone());
+            let asker = asker.clone();
             async move { handle(asker.ask(caller, Command::FlowAccept(request)).await?) }
         });
         Ok(Response::new(answers))
@@ -114,7 +114,7 @@ impl Irm for Programs {
     ) -> Result<Response<Self::FlowAnswerStream>, Status> {
         let (caller, asker) = (caller(&calls)?, self.asker.clone());
         let answers = handoff::answers::<FlowAnswers, _, _>(calls.into_inner(), CALLS, move |request| {
-            let (caller, asker) = (caller.clone(), asker.clone());
+            let asker = asker.clone();
             async move { done(&asker.ask(caller, Command::FlowAnswer(request)).await?) }
         });
         Ok(Response::new(answers))

@@ -22,4 +22,4 @@ pub mod slot;
 
 pub use io::calls::{Answers, Caller, Questions, answers};
 pub use io::stream::{Stream, channel, connected_channel};
-pub use io::watch::{watch, watch_readable, watch_shared};
+pub use io::watch::{watch_readable, watch_shared, watch_writable};

@@ -150,9 +150,14 @@ impl Irm for Service {
         if request.name == "taken" {
             return Err(Failure::new(FailureKind::NotPermitted, "another user's").into());
         }
-        let mut log = self.log.lock().unwrap();
-        assert!(log.leases > 0, "the lease is open before a name is served");
-        log.served.push(request.name);
+        // The lease is open before a name is served; its event is still on its way to the log, perhaps.
+        let open = async {
+            while self.log.lock().unwrap().leases == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(open).await;
+        self.log.lock().unwrap().served.push(request.name);
         Ok(Response::new(ServeReply { layers: vec!["net".into()] }))
     }
 

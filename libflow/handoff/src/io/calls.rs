@@ -155,7 +155,6 @@ impl<R> Waiting<R> {
 }
 
 impl<C: Calls> Drop for Question<C> {
-    #[expect(clippy::disallowed_methods, reason = "a full queue drains or breaks, and the task with it")]
     fn drop(&mut self) {
         if self.answered || lock(&self.line.waiting).calls.remove(&self.call).is_none() {
             return;

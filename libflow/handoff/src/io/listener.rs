@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::unix::AsyncFd;
 
-use super::watch::watch;
+use super::watch::watch_readable;
 use crate::server::Process;
 
 /// A bound, listening socket; its file goes when it is dropped.
@@ -35,7 +35,7 @@ impl Listener {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
         let file = std::fs::metadata(path)?;
         rustix::net::listen(&socket, 1024)?;
-        Ok(Self { socket: watch(socket)?, path: path.to_path_buf(), inode: (file.dev(), file.ino()) })
+        Ok(Self { socket: watch_readable(socket)?, path: path.to_path_buf(), inode: (file.dev(), file.ino()) })
     }
 
     /// The next lease and whose it is. `None`: it ended before it was looked at.
