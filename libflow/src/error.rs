@@ -27,6 +27,8 @@ pub struct Unreachable {
     /// The socket that was tried.
     pub path: PathBuf,
     text: String,
+    /// The innermost cause, where the text may have to be put in other words.
+    cause: String,
 }
 
 impl Unreachable {
@@ -36,7 +38,7 @@ impl Unreachable {
             "irmd cannot be reached on {} ({cause}); start it with `irmd --run-dir {dir}`, or name another run directory",
             path.display()
         );
-        Self { path: path.to_path_buf(), text }
+        Self { path: path.to_path_buf(), text, cause: String::new() }
     }
 
     pub(crate) fn irmd_silent(path: &std::path::Path, waited: Duration) -> Self {
@@ -44,16 +46,23 @@ impl Unreachable {
             "irmd on {} took the request and has not answered for {waited:?}; look at its log, or restart it",
             path.display()
         );
-        Self { path: path.to_path_buf(), text }
+        Self { path: path.to_path_buf(), text, cause: String::new() }
     }
 
     pub(crate) fn handoff(path: &std::path::Path, cause: impl std::fmt::Display) -> Self {
+        let cause = cause.to_string();
         let text = format!(
             "the daemon that holds the flow's socket cannot be reached on {} ({cause}); \
              see `irm ipcp list` whether it runs, then allocate again",
             path.display()
         );
-        Self { path: path.to_path_buf(), text }
+        Self { path: path.to_path_buf(), text, cause }
+    }
+
+    /// The same of irmd's own lease: no IPCP is to blame.
+    pub(crate) fn of_irmd(self) -> Self {
+        let text = format!("irmd cannot be reached on {}: {}", self.path.display(), self.cause);
+        Self { text, ..self }
     }
 }
 

@@ -15,8 +15,10 @@ pub enum OpenError {
     Unreachable(std::io::Error),
     /// The daemon said no: another version, too many leases.
     Denied(Failure),
-    /// What answered does not speak this protocol, or not in time.
+    /// What answered does not speak this protocol.
     Protocol(&'static str),
+    /// It took the connection and said nothing for this long.
+    Silent(std::time::Duration),
 }
 
 impl std::fmt::Display for OpenError {
@@ -24,6 +26,7 @@ impl std::fmt::Display for OpenError {
         match self {
             Self::Unreachable(error) => write!(f, "nobody answers on the hand-over socket: {error}"),
             Self::Denied(failure) => failure.fmt(f),
+            Self::Silent(waited) => write!(f, "it has not answered for {waited:?}; look at its log, or restart it"),
             Self::Protocol(what) => {
                 write!(f, "the hand-over socket is not a Flowring daemon's of this version: {what}")
             }

@@ -345,7 +345,7 @@ impl Context {
         let (reply, answer) = oneshot::channel();
         lease.asks.send(Ask::Open { reply }).await.map_err(|_| thread_died())?;
         match answer.await {
-            Ok(Err(CallError::Handoff(unreachable))) => Err(CallError::Irmd(unreachable)),
+            Ok(Err(CallError::Handoff(unreachable))) => Err(CallError::Irmd(unreachable.of_irmd())),
             Ok(result) => result,
             Err(_) => Err(thread_died()),
         }

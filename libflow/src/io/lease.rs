@@ -321,9 +321,7 @@ async fn writable(link: Option<&(Sender, Receiver)>) -> std::io::Result<()> {
 }
 
 async fn open(path: PathBuf) -> Opened {
-    tokio::time::timeout(OPEN_WITHIN, handoff::client::open(&path))
-        .await
-        .unwrap_or(Err(OpenError::Protocol("it did not answer in time")))
+    tokio::time::timeout(OPEN_WITHIN, handoff::client::open(&path)).await.unwrap_or(Err(OpenError::Silent(OPEN_WITHIN)))
 }
 
 async fn poll_option<T>(future: Option<&mut Pin<Box<dyn Future<Output = T>>>>) -> T {

@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use super::listener::new_socket;
 use super::packet::{self, Packet};
 use super::slots::SlotMap;
-use super::watch::watch_shared;
+use super::watch::{watch_shared, watch_writable};
 use crate::client::{OpenError, Said};
 
 /// Says things on a lease, from any thread.
@@ -76,9 +76,8 @@ impl Receiver {
 
     /// Waits until the daemon has room for another packet.
     pub async fn writable(&self) -> io::Result<()> {
-        let mut guard = self.socket.writable().await?;
-        // Readiness is edge-triggered and our sends go past tokio: let it ask the kernel again next time.
-        guard.clear_ready();
+        let twin = watch_writable(self.socket.get_ref().try_clone()?)?;
+        twin.writable().await?.retain_ready();
         Ok(())
     }
 

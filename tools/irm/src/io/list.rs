@@ -45,7 +45,10 @@ pub(super) async fn names(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
 pub(super) async fn flows(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let path = irmd.path();
     let stream = Irmd::answer(&path, QUICK, irmd.client.flow_list(v1::Empty {})).await?;
-    let rows: Vec<_> = Irmd::rows(&path, stream).await?.into_iter().map(flow::FlowRow::from).collect();
+    let mut rows = Irmd::rows(&path, stream).await?;
+    // irmd and each IPCP list their own; together they are read in the order they were allocated in.
+    rows.sort_by_key(|info| info.flow_id);
+    let rows: Vec<_> = rows.into_iter().map(flow::FlowRow::from).collect();
     print::listing(how, rows.as_slice(), flow::table)
 }
 
