@@ -103,6 +103,7 @@ impl Irm {
             data: arrival.data,
             peer_address: arrival.peer.to_string(),
             classic: arrival.classic,
+            proven: arrival.proven,
             layer,
         };
         let call = timeout(arrival.within + SLACK, self.client.flow_req_arr(request));
