@@ -77,7 +77,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let state = state::State::open(&state_dir, &run_path)?;
     let made = state.load()?;
 
-    let (handoff, events) = handoff::server::Server::start(HandoffConfig::new(run_dir.irmd_handoff()))
+    let quotas = config.options.quotas(rustix::process::geteuid().as_raw());
+    let leases = HandoffConfig {
+        max_leases_per_user: config.options.leases_per_user as usize,
+        unlimited_users: quotas.unlimited,
+        ..HandoffConfig::new(run_dir.irmd_handoff())
+    };
+    let (handoff, events) = handoff::server::Server::start(leases)
         .with_context(|| format!("cannot listen at {}", run_dir.irmd_handoff().display()))?;
     let listener = place::listen(&run_dir.irmd())?;
     let settings = Settings {
