@@ -87,6 +87,48 @@ async fn huge_and_senseless_messages_are_refused_one_by_one() {
     assert!(grown < 32 << 20, "irmd grew by {grown} bytes");
 }
 
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, the case says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+#[tokio::test]
+async fn sockets_beyond_a_users_share_are_closed_and_others_go_on() {
+    raise_descriptor_limit();
+    let host = Host::new();
+    std::fs::write(host.path("irmd.toml"), "[options]\nunlimited-users = []\n").unwrap();
+    let _irmd = host.start().await;
+    let mut lease = host.lease().await;
+    host.serve("echo").await;
+    let mut held = Vec::new();
+    let mut turned_away = 0;
+    while turned_away < 20 {
+        let Ok(mut stream) = UnixStream::connect(host.run_dir.irmd()) else { break };
+        // One that is let in is greeted; one that is not reads its end.
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap_or_default();
+        match stream.read(&mut [0; 64]) {
+            Ok(0) | Err(_) => turned_away += 1,
+            Ok(_) => held.push(stream),
+        }
+        assert!(held.len() <= 1_024, "{} sockets of one user", held.len());
+    }
+    assert!(held.len() > 1_000);
+    // Room again, and who was served all the time is.
+    held.truncate(900);
+    until("there is room", async || {
+        tokio::time::timeout(
+            std::time::Duration::from_secs(1),
+            host.irm().unserve(v1::UnserveRequest { name: "no".into() }),
+        )
+        .await
+        .is_ok_and(|answer| answer.is_err_and(|status| status.code() == tonic::Code::NotFound))
+    })
+    .await;
+    others_are_served(&host, &mut lease).await;
+}
+
 #[tokio::test]
 async fn a_user_at_its_limit_is_told_which_and_what_to_do() {
     let host = Host::new();
