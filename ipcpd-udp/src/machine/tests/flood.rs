@@ -111,6 +111,9 @@ fn our_own_client_repeats_at_once_with_the_cookie_it_was_given() {
     assert_eq!(client.outputs(), []);
     server.request(B_FLOW, &again);
     assert!(arrival(&server.outputs()).is_some());
+    // Lost on the way, it is sent again soon: the host has shown that it tells requests apart.
+    let Output::SendFlow { bytes: later, .. } = &client.next()[0] else { panic!() };
+    assert!(*later == again && client.elapsed() < ms(120), "{:?}", client.elapsed());
 }
 
 #[test]
