@@ -10,6 +10,10 @@ use proto::v1::{EchoMoment, StaticHost, UdpConfig};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+mod options;
+
+pub use options::Options;
+
 /// A whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -23,16 +27,6 @@ pub struct Config {
     /// Names.
     #[serde(rename = "name", skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<NameEntry>,
-}
-
-/// Limits and defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Options {
-    /// How long an allocation waits unless the caller says, milliseconds; 1 to 60,000.
-    pub timeout_ms: u32,
-    /// Flows that may wait for a program's answer, per name; 1 to 8,192.
-    pub backlog: u32,
 }
 
 /// An IPCP.
@@ -162,18 +156,6 @@ fn yes() -> bool {
 
 fn is_true(value: &bool) -> bool {
     *value
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { timeout_ms: 5_000, backlog: 1_024 }
-    }
-}
-
-impl Options {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 impl Echo {

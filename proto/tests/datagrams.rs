@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use proto::shim::{
-    Answer, Control, ControlKind, DATAGRAM, Extension, MAX_COOKIE, MAX_DATA, MAX_REASON, Malformed, PORT, Request,
-    Verdict, answer_prefix,
+    Answer, Control, ControlKind, DATAGRAM, Extension, MAX_COOKIE, MAX_DATA, MAX_REASON, Malformed, PORT, Peek,
+    Request, Verdict, answer_prefix,
 };
 use proto::{BootId, Cube, HostId, Name, Qos, WireId};
 
@@ -83,6 +83,21 @@ proptest! {
         prop_assert_eq!(Answer::decode(&datagram, &name), Ok(answer));
     }
 
+    /// What a loaded server peeks at is what it would decode.
+    #[test]
+    fn a_peek_sees_what_decoding_does(name in name(), extension in extension(), flip in 0..DATAGRAM, bit in 0..8u32) {
+        let mut datagram = Request::Extended(name, extension).encode();
+        for _ in 0..2 {
+            if let Ok(Request::Extended(name, extension)) = Request::decode(&datagram) {
+                let peek = Peek::read(&datagram);
+                let want = Peek { name: name.as_str().as_bytes(), client: extension.client, cookie: &extension.cookie };
+                prop_assert_eq!(peek, Some(want));
+            }
+            datagram[flip] ^= 1u8 << bit;
+        }
+        prop_assert_eq!(Peek::read(&datagram[..flip]), None);
+    }
+
     /// The listen port is no amplifier: PENDING and the longest final answer, each with IPv6 and UDP headers, stay
     /// below one request with one such header.
     #[test]
@@ -117,6 +132,8 @@ proptest! {
         let _ = Request::decode(&noise);
         let _ = Answer::decode(&noise, &name);
         let _ = Control::decode(&noise);
+        noise.resize(DATAGRAM, 0);
+        let _ = Peek::read(&noise);
         // Noise behind a true beginning gets further into the decoders.
         let start = [name.as_str().as_bytes(), b"\0Flow\x01"].concat();
         noise.splice(..0, start);
@@ -198,6 +215,54 @@ fn version_1_bytes() {
         want.extend(number.to_be_bytes());
     }
     assert_eq!(control.encode().to_vec(), want);
+}
+
+/// A loaded server's answer, and the request that brings its cookie back.
+#[test]
+fn version_1_bytes_of_cookies() {
+    let echo = Name::new("echo").unwrap();
+    let cookie: Vec<u8> = (0x40..0x51).collect();
+    let wanted = Answer::Extended {
+        host: HostId(1),
+        boot: BootId(2),
+        client: WireId(3),
+        server: WireId(0),
+        verdict: Verdict::Cookie,
+        reason: String::new(),
+        data: vec![],
+        cookie: cookie.clone(),
+        server_port: None,
+    };
+    let mut want = b"echo\0Flow\x01\x02\x00\x40".to_vec();
+    for number in [1, 2, 3, 0u64] {
+        want.extend(number.to_be_bytes());
+    }
+    want.extend(b"\x06\x00\x01\x0b\x05\x00\x11");
+    want.extend(&cookie);
+    assert_eq!(wanted.encode(&echo), want);
+    assert_eq!(Answer::decode(&want, &echo), Ok(wanted));
+
+    let extension = Extension {
+        host: HostId(5),
+        boot: BootId(6),
+        client: WireId(3),
+        source: String::new(),
+        qos: Qos { cube: Cube::Raw, timeout_ms: 0, keepalive_ms: 0 },
+        deadline_ms: 5_000,
+        listen_port: PORT,
+        data: vec![],
+        cookie: cookie.clone(),
+    };
+    let again = Request::Extended(echo, extension);
+    let mut want = b"echo\0Flow\x01\x01\x00\x4f".to_vec();
+    for number in [5, 6, 3, 0u64] {
+        want.extend(number.to_be_bytes());
+    }
+    want.extend(b"\x02\x00\x09\x01\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\x04\x00\x00\x13\x88\x05\x00\x11");
+    want.extend(&cookie);
+    want.resize(DATAGRAM, 0);
+    assert_eq!(again.encode(), want);
+    assert_eq!(Request::decode(&want), Ok(again));
 }
 
 #[test]

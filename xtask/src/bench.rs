@@ -20,14 +20,14 @@ const FLOWS: u64 = 10_000;
 /// What `cargo xtask bench` may be told.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to measure; there is "flow"
+    /// What to measure: "flow" (beside bare sockets) or "flood" (of forged requests)
     what: String,
-    /// How often each pair is measured
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// Seconds for each measurement
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
+    /// How often each pair is measured; 7 times for "flow", 3 for "flood" unless given
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Seconds for each measurement; 2 for "flow", 10 for "flood" unless given
+    #[arg(long)]
+    seconds: Option<f64>,
     /// Print the table and leave docs/bench.md as it is
     #[arg(long)]
     dry: bool,
@@ -35,7 +35,11 @@ pub(crate) struct Options {
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    ensure!(options.what == "flow", "there is no bench {:?}; there is \"flow\"", options.what);
+    if options.what == "flood" {
+        return crate::flood::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0));
+    }
+    ensure!(options.what == "flow", "there is no bench {:?}; there are \"flow\" and \"flood\"", options.what);
+    let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
     println!("Building with optimisation …");
     lab::binaries::prepare(Build { show: true, release: true, also: Some("flowring-tests") })?;
     let place = match lab::enter() {
@@ -46,8 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     };
     let lab = if place.starts_with("two") { Lab::new()? } else { Lab::on_loopback()? };
-    let bench = Bench::up(&lab, options)?;
-    let mut table = Table::new(place, options.rounds, options.seconds)?;
+    let bench = Bench::up(&lab, rounds, seconds)?;
+    let mut table = Table::new(place, rounds, seconds)?;
     bench.memory_when_idle(&mut table)?;
     bench.pairs(&mut table)?;
     bench.allocations(&mut table)?;
@@ -118,12 +122,12 @@ const PAIRS: [Pair; 4] = [
 ];
 
 impl Bench {
-    fn up(lab: &Lab, options: &Options) -> Result<Self> {
+    fn up(lab: &Lab, rounds: u32, seconds: f64) -> Result<Self> {
         let [a, b] = lab.hosts(["a", "b"])?;
         let daemons = [a.irmd().start()?, b.irmd().start()?];
         a.bootstrap(&[("perf", &b), ("echo", &b)])?;
         b.bootstrap(&[])?;
-        Ok(Self { a, b, rounds: options.rounds, seconds: options.seconds.to_string(), _daemons: daemons })
+        Ok(Self { a, b, rounds, seconds: seconds.to_string(), _daemons: daemons })
     }
 
     /// Before anything is asked of the daemons.
@@ -202,7 +206,7 @@ impl Bench {
 }
 
 /// Runs operf; its result.
-fn operf(host: &Host, words: &[&str]) -> Result<Value> {
+pub(crate) fn operf(host: &Host, words: &[&str]) -> Result<Value> {
     let mut running = host.start("operf", words)?;
     let output = running.wait(STEP)?;
     if output.code() != 0 {
@@ -212,7 +216,7 @@ fn operf(host: &Host, words: &[&str]) -> Result<Value> {
 }
 
 /// Resident memory of irmd and of its IPCP, bytes.
-fn memory(host: &Host) -> Result<(u64, u64)> {
+pub(crate) fn memory(host: &Host) -> Result<(u64, u64)> {
     let status: Value = serde_json::from_str(&host.irm(&["status", "--json"])?)?;
     let irmd = status["rss_bytes"].as_u64().context("irmd's memory")?;
     let ipcpd = status["ipcps"][0]["rss_bytes"].as_u64().context("the IPCP's memory")?;

@@ -1,7 +1,8 @@
-//! Chores of the project: `cargo demo`, `cargo xtask fuzz`, `cargo xtask bench flow`.
+//! Chores of the project: `cargo demo`, `cargo xtask fuzz`, `cargo xtask bench flow`, `bench flood`.
 
 mod bench;
 mod demo;
+mod flood;
 mod fuzz;
 mod report;
 

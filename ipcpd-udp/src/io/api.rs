@@ -146,8 +146,9 @@ impl Ipcp for Api {
     }
 
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<Empty>, Status> {
-        let name = config::name(&request.into_inner().name)?;
-        self.done(|reply| Command::Register(name, reply)).await
+        let v1::RegisterRequest { name, starts } = request.into_inner();
+        let name = config::name(&name)?;
+        self.done(|reply| Command::Register(name, starts, reply)).await
     }
 
     async fn unregister(&self, request: Request<v1::UnregisterRequest>) -> Result<Response<Empty>, Status> {

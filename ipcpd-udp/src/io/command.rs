@@ -14,7 +14,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 /// One call.
 pub(super) enum Command {
     Bootstrap(Box<Bootstrap>, Reply<v1::BootstrapReply>),
-    Register(Name, Reply<()>),
+    /// And whether a program may be started for a flow to it.
+    Register(Name, bool, Reply<()>),
     Unregister(Name, Reply<()>),
     AddHost(Name, SocketAddr, Reply<()>),
     RemoveHost(Name, Reply<()>),
@@ -39,7 +40,7 @@ impl Command {
     pub(super) fn fail(self, failure: Failure) {
         match self {
             Self::Bootstrap(_, reply) => drop(reply.send(Err(failure))),
-            Self::Register(_, reply)
+            Self::Register(_, _, reply)
             | Self::Unregister(_, reply)
             | Self::AddHost(_, _, reply)
             | Self::RemoveHost(_, reply)

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,20 +13,23 @@ use std::time::Instant;
 use handoff::server as hand;
 use proto::v1::{self, Failure, FailureKind};
 use proto::{FlowId, shim};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::asking::Asking;
+use super::batch::{self, Batch};
 use super::command::{Command, Page, Reply};
 use super::irm::Irm;
 use super::socket::{self, Received};
+use super::sockopt as own;
 use super::state::Identity;
 use crate::config::Bootstrap;
-use crate::machine::{Accept, Key, Row, Settings, Shim, Via};
+use crate::machine::{Accept, Key, Limits, Row, Settings, Shim, Via};
 
-/// Datagrams read from one socket before others get their turn.
+/// Datagrams read from one pending flow's socket before others get their turn.
 const PER_TURN: usize = 64;
 /// Rows of a listing taken at once.
 const PAGE: usize = 256;
@@ -59,6 +63,7 @@ pub(super) struct Driver {
     stops: Vec<Reply<()>>,
     pub(super) stopped: bool,
     pub(super) buffer: Box<[u8]>,
+    batch: Batch,
     said: v1::UdpConfig,
 }
 
@@ -92,6 +97,7 @@ impl Driver {
             max_flows: max_flows(),
             max_pending: MAX_PENDING,
             ticket_key: tools.identity.ticket_key,
+            limits: Limits::default(),
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
         for (name, at) in &bootstrap.hosts {
@@ -110,6 +116,7 @@ impl Driver {
             stops: Vec::new(),
             stopped: false,
             buffer: vec![0; socket::LONGEST].into(),
+            batch: Batch::default(),
             said: bootstrap.said.clone(),
         })
     }
@@ -171,24 +178,21 @@ impl Driver {
     }
 
     fn read_listen(&mut self, now: Instant) {
-        for _ in 0..PER_TURN {
-            let buffer = &mut self.buffer;
-            let received = self.listen.try_io(Interest::READABLE, |fd| match socket::receive(fd.as_fd(), buffer)? {
-                Received::Nothing => Err(std::io::ErrorKind::WouldBlock.into()),
-                received => Ok(received),
-            });
-            match received {
-                Ok(Received::Datagram(length, from)) => {
-                    self.shim.handle_datagram(now, Via::Listen, from, &self.buffer[..length]);
+        // One batch, then others get their turn, however many more wait.
+        let mut batch = std::mem::take(&mut self.batch);
+        match self.listen.try_io(Interest::READABLE, |fd| batch.receive(fd.as_fd())) {
+            Ok(()) => {
+                for (bytes, from) in batch.iter() {
+                    self.shim.handle_datagram(now, Via::Listen, from, bytes);
                     self.carry_out(now);
                 }
-                // Of an answer sent earlier; whose, an unconnected socket does not say.
-                Ok(Received::Unreachable(_)) => {}
-                Ok(Received::Nothing) => return,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(error) => return tracing::warn!(%error, "the listen port could not be read"),
             }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // Of an answer sent earlier; whose, an unconnected socket does not say.
+            Err(error) if Errno::from_io_error(&error).and_then(socket::unreachable).is_some() => {}
+            Err(error) => tracing::warn!(%error, "the listen port could not be read"),
         }
+        self.batch = batch;
     }
 
     fn read_asking(&mut self, now: Instant) {
@@ -247,7 +251,11 @@ impl Driver {
         let found = |found, what: String| if found { Ok(()) } else { Err(Failure::new(FailureKind::NotFound, what)) };
         match command {
             Command::Bootstrap(bootstrap, reply) => drop(reply.send(self.bootstrapped(&bootstrap))),
-            Command::Register(name, reply) => drop(reply.send(self.shim.register(name))),
+            Command::Register(name, starts, reply) => {
+                let registered = self.shim.register(name.clone());
+                self.shim.starts(&name, starts);
+                let _ = reply.send(registered);
+            }
             Command::Unregister(name, reply) => {
                 let known = self.shim.unregister(&name);
                 let _ = reply.send(found(known, format!("{name} is not registered in this layer; nothing to undo")));
@@ -329,7 +337,11 @@ impl Driver {
     fn report(&self) -> v1::ReportReply {
         let (flows, pending) = self.shim.census();
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let counters = self.shim.counters().nonzero().map(|(name, n)| (name.to_owned(), n)).collect();
+        let counters = self.shim.counters().nonzero().map(|(name, n)| (name.to_owned(), n));
+        // What the kernel dropped before we saw it.
+        let overflown = own::overflown(self.listen.get_ref().as_fd()).unwrap_or(0).into();
+        let overflown = (overflown > 0).then(|| ("queue_overflown".to_owned(), overflown));
+        let counters = counters.chain(overflown).collect();
         v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
     }
 }
@@ -361,4 +373,5 @@ fn ephemeral_ports() -> (u16, u16) {
     }
 }
 
-const _: () = assert!(socket::LONGEST > shim::DATAGRAM, "over-long datagrams are seen to be");
+const _: () =
+    assert!(socket::LONGEST > shim::DATAGRAM && batch::WIDTH > shim::DATAGRAM, "over-long datagrams are seen to be");

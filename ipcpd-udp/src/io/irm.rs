@@ -112,6 +112,7 @@ impl Irm {
             data: arrival.data,
             peer_address: arrival.peer.to_string(),
             classic: arrival.classic,
+            proven: arrival.proven,
             layer,
         };
         let Self { mut client, arrivals, .. } = self;

@@ -215,7 +215,7 @@ pub(super) fn clear_errors(fd: BorrowedFd<'_>, v6: bool) {
     let _ = own::report_errors(fd, v6, true);
 }
 
-fn unreachable(errno: Errno) -> Option<Unreachable> {
+pub(super) fn unreachable(errno: Errno) -> Option<Unreachable> {
     match errno {
         Errno::CONNREFUSED => Some(Unreachable::Port),
         Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN | Errno::ACCESS | Errno::PERM => {

@@ -39,3 +39,16 @@ fn set(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Resul
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast::<c_void>(), length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Datagrams that the kernel dropped because the socket's receive queue was full.
+pub(super) fn overflown(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    /// SK_MEMINFO_DROPS, the last of SK_MEMINFO_VARS.
+    const DROPS: usize = 8;
+    let mut info = [0u32; DROPS + 1];
+    let mut length = socklen_t::try_from(size_of_val(&info)).expect("nine numbers are few");
+    // SAFETY: the kernel writes at most `length` bytes into `info`, which lives across the call.
+    let result = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, info.as_mut_ptr().cast(), &raw mut length)
+    };
+    if result == 0 { Ok(info[DROPS]) } else { Err(io::Error::last_os_error()) }
+}

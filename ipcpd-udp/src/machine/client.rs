@@ -275,6 +275,10 @@ impl Shim {
             // Once per cookie: whoever forges them gets no flood out of us.
             Verdict::Cookie if !cookie.is_empty() && cookie != asking.cookie => {
                 asking.cookie = cookie;
+                // It is an extended shim, with much to do: what it does not get it shall get soon.
+                if let State::Asking(asking) = &mut flow.state {
+                    (asking.pause, asking.longest) = (FIRST_PAUSE_KNOWN, LONGEST_PAUSE_KNOWN);
+                }
                 self.request(now, key);
             }
             Verdict::Cookie | Verdict::Recovering | Verdict::Accepted => {}

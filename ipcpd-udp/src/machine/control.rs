@@ -74,7 +74,9 @@ impl Shim {
                 None
             }
         };
-        if let Some((kind, sender, receiver)) = answer {
+        if let Some((kind, sender, receiver)) = answer
+            && (known.is_some() || self.may_answer_control(now, from))
+        {
             self.control(from, kind, sender, receiver);
         }
         if let Some(key) = known {

@@ -64,6 +64,20 @@ reasons! {
     UnknownFlow = "unknown_flow",
     /// A control datagram this version has no use for.
     UnexpectedControl = "dropped_unexpected_control",
+    /// Requests that brought a cookie of ours.
+    CookieValid = "cookies_valid",
+    /// Requests whose cookie was forged, or baked too long ago.
+    CookieStale = "cookies_stale",
+    /// Told to ask again with a cookie.
+    CookieWanted = "cookies_wanted",
+    /// More requests from one prefix than it may send.
+    PrefixRate = "dropped_prefix_rate",
+    /// More answers to strangers than are given.
+    AnswerRate = "dropped_answer_rate",
+    /// Classic requests beyond what a loaded shim takes.
+    ClassicLoad = "dropped_classic_load",
+    /// Refused because as many flows of its prefix wait for programs as may.
+    PrefixPending = "refused_prefix_pending",
     /// Refused because a bound was reached.
     Exhausted = "refused_exhausted",
     /// SDUs of strangers found in a queue when its socket was connected.

@@ -4,7 +4,7 @@
 //! come later than the question, so asking is a step of its own: `Shim::flow_alloc` looks up, `Shim::ask` goes on
 //! with the address, and only the first knows where it came from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use proto::Name;
@@ -14,7 +14,8 @@ pub(super) const MOST: usize = 65_536;
 
 #[derive(Debug, Default)]
 pub(super) struct Directory {
-    here: BTreeSet<Name>,
+    /// And whether a program may be started for it.
+    here: BTreeMap<Name, bool>,
     hosts: BTreeMap<Name, SocketAddr>,
 }
 
@@ -35,19 +36,30 @@ pub(super) struct Full;
 
 impl Directory {
     pub(super) fn register(&mut self, name: Name) -> Result<(), Full> {
-        if self.here.len() >= MOST && !self.here.contains(&name) {
+        if self.here.len() >= MOST && !self.here.contains_key(&name) {
             return Err(Full);
         }
-        self.here.insert(name);
+        self.here.entry(name).or_default();
         Ok(())
     }
 
+    pub(super) fn starts(&mut self, name: &Name, starts: bool) {
+        if let Some(known) = self.here.get_mut(name) {
+            *known = starts;
+        }
+    }
+
     pub(super) fn unregister(&mut self, name: &Name) -> bool {
-        self.here.remove(name)
+        self.here.remove(name).is_some()
     }
 
     pub(super) fn answers_for(&self, name: &Name) -> bool {
-        self.here.contains(name)
+        self.here.contains_key(name)
+    }
+
+    /// Whether a flow to the name may start a program, so that its caller must be proven.
+    pub(super) fn needs_cookie(&self, name: &[u8]) -> bool {
+        std::str::from_utf8(name).is_ok_and(|name| self.here.get(name) == Some(&true))
     }
 
     /// A second row for the name replaces the first.
@@ -69,7 +81,7 @@ impl Directory {
             // only come back to irmd, which has looked for the name on this host already.
             Some(&shim) if shim == own => Place::Here,
             Some(&shim) => Place::At(shim),
-            None if self.here.contains(name) => Place::Here,
+            None if self.here.contains_key(name) => Place::Here,
             None => Place::Unknown,
         }
     }

@@ -133,6 +133,8 @@ pub(super) struct Waiting {
     pub(super) token: Token,
     /// sp is connected already.
     pub(super) echoed: bool,
+    /// The request brought a cookie.
+    pub(super) proven: bool,
     pub(super) tries: u32,
 }
 

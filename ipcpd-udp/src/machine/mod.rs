@@ -20,14 +20,17 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 mod adopt;
 mod answers;
+mod bucket;
 mod client;
 mod control;
+mod cookie;
 mod counters;
 mod directory;
 mod ending;
 mod failures;
 mod flow;
 mod listing;
+mod load;
 mod output;
 mod peers;
 mod ports;
@@ -41,11 +44,13 @@ pub mod ticket;
 pub use adopt::Adopted;
 pub use counters::{Counters, Reason};
 pub use listing::Row;
+pub use load::Limits;
 pub use output::{Accept, Arrival, Ask, Echo, Filter, Key, OpenError, Output, Owner, Settings, Unreachable, Via};
 
 use answers::Answers;
 use directory::{Directory, Full};
 use flow::{Flow, RequestKey, State};
+use load::Load;
 use peers::Peers;
 use ports::Ports;
 use table::Phase;
@@ -65,6 +70,7 @@ pub struct Shim {
     ports: Ports,
     answers: Answers,
     counters: Counters,
+    load: Load,
     flows: BTreeMap<Key, Flow>,
     last_key: u64,
     by_id: HashMap<FlowId, Key>,
@@ -85,6 +91,7 @@ impl Shim {
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
         Self {
             settings,
+            load: Load::new(seed),
             rng: ChaCha12Rng::from_seed(seed),
             directory: Directory::default(),
             peers: Peers::new(PEERS),
@@ -124,6 +131,11 @@ impl Shim {
     /// This host answers for the name from now on.
     pub fn register(&mut self, name: Name) -> Result<(), Failure> {
         self.directory.register(name).map_err(full)
+    }
+
+    /// Whether a program may be started for a flow to a registered name: then whoever asks for one is proven first.
+    pub fn starts(&mut self, name: &Name, starts: bool) {
+        self.directory.starts(name, starts);
     }
 
     /// This host no longer answers for the name; flows to it go on.
@@ -275,6 +287,7 @@ impl Shim {
             }
         }
         *self.tally.entry(flow.tallied).or_default() += 1;
+        self.load.count_pending(&flow, None);
         self.flows.insert(key, flow);
     }
 
@@ -287,6 +300,7 @@ impl Shim {
         if phase != flow.tallied {
             *self.tally.entry(flow.tallied).or_default() -= 1;
             *self.tally.entry(phase).or_default() += 1;
+            self.load.count_pending(flow, Some(flow.tallied));
             flow.tallied = phase;
         }
         let wake = if phase == Phase::Over { None } else { flow.wake() };

@@ -7,6 +7,8 @@ use std::time::Duration;
 use proto::v1::{EndReason, Failure};
 use proto::{BootId, FlowId, HostId, Name, Qos, Token, WireId};
 
+use super::load::Limits;
+
 /// The machine's own number of a flow, from its first moment on, when irmd has given it no id yet. Never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key(pub u64);
@@ -34,6 +36,8 @@ pub struct Settings {
     pub max_pending: usize,
     /// Key under which tickets are sealed.
     pub ticket_key: [u8; 32],
+    /// Where load begins.
+    pub limits: Limits,
 }
 
 /// When a classic caller gets its echo.
@@ -152,6 +156,8 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// The caller is a classic shim.
     pub classic: bool,
+    /// The caller has shown that it receives at `peer`'s address: a program may be started for it.
+    pub proven: bool,
 }
 
 /// What the owner of the machine is to do. Order matters.

@@ -25,21 +25,22 @@ const MOST_TRIES: u32 = 64;
 impl Shim {
     /// A datagram on the listen port that does not begin with NUL.
     pub(super) fn handle_request(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        let request = match Request::decode(bytes) {
-            Ok(request) => request,
-            Err(malformed) => return self.counters.count(malformed),
-        };
         // Requests come from a port of their own. One that seems to come from a listen port would make two shims
         // talk to each other for ever about what neither asked.
         if from.port() == PORT || from == self.settings.listen {
             return self.counters.count(Reason::Spoofed);
         }
+        let Some(proven) = self.gate(now, from, bytes) else { return };
+        let request = match Request::decode(bytes) {
+            Ok(request) => request,
+            Err(malformed) => return self.counters.count(malformed),
+        };
         self.counters.count(Reason::Requests);
         match request {
             Request::Classic(name) => self.classic_request(now, from, name),
             // All answers together must not be longer than the request (the port is no amplifier).
             Request::Extended(..) if bytes.len() < DATAGRAM => self.counters.count(Reason::Unpadded),
-            Request::Extended(name, extension) => self.extended_request(now, from, name, extension),
+            Request::Extended(name, extension) => self.extended_request(now, from, name, extension, proven),
             Request::OtherVersion { name, client, .. } => {
                 let answer = self.verdict(client, WireId(0), Verdict::Version, "", Vec::new()).encode(&name);
                 if answer.len() > bytes.len() {
@@ -59,24 +60,24 @@ impl Shim {
             return self.counters.count(Reason::NotRegistered);
         }
         // A classic caller hears no reason: silence is its refusal.
-        if self.no_room() {
+        if self.no_room(from) {
             return self.counters.count(Reason::Exhausted);
         }
-        let key = self.arrive(now, request, CLASSIC_SOURCE.to_owned(), Qos::raw(), DEFAULT_DEADLINE);
+        let key = self.arrive(now, request, CLASSIC_SOURCE.to_owned(), Qos::raw(), DEFAULT_DEADLINE, false);
         self.open_sp(now, key);
         self.settle(key);
     }
 
-    fn extended_request(&mut self, now: Instant, from: SocketAddr, name: Name, extension: Extension) {
+    fn extended_request(&mut self, now: Instant, from: SocketAddr, name: Name, extension: Extension, proven: bool) {
         let request = RequestKey { from, client: Some(extension.client), name };
-        // Here a loaded server will ask for a cookie, and a restarted one answer RECOVERING: before any state is made.
+        // Here a restarted server will answer RECOVERING: before any state is made.
         if self.again(now, &request) {
             return;
         }
         let stateless = if !self.directory.answers_for(&request.name) {
             self.counters.count(Reason::NotRegistered);
             Some(Verdict::UnknownName)
-        } else if self.no_room() {
+        } else if self.no_room(from) {
             self.counters.count(Reason::Exhausted);
             Some(Verdict::Exhausted)
         } else {
@@ -92,7 +93,7 @@ impl Shim {
         };
         // So much earlier that a refusal is with the caller before it gives up.
         let margin = (deadline / 8).min(Duration::from_millis(500));
-        let key = self.arrive(now, request, extension.source, extension.qos, deadline - margin);
+        let key = self.arrive(now, request, extension.source, extension.qos, deadline - margin, proven);
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.theirs = extension.client;
             flow.control.set_port(extension.listen_port);
@@ -102,9 +103,9 @@ impl Shim {
         self.settle(key);
     }
 
-    fn no_room(&self) -> bool {
-        let pending = self.tallied(Phase::Waiting) + self.tallied(Phase::Reserving);
-        self.stopping.is_some() || pending >= self.settings.max_pending || self.full()
+    fn no_room(&mut self, from: SocketAddr) -> bool {
+        let full = self.stopping.is_some() || self.waiting() >= self.settings.max_pending || self.full();
+        full || self.is_crowded(from.ip())
     }
 
     /// Answers a request that is known already; says whether it was.
@@ -180,15 +181,23 @@ impl Shim {
         }
     }
 
-    fn answer(&mut self, to: SocketAddr, bytes: Vec<u8>) {
+    pub(super) fn answer(&mut self, to: SocketAddr, bytes: Vec<u8>) {
         self.counters.count(Reason::Answers);
         self.out(Output::SendListen { to, bytes });
     }
 
-    fn arrive(&mut self, now: Instant, request: RequestKey, source: String, qos: Qos, within: Duration) -> Key {
+    fn arrive(
+        &mut self,
+        now: Instant,
+        request: RequestKey,
+        source: String,
+        qos: Qos,
+        within: Duration,
+        proven: bool,
+    ) -> Key {
         let (key, token) = (self.next_key(), self.token());
         let classic = request.client.is_none();
-        let waiting = Waiting { deadline: now + within, token, echoed: false, tries: 0 };
+        let waiting = Waiting { deadline: now + within, token, echoed: false, proven, tries: 0 };
         let mut flow = Flow {
             id: None,
             name: request.name.clone(),
@@ -222,7 +231,7 @@ impl Shim {
 
     fn tell_irmd(&mut self, now: Instant, key: Key) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let State::Waiting(Waiting { deadline, token, .. }) = flow.state else { return };
+        let State::Waiting(Waiting { deadline, token, proven, .. }) = flow.state else { return };
         let arrival = Arrival {
             name: flow.name.clone(),
             source: flow.source.clone(),
@@ -232,6 +241,7 @@ impl Shim {
             data: std::mem::take(&mut flow.data),
             peer: flow.peer,
             classic: flow.classic,
+            proven,
         };
         self.out(Output::Arrived { key, arrival });
     }

@@ -253,7 +253,8 @@ async fn bootstrap_says_what_is_wrong() {
         bootstrap(1, udp(&ip, port)).await.unwrap();
         let other = bootstrap(1, udp(&ip, port + 1)).await.unwrap_err();
         assert_eq!(other.kind(), FailureKind::AlreadyExists, "{other}");
-        let registered = ipcp.register(v1::RegisterRequest { name: "two words".into() }).await.unwrap_err();
+        let registered =
+            ipcp.register(v1::RegisterRequest { name: "two words".into(), ..Default::default() }).await.unwrap_err();
         assert_eq!(Failure::from_status(&registered).kind(), FailureKind::Invalid);
     })
     .await;

@@ -2,6 +2,7 @@
 
 mod classic;
 mod failure;
+mod hostile;
 mod life;
 mod program;
 mod stage;

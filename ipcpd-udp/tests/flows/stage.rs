@@ -234,7 +234,7 @@ impl Host {
     }
 
     pub(crate) async fn register(&mut self, name: &str) {
-        self.ipcp.register(v1::RegisterRequest { name: name.into() }).await.unwrap();
+        self.ipcp.register(v1::RegisterRequest { name: name.into(), ..Default::default() }).await.unwrap();
     }
 
     pub(crate) async fn knows(&mut self, name: &str, host: SocketAddr) {

@@ -5,6 +5,9 @@ const FULL: &str = r#"
 [options]
 timeout-ms = 2000
 backlog = 64
+flows-per-user = 100
+unlimited-users = [0, 33]
+classic-starts = true
 
 [[ipcp]]
 name = "udp0"

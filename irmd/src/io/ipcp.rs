@@ -80,7 +80,9 @@ async fn send(link: Link, what: &IpcpCall) -> Result<IpcpAnswer, Status> {
             let reply = client.bootstrap(request.clone()).await?;
             Ok(IpcpAnswer::Address(reply.into_inner().address))
         }
-        IpcpCall::Register(name) => client.register(v1::RegisterRequest { name: name.to_string() }).await.map(done),
+        IpcpCall::Register(name, starts) => {
+            client.register(v1::RegisterRequest { name: name.to_string(), starts: *starts }).await.map(done)
+        }
         IpcpCall::Unregister(name) => {
             client.unregister(v1::UnregisterRequest { name: name.to_string() }).await.map(done)
         }

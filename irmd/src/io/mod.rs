@@ -11,6 +11,7 @@
 mod api_admin;
 mod api_ipcp;
 mod api_irm;
+mod callers;
 mod calls;
 mod core;
 mod ipcp;
@@ -40,6 +41,7 @@ use tonic::transport::Server;
 use self::api_admin::Tools;
 use self::api_ipcp::Ipcps;
 use self::api_irm::Programs;
+use self::callers::{Caller, Callers};
 use self::core::{Core, Inputs};
 use crate::machine::name::Origin;
 use crate::machine::{Irm, Settings};
@@ -77,7 +79,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let state = state::State::open(&state_dir, &run_path)?;
     let made = state.load()?;
 
-    let (handoff, events) = handoff::server::Server::start(HandoffConfig::new(run_dir.irmd_handoff()))
+    let quotas = config.options.quotas(rustix::process::geteuid().as_raw());
+    let leases = HandoffConfig {
+        max_leases_per_user: config.options.leases_per_user as usize,
+        unlimited_users: quotas.unlimited.clone(),
+        ..HandoffConfig::new(run_dir.irmd_handoff())
+    };
+    let (handoff, events) = handoff::server::Server::start(leases)
         .with_context(|| format!("cannot listen at {}", run_dir.irmd_handoff().display()))?;
     let listener = place::listen(&run_dir.irmd())?;
     let settings = Settings {
@@ -102,7 +110,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         run_dir: run_path.display().to_string(),
     };
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(listener, Programs { asker: asker.clone() }, tools, Ipcps { asker }));
+    let callers = Callers::new(quotas.unlimited);
+    tasks.spawn(serve(listener, callers, Programs { asker: asker.clone() }, tools, Ipcps { asker }));
     let core = Core {
         irm,
         handoff,
@@ -134,7 +143,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Serves gRPC until it is dropped.
-async fn serve(listener: UnixListener, programs: Programs, tools: Tools, ipcps: Ipcps) {
+async fn serve(listener: UnixListener, callers: Callers, programs: Programs, tools: Tools, ipcps: Ipcps) {
     let (sender, receiver) = mpsc::channel(16);
     let server = Server::builder()
         .max_concurrent_streams(Some(STREAMS))
@@ -151,16 +160,17 @@ async fn serve(listener: UnixListener, programs: Programs, tools: Tools, ipcps: 
                 tracing::error!("irmd serves no more: {error}; restart it");
             }
         }
-        () = accept(listener, sender) => {}
+        () = accept(listener, &callers, sender) => {}
     }
 }
 
 /// Accepts callers. Out of descriptors, it waits: whoever is served goes on.
-async fn accept(listener: UnixListener, callers: mpsc::Sender<std::io::Result<handoff::Stream>>) {
+async fn accept(listener: UnixListener, callers: &Callers, let_in: mpsc::Sender<std::io::Result<Caller>>) {
     loop {
         match listener.accept().await.and_then(|(stream, _)| stream.try_into()) {
             Ok(stream) => {
-                if callers.send(Ok(stream)).await.is_err() {
+                let Some(caller) = callers.enter(stream) else { continue };
+                if let_in.send(Ok(caller)).await.is_err() {
                     return;
                 }
             }

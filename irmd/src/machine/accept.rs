@@ -21,17 +21,16 @@ impl Irm {
         request: &v1::FlowAcceptRequest,
     ) -> Answer {
         let name = parse_name(&request.name)?;
-        let Some(process) = self.processes.get_mut(caller.pid).filter(|p| p.serves.contains(&name)) else {
+        let Some(process) = self.processes.get(caller.pid).filter(|p| p.serves.contains(&name)) else {
             let text = format!("process {} does not serve {name}; it must Serve the name first", caller.pid);
             return Err(fail(FailureKind::NotPermitted, text));
         };
-        if self.accepting >= self.settings.accepts || process.accepts >= self.settings.accepts / 4 {
-            let text =
-                format!("{} accepts wait, of which {} are yours: as many as may", self.accepting, process.accepts);
-            return Err(fail(FailureKind::Exhausted, text));
-        }
+        let waiting = process.accepts;
+        self.check_accepts(caller, waiting)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
-        process.accepts += 1;
+        if let Some(process) = self.processes.get_mut(caller.pid) {
+            process.accepts += 1;
+        }
         self.accepting += 1;
         entry.push(caller.pid, Accept { call, ask: request.ask });
         entry.programs.iter_mut().for_each(super::program::Program::accepts);

@@ -75,10 +75,15 @@ impl Irm {
             let text = format!("{name} has {PROGRAMS} programs, as many as it may; unbind some");
             return Err(fail(FailureKind::Exhausted, text));
         }
+        let before = entry.starts();
         entry.programs.push(Program::new(program.path, program.args, program.auto_start));
         // A bound name stays, even if a process had made it.
         entry.origin = Origin::Runtime;
+        let changed = before != entry.starts();
         self.effects.push_back(Effect::Persist);
+        if changed {
+            self.register_again(&name);
+        }
         self.demand(now, &name);
         Ok(Some(Reply::Done))
     }
@@ -86,14 +91,18 @@ impl Irm {
     pub(super) fn unbind_program(&mut self, request: &v1::UnbindProgramRequest) -> Answer {
         let name = parse_name(&request.name)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Err(no_name(&name)) };
-        let before = entry.programs.len();
+        let (before, started) = (entry.programs.len(), entry.starts());
         entry.programs.retain(|p| p.path != request.path);
         if entry.programs.len() == before {
             let text = format!("{} is not bound to {name}; see irm name list", request.path);
             return Err(fail(FailureKind::NotFound, text));
         }
         entry.origin = changed(entry.origin);
+        let changed = started != entry.starts();
         self.effects.push_back(Effect::Persist);
+        if changed {
+            self.register_again(&name);
+        }
         Ok(Some(Reply::Done))
     }
 

@@ -35,6 +35,7 @@ impl Irm {
         let qos = raw(request.qos)?;
         check_words(&request)?;
         self.check_room()?;
+        self.check_user(caller.uid)?;
         let route = self.route(&name, &request.layer)?;
         let caller = self.processes.describe(&caller);
         let way = match &route {

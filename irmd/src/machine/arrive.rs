@@ -38,6 +38,7 @@ impl Irm {
             handoff: request.handoff,
             peer_address: request.peer_address,
             classic: request.classic,
+            proven: request.proven,
         };
         self.flows.insert(Flow {
             id: row,

@@ -5,6 +5,7 @@ use std::time::Instant;
 use proto::Name;
 use proto::v1::FailureKind;
 
+use super::flow::{Flow, Way};
 use super::name::Policy;
 use super::program::{HELP_AFTER, Plan};
 use super::transitions::Event;
@@ -47,9 +48,21 @@ impl Irm {
         }
     }
 
+    /// Whether a program is started for the flow: not for one that a stranger may have forged.
+    fn may_start(&self, flow: &Flow) -> bool {
+        match &flow.way {
+            Way::In(arrived) => arrived.proven || arrived.classic && self.options.classic_starts,
+            Way::Out(_) | Way::Local(_) => true,
+        }
+    }
+
     fn next_step(&self, now: Instant, name: &Name) -> Step {
         let Some(entry) = self.names.get(name.as_str()) else { return Step::Nothing };
-        let Some(oldest) = entry.backlog.front().and_then(|row| self.flows.get(*row)) else { return Step::Nothing };
+        if !entry.starts() {
+            return Step::Nothing;
+        }
+        let mut waiting = entry.backlog.iter().filter_map(|row| self.flows.get(*row));
+        let Some(oldest) = waiting.find(|flow| self.may_start(flow)) else { return Step::Nothing };
         let served = entry.processes().next().is_some();
         let autos: Vec<(usize, Plan)> = entry
             .programs
@@ -58,9 +71,6 @@ impl Irm {
             .filter(|(_, program)| program.auto)
             .map(|(index, program)| (index, program.plan(now)))
             .collect();
-        if autos.is_empty() {
-            return Step::Nothing;
-        }
         // Processes that serve the name get a moment to come back to accepting.
         if served && oldest.since + HELP_AFTER > now {
             return Step::Look(oldest.since + HELP_AFTER);

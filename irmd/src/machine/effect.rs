@@ -5,6 +5,8 @@ use std::time::Duration;
 use proto::v1::{self, EndReason, Failure};
 use proto::{FlowId, Name, Token};
 
+use super::quota::Quotas;
+
 /// A call that waits for its one [`Reply`]. Minted by the owner, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
@@ -139,8 +141,8 @@ pub struct End {
 pub enum IpcpCall {
     /// Join the layer.
     Bootstrap(v1::BootstrapRequest),
-    /// Answer for a name.
-    Register(Name),
+    /// Answer for a name, and whether a program may be started for a flow to it.
+    Register(Name, bool),
     /// No longer answer for it.
     Unregister(Name),
     /// A row for the static directory, on behalf of a call.
@@ -284,12 +286,12 @@ pub struct Settings {
     pub backlog: usize,
     /// Flows that may wait altogether.
     pub pending: usize,
-    /// Accepts that may wait altogether, and per process a quarter of it.
+    /// Accepts that may wait altogether, of one user a quarter.
     pub accepts: usize,
     /// Names.
     pub names: usize,
-    /// Names that one user's programs may create.
-    pub names_per_user: usize,
+    /// What one user's programs may have.
+    pub quotas: Quotas,
     /// Rows of flows.
     pub flows: usize,
     /// How long an allocation waits when the caller does not say.
@@ -310,7 +312,7 @@ impl Default for Settings {
             pending: 8_192,
             accepts: 16_384,
             names: 65_536,
-            names_per_user: 4_096,
+            quotas: Quotas::default(),
             flows: 262_144,
             timeout: Duration::from_secs(5),
             longest: Duration::from_secs(60),

@@ -7,6 +7,7 @@ use proto::v1::{self, Failure, FlowState};
 use proto::{FlowId, Name, Token};
 
 use super::CallId;
+use super::quota::Usage;
 use super::transitions::{Event, Kind, allowed};
 
 /// All flows of this host.
@@ -17,6 +18,7 @@ pub struct Flows {
     ends: HashMap<FlowId, FlowId>,
     next: u64,
     pending: usize,
+    users: Usage,
 }
 
 /// One flow. A local flow is one row with two ends.
@@ -98,6 +100,8 @@ pub struct In {
     pub peer_address: String,
     /// The peer is a classic shim.
     pub classic: bool,
+    /// The peer was shown to receive where it says it is.
+    pub proven: bool,
 }
 
 /// The state of a flow. A flow that has ended has no row.
@@ -170,6 +174,15 @@ impl Stage {
         }
     }
 
+    /// The program of this host that accepts it or decides about it, if one does.
+    pub fn acceptor(&self) -> Option<&v1::Process> {
+        match self {
+            Self::Offered { to, .. } | Self::Opening { to, .. } => Some(to),
+            Self::Allocated { to } => to.as_ref(),
+            Self::Asking { .. } | Self::Abandoned | Self::Waiting { .. } => None,
+        }
+    }
+
     /// As shown in a listing.
     pub fn message(&self) -> FlowState {
         match self {
@@ -209,7 +222,7 @@ impl Flow {
 impl Flows {
     /// None yet; ids count from `first`.
     pub fn new(first: u64) -> Self {
-        Self { map: HashMap::new(), ends: HashMap::new(), next: first.max(1), pending: 0 }
+        Self { map: HashMap::new(), ends: HashMap::new(), next: first.max(1), pending: 0, users: Usage::default() }
     }
 
     /// A fresh id.
@@ -232,6 +245,7 @@ impl Flows {
     /// A new row.
     pub fn insert(&mut self, flow: Flow) {
         self.pending += usize::from(flow.stage.kind() != Kind::Allocated);
+        self.users.add(&flow);
         self.map.insert(flow.id, flow);
     }
 
@@ -254,7 +268,9 @@ impl Flows {
     pub fn step(&mut self, row: FlowId, event: Event, next: Stage) -> Option<Stage> {
         let flow = self.map.get_mut(&row)?;
         let allocated = next.kind() == Kind::Allocated;
+        self.users.remove(flow);
         let before = flow.step(event, next);
+        self.users.add(flow);
         if allocated && before.kind() != Kind::Allocated {
             self.pending -= 1;
         }
@@ -274,6 +290,7 @@ impl Flows {
     /// A flow is over; gives what it was.
     pub fn end(&mut self, row: FlowId, event: Event) -> Option<Flow> {
         let flow = self.map.remove(&row)?;
+        self.users.remove(&flow);
         debug_assert!(allowed(flow.stage.kind(), event, Kind::Ended), "{:?} -{event:?}-> Ended", flow.stage);
         self.pending -= usize::from(flow.stage.kind() != Kind::Allocated);
         if let Way::Local(local) = &flow.way
@@ -282,6 +299,11 @@ impl Flows {
             self.ends.remove(&peer);
         }
         Some(flow)
+    }
+
+    /// What each user has of them.
+    pub fn users(&self) -> &Usage {
+        &self.users
     }
 
     /// All rows.

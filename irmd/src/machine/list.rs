@@ -117,6 +117,7 @@ impl Irm {
                 handoff: String::new(),
                 peer_address: info.peer_address,
                 classic: info.classic,
+                proven: true,
             }))
         } else {
             Way::Out(Box::new(Out {

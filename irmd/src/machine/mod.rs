@@ -22,6 +22,7 @@ mod list;
 pub mod name;
 pub mod process;
 pub mod program;
+pub mod quota;
 mod register;
 mod restore;
 mod serve;
@@ -44,6 +45,7 @@ use flow::Flows;
 use ipcp::Ipcps;
 use name::Names;
 use process::Processes;
+pub use quota::Quotas;
 use register::Registering;
 use timers::{Timer, Timers};
 
@@ -250,7 +252,7 @@ impl Irm {
             // The rest is about an IPCP's state: an answer of a life before is void.
             _ if self.ipcps.get(ipcp).and_then(|i| i.attach) != Some(attach) => {}
             IpcpCall::Bootstrap(_) => self.bootstrapped(now, ipcp, answer),
-            IpcpCall::Register(name) => self.registered(ipcp, &name, answer),
+            IpcpCall::Register(name, _) => self.registered(ipcp, &name, answer),
             IpcpCall::Unregister(name) => self.unregistered(ipcp, &name, answer),
             IpcpCall::Flows => self.reconcile(now, ipcp, answer),
             IpcpCall::Alloc(_) | IpcpCall::Dealloc(_) | IpcpCall::Shutdown => {}

@@ -193,9 +193,14 @@ impl Entry {
         }
     }
 
+    /// Whether a program may be started for a flow to the name.
+    pub fn starts(&self) -> bool {
+        self.programs.iter().any(|p| p.auto)
+    }
+
     /// Whether something on this host serves the name, or can be started to.
     pub fn is_bound(&self) -> bool {
-        !self.processes.is_empty() || self.programs.iter().any(|p| p.auto)
+        !self.processes.is_empty() || self.starts()
     }
 
     /// The processes that serve it, in order of binding.

@@ -59,6 +59,11 @@ impl Processes {
         }
     }
 
+    /// Accepts of all of a user's processes that wait.
+    pub fn accepts_of(&self, uid: u32) -> usize {
+        self.map.values().filter(|entry| entry.process.uid == uid).map(|entry| entry.accepts).sum()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.map.len()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proto::Name;
 use proto::v1::{Failure, FailureKind};
 
-use super::name::Origin;
+use super::name::{Entry, Origin};
 use super::{Answer, CallId, Effect, IpcpAnswer, IpcpCall, Irm, Parked, Reply, fail, parse_name};
 use crate::config::check_layer;
 
@@ -104,9 +104,23 @@ impl Irm {
             }
         }
         for (ipcp, attach) in calls {
-            self.ask(&ipcp, attach, IpcpCall::Register(name.clone()));
+            self.ask(&ipcp, attach, self.registration(name));
         }
         self.wait_for(call, wait);
+    }
+
+    fn registration(&self, name: &Name) -> IpcpCall {
+        IpcpCall::Register(name.clone(), self.names.get(name.as_str()).is_some_and(Entry::starts))
+    }
+
+    /// Programs were bound to the name, or unbound: its layers hear again whether it starts any.
+    pub(super) fn register_again(&mut self, name: &Name) {
+        let told = |i: &&super::ipcp::Ipcp| i.registered.contains(name);
+        let calls: Vec<_> =
+            self.ipcps.iter().filter(told).filter_map(|i| Some((i.name.clone(), i.operational()?))).collect();
+        for (ipcp, attach) in calls {
+            self.ask(&ipcp, attach, self.registration(name));
+        }
     }
 
     fn wait_for(&mut self, call: CallId, wait: Registering) {
@@ -140,7 +154,7 @@ impl Irm {
         // Some at a time: there may be very many. Each answer asks for the next.
         let first: Vec<Name> = at.to_register.drain(..at.to_register.len().min(AT_A_TIME)).collect();
         for name in first {
-            self.ask(ipcp, attach, IpcpCall::Register(name));
+            self.ask(ipcp, attach, self.registration(&name));
         }
     }
 
@@ -148,7 +162,7 @@ impl Irm {
         let Some(at) = self.ipcps.get_mut(ipcp) else { return };
         let layer = at.layer().to_owned();
         if let (Some(next), Some(attach)) = (at.to_register.pop_front(), at.operational()) {
-            self.ask(ipcp, attach, IpcpCall::Register(next));
+            self.ask(ipcp, attach, self.registration(&next));
         }
         let Some(at) = self.ipcps.get_mut(ipcp) else { return };
         let wanted = self.names.get(name.as_str()).is_some_and(|e| e.layers.contains(&layer));
@@ -175,7 +189,7 @@ impl Irm {
             // It was registered again meanwhile.
             let wanted = self.names.get(name.as_str()).is_some_and(|e| e.layers.contains(at.layer()));
             if let Some(attach) = at.operational().filter(|_| wanted) {
-                self.ask(ipcp, attach, IpcpCall::Register(name.clone()));
+                self.ask(ipcp, attach, self.registration(name));
             }
         }
         self.settle(ipcp, Some(name), Some(answer.map(|_| String::new())));

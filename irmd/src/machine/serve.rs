@@ -6,6 +6,7 @@ use proto::Name;
 use proto::v1::{self, Failure, FailureKind};
 
 use super::name::{Entry, Origin, Users};
+use super::quota::over;
 use super::register::Then;
 use super::{Answer, CallId, Caller, Irm, Reply, check_version, fail, parse_name};
 use crate::config::Policy;
@@ -58,11 +59,13 @@ impl Irm {
             let text = format!("the name {name} does not exist; create it with irm name create {name}");
             return Err(fail(FailureKind::UnknownName, text));
         }
-        let limit = self.settings.names_per_user;
+        let (limit, all) = (self.settings.quotas.names, self.names.len());
         // Counting walks all names, so only where the number could matter.
-        let full = self.names.len() >= limit && self.names.created_by(caller.uid) >= limit;
-        if self.names.len() >= self.settings.names || full {
-            let text = format!("user {} serves as many names as one may ({limit}); stop serving some", caller.uid);
+        if all >= limit && !self.is_unlimited(caller.uid) && self.names.created_by(caller.uid) >= limit {
+            return Err(over(caller.uid, "serves", limit, "names", "names-per-user", "stop serving some"));
+        }
+        if all >= self.settings.names {
+            let text = format!("this irmd has {all} names, as many as it may; destroy some");
             return Err(fail(FailureKind::Exhausted, text));
         }
         let entry = Entry::new(Policy::default(), Origin::Process, Users::One(caller.uid));

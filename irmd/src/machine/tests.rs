@@ -5,6 +5,7 @@ mod admin;
 mod demand;
 mod flows;
 mod ipcps;
+mod quota;
 mod random;
 
 use super::*;

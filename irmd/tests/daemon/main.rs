@@ -2,6 +2,7 @@
 
 mod fake;
 mod flows;
+mod hostile;
 mod ipcps;
 mod life;
 mod programs;

@@ -161,8 +161,12 @@ impl Host {
     }
 
     pub(crate) async fn ask_alloc(&self, request: v1::FlowAllocRequest) -> Result<v1::FlowHandle, Failure> {
-        let mut irm = self.irm();
-        ask::<FlowAllocs, _>(|questions| async move { irm.flow_alloc(questions).await }, request).await
+        self.allocs().ask(request).await
+    }
+
+    /// A program's stream of allocations.
+    pub(crate) fn allocs(&self) -> Allocs {
+        Allocs { irm: self.irm(), caller: Caller::default() }
     }
 
     pub(crate) async fn flow_req_arr(&self, request: v1::FlowReqArrRequest) -> Result<v1::FlowReqArrReply, Failure> {
@@ -211,6 +215,25 @@ impl Host {
             no_restart: false,
         };
         failure(self.admin().ipcp_bootstrap(request).await)
+    }
+}
+
+/// Asks for flows over one stream.
+pub(crate) struct Allocs {
+    irm: IrmClient<Channel>,
+    caller: Caller<FlowAllocs>,
+}
+
+impl Allocs {
+    pub(crate) fn ask(
+        &self,
+        request: v1::FlowAllocRequest,
+    ) -> impl Future<Output = Result<v1::FlowHandle, Failure>> + Send + use<> {
+        let (mut irm, caller) = (self.irm.clone(), self.caller.clone());
+        async move {
+            let call = caller.call(|questions| async move { irm.flow_alloc(questions).await }, request);
+            call.await.map_err(|status| Failure::from_status(&status))
+        }
     }
 }
 

@@ -22,14 +22,25 @@ pub struct Config {
     pub slots: u32,
     /// Leases in all; one more is told why not and closed.
     pub max_leases: usize,
+    /// Leases of one user's processes; one more is told why not and closed.
+    pub max_leases_per_user: usize,
+    /// Users who may have as many as there are: root and the daemon's own, unless changed.
+    pub unlimited_users: Vec<u32>,
     /// An offered token that nobody redeems for this long is void ([`Event::NotTaken`]).
     pub take_within: Duration,
 }
 
 impl Config {
-    /// 16,384 slots per lease, 4,096 leases, tokens that live 5 s.
+    /// 16,384 slots per lease, 4,096 leases, 1,024 of them of one user, tokens that live 5 s.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), slots: 16_384, max_leases: 4096, take_within: Duration::from_secs(5) }
+        Self {
+            path: path.into(),
+            slots: 16_384,
+            max_leases: 4096,
+            max_leases_per_user: 1024,
+            unlimited_users: vec![0, rustix::process::geteuid().as_raw()],
+            take_within: Duration::from_secs(5),
+        }
     }
 }
 

@@ -148,6 +148,71 @@ async fn a_program_that_never_reads_is_not_listened_to_and_stalls_nobody() {
     }
 }
 
+#[tokio::test]
+async fn a_user_has_as_many_leases_as_it_may_and_silent_ones_count() {
+    let mut stage = Stage::with(|config| {
+        config.max_leases_per_user = 2;
+        config.unlimited_users = Vec::new();
+    });
+    let _good = stage.program().await;
+    let silent = stage.raw_program();
+    let denied = within(async {
+        loop {
+            // Until the silent one was seen, this one is let in.
+            match handoff::client::open(&stage.path).await {
+                Err(handoff::client::OpenError::Denied(failure)) => return failure,
+                Ok(lease) => drop(lease),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    })
+    .await;
+    assert_eq!(denied.kind(), FailureKind::Exhausted);
+    assert!(denied.message.contains("leases-per-user"), "{denied}");
+    drop(silent);
+    within(async { while handoff::client::open(&stage.path).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn a_program_that_dies_with_its_socket_on_the_way_leaves_nothing() {
+    let mut stage = Stage::new();
+    let good = stage.program().await;
+    for flow in 1..=20 {
+        let socket = stage.raw_program();
+        say_raw(&socket, &hello());
+        assert!(matches!(stage.event().await, Event::LeaseOpened(_)));
+        let far = stage.offer(flow, token(u8::try_from(flow).unwrap()), my());
+        say_raw(&socket, &redeem(u8::try_from(flow).unwrap()));
+        drop(socket);
+        // Sent or not, the daemon hears that nobody has it, once.
+        let (mut taken, mut over) = (false, false);
+        while !over {
+            match stage.event().await {
+                Event::Taken { flow: told, .. } => taken = told == FlowId(flow),
+                Event::NotTaken { flow: told } => assert!(!taken && told == FlowId(flow)),
+                Event::LeaseClosed { flows, .. } => {
+                    assert_eq!(flows, if taken { vec![FlowId(flow)] } else { Vec::new() });
+                    over = true;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if !taken {
+            stage.server.withdraw(token(u8::try_from(flow).unwrap()), handoff::server::Failure::default());
+        }
+        assert_eq!(stage.server.holder(FlowId(flow)), None);
+        let mut buffer = [0; 1];
+        within(async {
+            while rustix::net::recv(&far, &mut buffer, RecvFlags::DONTWAIT) != Ok((0, 0)) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    let _far = stage.offer(100, token(100), my());
+    assert!(matches!(take(&good, 100).await, Said::Granted { .. }));
+}
+
 /// facts: unread descriptors count against an unprivileged sender's RLIMIT_NOFILE.
 #[test]
 fn etoomanyrefs_is_a_clear_refusal_and_the_flow_is_not_taken() {

@@ -229,6 +229,16 @@ impl Extension {
 }
 
 impl Answer {
+    /// An extended answer with a cookie to be sent with the next request, at most [`MAX_COOKIE`] bytes; others
+    /// stay as they are.
+    #[must_use]
+    pub fn with_cookie(mut self, baked: &[u8]) -> Self {
+        if let Self::Extended { cookie, .. } = &mut self {
+            *cookie = baked.to_vec();
+        }
+        self
+    }
+
     /// The datagram that answers a request for `name`.
     ///
     /// # Panics

@@ -10,10 +10,12 @@ mod allocation;
 mod control;
 mod field;
 mod header;
+mod peek;
 
 pub use allocation::{Answer, Extension, Request, Verdict, answer_prefix};
 pub use control::{Control, ControlKind};
 pub use header::{MAGIC, VERSION};
+pub use peek::Peek;
 
 /// The listen port: 0x0D1F.
 pub const PORT: u16 = 3359;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, Reply, Settings, Started};
+use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, Quotas, Reply, Settings, Started};
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{self, EndReason, Failure, FailureKind};
 use proto::{FlowId, PROTOCOL_VERSION, Token};
@@ -72,7 +72,7 @@ impl World {
             pending: 8,
             accepts: 16,
             names: 6,
-            names_per_user: 3,
+            quotas: Quotas { flows: 6, pending: 5, names: 3, accepts: 4, unlimited: vec![0] },
             flows: 16,
             ..Settings::default()
         };

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ipcpd_udp::machine::{
-    Accept, Ask, Echo, Key, OpenError, Output, Owner, Settings, Shim, Unreachable, Via,
+    Accept, Ask, Echo, Key, Limits, OpenError, Output, Owner, Settings, Shim, Unreachable, Via,
 };
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{Failure, FailureKind};
@@ -65,10 +65,12 @@ impl World {
             max_flows: MAX_FLOWS,
             max_pending: MAX_FLOWS / 2,
             ticket_key: [7; 32],
+            limits: Limits { pending: 6, rate: 100, pending_per_prefix: 5 },
         };
         let mut shim = Shim::new(settings, [mode; 32]);
         for name in &NAMES[..3] {
             shim.register(name_of(name)).expect("room");
+            shim.starts(&name_of(name), *name == "x");
         }
         shim.add_host(name_of("other"), address(2, 3359)).expect("room");
         shim.add_host(name_of("self"), address(1, 3359)).expect("room");

@@ -6,6 +6,7 @@ mod classic;
 mod daemons;
 mod faces;
 mod failure;
+mod flood;
 mod hostile;
 mod load;
 mod programs;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         daemons::cases(),
         faces::cases(),
         failure::cases(),
+        flood::cases(),
         hostile::cases(),
         load::cases(),
         programs::cases(),

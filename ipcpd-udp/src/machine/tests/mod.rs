@@ -12,6 +12,7 @@ use super::*;
 
 mod client;
 mod ending;
+mod flood;
 mod living;
 mod server;
 mod sim;
@@ -55,6 +56,7 @@ pub(super) fn settings(listen: &str) -> Settings {
         max_flows: 1000,
         max_pending: 100,
         ticket_key: [3; 32],
+        limits: Limits::default(),
     }
 }
 
@@ -192,6 +194,7 @@ impl Shim {
         let left =
             [self.by_id.len(), self.by_wire.len(), self.by_request.len(), self.by_client.len(), self.timers.len()];
         assert_eq!(left, [0; 5]);
+        assert!(self.load.is_idle());
         assert!(self.tally.values().all(|n| *n == 0), "{:?}", self.tally);
     }
 }

@@ -72,7 +72,7 @@ fn another_user_cannot_take_a_name_over() {
 
 #[test]
 fn names_one_user_may_make_are_bounded() {
-    let mut w = World::with(Settings { names_per_user: 2, ..Settings::default() });
+    let mut w = World::with(Settings { quotas: Quotas { names: 2, ..Quotas::default() }, ..Settings::default() });
     w.server(10, "a");
     w.server(10, "b");
     let call = w.call(user(10), serve("c"));
@@ -163,5 +163,5 @@ fn a_name_is_served_though_its_layer_goes_down_meanwhile() {
     w.cancel(attach);
     assert!(matches!(w.reply(call), Some(Reply::Served(layers)) if layers.is_empty()));
     w.ipcp("udp0", "net");
-    assert!(w.obey().contains(&IpcpCall::Register(Name::new("echo").unwrap())), "told when it comes back");
+    assert!(w.obey().contains(&IpcpCall::Register(Name::new("echo").unwrap(), false)), "told when it comes back");
 }

@@ -275,7 +275,7 @@ fn a_flow_from_a_peer_is_given_to_a_program() {
 
     w.lease(user(10));
     let served = w.call(user(10), serve("echo"));
-    assert_eq!(w.obey(), [IpcpCall::Register(Name::new("echo").unwrap())]);
+    assert_eq!(w.obey(), [IpcpCall::Register(Name::new("echo").unwrap(), false)]);
     assert!(matches!(w.reply(served), Some(Reply::Served(layers)) if layers == ["net"]));
 
     let call = w.call(ROOT, arrival("echo", "net"));

@@ -85,7 +85,7 @@ fn a_killed_ipcp_is_noticed_and_started_again_with_all_it_had() {
     attach(&mut w, "udp0", 78);
     let said = w.obey();
     assert!(matches!(&said[0], IpcpCall::Bootstrap(request) if request.layer == "net"));
-    assert_eq!(said[1], IpcpCall::Register(Name::new("echo").unwrap()));
+    assert_eq!(said[1], IpcpCall::Register(Name::new("echo").unwrap(), false));
     let info = list(&mut w).remove(0);
     assert_eq!((info.state(), info.restarts, info.pid), (IpcpState::Operational, 1, 78));
 }

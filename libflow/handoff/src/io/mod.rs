@@ -1,5 +1,6 @@
 //! What is done: the SEQPACKET sockets, the shared memory, the tasks.
 
+mod admission;
 pub(crate) mod calls;
 pub(crate) mod client;
 mod lease;

@@ -13,6 +13,7 @@ use proto::{FlowId, Token};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use super::admission::Admission;
 use super::lease::{self, Outbox};
 use super::listener::Listener;
 use super::packet;
@@ -59,7 +60,7 @@ impl Server {
         let shared = Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), room: Notify::new() });
         let (sender, receiver) = mpsc::channel(EVENTS_KEPT);
         // Detached on purpose: it ends when the daemon drops the receiver.
-        tokio::spawn(run(listener, shared.clone(), sender, config.max_leases));
+        tokio::spawn(run(listener, shared.clone(), sender, Admission::new(config)));
         Ok((Self { shared }, receiver))
     }
 
@@ -201,7 +202,7 @@ fn event(told: Told, descriptor: &mut Option<OwnedFd>) -> Option<Event> {
 }
 
 /// The main task: accepts leases, forwards events, lets tokens expire.
-async fn run(listener: Listener, shared: Arc<Shared>, events: mpsc::Sender<Event>, max_leases: usize) {
+async fn run(listener: Listener, shared: Arc<Shared>, events: mpsc::Sender<Event>, mut admission: Admission) {
     let mut leases = JoinSet::new();
     let mut next = 0;
     let mut paused_until = None;
@@ -212,15 +213,22 @@ async fn run(listener: Listener, shared: Arc<Shared>, events: mpsc::Sender<Event
             () = shared.wake.notified() => {}
             () = until(deadline) => shared.change(|ledger| ledger.handle_timeout(Instant::now())),
             () = until(paused_until), if paused_until.is_some() => paused_until = None,
-            Some(_) = leases.join_next() => {}
+            Some(ended) = leases.join_next() => admission.left(ended.ok()),
             accepted = listener.accept(), if paused_until.is_none() => match accepted {
-                Ok(Some((socket, process))) if leases.len() >= max_leases => refuse(&socket, process),
                 Ok(Some((socket, process))) => {
+                    if let Err(why) = admission.enter(process) {
+                        refuse(&socket, process, why);
+                        continue;
+                    }
                     next += 1;
                     let lease = LeaseId(next);
                     shared.lock().outboxes.insert(lease, Outbox::new());
                     shared.change(|ledger| ledger.opened(lease, process));
-                    leases.spawn(lease::run(shared.clone(), lease, process, socket));
+                    let lease = lease::run(shared.clone(), lease, process, socket);
+                    leases.spawn(async move {
+                        lease.await;
+                        process.uid
+                    });
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -250,10 +258,10 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-fn refuse(socket: &OwnedFd, process: Process) {
+fn refuse(socket: &OwnedFd, process: Process, why: String) {
     use std::os::fd::AsFd;
-    tracing::warn!(pid = process.pid, "a program's lease was refused: too many leases");
-    let failure = Failure::new(FailureKind::Exhausted, "the daemon keeps as many leases as it may; end some programs");
+    tracing::debug!(pid = process.pid, uid = process.uid, why, "a program's lease was refused");
+    let failure = Failure::new(FailureKind::Exhausted, why);
     let denied = ToProgram::Denied(Denied { token: Vec::new(), failure: Some(failure) });
     let _ = packet::send(socket.as_fd(), &denied.encode(), None);
 }

@@ -1,0 +1,65 @@
+//! The table `[options]`: limits and defaults.
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Quotas;
+
+/// Limits and defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Options {
+    /// How long an allocation waits unless the caller says, milliseconds; 1 to 60,000.
+    pub timeout_ms: u32,
+    /// Flows that may wait for a program's answer, per name; 1 to 8,192.
+    pub backlog: u32,
+    /// Flows that a user's programs may hold, with those being allocated.
+    pub flows_per_user: u32,
+    /// Allocations of a user's programs that may be under way.
+    pub pending_per_user: u32,
+    /// Names that a user's programs may make.
+    pub names_per_user: u32,
+    /// Accepts of one process that may wait.
+    pub accepts_per_process: u32,
+    /// Leases with irmd that a user's programs may hold.
+    pub leases_per_user: u32,
+    /// Users without these limits, by number; root and irmd's own user unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlimited_users: Option<Vec<u32>>,
+    /// A classic caller, who cannot show that it is where it says it is, may have programs started.
+    pub classic_starts: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let quotas = Quotas::default();
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            timeout_ms: 5_000,
+            backlog: 1_024,
+            flows_per_user: number(quotas.flows),
+            pending_per_user: number(quotas.pending),
+            names_per_user: number(quotas.names),
+            accepts_per_process: number(quotas.accepts),
+            leases_per_user: 1_024,
+            unlimited_users: None,
+            classic_starts: false,
+        }
+    }
+}
+
+impl Options {
+    /// What one user may have; `own` is irmd's user.
+    pub fn quotas(&self, own: u32) -> Quotas {
+        Quotas {
+            flows: self.flows_per_user as usize,
+            pending: self.pending_per_user as usize,
+            names: self.names_per_user as usize,
+            accepts: self.accepts_per_process as usize,
+            unlimited: self.unlimited_users.clone().unwrap_or_else(|| vec![0, own]),
+        }
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}

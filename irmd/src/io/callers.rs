@@ -1,0 +1,104 @@
+//! Callers of the gRPC socket, counted by user: whoever opens socket after socket runs out of its own, not of irmd's.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use handoff::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::transport::server::{Connected, UdsConnectInfo};
+
+/// Sockets of one user's programs: each needs one.
+const MOST: usize = 1_024;
+
+/// How many sockets each user has open.
+#[derive(Clone, Debug)]
+pub(super) struct Callers {
+    unlimited: Arc<[u32]>,
+    by_user: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+/// A caller's socket; dropping it gives its place back.
+#[derive(Debug)]
+pub(super) struct Caller {
+    stream: Stream,
+    uid: u32,
+    callers: Callers,
+}
+
+impl Callers {
+    /// Nobody yet; the users of `unlimited` may have as many as there are.
+    pub(super) fn new(unlimited: Vec<u32>) -> Self {
+        Self { unlimited: unlimited.into(), by_user: Arc::default() }
+    }
+
+    /// Lets a caller in, unless its user has as many sockets open as a user may.
+    pub(super) fn enter(&self, stream: Stream) -> Option<Caller> {
+        let cred = stream.connect_info().peer_cred?;
+        let uid = cred.uid();
+        {
+            let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = by_user.entry(uid).or_default();
+            if *open >= MOST && !self.unlimited.contains(&uid) {
+                tracing::debug!(uid, pid = cred.pid(), "a caller is turned away: {open} sockets of its user are open");
+                return None;
+            }
+            *open += 1;
+        }
+        Some(Caller { stream, uid, callers: self.clone() })
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let mut by_user = self.callers.by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = by_user.get_mut(&self.uid) {
+            *open -= 1;
+            if *open == 0 {
+                by_user.remove(&self.uid);
+            }
+        }
+    }
+}
+
+impl Connected for Caller {
+    type ConnectInfo = UdsConnectInfo;
+
+    fn connect_info(&self) -> UdsConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Caller {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Caller {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
