@@ -13,9 +13,9 @@ use lab::{Daemon, Host, Lab, Running};
 use serde_json::Value;
 
 use crate::report::{Column, Row, Table};
+use crate::{peers, scale};
 
-const STEP: Duration = Duration::from_secs(60);
-const FLOWS: u64 = 10_000;
+pub(crate) const STEP: Duration = Duration::from_secs(60);
 
 /// What `cargo xtask bench` may be told.
 #[derive(clap::Args)]
@@ -50,18 +50,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     };
     let lab = if place.starts_with("two") { Lab::new()? } else { Lab::on_loopback()? };
-    let bench = Bench::up(&lab, rounds, seconds)?;
+    let mut bench = Bench::up(&lab, rounds, seconds)?;
     let mut table = Table::new(place, rounds, seconds)?;
     bench.memory_when_idle(&mut table)?;
+    bench.serve()?;
     bench.pairs(&mut table)?;
+    bench.peers(&mut table)?;
     bench.allocations(&mut table)?;
     bench.many_flows(&mut table)?;
     let text = table.text();
     println!("\n{text}");
     if !options.dry {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs/bench.md");
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs");
+        table.draw(&docs.join("bench.svg"))?;
+        let file = docs.join("bench.md");
         std::fs::write(&file, text).with_context(|| file.display().to_string())?;
-        println!("Written to {}.", file.display());
+        println!("Written to {}, with its chart beside it.", file.display());
     }
     Ok(())
 }
@@ -71,8 +75,13 @@ struct Bench {
     b: Host,
     rounds: u32,
     seconds: String,
+    servers: Vec<Running>,
     _daemons: [Daemon; 2],
 }
+
+/// The bare socket of another host, and of the same.
+const FAR: u16 = 7000;
+const NEAR: &str = "127.0.0.1:7001";
 
 /// A measurement of a bare socket and of a flow, and what of the result counts.
 struct Pair {
@@ -127,7 +136,7 @@ impl Bench {
         let daemons = [a.irmd().start()?, b.irmd().start()?];
         a.bootstrap(&[("perf", &b), ("echo", &b)])?;
         b.bootstrap(&[])?;
-        Ok(Self { a, b, rounds, seconds: seconds.to_string(), _daemons: daemons })
+        Ok(Self { a, b, rounds, seconds: seconds.to_string(), servers: Vec::new(), _daemons: daemons })
     }
 
     /// Before anything is asked of the daemons.
@@ -138,21 +147,22 @@ impl Bench {
         Ok(())
     }
 
-    fn pairs(&self, table: &mut Table) -> Result<()> {
-        let listen = |address: String| -> Result<Running> {
-            let server = self.b.start("operf", &["--bare-listen", &address])?;
-            Ok(server)
-        };
-        let _far = listen(format!("{}:7000", self.b.address()))?;
-        let _near = listen("127.0.0.1:7001".to_owned())?;
+    /// What answers at host b until the end: bare sockets and a name.
+    fn serve(&mut self) -> Result<()> {
+        self.servers.push(self.b.start("operf", &["--bare-listen", &self.far()])?);
+        self.servers.push(self.b.start("operf", &["--bare-listen", NEAR])?);
         let server = self.b.start("operf", &["--listen", "perf", "--quiet"])?;
-        let _server = self.b.await_server(server, "perf")?;
+        self.servers.push(self.b.await_server(server, "perf")?);
+        Ok(())
+    }
+
+    fn far(&self) -> String {
+        format!("{}:{FAR}", self.b.address())
+    }
+
+    fn pairs(&self, table: &mut Table) -> Result<()> {
         for pair in &PAIRS {
-            let (from, bare) = if pair.local {
-                (&self.b, "127.0.0.1:7001".to_owned())
-            } else {
-                (&self.a, format!("{}:7000", self.b.address()))
-            };
+            let (from, bare) = if pair.local { (&self.b, NEAR.to_owned()) } else { (&self.a, self.far()) };
             let mut values = Vec::new();
             for round in 0..self.rounds {
                 println!("{}: round {} of {}", pair.what, round + 1, self.rounds);
@@ -172,35 +182,68 @@ impl Bench {
         value.as_f64().with_context(|| format!("operf {} says no {:?}: {json}", words.join(" "), pair.key))
     }
 
-    fn allocations(&self, table: &mut Table) -> Result<()> {
-        let server = self.b.start("operf", &["--listen", "perf", "--quiet"])?;
-        let _server = self.b.await_server(server, "perf")?;
-        let (mut times, mut rates) = (Vec::new(), Vec::new());
-        for round in 0..self.rounds {
-            println!("allocation: round {} of {}", round + 1, self.rounds);
-            let json = operf(&self.a, &["perf", "--alloc", "--json", "-t", &self.seconds])?;
-            ensure!(json["failures"] == 0, "allocations failed: {json}");
-            times.push(json["alloc_us"]["p50"].as_f64().context("alloc_us.p50")? / 1000.0);
-            rates.push(json["allocs_per_second"].as_f64().context("allocs_per_second")?);
+    /// Flows beside the usual tools for sockets.
+    fn peers(&self, table: &mut Table) -> Result<()> {
+        if peers::installed("sockperf") {
+            let _server = peers::sockperf_server(&self.b)?;
+            let values = self.beside("sockperf", &["--rtt"], &["rtt_us", "p50"], peers::sockperf)?;
+            table.add(Row::pair("round trip, 64 B, beside sockperf's", &values, "µs", Column::None));
         }
-        table.add(Row::several("allocation over UDP, p50", &times, "ms", Column::AtMost(0.6)));
-        table.add(Row::several("alloc + dealloc, one after the other", &rates, "/s", Column::AtLeast(1500.0)));
+        if peers::installed("iperf3") {
+            let _server = peers::iperf3_server(&self.b)?;
+            let values = self.beside("iperf3", &[], &["received_sdus_per_second"], peers::iperf3)?;
+            table.add(Row::pair("SDUs one by one, 1400 B, beside iperf3's", &values, "/s", Column::None));
+        }
         Ok(())
     }
 
+    fn beside(
+        &self,
+        what: &str,
+        args: &[&str],
+        key: &[&str],
+        peer: fn(&Host, &Host, &str) -> Result<f64>,
+    ) -> Result<Vec<(f64, f64)>> {
+        let mut values = Vec::new();
+        for round in 0..self.rounds {
+            println!("{what}: round {} of {}", round + 1, self.rounds);
+            let theirs = peer(&self.a, &self.b, &self.seconds)?;
+            let json = operf(&self.a, &[&["perf"], args, &["--json", "-t", &self.seconds]].concat())?;
+            let ours = key.iter().fold(&json, |json, key| &json[*key]).as_f64();
+            values.push((theirs, ours.with_context(|| format!("operf says no {key:?}: {json}"))?));
+        }
+        Ok(values)
+    }
+
+    fn allocations(&self, table: &mut Table) -> Result<()> {
+        let (mut times, mut rates, mut abreast) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..self.rounds {
+            println!("allocation: round {} of {}", round + 1, self.rounds);
+            let json = self.allocate(&[])?;
+            times.push(json["alloc_us"]["p50"].as_f64().context("alloc_us.p50")? / 1000.0);
+            rates.push(json["allocs_per_second"].as_f64().context("allocs_per_second")?);
+            let json = self.allocate(&["--parallel", "32"])?;
+            abreast.push(json["allocs_per_second"].as_f64().context("allocs_per_second")?);
+        }
+        table.add(Row::several("allocation over UDP, p50", &times, "ms", Column::AtMost(0.6)));
+        table.add(Row::several("alloc + dealloc, one after the other", &rates, "/s", Column::AtLeast(1500.0)));
+        table.add(Row::several("alloc + dealloc, 32 at once", &abreast, "/s", Column::AtLeast(5000.0)));
+        Ok(())
+    }
+
+    fn allocate(&self, more: &[&str]) -> Result<Value> {
+        let json = operf(&self.a, &[&["perf", "--alloc", "--json", "-t", &self.seconds], more].concat())?;
+        ensure!(json["failures"] == 0, "allocations failed: {json}");
+        Ok(json)
+    }
+
     fn many_flows(&self, table: &mut Table) -> Result<()> {
-        println!("{FLOWS} flows at once");
-        let _server = self.b.serve("echo")?;
-        let before = memory(&self.b)?;
-        let mut holder = self.a.start("holder", &["echo", &FLOWS.to_string()])?;
-        holder.expect_line(STEP, &format!("{FLOWS} flows"))?;
-        let after = memory(&self.b)?;
-        let grown = (after.0 + after.1).saturating_sub(before.0 + before.1);
-        #[expect(clippy::cast_precision_loss, reason = "memory of daemons is far below 2^52 bytes")]
-        let each = grown as f64 / FLOWS as f64 / 1024.0;
-        table.add(Row::single("daemon memory per flow, 10,000 open", each, "KiB", Column::AtMost(4.0)));
-        drop(holder.input());
-        holder.wait(STEP)?;
+        let points = scale::measure(&self.a, &self.b, &self.far(), &self.seconds)?;
+        if let Some(most) = points.last() {
+            let each = most.memory_each();
+            table.add(Row::single("daemon memory per flow, 10,000 open", each, "KiB", Column::AtMost(4.0)));
+        }
+        table.scale(points);
         Ok(())
     }
 }

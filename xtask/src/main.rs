@@ -1,10 +1,13 @@
 //! Chores of the project: `cargo demo`, `cargo xtask fuzz`, `cargo xtask bench flow`, `bench flood`.
 
 mod bench;
+mod chart;
 mod demo;
 mod flood;
 mod fuzz;
+mod peers;
 mod report;
+mod scale;
 
 use std::process::ExitCode;
 
