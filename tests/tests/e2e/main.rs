@@ -7,7 +7,9 @@ mod daemons;
 mod faces;
 mod failure;
 mod hostile;
+mod links;
 mod load;
+mod middlebox;
 mod programs;
 
 use std::process::ExitCode;
@@ -22,7 +24,9 @@ fn main() -> ExitCode {
         faces::cases(),
         failure::cases(),
         hostile::cases(),
+        links::cases(),
         load::cases(),
+        middlebox::cases(),
         programs::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
