@@ -1,5 +1,6 @@
 //! The knobs of a link.
 
+use std::fmt;
 use std::time::Duration;
 
 /// What a link does to the frames of one direction. [`Link::CLEAN`] does nothing; set what is to differ:
@@ -142,4 +143,35 @@ pub struct Counts {
     /// Could not be read (the link's reading fell behind and the kernel had no room) or sent on: not to be seen in a
     /// sound test.
     pub failed: u64,
+}
+
+/// What there is of it: `arrived 20, passed 17, lost 3`.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "arrived {}, passed {}", self.arrived, self.passed)?;
+        let others = [
+            ("lost", self.lost),
+            ("lost in bursts", self.lost_in_burst),
+            ("overflowed", self.overflowed),
+            ("too large", self.too_large),
+            ("cut", self.cut),
+            ("doubled", self.doubled),
+            ("corrupted", self.corrupted),
+            ("held back", self.held_back),
+            ("failed", self.failed),
+        ];
+        others.into_iter().filter(|(_, count)| *count > 0).try_for_each(|(what, count)| write!(f, ", {what} {count}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_say_what_there_is() {
+        assert_eq!(Counts::default().to_string(), "arrived 0, passed 0");
+        let counts = Counts { arrived: 9, passed: 6, lost: 2, cut: 1, doubled: 3, ..Counts::default() };
+        assert_eq!(counts.to_string(), "arrived 9, passed 6, lost 2, cut 1, doubled 3");
+    }
 }
