@@ -1,7 +1,8 @@
 //! Runs cases in the lab, each as a test of its own for `cargo test` and for cargo-nextest.
 //!
-//! A case that needs network namespaces is *skipped* where this machine refuses them: it is listed as ignored and a
-//! line on standard error names it and the reason. With `CI=true` it fails instead: in CI nothing is skipped.
+//! A case that needs network namespaces is *skipped* where this machine refuses them, and so is one that needs
+//! middleboxes where `nft` is missing: it is listed as ignored and a line on standard error names it and the reason. With
+//! `CI=true` it fails instead: in CI nothing is skipped.
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -24,12 +25,18 @@ pub struct Case {
     pub name: &'static str,
     /// The test; an error or a panic is a failure.
     pub run: fn() -> Result<()>,
+    /// Whether it needs [middleboxes](lab::Middlebox), which are made with `nft`.
+    pub middleboxes: bool,
 }
 
-/// Cases from functions, each named as its function.
+/// Cases from functions, each named as its function; `middleboxes:` before them says that they need some.
 #[macro_export]
 macro_rules! cases {
-    ($($name:ident),* $(,)?) => { vec![$($crate::harness::Case { name: stringify!($name), run: $name }),*] };
+    (middleboxes: $($name:ident),* $(,)?) => { $crate::cases!(@ true, $($name),*) };
+    (@ $middleboxes:literal, $($name:ident),*) => {
+        vec![$($crate::harness::Case { name: stringify!($name), run: $name, middleboxes: $middleboxes }),*]
+    };
+    ($($name:ident),* $(,)?) => { $crate::cases!(@ false, $($name),*) };
 }
 
 static OTHER_USERS: OnceLock<bool> = OnceLock::new();
@@ -56,27 +63,36 @@ pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
             let _ = OTHER_USERS.set(!inside.user);
             None
         }
-        Err(refused) => Some(refused),
+        Err(refused) => Some(format!("there are no namespaces: {refused}")),
+    };
+    let no_boxes = match &refused {
+        None if cases.iter().any(|case| case.middleboxes) => {
+            lab::probe_middleboxes().err().map(|error| format!("there are no middleboxes: {error:#}"))
+        }
+        _ => None,
     };
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     raise_descriptor_limit();
-    let trials = cases.into_iter().map(|case| trial(&case, refused.as_ref(), ci, arguments.list)).collect();
+    let lacks = |case: &Case| refused.as_ref().or(no_boxes.as_ref().filter(|_| case.middleboxes));
+    let trials = cases.into_iter().map(|case| trial(&case, lacks(&case), ci, arguments.list)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial(case: &Case, refused: Option<&lab::Refused>, ci: bool, list: bool) -> Trial {
+/// `lacks`: what this machine has not got for the case.
+fn trial(case: &Case, lacks: Option<&String>, ci: bool, list: bool) -> Trial {
     let run = case.run;
-    let Some(refused) = refused else {
+    let Some(lacks) = lacks else {
         return Trial::test(case.name, move || told(run));
     };
     if ci {
-        let why = format!("CI must not skip this case, but there are no namespaces: {refused}");
+        let why = format!("CI must not skip this case, but {lacks}");
         return Trial::test(case.name, move || Err(Failed::from(why)));
     }
     if !list {
-        eprintln!("SKIPPED {}: there are no namespaces: {refused}", case.name);
+        eprintln!("SKIPPED {}: {lacks}", case.name);
     }
-    Trial::test(case.name, || Err(Failed::from("there are no namespaces here"))).with_ignored_flag(true)
+    let lacks = lacks.clone();
+    Trial::test(case.name, || Err(Failed::from(lacks))).with_ignored_flag(true)
 }
 
 /// A failure is told with the ends of the logs of what ran.

@@ -46,6 +46,11 @@ impl Net {
     pub fn bare() -> Result<Self> {
         let lab = Lab::new()?;
         let [a, b] = lab.hosts(["a", "b"])?;
+        Self::of(lab, a, b)
+    }
+
+    /// Two hosts of a lab of the test's own: behind middleboxes, say. No IPCP yet.
+    pub fn of(lab: Lab, a: Host, b: Host) -> Result<Self> {
         let (irmd_a, irmd_b) = (a.irmd().start()?, b.irmd().start()?);
         Ok(Self { a, b, irmd_a, irmd_b, lab })
     }

@@ -1,11 +1,13 @@
-//! Chores of the project: `cargo demo`, `cargo xtask fuzz`, `cargo xtask bench flow`, `bench flood`.
+//! Chores of the project: `cargo demo`, `cargo xtask lab`, `cargo xtask fuzz`, `cargo xtask bench flow`, `bench flood`.
 
 mod bench;
 mod chart;
+mod console;
 mod demo;
 mod flood;
 mod fuzz;
 mod peers;
+mod playground;
 mod report;
 mod scale;
 
@@ -25,6 +27,8 @@ struct Cli {
 enum Chore {
     /// Two hosts on this machine: flows by name, both ways. No root, no configuration
     Demo(demo::Options),
+    /// Hosts with bad links and behind middleboxes, to play with by hand
+    Lab(playground::Options),
     /// Measure flows beside bare sockets, into docs/bench.md
     Bench(bench::Options),
     /// Feed the decoders and machines with hostile input
@@ -34,6 +38,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Demo(options) => demo::run(&options),
+        Chore::Lab(options) => playground::run(&options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
     };

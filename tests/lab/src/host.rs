@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result, bail};
 
 use serde_json::Value;
 
+use crate::host_link::{HostLink, Wire};
+use crate::net::{self, Namespace};
 use crate::{IrmdBuilder, Output, Running, binaries, sys, wait_until};
 
 /// How long a command that only asks and answers may take.
@@ -22,25 +24,27 @@ const ANSWER: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
 
-struct Inner {
-    name: String,
-    run_dir: PathBuf,
-    address: Ipv4Addr,
-    address6: Option<Ipv6Addr>,
-    port: u16,
-    namespace: Option<Arc<OwnedFd>>,
+pub(crate) struct Inner {
+    pub(crate) name: String,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) address: Ipv4Addr,
+    /// The outermost NAT's address, where the host is behind one.
+    pub(crate) public: Option<Ipv4Addr>,
+    pub(crate) address6: Option<Ipv6Addr>,
+    pub(crate) port: u16,
+    /// None on loopback.
+    pub(crate) network: Option<Network>,
+}
+
+/// A host's network and where it is attached.
+pub(crate) struct Network {
+    pub(crate) namespace: Namespace,
+    pub(crate) wire: Wire,
 }
 
 impl Host {
-    pub(crate) fn new(
-        name: &str,
-        run_dir: PathBuf,
-        address: Ipv4Addr,
-        address6: Option<Ipv6Addr>,
-        port: u16,
-        namespace: Option<Arc<OwnedFd>>,
-    ) -> Self {
-        Self(Arc::new(Inner { name: name.to_owned(), run_dir, address, address6, port, namespace }))
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
     }
 
     /// Its name in the lab.
@@ -58,7 +62,12 @@ impl Host {
         IpAddr::V4(self.0.address)
     }
 
-    /// Its IPv6 address; none on loopback.
+    /// The IPv4 address at which others reach it: its own, or that of the NAT it is behind.
+    pub fn public(&self) -> IpAddr {
+        IpAddr::V4(self.0.public.unwrap_or(self.0.address))
+    }
+
+    /// Its IPv6 address; none on loopback and behind a middlebox.
     pub fn address6(&self) -> Option<IpAddr> {
         self.0.address6.map(IpAddr::V6)
     }
@@ -68,13 +77,22 @@ impl Host {
         self.0.port
     }
 
-    /// Where its shim listens.
+    /// Where its shim is reached.
     pub fn shim(&self) -> SocketAddr {
-        SocketAddr::new(self.address(), self.port())
+        SocketAddr::new(self.public(), self.port())
+    }
+
+    /// The link between this host and what it is attached to: the switch, or its middlebox.
+    pub fn link(&self) -> HostLink<'_> {
+        HostLink::new(self.name(), self.0.network.as_ref().map(|network| &network.wire))
+    }
+
+    fn namespace(&self) -> Option<&Namespace> {
+        self.0.network.as_ref().map(|network| &network.namespace)
     }
 
     pub(crate) fn namespace_number(&self) -> Option<i32> {
-        self.0.namespace.as_ref().map(|namespace| namespace.as_raw_fd())
+        self.namespace().map(|namespace| namespace.as_raw_fd())
     }
 
     /// A program to be run at this host: one of ours by its name, else one from `PATH`. It knows the host's run
@@ -86,8 +104,8 @@ impl Host {
         // Ctrl-C is for who started the lab, and that stops what is here in order.
         command.process_group(0);
         // In namespaces the end of process 1 ends all; here the starter's thread must.
-        let with_parent = self.0.namespace.is_none();
-        sys::prepare(&mut command, self.0.namespace.clone(), with_parent);
+        let with_parent = self.namespace().is_none();
+        sys::prepare(&mut command, self.namespace().cloned(), with_parent);
         command
     }
 
@@ -170,7 +188,7 @@ impl Host {
         }
         for (name, host) in directory {
             let there = match address {
-                IpAddr::V4(_) => Some(host.address()),
+                IpAddr::V4(_) => Some(host.public()),
                 IpAddr::V6(_) => host.address6(),
             };
             let there = there.expect("both ends have the address family");
@@ -200,15 +218,7 @@ impl Host {
 
     /// Runs `work` on a thread that is at this host: sockets it opens are the host's, wherever they go then.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name(format!("at {}", self.name())).spawn_scoped(scope, || {
-                if let Some(namespace) = &self.0.namespace {
-                    sys::enter_net(namespace.as_fd()).context("entering the host's network")?;
-                }
-                Ok(work())
-            })?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        net::inside(self.namespace(), work)
     }
 
     /// A UDP socket at this host, at `port` of its IPv4 address; 0: any.

@@ -1,10 +1,7 @@
-//! Networks: a bridge in a namespace of its own, a veth pair to each host.
-//!
-//! Everything here is plain Linux through `ip`, so that what a test built can be looked at with the same command.
+//! Plain Linux networks, made through `ip` and `nft`, so that what a test built can be looked at with the same commands.
 
 use std::io::Write as _;
-use std::net::IpAddr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -12,43 +9,16 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::sys;
 
-/// A bridge that hosts are attached to.
-pub(crate) struct Switch {
-    namespace: Arc<OwnedFd>,
+/// A network namespace; it lives as long as somebody holds it, or a process, socket or device is in it.
+pub(crate) type Namespace = Arc<OwnedFd>;
+
+pub(crate) fn new_namespace(what: &str) -> Result<Namespace> {
+    sys::new_net().map(Arc::new).with_context(|| format!("a network namespace for {what}"))
 }
 
-impl Switch {
-    pub(crate) fn new() -> Result<Self> {
-        let namespace = Arc::new(sys::new_net().context("a network namespace for the switch")?);
-        // No snooping: neighbour discovery must work before anybody joined a group.
-        ip(&namespace, &["link add sw type bridge stp_state 0 forward_delay 0 mcast_snooping 0", "link set sw up"])?;
-        Ok(Self { namespace })
-    }
-
-    /// A new host's network namespace with `eth0` on this switch.
-    pub(crate) fn attach(&self, number: u8, addresses: &[IpAddr]) -> Result<Arc<OwnedFd>> {
-        let host = Arc::new(sys::new_net().context("a network namespace for a host")?);
-        let path = format!("/proc/{}/fd/{}", std::process::id(), host.as_raw_fd());
-        let port = format!("port{number}");
-        ip(
-            &self.namespace,
-            &[
-                &format!("link add {port} type veth peer name eth0 netns {path}"),
-                &format!("link set {port} master sw txqueuelen 10000 up"),
-            ],
-        )?;
-        let mut lines = vec!["link set lo up".to_owned(), "link set eth0 txqueuelen 10000 up".to_owned()];
-        for address in addresses {
-            lines.push(match address {
-                IpAddr::V4(v4) => format!("address add {v4}/24 dev eth0"),
-                // Without duplicate detection it can be bound at once.
-                IpAddr::V6(v6) => format!("address add {v6}/64 dev eth0 nodad"),
-            });
-        }
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        ip(&host, &lines)?;
-        Ok(host)
-    }
+/// Where others, `ip` among them, find it.
+pub(crate) fn path(namespace: &Namespace) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())
 }
 
 /// Whether what a lab is made of can be made: `ip`, bridges, veth pairs.
@@ -60,16 +30,63 @@ pub(crate) fn probe() -> Result<()> {
 }
 
 /// Runs lines of `ip` in a namespace.
-fn ip(namespace: &Arc<OwnedFd>, lines: &[&str]) -> Result<()> {
-    let mut command = Command::new("ip");
-    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+pub(crate) fn ip<S: AsRef<str>>(namespace: &Namespace, lines: &[S]) -> Result<()> {
+    let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+    feed(namespace, "ip", &["-batch", "-"], &lines.join("\n"), "iproute2")
+        .with_context(|| format!("ip {}", lines.join("; ")))
+}
+
+/// Gives rules to the `nft` of a namespace.
+pub(crate) fn nft(namespace: &Namespace, rules: &str) -> Result<()> {
+    feed(namespace, "nft", &["-f", "-"], rules, "nftables")
+}
+
+fn feed(namespace: &Namespace, program: &str, args: &[&str], text: &str, package: &str) -> Result<()> {
+    let mut command = Command::new(program);
+    // Not in the path of an ordinary user everywhere.
+    command.env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin");
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     sys::prepare(&mut command, Some(namespace.clone()), false);
-    let mut child = command.spawn().context("`ip` is not to be found: install iproute2")?;
-    let mut input = child.stdin.take().context("stdin of ip")?;
-    input.write_all(format!("{}\n", lines.join("\n")).as_bytes())?;
+    let mut child =
+        command.spawn().with_context(|| format!("`{program}` cannot be started: install the package {package}"))?;
+    let mut input = child.stdin.take().context("its standard input")?;
+    input.write_all(format!("{text}\n").as_bytes())?;
     drop(input);
     let output = child.wait_with_output()?;
     let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {}: {}", lines.join("; "), error.trim());
+    ensure!(output.status.success(), "{program} refused: {}", error.trim());
     Ok(())
+}
+
+/// Runs `work` on a thread that is in `namespace`: sockets it opens stay there, wherever they go then.
+pub(crate) fn inside<T: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("in a namespace".into()).spawn_scoped(scope, || {
+            if let Some(namespace) = namespace {
+                sys::enter_net(namespace.as_fd()).context("entering the host's network")?;
+            }
+            Ok(work())
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Writes settings below `/proc/sys/net` in a namespace.
+pub(crate) fn settings(namespace: &Namespace, settings: &[(&str, &str)]) -> Result<()> {
+    inside(Some(namespace), || {
+        for (name, value) in settings {
+            let file = format!("/proc/sys/net/{name}");
+            std::fs::write(&file, value).with_context(|| format!("writing {value} to {file}"))?;
+        }
+        Ok(())
+    })?
+}
+
+/// What a bridge passes on is no business of the rules of its namespace. Where there is no such setting, it never is.
+pub(crate) fn keep_rules_off_bridges(namespace: &Namespace) -> Result<()> {
+    inside(Some(namespace), || {
+        for family in ["iptables", "ip6tables", "arptables"] {
+            let _ = std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{family}"), "0");
+        }
+    })
 }

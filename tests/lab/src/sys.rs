@@ -148,3 +148,16 @@ pub(crate) fn take_interrupt(set: &libc::sigset_t, wait: bool) -> io::Result<boo
         }
     }
 }
+
+/// `setsockopt(2)` with a value that the kernel takes as it lies in memory.
+pub(crate) fn set_option<T: Copy>(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of a live value.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length) })
+        .map(drop)
+}

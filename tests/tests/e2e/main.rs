@@ -8,7 +8,9 @@ mod faces;
 mod failure;
 mod flood;
 mod hostile;
+mod links;
 mod load;
+mod middlebox;
 mod programs;
 
 use std::process::ExitCode;
@@ -24,7 +26,9 @@ fn main() -> ExitCode {
         failure::cases(),
         flood::cases(),
         hostile::cases(),
+        links::cases(),
         load::cases(),
+        middlebox::cases(),
         programs::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())

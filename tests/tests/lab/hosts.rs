@@ -1,29 +1,23 @@
-//! The lab itself: hosts see each other and nothing else, and nothing outlives it.
-
-#![expect(clippy::disallowed_methods, reason = "probes of the lab's networks")]
+//! Hosts see each other and nothing else.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::cases;
-use flowring_tests::harness::{self, Needs};
+use flowring_tests::harness::Case;
 use lab::{Deadline, Host, Lab, wait_until};
 
-fn main() -> ExitCode {
-    harness::main(
-        Needs::Namespaces,
-        cases![
-            hosts_reach_each_other_over_ipv4_and_ipv6,
-            labs_beside_each_other_have_the_same_addresses,
-            a_command_runs_at_its_host_with_its_run_directory,
-            the_outside_network_is_out_of_reach,
-            processes_are_counted_from_one_and_orphans_are_reaped,
-            a_running_program_is_heard_signalled_and_waited_for,
-            waiting_ends_at_its_deadline,
-        ],
-    )
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        hosts_reach_each_other_over_ipv4_and_ipv6,
+        labs_beside_each_other_have_the_same_addresses,
+        a_command_runs_at_its_host_with_its_run_directory,
+        the_outside_network_is_out_of_reach,
+        processes_are_counted_from_one_and_orphans_are_reaped,
+        a_running_program_is_heard_signalled_and_waited_for,
+        waiting_ends_at_its_deadline,
+    ]
 }
 
 fn bound(host: &Host, address: IpAddr, port: u16) -> Result<UdpSocket> {

@@ -1,0 +1,123 @@
+//! Flows through firewalls and NATs.
+
+use anyhow::{Context as _, Result, ensure};
+use flowring_tests::cases;
+use flowring_tests::harness::Case;
+use flowring_tests::net::{Net, SOON, await_flows};
+use lab::{Host, Lab, Middlebox};
+use libflow::blocking::{Flow, Stack};
+
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        middleboxes:
+        a_client_behind_a_middlebox_gets_its_flow,
+        two_clients_behind_one_nat_get_their_flows,
+        a_server_behind_a_middlebox_with_forwarded_ports_is_reached,
+    ]
+}
+
+/// What a client may stand behind. An accepted flow speaks first from a port that the client never sent to, which the
+/// others do not let in: they join once the shim answers from its own port, too, and the client opens the way. Then
+/// this is `Middlebox::ALL`.
+const PASSING: &[Middlebox] = &[Middlebox::Open, Middlebox::FullCone, Middlebox::AddressRestricted];
+
+/// SDUs each way, and how many of them before the other end has its turn: no queue on the way loses any of so few.
+const SDUS: u32 = 1000;
+const IN_FLIGHT: u32 = 50;
+
+/// A flow from a to a listener at b, and its other end.
+fn flow(net: &Net, name: &str) -> Result<(Flow, Flow)> {
+    let listener = Stack::find(Some(net.b.run_dir()))?.listen(name).wait()?;
+    let asking = Stack::find(Some(net.a.run_dir()))?;
+    std::thread::scope(|scope| {
+        let accepted = scope.spawn(|| listener.accept_within(SOON));
+        let asked = asking.alloc(name).timeout(SOON).wait()?;
+        Ok((asked, accepted.join().expect("no panic")?))
+    })
+}
+
+/// Every SDU of `range` from one end to the other, in order.
+fn pass(from: &Flow, to: &Flow, range: std::ops::Range<u32>) -> Result<()> {
+    let mut buffer = [0; 2048];
+    for number in range.clone() {
+        from.send(&[&number.to_be_bytes()[..], &[7; 1000]].concat())?;
+    }
+    for number in range {
+        let length = to.recv_within(&mut buffer, SOON).with_context(|| format!("SDU {number} did not come"))?;
+        ensure!(length == 1004 && buffer[..4] == number.to_be_bytes(), "SDU {number} came as something else");
+    }
+    Ok(())
+}
+
+/// A flow and its SDUs, each way.
+fn exchange(net: &Net) -> Result<()> {
+    let (asked, accepted) = flow(net, "echo")?;
+    for begin in (0..SDUS).step_by(IN_FLIGHT as usize) {
+        pass(&asked, &accepted, begin..begin + IN_FLIGHT)?;
+        pass(&accepted, &asked, begin..begin + IN_FLIGHT)?;
+    }
+    drop((asked, accepted));
+    await_flows(&net.a, 0)?;
+    await_flows(&net.b, 0).map(drop)
+}
+
+fn a_client_behind_a_middlebox_gets_its_flow() -> Result<()> {
+    for kind in PASSING {
+        let lab = Lab::new()?;
+        let [server] = lab.hosts(["server"])?;
+        let client = lab.host_behind("client", *kind)?;
+        let net = Net::of(lab, client, server)?;
+        net.a.bootstrap(&[("echo", &net.b)])?;
+        net.b.bootstrap(&[])?;
+        exchange(&net).with_context(|| format!("a client behind {kind}"))?;
+    }
+    Ok(())
+}
+
+fn two_clients_behind_one_nat_get_their_flows() -> Result<()> {
+    let lab = Lab::new()?;
+    let [server] = lab.hosts(["server"])?;
+    let [one, other] = lab.hosts_behind(["one", "other"], Middlebox::FullCone)?;
+    let net = Net::of(lab, one, server)?;
+    let _irmd = other.irmd().start()?;
+    net.b.bootstrap(&[])?;
+    let _server = net.b.serve("echo")?;
+    let mut pings = Vec::new();
+    for client in [&net.a, &other] {
+        client.bootstrap(&[("echo", &net.b)])?;
+        let ping = client.start("oping", &["echo", "-i", "0.05"])?;
+        ping.expect_line(SOON, "seq=3")?;
+        pings.push(ping);
+    }
+    // At once, and the server knows both by one address.
+    for row in await_flows(&net.b, 2)? {
+        let peer = row["peer_address"].as_str().context("peer_address")?;
+        ensure!(peer.starts_with(&format!("{}:", other.public())), "{peer}");
+    }
+    for ping in &mut pings {
+        ping.signal(lab::Signal::INT)?;
+        ensure!(ping.wait(SOON)?.code() == 0, "a ping failed");
+    }
+    Ok(())
+}
+
+fn a_server_behind_a_middlebox_with_forwarded_ports_is_reached() -> Result<()> {
+    for kind in Middlebox::ALL {
+        let lab = Lab::new()?;
+        let [client] = lab.hosts(["client"])?;
+        let server = lab.server_behind("server", kind, &[3359..=3359, 40000..=40009])?;
+        let net = Net::of(lab, client, server)?;
+        net.a.bootstrap(&[("echo", &net.b)])?;
+        net.b.bootstrap_with(&[], &["--sp-range", "40000-40009"])?;
+        exchange(&net).and_then(|()| as_seen(&net.a, &net.b)).with_context(|| format!("a server behind {kind}"))?;
+    }
+    Ok(())
+}
+
+/// The client shows the address that it reaches the server at.
+fn as_seen(client: &Host, server: &Host) -> Result<()> {
+    let _server = server.serve("echo")?;
+    let output = client.run("oping", &["echo", "-c", "1"])?;
+    ensure!(output.out.contains(&format!("{}:4000", server.public())), "{output:?}");
+    Ok(())
+}
