@@ -198,6 +198,27 @@ fn a_cookie_passes_where_its_prefix_is_exhausted() {
 }
 
 #[test]
+fn a_cookie_shown_again_and_again_spends_its_own_prefix_only() {
+    let mut bench = bench(SLOW);
+    load(&mut bench);
+    let baked: Vec<_> = [B_FLOW, "10.0.1.1:45000"]
+        .map(|from| {
+            bench.request(from, &extended("here", 5));
+            cookie(&bench.one(), "here")
+        })
+        .into();
+    let shown = with_cookie("here", 5, &baked[0]);
+    let mut answered = 0;
+    for _ in 0..10_000 {
+        bench.request(B_FLOW, &shown);
+        answered += usize::from(!bench.outputs().is_empty());
+    }
+    assert_eq!(answered, 4000);
+    bench.request("10.0.1.1:45000", &with_cookie("here", 5, &baked[1]));
+    assert!(arrival(&bench.outputs()).is_some());
+}
+
+#[test]
 fn classic_callers_are_let_in_by_a_trickle_under_load() {
     let mut bench = bench(SLOW);
     load(&mut bench);
