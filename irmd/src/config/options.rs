@@ -35,7 +35,8 @@ impl Default for Options {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             timeout_ms: 5_000,
-            backlog: 1_024,
+            // A prefix of addresses may fill a quarter of it, a user of this host a half.
+            backlog: 4_096,
             flows_per_user: number(quotas.flows),
             pending_per_user: number(quotas.pending),
             names_per_user: number(quotas.names),
