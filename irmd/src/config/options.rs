@@ -16,7 +16,7 @@ pub struct Options {
     pub flows_per_user: u32,
     /// Allocations of a user's programs that may be under way.
     pub pending_per_user: u32,
-    /// Names that a user's programs may make.
+    /// Names that a user's programs may serve, each process counted by itself.
     pub names_per_user: u32,
     /// Accepts of one process that may wait.
     pub accepts_per_process: u32,
