@@ -340,7 +340,7 @@ impl Driver {
         let counters = self.shim.counters().nonzero().map(|(name, n)| (name.to_owned(), n));
         // What the kernel dropped before we saw it.
         let overflown = own::overflown(self.listen.get_ref().as_fd()).unwrap_or(0).into();
-        let overflown = (overflown > 0).then(|| ("queue_overflown".to_owned(), overflown));
+        let overflown = (overflown > 0).then(|| ("dropped_queue_full".to_owned(), overflown));
         let counters = counters.chain(overflown).collect();
         v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
     }

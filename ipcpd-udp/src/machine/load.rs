@@ -25,9 +25,10 @@ const HOLD: Duration = Duration::from_secs(1);
 const ANSWERS: Pace = Pace::per_second(64_000, Duration::from_millis(250));
 /// Classic requests that a loaded shim takes, in all: 100/s.
 const CLASSICS: Pace = Pace::per_second(100, Duration::from_secs(1));
-/// Requests without a valid cookie, per prefix: 4,000/s while calm, so that one host may allocate as fast as it can.
+/// Requests per prefix, and those with a valid cookie by themselves: 4,000/s, so that one host may allocate as fast as it
+/// can.
 const PER_PREFIX: Pace = Pace::per_second(4_000, Duration::from_secs(1));
-/// What a request takes of it when loaded: 1,000/s for extended callers, 100/s for classic ones.
+/// What one without takes of it when loaded: 1,000/s for extended callers, 100/s for classic ones.
 const LOADED: u32 = 4;
 const LOADED_CLASSIC: u32 = 40;
 
@@ -58,6 +59,8 @@ pub(super) struct Load {
     answers: Bucket,
     classics: Bucket,
     prefixes: Prefixes,
+    /// Of proven callers: nobody else can spend these.
+    proven: Prefixes,
     loaded_until: Option<Instant>,
     /// Flows that wait for a program's answer. At most as many entries as there are such flows.
     pending: HashMap<Prefix, usize>,
@@ -74,6 +77,7 @@ impl Load {
             answers: Bucket::default(),
             classics: Bucket::default(),
             prefixes: Prefixes::new(|| rng.next_u64()),
+            proven: Prefixes::new(|| rng.next_u64()),
             rng,
             loaded_until: None,
             pending: HashMap::new(),
@@ -126,7 +130,12 @@ impl Shim {
             self.load.turn(now);
             if self.load.jar.is_ours(cookie, from, client, name) {
                 self.counters.count(Reason::CookieValid);
-                return Some(true);
+                // One cookie may come ten thousand times a second.
+                let may = self.load.proven.take(now, PER_PREFIX, Prefix::of(from.ip()), 1);
+                if !may {
+                    self.counters.count(Reason::PrefixRate);
+                }
+                return may.then_some(true);
             }
             self.counters.count(Reason::CookieStale);
         }

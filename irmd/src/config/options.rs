@@ -16,7 +16,7 @@ pub struct Options {
     pub flows_per_user: u32,
     /// Allocations of a user's programs that may be under way.
     pub pending_per_user: u32,
-    /// Names that a user's programs may make.
+    /// Names that a user's programs may serve, each process counted by itself.
     pub names_per_user: u32,
     /// Accepts of one process that may wait.
     pub accepts_per_process: u32,
@@ -35,7 +35,8 @@ impl Default for Options {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             timeout_ms: 5_000,
-            backlog: 1_024,
+            // A prefix of addresses may fill a quarter of it, a user of this host a half.
+            backlog: 4_096,
             flows_per_user: number(quotas.flows),
             pending_per_user: number(quotas.pending),
             names_per_user: number(quotas.names),

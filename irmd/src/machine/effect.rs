@@ -308,7 +308,7 @@ impl Default for Settings {
             uid: 0,
             pid: 0,
             handoff: String::new(),
-            backlog: 1_024,
+            backlog: 4_096,
             pending: 8_192,
             accepts: 16_384,
             names: 65_536,

@@ -171,11 +171,6 @@ impl Names {
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
-
-    /// How many names a user's processes have created.
-    pub fn created_by(&self, uid: u32) -> usize {
-        self.map.values().filter(|e| e.origin == Origin::Process && e.users == Users::One(uid)).count()
-    }
 }
 
 impl Entry {

@@ -64,6 +64,11 @@ impl Processes {
         self.map.values().filter(|entry| entry.process.uid == uid).map(|entry| entry.accepts).sum()
     }
 
+    /// Names that a user's processes serve, each process by itself.
+    pub fn served_by(&self, uid: u32) -> usize {
+        self.map.values().filter(|entry| entry.process.uid == uid).map(|entry| entry.serves.len()).sum()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.map.len()

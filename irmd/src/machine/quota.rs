@@ -15,7 +15,7 @@ pub struct Quotas {
     pub flows: usize,
     /// Allocations under way.
     pub pending: usize,
-    /// Names that the user's programs made.
+    /// Names that the user's programs serve, each process counted by itself.
     pub names: usize,
     /// Accepts of one process that wait.
     pub accepts: usize,

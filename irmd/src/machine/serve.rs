@@ -23,6 +23,7 @@ impl Irm {
             self.check_known_layer(layer)?;
         }
         self.check_calls()?;
+        self.check_served(caller, &name)?;
         self.find_or_create(&name, caller, request.create)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
         if entry.bind(caller.pid) {
@@ -43,6 +44,18 @@ impl Irm {
         Ok(None)
     }
 
+    /// Whether the process may serve one more name. Each process of a user counts by itself.
+    fn check_served(&self, caller: Caller, name: &Name) -> Result<(), Failure> {
+        if self.is_unlimited(caller.uid) || self.processes.get(caller.pid).is_some_and(|p| p.serves.contains(name)) {
+            return Ok(());
+        }
+        let served = self.processes.served_by(caller.uid);
+        if served < self.settings.quotas.names {
+            return Ok(());
+        }
+        Err(over(caller.uid, "serves", served, "names", "names-per-user", "stop serving some"))
+    }
+
     fn find_or_create(&mut self, name: &Name, caller: Caller, create: bool) -> Result<(), Failure> {
         if let Some(entry) = self.names.get(name.as_str()) {
             if entry.users.allow(&caller, self.settings.uid) || entry.serves(caller.pid) {
@@ -59,11 +72,7 @@ impl Irm {
             let text = format!("the name {name} does not exist; create it with irm name create {name}");
             return Err(fail(FailureKind::UnknownName, text));
         }
-        let (limit, all) = (self.settings.quotas.names, self.names.len());
-        // Counting walks all names, so only where the number could matter.
-        if all >= limit && !self.is_unlimited(caller.uid) && self.names.created_by(caller.uid) >= limit {
-            return Err(over(caller.uid, "serves", limit, "names", "names-per-user", "stop serving some"));
-        }
+        let all = self.names.len();
         if all >= self.settings.names {
             let text = format!("this irmd has {all} names, as many as it may; destroy some");
             return Err(fail(FailureKind::Exhausted, text));

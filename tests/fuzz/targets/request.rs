@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proto::shim::Request;
+use proto::shim::{DATAGRAM, Peek, Request};
 
 fuzz_target!(|bytes: &[u8]| {
     read(bytes);
@@ -11,9 +11,21 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn read(bytes: &[u8]) {
+    peek(bytes);
     let Ok(request) = Request::decode(bytes) else { return };
     if matches!(request, Request::OtherVersion { .. }) {
         return;
     }
     assert_eq!(Request::decode(&request.encode()).as_ref(), Ok(&request));
+}
+
+/// What a loaded server peeks at is what it would decode.
+fn peek(bytes: &[u8]) {
+    let mut padded = bytes.to_vec();
+    padded.resize(DATAGRAM, 0);
+    let peek = Peek::read(&padded);
+    if let Ok(Request::Extended(name, extension)) = Request::decode(&padded) {
+        let want = Peek { name: name.as_str().as_bytes(), client: extension.client, cookie: &extension.cookie };
+        assert_eq!(peek, Some(want));
+    }
 }

@@ -4,9 +4,12 @@ use std::net::{IpAddr, SocketAddrV4};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use flowring_tests::cases;
-use flowring_tests::harness::Case;
+use flowring_tests::harness::{Case, has_other_users};
 use flowring_tests::net::{Net, SOON, await_flows, ipcp};
 use flowring_tests::spoof::Forger;
+use lab::Lab;
+use libflow::AllocError;
+use libflow::blocking::{Flow, Stack};
 use proto::shim::{Control, ControlKind};
 use proto::{BootId, HostId, WireId};
 
@@ -16,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         datagrams_of_strangers_never_reach_a_flow,
         a_forged_dealloc_ends_no_flow,
         forged_sdus_and_empty_datagrams_break_no_flow,
+        a_user_at_its_limit_is_told_and_others_go_on,
     ]
 }
 
@@ -150,4 +154,52 @@ fn forged_sdus_and_empty_datagrams_break_no_flow() -> Result<()> {
     let row = await_flows(&net.b, 0);
     ensure!(row.is_ok(), "the flow did not end in order");
     Ok(())
+}
+
+/// One SDU there and back.
+fn echoes(flow: &Flow) -> Result<()> {
+    flow.send(b"are you there")?;
+    let mut buffer = [0; 64];
+    let length = flow.recv_within(&mut buffer, SOON)?;
+    ensure!(&buffer[..length] == b"are you there", "{:?}", &buffer[..length]);
+    Ok(())
+}
+
+fn a_user_at_its_limit_is_told_and_others_go_on() -> Result<()> {
+    let lab = Lab::new()?;
+    let [a, b] = lab.hosts(["a", "b"])?;
+    let config = a.run_dir().join("irmd.toml");
+    std::fs::write(&config, "[options]\nflows-per-user = 4\nunlimited-users = []\n")?;
+    let _irmd_a = a.irmd().args(&["--config", config.to_str().context("utf-8")?]).start()?;
+    let _irmd_b = b.irmd().start()?;
+    a.bootstrap(&[("echo", &b)])?;
+    b.bootstrap(&[])?;
+    let _server = b.serve("echo")?;
+    let stack = Stack::find(Some(a.run_dir()))?;
+    let alloc = || stack.alloc("echo").timeout(SOON).wait();
+    let mut flows = (0..4).map(|_| alloc()).collect::<Result<Vec<Flow>, AllocError>>()?;
+    match alloc() {
+        Err(AllocError::Exhausted { message }) => {
+            ensure!(message.contains("holds 4 flows") && message.contains("flows-per-user"), "{message}");
+        }
+        other => bail!("a fifth flow of four: {other:?}"),
+    }
+    for flow in &flows {
+        echoes(flow)?;
+    }
+    if has_other_users() {
+        let copy = a.run_dir().join("oping");
+        std::fs::copy(lab::binaries::folder().context("prepared")?.join("oping"), &copy)?;
+        let copy = copy.to_str().context("utf-8")?;
+        let words = ["--reuid=65534", "--regid=65534", "--clear-groups", copy, "echo", "-c", "1"];
+        let output = a.run("setpriv", &words)?;
+        ensure!(output.code() == 0, "another user: {output:?}");
+    }
+    drop(flows.pop());
+    let mut again = None;
+    lab::wait_until(SOON, "room for another", || {
+        again = alloc().ok();
+        again.is_some()
+    })?;
+    echoes(&again.context("a flow")?)
 }

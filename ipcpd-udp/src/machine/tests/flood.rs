@@ -1,6 +1,7 @@
 //! The gate at the listen port: cookies, buckets, bounds.
 
 use super::super::bucket::Prefix;
+use super::world::{Fate, World};
 use super::*;
 
 const SLOW: Limits = Limits { pending: 3, rate: 1_000_000, pending_per_prefix: 50 };
@@ -198,6 +199,27 @@ fn a_cookie_passes_where_its_prefix_is_exhausted() {
 }
 
 #[test]
+fn a_cookie_shown_again_and_again_spends_its_own_prefix_only() {
+    let mut bench = bench(SLOW);
+    load(&mut bench);
+    let baked: Vec<_> = [B_FLOW, "10.0.1.1:45000"]
+        .map(|from| {
+            bench.request(from, &extended("here", 5));
+            cookie(&bench.one(), "here")
+        })
+        .into();
+    let shown = with_cookie("here", 5, &baked[0]);
+    let mut answered = 0;
+    for _ in 0..10_000 {
+        bench.request(B_FLOW, &shown);
+        answered += usize::from(!bench.outputs().is_empty());
+    }
+    assert_eq!(answered, 4000);
+    bench.request("10.0.1.1:45000", &with_cookie("here", 5, &baked[1]));
+    assert!(arrival(&bench.outputs()).is_some());
+}
+
+#[test]
 fn classic_callers_are_let_in_by_a_trickle_under_load() {
     let mut bench = bench(SLOW);
     load(&mut bench);
@@ -260,4 +282,49 @@ fn a_hundred_thousand_forged_requests_leave_nothing_behind() {
         bench.next();
     }
     bench.assert_empty();
+}
+
+/// Host B is loaded at all times.
+fn loaded_world(fates: impl FnMut(&mut ChaCha12Rng) -> Fate + 'static) -> World {
+    let mut world = World::new(1, fates);
+    world.hosts[1].shim.settings.limits.pending = 0;
+    world
+}
+
+#[test]
+fn load_costs_two_datagrams() {
+    let mut world = loaded_world(|_| Fate::Deliver);
+    world.ask(0, 1, "echo", 5000);
+    world.run(10_000);
+    assert_eq!((world.hosts[0].allocated, world.sent()), (1, 5), "request, cookie, request, PENDING, acceptance");
+}
+
+#[test]
+fn every_fate_of_an_allocation_at_a_loaded_server() {
+    const FATES: [Fate; 4] = [Fate::Deliver, Fate::Lose, Fate::Double, Fate::Delay(700)];
+    for choice in 0..4u32.pow(6) {
+        let mut left = (choice, 6);
+        let mut world = loaded_world(move |_| {
+            let (choice, n) = left;
+            if n == 0 {
+                return Fate::Deliver;
+            }
+            left = (choice / 4, n - 1);
+            FATES[(choice % 4) as usize]
+        });
+        // Long enough for the sixth request of a host that has never heard of the other.
+        world.ask(0, 1, "echo", 30_000);
+        world.run(30_000);
+        let [a, b] = &world.hosts;
+        assert_eq!((a.allocated, a.failed.len()), (1, 0), "choice {choice}");
+        assert_eq!((a.shim.census(), b.shim.census()), ((1, 0), (1, 0)), "one flow on either side: choice {choice}");
+        for host in 0..2 {
+            for flow in world.hosts[host].offers.keys().copied().collect::<Vec<_>>() {
+                world.hosts[host].shim.released(world.now, flow);
+            }
+            world.settle();
+        }
+        world.run(30_000);
+        world.hosts.iter().for_each(|host| host.shim.assert_empty());
+    }
 }

@@ -71,12 +71,19 @@ fn another_user_cannot_take_a_name_over() {
 }
 
 #[test]
-fn names_one_user_may_make_are_bounded() {
+fn names_one_user_may_serve_are_bounded() {
     let mut w = World::with(Settings { quotas: Quotas { names: 2, ..Quotas::default() }, ..Settings::default() });
     w.server(10, "a");
     w.server(10, "b");
-    let call = w.call(user(10), serve("c"));
-    assert_eq!(w.failure(call).kind(), FailureKind::Exhausted);
+    for (pid, name) in [(10, "c"), (11, "a")] {
+        w.lease(user(pid));
+        let call = w.call(user(pid), serve(name));
+        assert!(w.failure(call).message.contains("names-per-user"));
+    }
+    let reply = w.answer(user(10), serve("a"));
+    assert!(matches!(reply, Reply::Served(_)), "it serves that already: {reply:?}");
+    w.answer(user(10), Command::Unserve(v1::UnserveRequest { name: "b".into() }));
+    w.server(11, "a");
 }
 
 #[test]
