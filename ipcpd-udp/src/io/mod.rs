@@ -18,6 +18,7 @@ use tokio::time::timeout;
 mod adopt;
 mod api;
 mod asking;
+mod catcher;
 mod command;
 mod driver;
 mod effect;

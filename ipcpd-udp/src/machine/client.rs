@@ -11,7 +11,10 @@ use rand_chacha::rand_core::Rng;
 use super::directory::Place;
 use super::failures::{no_port, not_opened, refused, unknown};
 use super::flow::{Asking, Flow, Joining, Opening, State, Telling};
+use super::liveness::{Peer, Vital};
+use super::open::{Acceptance, Knocking, Path};
 use super::output::{Ask, Filter, Key, OpenError, Output, Unreachable};
+use super::peers::Known;
 use super::table::{Cause, Phase};
 use super::{Reason, Shim};
 
@@ -20,11 +23,15 @@ pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Before the second request to a host of unknown kind: a classic shim makes another flow of each.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// The same for a host known to be extended: it tells duplicates apart.
+/// Requests to a host of unknown kind before the pause grows. With three in ten datagrams lost each way, one round trip
+/// in two is: ten of them leave one allocation in a thousand unanswered.
+const STEADY: u32 = 10;
+/// The same for a host known to be extended, which tells duplicates apart: half as long again as its round trip.
 const FIRST_PAUSE_KNOWN: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE_KNOWN: Duration = Duration::from_secs(1);
-/// After PENDING, growing by half.
-const FIRST_POLL: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE_KNOWN: Duration = Duration::from_millis(500);
+/// After PENDING, growing by half: the acceptance may be lost.
+const FIRST_POLL: Duration = Duration::from_millis(300);
+const LONGEST_POLL: Duration = Duration::from_secs(1);
 /// Ports tried on the word of the system that one is in use.
 const MOST_TRIES: u32 = 64;
 /// Late echoes of a classic shim are kept from the program this long.
@@ -91,6 +98,7 @@ impl Shim {
             classic: false,
             ours: self.wire_id(),
             theirs: WireId(0),
+            of: None,
             peer,
             control: peer,
             local: None,
@@ -101,6 +109,8 @@ impl Shim {
             answered: None,
             swap_at: None,
             keepalive: None,
+            path: Path::default(),
+            vital: Vital::default(),
             state: State::Opening(Opening { deadline: now + timeout, timeout, tries: 1 }),
             armed: None,
             tallied: Phase::Opening,
@@ -119,9 +129,13 @@ impl Shim {
         let State::Opening(opening) = flow.state else { return };
         match result {
             Ok(()) => {
-                let known = self.peers.knows(flow.peer.ip());
-                let (pause, longest) =
-                    if known { (FIRST_PAUSE_KNOWN, LONGEST_PAUSE_KNOWN) } else { (FIRST_PAUSE, LONGEST_PAUSE) };
+                let (pause, longest, steady) = match self.peers.find(flow.peer) {
+                    None => (FIRST_PAUSE, LONGEST_PAUSE, STEADY),
+                    Some(known) => {
+                        let pause = (known.round_trip * 3 / 2).clamp(FIRST_PAUSE_KNOWN, LONGEST_POLL);
+                        (pause, LONGEST_PAUSE_KNOWN.max(pause), 0)
+                    }
+                };
                 let Opening { deadline, timeout, .. } = opening;
                 let asking = Asking {
                     deadline,
@@ -130,6 +144,7 @@ impl Shim {
                     next: now,
                     pause,
                     longest,
+                    steady,
                     unreachable: 0,
                     cookie: Vec::new(),
                 };
@@ -158,7 +173,11 @@ impl Shim {
         asking.asked += 1;
         let jitter = self.rng.next_u32() % 201;
         asking.next = now + asking.pause * (900 + jitter) / 1000;
-        asking.pause = (asking.pause * if promised { 3 } else { 4 } / 2).min(asking.longest);
+        if asking.asked >= asking.steady {
+            asking.pause = (asking.pause * if promised { 3 } else { 4 } / 2).min(asking.longest);
+        }
+        // Said once: where no answer comes, it may have become wrong.
+        let direct = asking.asked == 1 && self.peers.find(flow.peer).is_some_and(|known| known.direct);
         let extension = Extension {
             host: self.settings.host,
             boot: self.settings.boot,
@@ -167,6 +186,7 @@ impl Shim {
             qos: flow.qos,
             deadline_ms: u32::try_from(asking.timeout.as_millis()).unwrap_or(u32::MAX),
             listen_port: self.settings.listen.port(),
+            direct,
             data: flow.data.clone(),
             cookie: asking.cookie.clone(),
         };
@@ -180,11 +200,15 @@ impl Shim {
     /// A datagram arrived on cp.
     pub(super) fn handle_answer(&mut self, now: Instant, key: Key, from: SocketAddr, bytes: &[u8]) {
         let Some(flow) = self.flows.get_mut(&key) else { return self.counters.count(Reason::Late) };
-        if !matches!(flow.state, State::Asking(_) | State::Promised(_)) {
+        if !matches!(flow.state, State::Asking(_) | State::Promised(_) | State::Knocking(_)) {
             return self.counters.count(Reason::Late);
         }
         if from.ip() != flow.peer.ip() {
             return self.counters.count(Reason::Stranger);
+        }
+        if bytes.first() == Some(&0) {
+            self.handle_opened(now, key, from, bytes);
+            return self.settle(key);
         }
         let answer = match Answer::decode(bytes, &flow.name) {
             Ok(answer) => answer,
@@ -194,16 +218,22 @@ impl Shim {
         match answer {
             Answer::ClassicEcho => self.classic_echo(now, key, from),
             Answer::Returned(client) if client == ours => self.classic_echo(now, key, from),
-            Answer::Extended { client, server, verdict: Verdict::Accepted, data, .. } if client == ours => {
-                // From the listen port it would be the second of two answers, which carries sp: not sent to this version.
-                if from_listen || server == WireId(0) {
+            Answer::Extended { host, boot, client, server, verdict: Verdict::Accepted, data, server_port, .. }
+                if client == ours =>
+            {
+                if server == WireId(0) {
                     return self.counters.count(Reason::Late);
                 }
-                self.peers.remember(from.ip());
-                self.join(key, from, Some(server), data);
+                self.measured(now, key).direct |= !from_listen;
+                let accepted = Acceptance { server, of: Peer { host, boot }, data };
+                match (from_listen, server_port) {
+                    (false, _) => self.accepted_by_peer(key, from, accepted),
+                    (true, Some(port)) => self.aside(now, key, port, accepted),
+                    (true, None) => self.counters.count(Reason::Late),
+                }
             }
             Answer::Extended { client, verdict, reason, cookie, .. } if client == ours && from_listen => {
-                self.peers.remember(from.ip());
+                self.measured(now, key);
                 self.undecided(now, key, verdict, &reason, cookie);
             }
             Answer::OtherVersion { version, client } if client == ours && from_listen => {
@@ -219,11 +249,37 @@ impl Shim {
         self.settle(key);
     }
 
+    /// The peer gave an extended answer; how long the first one took.
+    fn measured(&mut self, now: Instant, key: Key) -> &mut Known {
+        let flow = self.flows.get(&key);
+        let first = flow.is_some_and(|flow| matches!(&flow.state, State::Asking(asking) if asking.asked == 1));
+        let (shim, since) = flow.map_or((self.settings.listen, now), |flow| (flow.peer, flow.since));
+        let known = self.peers.remember(shim);
+        if first {
+            known.measured(now.saturating_duration_since(since));
+        }
+        known
+    }
+
+    /// Acceptance from sp.
+    fn accepted_by_peer(&mut self, key: Key, from: SocketAddr, accepted: Acceptance) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let deadline = match flow.state {
+            State::Asking(Asking { deadline, .. }) | State::Promised(Asking { deadline, .. }) => deadline,
+            State::Knocking(Knocking { deadline, .. }) => deadline,
+            _ => return,
+        };
+        flow.theirs = accepted.server;
+        flow.of = Some(accepted.of);
+        flow.data = accepted.data;
+        self.join(key, Cause::Accepted, deadline, from);
+    }
+
     fn classic_echo(&mut self, now: Instant, key: Key, from: SocketAddr) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         // A peer that has given an extended answer to this very request is no classic shim: someone strips extensions.
         // And a classic shim echoes from sp, never from where it listens.
-        if matches!(flow.state, State::Promised(_)) || from == flow.peer {
+        if matches!(flow.state, State::Promised(_) | State::Knocking(_)) || from == flow.peer {
             return self.counters.count(Reason::Spoofed);
         }
         if flow.qos.cube != Cube::Raw {
@@ -233,25 +289,23 @@ impl Shim {
             );
             return self.fail(now, key, Cause::Refused, Failure::new(FailureKind::UnsupportedQos, text));
         }
+        let (State::Asking(Asking { deadline, .. }) | State::Promised(Asking { deadline, .. })) = flow.state else {
+            return self.counters.count(Reason::Spoofed);
+        };
         flow.classic = true;
         flow.swap_at = Some(now + LATE_ECHOES);
-        self.peers.forget(from.ip());
-        self.join(key, from, None, Vec::new());
+        flow.data = Vec::new();
+        self.peers.forget(flow.peer);
+        self.join(key, Cause::Accepted, deadline, from);
     }
 
-    fn join(&mut self, key: Key, peer: SocketAddr, theirs: Option<WireId>, data: Vec<u8>) {
+    /// The flow's way is known: its socket is to be connected.
+    pub(super) fn join(&mut self, key: Key, cause: Cause, deadline: Instant, peer: SocketAddr) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let (State::Asking(Asking { deadline, .. }) | State::Promised(Asking { deadline, .. })) = flow.state else {
-            return;
-        };
-        flow.theirs = theirs.unwrap_or_default();
         flow.peer = peer;
-        flow.data = data;
-        flow.go(Cause::Accepted, State::Joining(Joining { deadline }));
-        let filter = match theirs {
-            Some(_) => Filter::NoAnswers(flow.name.clone(), flow.ours),
-            None => Filter::NoEchoes(flow.name.clone(), flow.ours),
-        };
+        flow.go(cause, State::Joining(Joining { deadline }));
+        let (name, ours) = (flow.name.clone(), flow.ours);
+        let filter = if flow.classic { Filter::NoEchoes(name, ours) } else { Filter::NoAnswers(name, ours) };
         self.out(Output::Connect { key, peer, filter });
     }
 
@@ -266,7 +320,8 @@ impl Shim {
                     let asking = Asking {
                         next: now + FIRST_POLL,
                         pause: FIRST_POLL * 3 / 2,
-                        longest: LONGEST_PAUSE,
+                        longest: LONGEST_POLL,
+                        steady: 0,
                         ..asking.clone()
                     };
                     flow.go(Cause::Pending, State::Promised(asking));
@@ -347,7 +402,8 @@ impl Shim {
     pub fn cancel(&mut self, now: Instant, flow: FlowId) {
         let Some(&key) = self.by_id.get(&flow) else { return };
         let Some(flow) = self.flows.get(&key) else { return };
-        if matches!(flow.state, State::Opening(_) | State::Asking(_) | State::Promised(_) | State::Joining(_)) {
+        let phase = flow.state.phase();
+        if matches!(phase, Phase::Opening | Phase::Asking | Phase::Promised | Phase::Knocking | Phase::Joining) {
             let failure = Failure::new(FailureKind::Internal, "the caller no longer waits for the flow");
             self.fail(now, key, Cause::Cancelled, failure);
             self.settle(key);
@@ -367,6 +423,7 @@ impl Shim {
         let (peer, classic) = (flow.peer, flow.classic);
         self.offer(key, token);
         self.out(Output::Allocated { key, token, peer, data, classic });
+        self.pair(now, key);
     }
 
     /// Asking has come to nothing. A peer that knows of it and is extended is told.
@@ -374,7 +431,7 @@ impl Shim {
         self.close(now, key);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let peer_knows = match flow.state {
-            State::Promised(_) => matches!(cause, Cause::Deadline | Cause::Cancelled),
+            State::Promised(_) | State::Knocking(_) => matches!(cause, Cause::Deadline | Cause::Cancelled),
             State::Joining(_) => !flow.classic,
             _ => false,
         };

@@ -10,7 +10,8 @@ use proto::WireId;
 use proto::shim::{Control, ControlKind};
 use proto::v1::EndReason;
 
-use super::flow::{Probing, State};
+use super::flow::{Probing, State, Telling};
+use super::liveness::RECOVERING_PAUSE;
 use super::output::Key;
 use super::table::Cause;
 use super::{Reason, Shim};
@@ -28,16 +29,30 @@ impl Shim {
         };
         self.counters.count(Reason::Controls);
         let known = self.speaks_of(from, &control);
+        let asked = known.is_some_and(|key| self.asked_for(key));
         if let Some(key) = known
             && let Some(flow) = self.flows.get_mut(&key)
         {
-            flow.control = from;
+            // Nothing is decided by a client that says less than both ids.
+            if flow.is(control.receiver, control.sender) {
+                self.heard(now, key, from, &control);
+            } else {
+                flow.control = from;
+            }
         }
+        let telling = known.and_then(|key| match &self.flows.get(&key)?.state {
+            State::Telling(Telling { died, .. }) => Some(*died),
+            _ => None,
+        });
         let reply = |kind| (kind, control.receiver, control.sender);
         let answer = match (control.kind, known) {
             (ControlKind::Dealloc { died }, Some(key)) => {
                 let reason = if died { EndReason::PeerDied } else { EndReason::PeerDeallocated };
                 self.peer_ended(now, key, Cause::PeerDealloc, reason).then_some(reply(ControlKind::DeallocAck))
+            }
+            // A program may still bring the flow back: the peer says it again.
+            (ControlKind::Dealloc { .. } | ControlKind::Probe, None) if self.recovers(now) => {
+                Some(reply(ControlKind::Recovering))
             }
             // Over already, or never here: the peer need not say it again.
             (ControlKind::Dealloc { .. }, None) => {
@@ -48,8 +63,11 @@ impl Shim {
                 self.dealloc_acked(now, key);
                 None
             }
+            // What is being told may not have found the way; this datagram did.
+            (ControlKind::Probe, Some(_)) if telling.is_some() => {
+                telling.map(|died| reply(ControlKind::Dealloc { died }))
+            }
             (ControlKind::Probe, Some(_)) => Some(reply(ControlKind::Alive)),
-            // A restarted shim will say RECOVERING here, as long as programs may still bring their flows back.
             (ControlKind::Probe, None) => {
                 self.counters.count(Reason::UnknownFlow);
                 Some(reply(ControlKind::NoSuchFlow))
@@ -59,13 +77,22 @@ impl Shim {
                 None
             }
             (ControlKind::NoSuchFlow, Some(key)) => {
-                if self.flows.get(&key).is_some_and(|flow| matches!(flow.state, State::Probing(_))) {
+                if self.flows.get(&key).is_some_and(|flow| matches!(flow.state, State::Probing(_))) || asked {
                     self.peer_ended(now, key, Cause::NoSuchFlow, EndReason::PeerUnknown);
                 }
                 None
             }
-            (ControlKind::Recovering, Some(_)) => None,
-            (ControlKind::Open | ControlKind::Opened | ControlKind::Moved, _) => {
+            (ControlKind::Recovering, Some(key)) => {
+                self.recovering_peer(now, key);
+                None
+            }
+            (ControlKind::Open, Some(key)) => self.open_aside(key, &control).map(reply),
+            (ControlKind::Open, None) => {
+                self.counters.count(Reason::UnknownFlow);
+                let kind = if self.recovers(now) { ControlKind::Recovering } else { ControlKind::NoSuchFlow };
+                Some(reply(kind))
+            }
+            (ControlKind::Opened | ControlKind::Moved, _) => {
                 self.counters.count(Reason::UnexpectedControl);
                 None
             }
@@ -127,8 +154,19 @@ impl Shim {
         }
         probing.next = now + PROBE_PAUSE * 2u32.pow(probing.sent);
         probing.sent += 1;
-        let (to, ours, theirs) = (flow.control, flow.ours, flow.theirs);
+        let (ours, theirs) = (flow.ours, flow.theirs);
+        let Some(flow) = self.flows.get(&key) else { return };
+        let to = self.control_address(flow);
         self.control(to, ControlKind::Probe, ours, theirs);
+    }
+
+    /// The peer's shim restarted and does not know yet: asked again until it does.
+    fn recovering_peer(&mut self, now: Instant, key: Key) {
+        if let Some(flow) = self.flows.get_mut(&key)
+            && let State::Probing(probing) = &mut flow.state
+        {
+            *probing = Probing { sent: 1, next: now + RECOVERING_PAUSE };
+        }
     }
 
     fn probed(&mut self, key: Key, cause: Cause) {
