@@ -28,6 +28,8 @@ mod socket;
 mod sockopt;
 mod state;
 #[cfg(test)]
+mod catcher_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::config::{Bootstrap, Options};

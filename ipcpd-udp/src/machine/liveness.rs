@@ -107,6 +107,7 @@ impl Pairs {
         self.timers.first().map(|(at, _)| *at)
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.of.is_empty() && self.timers.is_empty()
     }

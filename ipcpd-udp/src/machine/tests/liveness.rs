@@ -73,7 +73,7 @@ pub(super) fn directed() -> Vec<Bench> {
         if flow == 1 {
             bench.control_from_b(ControlKind::NoSuchFlow, WireId(flow), extension.client);
         } else {
-            for _ in 0..100 {
+            while bench.shim.poll_timeout().is_some() {
                 let outputs = bench.next();
                 quiet(&mut bench, outputs, 0);
             }
@@ -86,7 +86,7 @@ pub(super) fn directed() -> Vec<Bench> {
     probing.shim.handle_timeout(probing.now);
     probing.outputs();
     probing.shim.suspect(probing.now, FlowId(1));
-    for _ in 0..20 {
+    while probing.shim.poll_timeout().is_some() {
         let outputs = probing.next();
         quiet(&mut probing, outputs, 0);
     }
