@@ -1,5 +1,4 @@
 //! Two sockets on one port, and a flow that follows its client: each against the kernel itself.
-#![expect(clippy::disallowed_methods, reason = "the far ends of these tests are plain sockets")]
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -132,8 +131,7 @@ fn open_and_opened_never_reach_a_program() {
         (control(ControlKind::Open, id), control(ControlKind::Opened, id), control(ControlKind::Open, 9));
     // A later version's may be longer.
     let longer = [&opened[..], b"more"].concat();
-    let all: [&[u8]; 9] =
-        [b"", &open, b"sdu", &opened, &longer, &others, &open[..39], &[0; 40], b"end"];
+    let all: [&[u8]; 9] = [b"", &open, b"sdu", &opened, &longer, &others, &open[..39], &[0; 40], b"end"];
     let name = proto::Name::new("echo").unwrap();
     for ip in ["127.0.0.1", "::1"] {
         for filter in [Filter::NoControl(WireId(id)), Filter::NoAnswers(name.clone(), WireId(id))] {

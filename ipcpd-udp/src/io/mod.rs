@@ -19,6 +19,8 @@ mod adopt;
 mod api;
 mod asking;
 mod catcher;
+#[cfg(test)]
+mod catcher_tests;
 mod command;
 mod driver;
 mod effect;
@@ -27,8 +29,6 @@ mod irm;
 mod socket;
 mod sockopt;
 mod state;
-#[cfg(test)]
-mod catcher_tests;
 #[cfg(test)]
 mod tests;
 

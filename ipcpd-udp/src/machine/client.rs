@@ -3,18 +3,17 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::shim::{Answer, DATAGRAM, Extension, MAX_DATA, Request, VERSION, Verdict};
+use proto::shim::{DATAGRAM, Extension, MAX_DATA, Request};
 use proto::v1::{Failure, FailureKind};
-use proto::{Cube, FlowId, Name, WireId};
+use proto::{FlowId, Name, WireId};
 use rand_chacha::rand_core::Rng;
 
 use super::directory::Place;
-use super::failures::{no_port, not_opened, refused, unknown};
+use super::failures::{no_port, not_opened, unknown};
 use super::flow::{Asking, Flow, Joining, Opening, State, Telling};
-use super::liveness::{Peer, Vital};
-use super::open::{Acceptance, Knocking, Path};
-use super::output::{Ask, Filter, Key, OpenError, Output, Unreachable};
-use super::peers::Known;
+use super::liveness::Vital;
+use super::open::Path;
+use super::output::{Ask, Key, OpenError, Output, Unreachable};
 use super::table::{Cause, Phase};
 use super::{Reason, Shim};
 
@@ -29,13 +28,8 @@ const STEADY: u32 = 10;
 /// The same for a host known to be extended, which tells duplicates apart: half as long again as its round trip.
 const FIRST_PAUSE_KNOWN: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE_KNOWN: Duration = Duration::from_millis(500);
-/// After PENDING, growing by half: the acceptance may be lost.
-const FIRST_POLL: Duration = Duration::from_millis(300);
-const LONGEST_POLL: Duration = Duration::from_secs(1);
 /// Ports tried on the word of the system that one is in use.
 const MOST_TRIES: u32 = 64;
-/// Late echoes of a classic shim are kept from the program this long.
-pub(super) const LATE_ECHOES: Duration = Duration::from_secs(3);
 /// Unreachables in a row that end the asking. One alone may be forged or come from a shim in mid-restart.
 const UNREACHABLES: u32 = 2;
 
@@ -132,7 +126,7 @@ impl Shim {
                 let (pause, longest, steady) = match self.peers.find(flow.peer) {
                     None => (FIRST_PAUSE, LONGEST_PAUSE, STEADY),
                     Some(known) => {
-                        let pause = (known.round_trip * 3 / 2).clamp(FIRST_PAUSE_KNOWN, LONGEST_POLL);
+                        let pause = (known.round_trip * 3 / 2).clamp(FIRST_PAUSE_KNOWN, Duration::from_secs(1));
                         (pause, LONGEST_PAUSE_KNOWN.max(pause), 0)
                     }
                 };
@@ -166,7 +160,7 @@ impl Shim {
     }
 
     /// Sends the request, again if it was sent before, and says when next.
-    fn request(&mut self, now: Instant, key: Key) {
+    pub(super) fn request(&mut self, now: Instant, key: Key) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let promised = matches!(flow.state, State::Promised(_));
         let (State::Asking(asking) | State::Promised(asking)) = &mut flow.state else { return };
@@ -195,149 +189,6 @@ impl Shim {
         debug_assert_eq!(bytes.len(), DATAGRAM);
         let to = Some(flow.peer);
         self.out(Output::SendFlow { key, to, bytes });
-    }
-
-    /// A datagram arrived on cp.
-    pub(super) fn handle_answer(&mut self, now: Instant, key: Key, from: SocketAddr, bytes: &[u8]) {
-        let Some(flow) = self.flows.get_mut(&key) else { return self.counters.count(Reason::Late) };
-        if !matches!(flow.state, State::Asking(_) | State::Promised(_) | State::Knocking(_)) {
-            return self.counters.count(Reason::Late);
-        }
-        if from.ip() != flow.peer.ip() {
-            return self.counters.count(Reason::Stranger);
-        }
-        if bytes.first() == Some(&0) {
-            self.handle_opened(now, key, from, bytes);
-            return self.settle(key);
-        }
-        let answer = match Answer::decode(bytes, &flow.name) {
-            Ok(answer) => answer,
-            Err(malformed) => return self.counters.count(malformed),
-        };
-        let (ours, from_listen) = (flow.ours, from == flow.peer);
-        match answer {
-            Answer::ClassicEcho => self.classic_echo(now, key, from),
-            Answer::Returned(client) if client == ours => self.classic_echo(now, key, from),
-            Answer::Extended { host, boot, client, server, verdict: Verdict::Accepted, data, server_port, .. }
-                if client == ours =>
-            {
-                if server == WireId(0) {
-                    return self.counters.count(Reason::Late);
-                }
-                self.measured(now, key).direct |= !from_listen;
-                let accepted = Acceptance { server, of: Peer { host, boot }, data };
-                match (from_listen, server_port) {
-                    (false, _) => self.accepted_by_peer(key, from, accepted),
-                    (true, Some(port)) => self.aside(now, key, port, accepted),
-                    (true, None) => self.counters.count(Reason::Late),
-                }
-            }
-            Answer::Extended { client, verdict, reason, cookie, .. } if client == ours && from_listen => {
-                self.measured(now, key);
-                self.undecided(now, key, verdict, &reason, cookie);
-            }
-            Answer::OtherVersion { version, client } if client == ours && from_listen => {
-                let text = format!(
-                    "the shim at {from} speaks version {version}, this one version {VERSION}; update the older of the two"
-                );
-                self.fail(now, key, Cause::Refused, Failure::new(FailureKind::Invalid, text));
-            }
-            Answer::Returned(_) | Answer::Extended { .. } | Answer::OtherVersion { .. } => {
-                self.counters.count(Reason::Spoofed);
-            }
-        }
-        self.settle(key);
-    }
-
-    /// The peer gave an extended answer; how long the first one took.
-    fn measured(&mut self, now: Instant, key: Key) -> &mut Known {
-        let flow = self.flows.get(&key);
-        let first = flow.is_some_and(|flow| matches!(&flow.state, State::Asking(asking) if asking.asked == 1));
-        let (shim, since) = flow.map_or((self.settings.listen, now), |flow| (flow.peer, flow.since));
-        let known = self.peers.remember(shim);
-        if first {
-            known.measured(now.saturating_duration_since(since));
-        }
-        known
-    }
-
-    /// Acceptance from sp.
-    fn accepted_by_peer(&mut self, key: Key, from: SocketAddr, accepted: Acceptance) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        let deadline = match flow.state {
-            State::Asking(Asking { deadline, .. }) | State::Promised(Asking { deadline, .. }) => deadline,
-            State::Knocking(Knocking { deadline, .. }) => deadline,
-            _ => return,
-        };
-        flow.theirs = accepted.server;
-        flow.of = Some(accepted.of);
-        flow.data = accepted.data;
-        self.join(key, Cause::Accepted, deadline, from);
-    }
-
-    fn classic_echo(&mut self, now: Instant, key: Key, from: SocketAddr) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        // A peer that has given an extended answer to this very request is no classic shim: someone strips extensions.
-        // And a classic shim echoes from sp, never from where it listens.
-        if matches!(flow.state, State::Promised(_) | State::Knocking(_)) || from == flow.peer {
-            return self.counters.count(Reason::Spoofed);
-        }
-        if flow.qos.cube != Cube::Raw {
-            let text = format!(
-                "the peer at {from} is a classic shim, which carries raw flows only; ask for QoS raw instead of {}",
-                flow.qos.cube.as_str()
-            );
-            return self.fail(now, key, Cause::Refused, Failure::new(FailureKind::UnsupportedQos, text));
-        }
-        let (State::Asking(Asking { deadline, .. }) | State::Promised(Asking { deadline, .. })) = flow.state else {
-            return self.counters.count(Reason::Spoofed);
-        };
-        flow.classic = true;
-        flow.swap_at = Some(now + LATE_ECHOES);
-        flow.data = Vec::new();
-        self.peers.forget(flow.peer);
-        self.join(key, Cause::Accepted, deadline, from);
-    }
-
-    /// The flow's way is known: its socket is to be connected.
-    pub(super) fn join(&mut self, key: Key, cause: Cause, deadline: Instant, peer: SocketAddr) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        flow.peer = peer;
-        flow.go(cause, State::Joining(Joining { deadline }));
-        let (name, ours) = (flow.name.clone(), flow.ours);
-        let filter = if flow.classic { Filter::NoEchoes(name, ours) } else { Filter::NoAnswers(name, ours) };
-        self.out(Output::Connect { key, peer, filter });
-    }
-
-    /// An extended answer from the listen port.
-    fn undecided(&mut self, now: Instant, key: Key, verdict: Verdict, reason: &str, cookie: Vec<u8>) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        let (State::Asking(asking) | State::Promised(asking)) = &mut flow.state else { return };
-        asking.unreachable = 0;
-        match verdict {
-            Verdict::Pending => {
-                if let State::Asking(asking) = &flow.state {
-                    let asking = Asking {
-                        next: now + FIRST_POLL,
-                        pause: FIRST_POLL * 3 / 2,
-                        longest: LONGEST_POLL,
-                        steady: 0,
-                        ..asking.clone()
-                    };
-                    flow.go(Cause::Pending, State::Promised(asking));
-                }
-            }
-            // Once per cookie: whoever forges them gets no flood out of us.
-            Verdict::Cookie if !cookie.is_empty() && cookie != asking.cookie => {
-                asking.cookie = cookie;
-                self.request(now, key);
-            }
-            Verdict::Cookie | Verdict::Recovering | Verdict::Accepted => {}
-            refusal => {
-                let failure = refused(refusal, reason, flow.name.as_str(), flow.peer);
-                self.fail(now, key, Cause::Refused, failure);
-            }
-        }
     }
 
     /// The network says that a datagram did not arrive, or the system that it could not be sent.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use proto::shim::{Control, ControlKind, DATAGRAM};
+use proto::shim::DATAGRAM;
 use proto::v1::{EndReason, Failure, FailureKind};
 use proto::{FlowId, Name, Token, WireId};
 use rand_chacha::ChaCha12Rng;
@@ -27,6 +27,7 @@ mod directory;
 mod ending;
 mod failures;
 mod flow;
+mod hearing;
 mod listing;
 mod liveness;
 mod open;
@@ -387,16 +388,6 @@ impl Shim {
         let mut token = [0; 16];
         self.rng.fill_bytes(&mut token);
         Token(token)
-    }
-
-    fn said(&self, kind: ControlKind, sender: WireId, receiver: WireId) -> Vec<u8> {
-        let control = Control { kind, host: self.settings.host, boot: self.settings.boot, sender, receiver };
-        control.encode().to_vec()
-    }
-
-    fn control(&mut self, to: SocketAddr, kind: ControlKind, sender: WireId, receiver: WireId) {
-        let bytes = self.said(kind, sender, receiver);
-        self.out(Output::SendListen { to, bytes });
     }
 }
 

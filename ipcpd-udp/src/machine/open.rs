@@ -79,6 +79,10 @@ impl Shim {
         }
         let round_trip = self.peers.find(flow.peer).map(|known| known.round_trip).filter(|time| !time.is_zero());
         let pause = round_trip.map_or(FIRST_KNOCK, |time| (time * 3 / 2).clamp(SHORTEST_KNOCK, LONGEST_KNOCK));
+        // What was remembered of the way is wrong, or was overtaken: then the next answer from sp says so.
+        let shim = flow.peer;
+        self.peers.remember(shim).direct = false;
+        let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.theirs = accepted.server;
         flow.of = Some(accepted.of);
         flow.data = accepted.data;

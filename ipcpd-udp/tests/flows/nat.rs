@@ -1,6 +1,10 @@
 //! A middlebox, played by sockets: what the client's side sends to its inside address goes on to the server from its outside
 //! address, and back what its kind lets pass.
-#![expect(clippy::disallowed_methods, reason = "a played middlebox is made of plain sockets and tasks")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a played middlebox is made of plain sockets and tasks; nobody shuts them down"
+)]
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -37,9 +41,12 @@ struct Middlebox {
     server: IpAddr,
     inside: HashMap<u16, UdpSocket>,
     cut: AtomicBool,
-    mappings: Mutex<HashMap<(SocketAddr, Option<SocketAddr>), Arc<Mapping>>>,
+    mappings: Mutex<HashMap<Inside, Arc<Mapping>>>,
     uninvited: Mutex<HashSet<SocketAddr>>,
 }
+
+/// An inside address, and what it sends to where that makes a difference.
+type Inside = (SocketAddr, Option<SocketAddr>);
 
 struct Mapping {
     socket: UdpSocket,

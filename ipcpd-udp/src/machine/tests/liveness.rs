@@ -91,7 +91,13 @@ pub(super) fn directed() -> Vec<Bench> {
         quiet(&mut probing, outputs, 0);
     }
     assert!(probing.shim.visited.iter().any(|(_, cause, _)| *cause == Cause::TimedOut));
-    vec![bench, probing, restarted(8).0]
+    let mut vanished = Bench::new();
+    vanished.held(1);
+    while vanished.shim.poll_timeout().is_some() {
+        let outputs = vanished.next();
+        quiet(&mut vanished, outputs, 0);
+    }
+    vec![bench, probing, vanished, restarted(8).0]
 }
 
 #[test]
@@ -348,4 +354,23 @@ fn a_flow_that_only_one_side_has_is_found() {
     }
     assert_eq!(gone, [(2, EndReason::PeerUnknown)]);
     assert_eq!(bench.shim.census().0, 2);
+}
+
+#[test]
+fn another_host_at_the_same_address_does_not_speak_for_the_flow() {
+    let mut bench = Bench::new();
+    let (key, ours, theirs) = bench.held(1);
+    bench.shim.suspect(bench.now, FlowId(1));
+    bench.outputs();
+    let other =
+        |kind| Control { kind, host: HostId(3), boot: BootId(2), sender: theirs, receiver: ours }.encode().to_vec();
+    bench.request(B, &other(ControlKind::NoSuchFlow));
+    assert_eq!(bench.shim.row(bench.now, FlowId(1)).unwrap().state, proto::v1::FlowState::Allocated);
+    // Nor does it hear for it.
+    bench.shim.released(bench.now, FlowId(1));
+    bench.shim.sent_all(bench.now, key, true);
+    bench.outputs();
+    bench.request(B, &other(ControlKind::DeallocAck));
+    assert!(control_of(&bench.next()[0]).is_some(), "told on");
+    assert_eq!(bench.shim.counters().get(Reason::Spoofed), 2);
 }

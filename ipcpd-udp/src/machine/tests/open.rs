@@ -257,6 +257,9 @@ fn an_open_at_the_listen_port_moves_nothing_and_is_answered_from_sp() {
     // Behind a symmetric NAT the one to the listen port comes from the address that asked, before the other.
     let outputs = caught(&mut bench, key, OUTSIDE, &open);
     assert_eq!(outputs[0], Output::Move { key, peer: addr(OUTSIDE) });
+    // Where it came from is no place for control datagrams.
+    bench.shim.suspect(bench.now, FlowId(105));
+    assert_eq!(control_of(&bench.one()).unwrap().0, addr(B));
     // Of no flow, or one that is over.
     bench.request(B_FLOW, &control(ControlKind::Open, WireId(5), WireId(99)));
     let (to, answer) = control_of(&bench.one()).unwrap();

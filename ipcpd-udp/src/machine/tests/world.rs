@@ -306,6 +306,11 @@ impl World {
         while self.step(until) {}
     }
 
+    /// The network does this from now on.
+    pub(super) fn turn(&mut self, fates: impl FnMut(&mut ChaCha12Rng) -> Fate + 'static) {
+        self.fates = Box::new(fates);
+    }
+
     /// The network is kind from now on.
     pub(super) fn heal(&mut self) {
         self.fates = Box::new(|_| Fate::Deliver);
