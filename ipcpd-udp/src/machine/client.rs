@@ -140,6 +140,7 @@ impl Shim {
                     longest,
                     steady,
                     unreachable: 0,
+                    recovering: false,
                     cookie: Vec::new(),
                 };
                 flow.go(Cause::Opened, State::Asking(asking));
@@ -222,9 +223,9 @@ impl Shim {
 
     pub(super) fn client_timeout(&mut self, now: Instant, key: Key) {
         let Some(flow) = self.flows.get(&key) else { return };
-        let (deadline, asked, promised) = match &flow.state {
-            State::Asking(asking) => (asking.deadline, asking.asked, false),
-            State::Promised(asking) => (asking.deadline, asking.asked, true),
+        let promised = matches!(flow.state, State::Promised(_));
+        let (deadline, asked, recovering) = match &flow.state {
+            State::Asking(asking) | State::Promised(asking) => (asking.deadline, asking.asked, asking.recovering),
             State::Opening(Opening { deadline, .. }) | State::Joining(Joining { deadline }) if *deadline <= now => {
                 let failure = Failure::new(FailureKind::Internal, "the flow's socket was not ready in time; try again");
                 return self.fail(now, key, Cause::NoSocket, failure);
@@ -237,6 +238,9 @@ impl Shim {
         let failure = if promised {
             let text = format!("{} is known at {}, but no program took the flow in time", flow.name, flow.peer);
             Failure::new(FailureKind::NobodyAccepts, text)
+        } else if recovering {
+            let text = format!("the shim at {} restarted and does not know {} yet; try again", flow.peer, flow.name);
+            Failure::new(FailureKind::TimedOut, text)
         } else {
             let text = format!(
                 "{} did not answer for {} (asked {asked} times); is that host up and its UDP port {} open?",

@@ -131,6 +131,8 @@ pub(super) struct Asking {
     pub(super) steady: u32,
     /// How often in a row the network said unreachable.
     pub(super) unreachable: u32,
+    /// The peer's shim said that it restarted a moment ago.
+    pub(super) recovering: bool,
     pub(super) cookie: Vec<u8>,
 }
 

@@ -158,7 +158,8 @@ impl Shim {
                 asking.cookie = cookie;
                 self.request(now, key);
             }
-            Verdict::Cookie | Verdict::Recovering | Verdict::Accepted => {}
+            Verdict::Recovering => asking.recovering = true,
+            Verdict::Cookie | Verdict::Accepted => {}
             refusal => {
                 let failure = refused(refusal, reason, flow.name.as_str(), flow.peer);
                 self.fail(now, key, Cause::Refused, failure);

@@ -127,6 +127,27 @@ async fn a_host_that_vanished_is_noticed_on_both_sides() {
 }
 
 #[tokio::test]
+async fn a_restarted_shim_takes_back_what_programs_bring_and_denies_the_rest() {
+    let (mut client, mut server, _nats) = behind(&[Kind::PortRestricted]).await;
+    server.irmd.set(Policy::Accept(b"welcome".to_vec()));
+    let ((a, ours), (_b, theirs)) = flow(&mut client, &mut server, 3000).await;
+    let ((left, lost), _theirs) = flow(&mut client, &mut server, 3000).await;
+    server.restart().await;
+    let b = server.program().await;
+    b.adopt(&theirs);
+    match soon("the grant", b.receiver.next()).await.unwrap() {
+        handoff::client::Said::Granted { flow, .. } => assert_eq!(flow.0, theirs.flow),
+        other => panic!("{other:?}"),
+    }
+    // For five seconds it says that it does not know yet; then the other flow is none.
+    assert_eq!(left.gone().await, (lost.flow, EndReason::PeerUnknown));
+    assert!(server.counter("said_recovering").await > 0);
+    carries(&ours.socket, &theirs.socket, b"this one goes on");
+    b.release(theirs);
+    assert_eq!(a.gone().await, (ours.flow, EndReason::PeerDeallocated));
+}
+
+#[tokio::test]
 async fn noise_at_a_catcher_stalls_nobody() {
     let (mut client, mut server, _nats) = behind(&[Kind::Symmetric]).await;
     server.irmd.set(Policy::Accept(b"welcome".to_vec()));

@@ -137,3 +137,19 @@ fn a_flow_that_followed_its_client_can_be_brought_back() {
     assert_eq!(after.shim.row(after.now, adopted.flow).unwrap().peer, addr("10.0.0.2:61000"));
     assert_eq!(after.outputs(), [], "the side that accepted is asked, it does not ask");
 }
+
+#[test]
+fn a_caller_is_told_that_the_shim_restarted() {
+    let mut bench = Bench::new();
+    let (key, extension, _) = bench.asking(bench.ask(1, "echo"));
+    bench.answer(key, B, &answer(extension.client, WireId(0), Verdict::Recovering).encode(&name("echo")));
+    let failure = loop {
+        if let Some(Output::Failed { failure, .. }) =
+            bench.next().into_iter().find(|output| matches!(output, Output::Failed { .. }))
+        {
+            break failure;
+        }
+    };
+    assert_eq!(failure.kind(), FailureKind::TimedOut);
+    assert!(failure.message.contains("restarted and does not know echo yet; try again"), "{failure}");
+}
