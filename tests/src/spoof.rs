@@ -72,6 +72,7 @@ impl Forgeries {
             deadline_ms: 5_000,
             listen_port: PORT,
             data: Vec::new(),
+            direct: false,
             cookie: Vec::new(),
         };
         let request = if extended { Request::Extended(name, extension) } else { Request::Classic(name) };

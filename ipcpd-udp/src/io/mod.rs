@@ -19,6 +19,9 @@ mod adopt;
 mod api;
 mod asking;
 mod batch;
+mod catcher;
+#[cfg(test)]
+mod catcher_tests;
 mod command;
 mod driver;
 mod effect;

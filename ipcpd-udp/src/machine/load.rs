@@ -187,7 +187,8 @@ impl Shim {
         }
         self.load.turn(now);
         let cookie = self.load.jar.bake(from, client, name.as_str().as_bytes());
-        let bytes = self.verdict(client, WireId(0), Verdict::Cookie, "", Vec::new()).with_cookie(&cookie).encode(&name);
+        let bytes =
+            self.verdict(client, WireId(0), Verdict::Cookie, "", Vec::new(), None).with_cookie(&cookie).encode(&name);
         self.counters.count(Reason::CookieWanted);
         self.answer(from, bytes);
     }

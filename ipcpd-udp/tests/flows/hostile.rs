@@ -55,6 +55,7 @@ fn request(client: u64) -> Vec<u8> {
         deadline_ms: 60_000,
         listen_port: PORT,
         data: vec![],
+        direct: false,
         cookie: vec![],
     };
     Request::Extended(Name::new("echo").unwrap(), extension).encode()

@@ -4,6 +4,8 @@ mod classic;
 mod failure;
 mod hostile;
 mod life;
+mod middlebox;
+mod nat;
 mod program;
 mod stage;
 

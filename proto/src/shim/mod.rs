@@ -13,7 +13,7 @@ mod header;
 mod peek;
 
 pub use allocation::{Answer, Extension, Request, Verdict, answer_prefix};
-pub use control::{Control, ControlKind};
+pub use control::{Control, ControlKind, control_prefix};
 pub use header::{MAGIC, VERSION};
 pub use peek::Peek;
 

@@ -169,13 +169,19 @@ fn random_lives() {
 fn a_good_network_costs_no_datagram_too_many() {
     let mut world = World::new(1, |_| Fate::Deliver);
     world.ask(0, 1, "echo", 5000);
-    world.run(10_000);
-    assert_eq!((world.hosts[0].allocated, world.sent()), (1, 3), "request, PENDING, acceptance");
+    world.run(5_000);
+    let sent = (world.hosts[0].allocated, world.sent());
+    assert_eq!(sent, (1, 6), "request, PENDING, acceptance twice; probe and answer, once per pair of hosts");
     let flow = *world.hosts[0].offers.keys().next().unwrap();
     world.hosts[0].shim.released(world.now, flow);
     world.settle();
     world.run(10_000);
-    assert_eq!(world.sent(), 5, "dealloc, ack");
+    assert_eq!(world.sent(), 8, "dealloc, ack");
+    world.ask(0, 2, "echo", 5000);
+    assert_eq!(world.hosts[0].allocated, 1);
+    world.run(5_000);
+    let sent = (world.hosts[0].allocated, world.sent());
+    assert_eq!(sent, (2, 8 + 5), "acceptance once: the client has said that it hears sp");
     let reasons: Vec<_> = world.hosts.iter().flat_map(|host| host.ended.iter().map(|(_, reason)| *reason)).collect();
     assert_eq!(reasons, [EndReason::Deallocated, EndReason::PeerDeallocated]);
 }

@@ -130,6 +130,9 @@ impl Host {
                 Output::Close { key } => drop(self.sockets.remove(&key).expect("an open socket")),
                 Output::Ended { flow, reason } => self.ended.push((flow, reason)),
                 Output::Count { key, .. } => self.shim.counted(key, 0),
+                Output::Look { key, .. } => self.shim.looked(now, key, 0),
+                Output::Move { key, peer } => self.sockets.get_mut(&key).unwrap().peer = Some(peer),
+                Output::Catch { .. } | Output::Uncatch { .. } => {}
                 Output::Withdraw { .. } | Output::Gone { .. } | Output::Forget { .. } | Output::Stopped => {}
             }
         }
@@ -192,12 +195,18 @@ fn passes_not(filter: &Filter, bytes: &[u8]) -> bool {
     let (name, ours) = match filter {
         Filter::Nothing => return true,
         Filter::Flow => return bytes.is_empty(),
+        Filter::NoControl(ours) => return bytes.is_empty() || is_control(bytes, *ours),
         Filter::NoAnswers(name, ours) | Filter::NoEchoes(name, ours) => (name, ours),
     };
     let prefix = proto::shim::answer_prefix(name, *ours);
     let text = name.as_str().as_bytes();
     let late = prefix.iter().all(|(at, want)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(want)));
-    bytes.is_empty() || late || matches!(filter, Filter::NoEchoes(..)) && bytes == text
+    bytes.is_empty() || late || is_control(bytes, *ours) || matches!(filter, Filter::NoEchoes(..)) && bytes == text
+}
+
+fn is_control(bytes: &[u8], ours: WireId) -> bool {
+    let prefix = proto::shim::control_prefix(ours);
+    prefix.iter().all(|(at, want)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(want)))
 }
 
 impl World {
@@ -295,6 +304,11 @@ impl World {
     pub(super) fn run(&mut self, time: u64) {
         let until = self.now + ms(time);
         while self.step(until) {}
+    }
+
+    /// The network does this from now on.
+    pub(super) fn turn(&mut self, fates: impl FnMut(&mut ChaCha12Rng) -> Fate + 'static) {
+        self.fates = Box::new(fates);
     }
 
     /// The network is kind from now on.
