@@ -29,7 +29,7 @@ enum Network {
 }
 
 impl Lab {
-    /// A lab whose hosts are network namespaces. Needs [`enter()`] first.
+    /// A lab whose hosts are network namespaces. Needs [`enter()`](crate::enter()) first.
     pub fn new() -> Result<Self> {
         Ok(Self { folder: folder()?, network: Network::Namespaces(Arc::new(Switch::new()?)), hosts: AtomicU8::new(0) })
     }

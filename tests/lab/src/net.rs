@@ -38,7 +38,7 @@ pub(crate) fn ip<S: AsRef<str>>(namespace: &Namespace, lines: &[S]) -> Result<()
 
 /// Gives rules to the `nft` of a namespace.
 pub(crate) fn nft(namespace: &Namespace, rules: &str) -> Result<()> {
-    feed(namespace, "nft", &["-f", "-"], rules, "nftables").with_context(|| format!("the rules\n{rules}"))
+    feed(namespace, "nft", &["-f", "-"], rules, "nftables")
 }
 
 fn feed(namespace: &Namespace, program: &str, args: &[&str], text: &str, package: &str) -> Result<()> {
@@ -48,7 +48,7 @@ fn feed(namespace: &Namespace, program: &str, args: &[&str], text: &str, package
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     sys::prepare(&mut command, Some(namespace.clone()), false);
     let mut child =
-        command.spawn().with_context(|| format!("`{program}` is not to be found: install the package {package}"))?;
+        command.spawn().with_context(|| format!("`{program}` cannot be started: install the package {package}"))?;
     let mut input = child.stdin.take().context("its standard input")?;
     input.write_all(format!("{text}\n").as_bytes())?;
     drop(input);
@@ -71,13 +71,22 @@ pub(crate) fn inside<T: Send>(namespace: Option<&Namespace>, work: impl FnOnce()
     })
 }
 
-/// Writes settings below `/proc/sys/net/ipv4` in a namespace.
+/// Writes settings below `/proc/sys/net` in a namespace.
 pub(crate) fn settings(namespace: &Namespace, settings: &[(&str, &str)]) -> Result<()> {
     inside(Some(namespace), || {
         for (name, value) in settings {
-            let file = format!("/proc/sys/net/ipv4/{name}");
+            let file = format!("/proc/sys/net/{name}");
             std::fs::write(&file, value).with_context(|| format!("writing {value} to {file}"))?;
         }
         Ok(())
     })?
+}
+
+/// What a bridge passes on is no business of the rules of its namespace. Where there is no such setting, it never is.
+pub(crate) fn keep_rules_off_bridges(namespace: &Namespace) -> Result<()> {
+    inside(Some(namespace), || {
+        for family in ["iptables", "ip6tables", "arptables"] {
+            let _ = std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{family}"), "0");
+        }
+    })
 }

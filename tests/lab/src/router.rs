@@ -67,10 +67,10 @@ impl Plan<'_> {
         let place = Place { number, addresses: &[(IpAddr::V4(address), 24)], gateway };
         let namespace = outside.attach(&place)?;
         let switch = Switch::of_box(namespace.clone(), inside)?;
-        settings(&namespace, &[("ip_forward", "1")])?;
+        settings(&namespace, &[("ipv4/ip_forward", "1")])?;
         if !self.owned.is_empty() {
             // It answers on the switch for the addresses behind it, without the usual pause.
-            settings(&namespace, &[("conf/eth0/proxy_arp", "1"), ("neigh/eth0/proxy_delay", "0")])?;
+            settings(&namespace, &[("ipv4/conf/eth0/proxy_arp", "1"), ("ipv4/neigh/eth0/proxy_delay", "0")])?;
             let routes: Vec<_> = self.owned.iter().map(|owned| format!("route add {owned}/32 dev sw")).collect();
             ip(&namespace, &routes)?;
             self.owned.iter().for_each(|owned| outside.also(number, *owned));

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::io::emulator::Emulator;
 use crate::io::offload;
 use crate::io::packet::PacketSocket;
-use crate::net::{Namespace, inside, ip, new_namespace, path};
+use crate::net::{Namespace, inside, ip, keep_rules_off_bridges, new_namespace, path};
 
 /// A bridge `sw` that hosts are attached to.
 pub(crate) struct Switch {
@@ -46,6 +46,7 @@ impl Switch {
         // No snooping: neighbour discovery must work before anybody joined a group.
         let bridge = format!("link add sw address {} type bridge stp_state 0 forward_delay 0 mcast_snooping 0", mac(0));
         ip(&namespace, &[&bridge, "link set sw up"])?;
+        keep_rules_off_bridges(&namespace)?;
         Ok(Self { namespace, members: Mutex::new(Vec::new()) })
     }
 
