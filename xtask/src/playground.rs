@@ -190,3 +190,61 @@ impl Stage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(line: &str) -> Result<Options, String> {
+        let cli = Cli::try_parse_from(["lab"].into_iter().chain(line.split_whitespace()));
+        let options = cli.map_err(|error| error.to_string())?.options;
+        options.check().map_err(|error| error.to_string())?;
+        Ok(options)
+    }
+
+    #[test]
+    fn the_examples_of_the_help_text_are_understood() {
+        let examples: Vec<_> =
+            AFTER_HELP.lines().filter_map(|line| line.trim().strip_prefix("cargo xtask lab")).collect();
+        assert_eq!(examples.len(), 3);
+        for example in examples {
+            parse(example).unwrap();
+        }
+        let kinds = Middlebox::ALL.map(Middlebox::name);
+        assert!(kinds.iter().all(|kind| AFTER_HELP.split_whitespace().any(|word| word == *kind)), "a kind is missing");
+    }
+
+    #[test]
+    fn what_is_said_of_a_host_is_kept_for_it() {
+        let options =
+            parse("--hosts a,b --link a:loss=10% --link b:delay=5ms --nat b:firewall --forward b:3359,9000-9001");
+        let options = options.unwrap();
+        assert_eq!(said(&options.link, "a").map(|link| link.loss), Some(0.1));
+        assert_eq!(said(&options.nat, "b"), Some(&Middlebox::Firewall));
+        assert!(said(&options.nat, "a").is_none());
+        assert_eq!(said(&options.forward, "b").unwrap().for_flows(), Some(&(9000..=9001)));
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (line, words) in [
+            ("--link a", "names no host"),
+            ("--link a:speed=1", "no knob"),
+            ("--nat a:cone", "no middlebox"),
+            ("--nat c:open", "no host c"),
+            ("--forward a:1-2", "--nat a:"),
+            ("--nat a:open --forward a:x", "'x' is no port"),
+        ] {
+            let error = parse(line).err().unwrap();
+            assert!(error.contains(words), "{line}: {error}");
+        }
+    }
+}
