@@ -12,6 +12,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{Mode, OFlags};
@@ -132,11 +134,24 @@ fn unshare() -> Result<bool> {
     Ok(!plain)
 }
 
-/// Mounts of our own; a /proc that shows the new process namespace, where daemons look callers up.
+/// Mounts of our own: a folder that is gone with them, a /proc that shows the new process namespace, where daemons look callers up.
 fn mounts() -> Result<()> {
     sys::mount(c"none", c"/", c"none", libc::MS_REC | libc::MS_PRIVATE).context("making mounts private")?;
-    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    sys::mount(c"proc", c"/proc", c"proc", flags).context("mounting /proc (a container with a masked /proc refuses it)")
+    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+    // Not being able to is no failure: run directories are then under /tmp, and stay there when all is killed.
+    if sys::mount(c"lab", c"/dev/shm", c"tmpfs", flags).is_ok() {
+        // Set once: a process enters once.
+        let _ = PRIVATE.set("/dev/shm");
+    }
+    sys::mount(c"proc", c"/proc", c"proc", flags | libc::MS_NOEXEC)
+        .context("mounting /proc (a container with a masked /proc refuses it)")
+}
+
+static PRIVATE: OnceLock<&str> = OnceLock::new();
+
+/// A folder for files that are to be gone with the lab, however it ends: memory that only the inside sees.
+pub(crate) fn folder() -> &'static Path {
+    Path::new(PRIVATE.get().unwrap_or(&"/tmp"))
 }
 
 /// This process' number where `proc` was mounted.

@@ -132,8 +132,9 @@ impl Lab {
 
 /// Run directories hold Unix sockets, whose paths are short: so not under a long $TMPDIR.
 fn folder() -> Result<tempfile::TempDir> {
-    let folder =
-        tempfile::Builder::new().prefix("flow").tempdir_in("/tmp").context("a folder for the lab under /tmp")?;
+    let place = crate::enter::folder();
+    let folder = tempfile::Builder::new().prefix("flow").tempdir_in(place);
+    let folder = folder.with_context(|| format!("a folder for the lab under {}", place.display()))?;
     // Hosts have users; who may do what is the daemons' to say.
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
     Ok(folder)

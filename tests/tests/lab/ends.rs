@@ -37,7 +37,7 @@ fn live() -> Result<()> {
     a.link().set(Link { delay: Duration::from_millis(1), ..Link::CLEAN })?;
     let _endless = b.start("cat", &[] as &[&str])?;
     // How others enter c: its process and descriptor as they see them.
-    println!("up {}", inside.words_to_enter(&c));
+    println!("up {} {}", inside.words_to_enter(&c), c.run_dir().display());
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     panic!("told to");
@@ -66,8 +66,11 @@ fn is_there(cable: &str) -> bool {
 
 fn ends(cable: &str, end: impl FnOnce(&mut Running) -> Result<()>) -> Result<()> {
     let mut victim = started(cable)?;
+    let up = victim.expect_line(SOON, "up nsenter")?;
+    let run_dir = up.split(' ').next_back().context("a run directory")?;
     end(&mut victim)?;
     victim.wait(SOON)?;
+    ensure!(!std::path::Path::new(run_dir).exists(), "{run_dir} is still there");
     // The kernel takes networks down a moment after their last user.
     wait_until(SOON, "the networks of the lab to be gone", || !is_there(cable))
 }
