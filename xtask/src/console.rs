@@ -24,11 +24,14 @@ fn obey(hosts: &[Host], line: &str) -> Result<String> {
     match what.trim() {
         "cut" => link.cut()?,
         "restore" => link.restore()?,
+        "forget" => host.forget_mappings()?,
         "counts" => {
             let (up, down) = link.counts()?;
             return Ok(format!("up:   {up}\ndown: {down}"));
         }
-        knobs => link.set(knobs.parse::<Link>().map_err(|error| anyhow!("{error}; or cut, restore, counts"))?)?,
+        knobs => {
+            link.set(knobs.parse::<Link>().map_err(|error| anyhow!("{error}; or cut, restore, counts, forget"))?)?
+        }
     }
     Ok(format!("{name}: {}", what.trim()))
 }

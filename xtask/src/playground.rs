@@ -174,8 +174,8 @@ impl Stage {
         println!("  on-{first} irm flow list");
         println!("  on-{first} irm ipcp list");
         println!("  on-{first} bash               # a shell at host {first}: ip, ss, tcpdump, …");
-        println!("\nHere, a line changes a link while it runs:\n");
-        println!("  {first} delay=100ms,loss=1%    {first} cut    {first} restore    {first} counts\n");
+        println!("\nHere, a line changes a link while it runs, or makes a NAT forget:\n");
+        println!("  {first} delay=100ms,loss=1%   {first} cut   {first} restore   {first} counts   {first} forget\n");
     }
 
     /// In the reverse of the order of starting.

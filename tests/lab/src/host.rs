@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::host_link::{HostLink, Wire};
 use crate::net::{self, Namespace};
+use crate::router::Memory;
 use crate::{IrmdBuilder, Output, Running, binaries, sys, wait_until};
 
 /// How long a command that only asks and answers may take.
@@ -40,6 +41,8 @@ pub(crate) struct Inner {
 pub(crate) struct Network {
     pub(crate) namespace: Namespace,
     pub(crate) wire: Wire,
+    /// What is between it and the lab's switch.
+    pub(crate) boxes: Vec<Memory>,
 }
 
 impl Host {
@@ -85,6 +88,14 @@ impl Host {
     /// The link between this host and what it is attached to: the switch, or its middlebox.
     pub fn link(&self) -> HostLink<'_> {
         HostLink::new(self.name(), self.0.network.as_ref().map(|network| &network.wire))
+    }
+
+    /// Makes the middleboxes of this host forget all flows, as if they had been restarted: nobody is let in until the
+    /// host sends again. Then a symmetric NAT gives the flow another port, one that keeps ports the same. Nothing to
+    /// forget: nothing happens.
+    pub fn forget_mappings(&self) -> Result<()> {
+        let boxes = self.0.network.as_ref().map_or(&[][..], |network| &network.boxes);
+        boxes.iter().try_for_each(Memory::forget)
     }
 
     fn namespace(&self) -> Option<&Namespace> {

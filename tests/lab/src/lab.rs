@@ -89,7 +89,8 @@ impl Lab {
             let prefix = if kind.translates() { 24 } else { 32 };
             let addresses = &[(IpAddr::V4(*address), prefix)];
             let namespace = inside.switch.attach(&Place { number, addresses, gateway: Some(inside.gateway) })?;
-            let network = host::Network { namespace, wire: Wire::new(inside.switch.clone(), number) };
+            let wire = Wire::new(inside.switch.clone(), number);
+            let network = host::Network { namespace, wire, boxes: inside.boxes.clone() };
             let run_dir = self.run_dir(name)?;
             let (name, address, public) = (name.to_owned(), *address, inside.public);
             Ok(Host::new(Inner { name, run_dir, address, public, address6: None, port: 3359, network: Some(network) }))
@@ -110,7 +111,7 @@ impl Lab {
         let address6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into());
         let addresses = &[(IpAddr::V4(address), 24), (IpAddr::V6(address6), 64)];
         let namespace = switch.attach(&Place { number, addresses, gateway: None })?;
-        let network = Some(host::Network { namespace, wire: Wire::new(switch.clone(), number) });
+        let network = Some(host::Network { namespace, wire: Wire::new(switch.clone(), number), boxes: Vec::new() });
         let address6 = Some(address6);
         Ok(Host::new(Inner { name, run_dir, address, public: None, address6, port: 3359, network }))
     }

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
+use crate::io::conntrack;
 use crate::machine::middlebox::Middlebox;
 use crate::machine::ruleset::ruleset;
-use crate::net::{ip, nft, settings};
+use crate::net::{Namespace, inside, ip, nft, settings};
 use crate::switch::{Place, Switch};
 
 /// A place for hosts behind a middlebox.
@@ -18,6 +19,26 @@ pub(crate) struct Inside {
     pub(crate) public: Option<Ipv4Addr>,
     /// Of the innermost box.
     pub(crate) gateway: Ipv4Addr,
+    /// All boxes that remember flows, the host's first.
+    pub(crate) boxes: Vec<Memory>,
+}
+
+/// A box as one that remembers.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    namespace: Namespace,
+    kind: Middlebox,
+}
+
+impl Memory {
+    /// As after a restart: no flow is known any more.
+    pub(crate) fn forget(&self) -> Result<()> {
+        if self.kind.remembers_senders() {
+            nft(&self.namespace, "flush map ip box senders")?;
+        }
+        let forgotten = inside(Some(&self.namespace), conntrack::forget_all)?;
+        forgotten.with_context(|| format!("making a {} middlebox forget", self.kind))
+    }
 }
 
 /// A middlebox that is to be.
@@ -44,15 +65,19 @@ impl Plan<'_> {
         let carrier = Ipv4Addr::new(100, 64, self.number, 1);
         let home = Ipv4Addr::new(100, 64, self.number, 2);
         let inner = inner_address(self.number, 1);
-        let switch = match self.kind.boxes()[..] {
-            [single] => self.one(single, outside, (self.number, outer, None), inner, self.server)?,
+        let (switch, boxes) = match self.kind.boxes()[..] {
+            [single] => {
+                let (switch, memory) = self.one(single, outside, (self.number, outer, None), inner, self.server)?;
+                (switch, vec![memory])
+            }
             [first, second] => {
-                let middle = self.one(second, outside, (self.number, outer, None), carrier, home)?;
-                self.one(first, &middle, (2, home, Some(carrier)), inner, self.server)?
+                let (middle, far) = self.one(second, outside, (self.number, outer, None), carrier, home)?;
+                let (switch, near) = self.one(first, &middle, (2, home, Some(carrier)), inner, self.server)?;
+                (switch, vec![near, far])
             }
             _ => unreachable!("a middlebox is one box or two"),
         };
-        Ok(Inside { switch, public: self.kind.translates().then_some(outer), gateway: inner })
+        Ok(Inside { switch, public: self.kind.translates().then_some(outer), gateway: inner, boxes })
     }
 
     /// One box: its number, address and gateway outside, its address inside, and whom it forwards to.
@@ -61,12 +86,12 @@ impl Plan<'_> {
         kind: Middlebox,
         outside: &Switch,
         (number, address, gateway): (u8, Ipv4Addr, Option<Ipv4Addr>),
-        inside: Ipv4Addr,
+        gateway_inside: Ipv4Addr,
         server: Ipv4Addr,
-    ) -> Result<Arc<Switch>> {
+    ) -> Result<(Arc<Switch>, Memory)> {
         let place = Place { number, addresses: &[(IpAddr::V4(address), 24)], gateway };
         let namespace = outside.attach(&place)?;
-        let switch = Switch::of_box(namespace.clone(), inside)?;
+        let switch = Switch::of_box(namespace.clone(), gateway_inside)?;
         settings(&namespace, &[("ipv4/ip_forward", "1")])?;
         if !self.owned.is_empty() {
             // It answers on the switch for the addresses behind it, without the usual pause.
@@ -78,7 +103,7 @@ impl Plan<'_> {
         if let Some(rules) = ruleset(kind, address, server, self.forwarded) {
             nft(&namespace, &rules)?;
         }
-        Ok(Arc::new(switch))
+        Ok((Arc::new(switch), Memory { namespace, kind }))
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         what_comes_unasked_does_not_take_a_port_away,
         forwarded_ports_reach_the_server_behind_every_kind,
         two_hosts_behind_one_box_share_its_address,
+        a_box_that_forgot_lets_nobody_in_until_the_host_sends,
     ];
     cases.extend(cases![a_plain_router_needs_no_nft]);
     cases
@@ -169,6 +170,31 @@ fn two_hosts_behind_one_box_share_its_address() -> Result<()> {
         near.send_to(b"hello", there.local_addr()?)?;
         let (_, from) = there.recv_from(&mut [0; 64]).with_context(|| format!("{kind}: no neighbours"))?;
         assert_eq!(from, near.local_addr()?, "{kind}");
+    }
+    Ok(())
+}
+
+fn a_box_that_forgot_lets_nobody_in_until_the_host_sends() -> Result<()> {
+    for kind in Middlebox::ALL {
+        let lab = Lab::new()?;
+        let ends = Endpoints::up(&lab)?;
+        let (c, end) = (lab.host_behind("c", kind)?, &ends.0[0][0]);
+        let client = c.socket(0)?;
+        let before = seen(&client, end)?;
+        c.forget_mappings()?;
+        end.send_to(b"too late", before)?;
+        let after = seen(&client, end)?;
+        end.send_to(b"again", after)?;
+        let mut bytes = [0; 64];
+        let (length, _) = client.recv_from(&mut bytes)?;
+        let first = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        let expected = if kind == Middlebox::Open { "too late" } else { "again" };
+        ensure!(first == expected, "{kind}: {first:?} came first");
+        let moves = matches!(
+            kind,
+            Middlebox::SymmetricSequential | Middlebox::SymmetricRandom | Middlebox::CarrierOverSymmetric
+        );
+        ensure!((before != after) == moves, "{kind}: {before}, then {after}");
     }
     Ok(())
 }

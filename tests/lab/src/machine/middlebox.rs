@@ -100,6 +100,11 @@ impl Middlebox {
         self != Self::Open
     }
 
+    /// Whether its rules have a map `senders`.
+    pub(crate) fn remembers_senders(self) -> bool {
+        matches!(self, Self::FullCone | Self::AddressRestricted)
+    }
+
     /// The single boxes it is made of, the host's first.
     pub(crate) fn boxes(self) -> Vec<Self> {
         match self {

@@ -128,6 +128,7 @@ mod tests {
         for kind in Middlebox::ALL {
             assert_eq!(rules(kind, &[]).contains("snat to 10.0.0.3"), kind.translates(), "{kind}");
             assert_eq!(rules(kind, &[]).is_empty(), !kind.needs_nft(), "{kind}");
+            assert_eq!(rules(kind, &[]).contains("map senders"), kind.remembers_senders(), "{kind}");
         }
     }
 
