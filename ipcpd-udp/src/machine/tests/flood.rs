@@ -296,7 +296,12 @@ fn load_costs_two_datagrams() {
     let mut world = loaded_world(|_| Fate::Deliver);
     world.ask(0, 1, "echo", 5000);
     world.run(10_000);
-    assert_eq!((world.hosts[0].allocated, world.sent()), (1, 5), "request, cookie, request, PENDING, acceptance");
+    let sent = (world.hosts[0].allocated, world.sent());
+    assert_eq!(
+        sent,
+        (1, 8),
+        "request, cookie, request, PENDING, acceptance twice, and the probe of a new pair with its answer"
+    );
 }
 
 #[test]
