@@ -103,14 +103,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let (asker, asks, gone) = calls::channel();
     let links = ipcp::Links::default();
+    let callers = Callers::new(quotas.unlimited);
     let tools = Tools {
         asker: asker.clone(),
         links: links.clone(),
         handoff: handoff.clone(),
+        callers: callers.clone(),
         run_dir: run_path.display().to_string(),
     };
     let mut tasks = JoinSet::new();
-    let callers = Callers::new(quotas.unlimited);
     tasks.spawn(serve(listener, callers, Programs { asker: asker.clone() }, tools, Ipcps { asker }));
     let core = Core {
         irm,
