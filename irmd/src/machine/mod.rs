@@ -255,7 +255,7 @@ impl Irm {
             // The rest is about an IPCP's state: an answer of a life before is void.
             _ if self.ipcps.get(ipcp).and_then(|i| i.attach) != Some(attach) => {}
             IpcpCall::Bootstrap(_) => self.bootstrapped(now, ipcp, answer),
-            IpcpCall::Register(name, _) => self.registered(ipcp, &name, answer),
+            IpcpCall::Register(name, starts) => self.registered(ipcp, &name, starts, answer),
             IpcpCall::Unregister(name) => self.unregistered(ipcp, &name, answer),
             IpcpCall::Flows => self.reconcile(now, ipcp, answer),
             IpcpCall::Alloc(_) | IpcpCall::Dealloc(_) | IpcpCall::Shutdown => {}
