@@ -354,7 +354,9 @@ impl Driver {
         // What the kernel dropped before we saw it.
         let overflown = own::overflown(self.listen.get_ref().as_fd()).unwrap_or(0).into();
         let overflown = (overflown > 0).then(|| ("dropped_queue_full".to_owned(), overflown));
-        let counters = counters.chain(overflown).collect();
+        let leases = self.tools.hand.refused_leases();
+        let leases = (leases > 0).then(|| ("refused_leases".to_owned(), leases));
+        let counters = counters.chain(overflown).chain(leases).collect();
         v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
     }
 }

@@ -121,6 +121,11 @@ fn key(rng: &mut ChaCha12Rng) -> [u8; 16] {
 }
 
 impl Shim {
+    /// Whether a program may be started for a flow to a registered name: then whoever asks for one is proven first.
+    pub fn starts(&mut self, name: &Name, starts: bool) {
+        self.directory.starts(name, starts);
+    }
+
     /// The first look at a request. `Some`: it goes on, and whether its caller is proven to receive at `from`.
     pub(super) fn gate(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<bool> {
         let peek = Peek::read(bytes);

@@ -145,11 +145,6 @@ impl Shim {
         self.directory.register(name).map_err(full)
     }
 
-    /// Whether a program may be started for a flow to a registered name: then whoever asks for one is proven first.
-    pub fn starts(&mut self, name: &Name, starts: bool) {
-        self.directory.starts(name, starts);
-    }
-
     /// This host no longer answers for the name; flows to it go on.
     pub fn unregister(&mut self, name: &Name) -> bool {
         self.directory.unregister(name)

@@ -7,6 +7,7 @@ use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
 
 use super::api_irm::{caller, empty, nonsense};
+use super::callers::Callers;
 use super::calls::Asker;
 use super::ipcp::Links;
 use super::listing;
@@ -17,6 +18,7 @@ pub(super) struct Tools {
     pub(super) asker: Asker,
     pub(super) links: Links,
     pub(super) handoff: Server,
+    pub(super) callers: Callers,
     pub(super) run_dir: String,
 }
 
@@ -53,6 +55,11 @@ impl IrmAdmin for Tools {
             Reply::Status(mut status) => {
                 status.run_dir.clone_from(&self.run_dir);
                 status.rss_bytes = super::place::resident();
+                let here = [
+                    ("refused_leases", self.handoff.refused_leases()),
+                    ("refused_callers", self.callers.turned_away()),
+                ];
+                status.counters.extend(here.into_iter().filter(|(_, n)| *n > 0).map(|(what, n)| (what.to_owned(), n)));
                 listing::add_reports(&self.links, &mut status.ipcps).await;
                 Ok(Response::new(status))
             }

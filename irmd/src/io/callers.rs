@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -18,6 +19,7 @@ const MOST: usize = 1_024;
 pub(super) struct Callers {
     unlimited: Arc<[u32]>,
     by_user: Arc<Mutex<HashMap<u32, usize>>>,
+    turned_away: Arc<AtomicU64>,
 }
 
 /// A caller's socket; dropping it gives its place back.
@@ -31,7 +33,7 @@ pub(super) struct Caller {
 impl Callers {
     /// Nobody yet; the users of `unlimited` may have as many as there are.
     pub(super) fn new(unlimited: Vec<u32>) -> Self {
-        Self { unlimited: unlimited.into(), by_user: Arc::default() }
+        Self { unlimited: unlimited.into(), by_user: Arc::default(), turned_away: Arc::default() }
     }
 
     /// Lets a caller in, unless its user has as many sockets open as a user may.
@@ -42,12 +44,18 @@ impl Callers {
             let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
             let open = by_user.entry(uid).or_default();
             if *open >= MOST && !self.unlimited.contains(&uid) {
+                self.turned_away.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(uid, pid = cred.pid(), "a caller is turned away: {open} sockets of its user are open");
                 return None;
             }
             *open += 1;
         }
         Some(Caller { stream, uid, callers: self.clone() })
+    }
+
+    /// How many were not let in.
+    pub(super) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
     }
 }
 

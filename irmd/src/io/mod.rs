@@ -79,13 +79,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let state = state::State::open(&state_dir, &run_path)?;
     let made = state.load()?;
 
-    let quotas = config.options.quotas(rustix::process::geteuid().as_raw());
-    let leases = HandoffConfig {
-        max_leases_per_user: config.options.leases_per_user as usize,
-        unlimited_users: quotas.unlimited.clone(),
-        ..HandoffConfig::new(run_dir.irmd_handoff())
-    };
-    let (handoff, events) = handoff::server::Server::start(leases)
+    let (handoff, events) = handoff::server::Server::start(leases(&config.options, &run_dir))
         .with_context(|| format!("cannot listen at {}", run_dir.irmd_handoff().display()))?;
     let listener = place::listen(&run_dir.irmd())?;
     let settings = Settings {
@@ -103,14 +97,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let (asker, asks, gone) = calls::channel();
     let links = ipcp::Links::default();
+    let callers = Callers::new(unlimited(&config.options));
     let tools = Tools {
         asker: asker.clone(),
         links: links.clone(),
         handoff: handoff.clone(),
+        callers: callers.clone(),
         run_dir: run_path.display().to_string(),
     };
     let mut tasks = JoinSet::new();
-    let callers = Callers::new(quotas.unlimited);
     tasks.spawn(serve(listener, callers, Programs { asker: asker.clone() }, tools, Ipcps { asker }));
     let core = Core {
         irm,
@@ -129,6 +124,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     place::leave(&run_dir);
     drop(place);
     Ok(())
+}
+
+/// Users without quotas.
+fn unlimited(options: &crate::config::Options) -> Vec<u32> {
+    options.quotas(rustix::process::geteuid().as_raw()).unlimited
+}
+
+/// Whose leases irmd keeps, and how many.
+fn leases(options: &crate::config::Options, run_dir: &RunDir) -> HandoffConfig {
+    HandoffConfig {
+        max_leases_per_user: options.leases_per_user as usize,
+        unlimited_users: unlimited(options),
+        ..HandoffConfig::new(run_dir.irmd_handoff())
+    }
 }
 
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {

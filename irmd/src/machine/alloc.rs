@@ -81,7 +81,7 @@ impl Irm {
     }
 
     /// Whether one more flow may be asked for.
-    pub(super) fn check_room(&self) -> Result<(), Failure> {
+    pub(super) fn check_room(&mut self) -> Result<(), Failure> {
         if self.flows.pending() < self.settings.pending && self.flows.len() < self.settings.flows {
             return Ok(());
         }
@@ -90,17 +90,17 @@ impl Irm {
             self.flows.len(),
             self.flows.pending()
         );
-        Err(fail(FailureKind::Exhausted, text))
+        Err(self.exhausted("refused_flows", text))
     }
 
     /// Whether one more flow may wait for the name.
-    pub(super) fn check_backlog(&self, name: &Name) -> Result<(), Failure> {
+    pub(super) fn check_backlog(&mut self, name: &Name) -> Result<(), Failure> {
         let waiting = self.names.get(name.as_str()).map_or(0, |e| e.backlog.len());
         if waiting < self.settings.backlog {
             return Ok(());
         }
         let text = format!("{waiting} flows wait for {name} already, as many as may; try again later");
-        Err(fail(FailureKind::Exhausted, text))
+        Err(self.exhausted("refused_backlog", text))
     }
 
     fn route(&self, name: &Name, layer: &str) -> Result<Route, Failure> {
@@ -170,9 +170,9 @@ impl Irm {
         let (name, deadline) = (flow.name.clone(), flow.deadline);
         let (Way::Out(out), Stage::Asking { call, failure, .. }) = (&flow.way, &flow.stage) else { return };
         let (call, failure) = (*call, failure.clone());
+        let way = local(out.caller.clone(), out.tokens);
         let exists = out.layer.is_empty() && self.names.get(name.as_str()).is_some();
         if exists && self.check_backlog(&name).is_ok() {
-            let way = local(out.caller.clone(), out.tokens);
             if let Some(flow) = self.flows.get_mut(row) {
                 flow.way = way;
             }

@@ -25,6 +25,7 @@ impl Irm {
             flows: count(self.flows.len() - self.flows.pending()),
             pending: count(self.flows.pending()),
             ipcps: self.ipcp_infos(),
+            counters: self.refused.iter().map(|(what, n)| ((*what).to_owned(), *n)).collect(),
             ..v1::StatusReply::default()
         })))
     }

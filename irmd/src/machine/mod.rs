@@ -32,7 +32,7 @@ mod tests;
 mod timers;
 pub mod transitions;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use proto::v1::{self, Failure, FailureKind};
@@ -72,6 +72,8 @@ pub struct Irm {
     opening: usize,
     next_child: u64,
     since: Instant,
+    /// What was refused, by quota or bound.
+    refused: BTreeMap<&'static str, u64>,
     effects: VecDeque<Effect>,
 }
 
@@ -128,6 +130,7 @@ impl Irm {
             opening: 0,
             next_child: 1,
             since: now,
+            refused: BTreeMap::new(),
             effects: VecDeque::new(),
         }
     }
@@ -252,7 +255,7 @@ impl Irm {
             // The rest is about an IPCP's state: an answer of a life before is void.
             _ if self.ipcps.get(ipcp).and_then(|i| i.attach) != Some(attach) => {}
             IpcpCall::Bootstrap(_) => self.bootstrapped(now, ipcp, answer),
-            IpcpCall::Register(name, _) => self.registered(ipcp, &name, answer),
+            IpcpCall::Register(name, starts) => self.registered(ipcp, &name, starts, answer),
             IpcpCall::Unregister(name) => self.unregistered(ipcp, &name, answer),
             IpcpCall::Flows => self.reconcile(now, ipcp, answer),
             IpcpCall::Alloc(_) | IpcpCall::Dealloc(_) | IpcpCall::Shutdown => {}

@@ -89,23 +89,35 @@ impl Irm {
         self.settings.quotas.unlimited.contains(&uid)
     }
 
+    /// Counts what was refused for the sake of a quota or a bound.
+    pub(super) fn exhausted(&mut self, counter: &'static str, text: String) -> Failure {
+        *self.refused.entry(counter).or_default() += 1;
+        fail(FailureKind::Exhausted, text)
+    }
+
     /// Whether a user's program may ask for one more flow.
-    pub(super) fn check_user(&self, uid: u32) -> Result<(), Failure> {
+    pub(super) fn check_user(&mut self, uid: u32) -> Result<(), Failure> {
         let (held, quotas) = (self.flows.users().of(uid), &self.settings.quotas);
         if self.is_unlimited(uid) {
             return Ok(());
         }
         if held.flows >= quotas.flows {
-            return Err(over(uid, "holds", held.flows, "flows", "flows-per-user", "deallocate some"));
+            return Err(self.too_many_flows(uid, held.flows));
         }
         if held.pending >= quotas.pending {
-            return Err(over(uid, "waits for", held.pending, "flows", "pending-per-user", "wait for some"));
+            let text = over(uid, "waits for", held.pending, "flows", "pending-per-user", "wait for some");
+            return Err(self.exhausted("refused_pending_per_user", text));
         }
         Ok(())
     }
 
+    fn too_many_flows(&mut self, uid: u32, held: usize) -> Failure {
+        let text = over(uid, "holds", held, "flows", "flows-per-user", "deallocate some");
+        self.exhausted("refused_flows_per_user", text)
+    }
+
     /// Whether one more accept of the process may wait. One that is given a flow is a flow: so it needs room for it.
-    pub(super) fn check_accepts(&self, caller: Caller, waiting: usize) -> Result<(), Failure> {
+    pub(super) fn check_accepts(&mut self, caller: Caller, waiting: usize) -> Result<(), Failure> {
         let (uid, quotas, all) = (caller.uid, &self.settings.quotas, self.settings.accepts);
         let full = self.accepting >= all;
         if !full && self.is_unlimited(uid) {
@@ -113,7 +125,7 @@ impl Irm {
         }
         let held = self.flows.users().of(uid).flows;
         if held >= quotas.flows {
-            return Err(over(uid, "holds", held, "flows", "flows-per-user", "deallocate some"));
+            return Err(self.too_many_flows(uid, held));
         }
         if waiting >= quotas.accepts {
             let text = format!(
@@ -121,7 +133,7 @@ impl Irm {
                  take the flows of those first",
                 caller.pid
             );
-            return Err(fail(FailureKind::Exhausted, text));
+            return Err(self.exhausted("refused_accepts_per_process", text));
         }
         // Summing up walks all processes, so only where the sum could matter.
         let users = if self.accepting >= all / 4 { self.processes.accepts_of(uid) } else { 0 };
@@ -131,15 +143,13 @@ impl Irm {
                  end programs that accept and take nothing",
                 self.accepting
             );
-            return Err(fail(FailureKind::Exhausted, text));
+            return Err(self.exhausted("refused_accepts", text));
         }
         Ok(())
     }
 }
 
-/// A quota that is used up: how much of what, its key, what to do.
-pub(super) fn over(uid: u32, has: &str, count: usize, what: &str, key: &str, remedy: &str) -> Failure {
-    let text =
-        format!("user {uid} {has} {count} {what}, as many as a user may ({key} in irmd.toml); {remedy} or raise it");
-    fail(FailureKind::Exhausted, text)
+/// A quota that is used up, in words: how much of what, its key, what to do.
+pub(super) fn over(uid: u32, has: &str, count: usize, what: &str, key: &str, remedy: &str) -> String {
+    format!("user {uid} {has} {count} {what}, as many as a user may ({key} in irmd.toml); {remedy} or raise it")
 }

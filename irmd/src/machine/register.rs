@@ -158,20 +158,26 @@ impl Irm {
         }
     }
 
-    pub(super) fn registered(&mut self, ipcp: &str, name: &Name, answer: Result<IpcpAnswer, Failure>) {
+    /// An IPCP was told that it answers for the name, and whether that `starts` programs.
+    pub(super) fn registered(&mut self, ipcp: &str, name: &Name, starts: bool, answer: Result<IpcpAnswer, Failure>) {
         let Some(at) = self.ipcps.get_mut(ipcp) else { return };
         let layer = at.layer().to_owned();
         if let (Some(next), Some(attach)) = (at.to_register.pop_front(), at.operational()) {
             self.ask(ipcp, attach, self.registration(&next));
         }
         let Some(at) = self.ipcps.get_mut(ipcp) else { return };
-        let wanted = self.names.get(name.as_str()).is_some_and(|e| e.layers.contains(&layer));
+        let entry = self.names.get(name.as_str());
+        let wanted = entry.is_some_and(|e| e.layers.contains(&layer));
+        // A program was bound or unbound while the IPCP was being told.
+        let changed = entry.is_some_and(|e| e.starts() != starts);
         let outcome = match answer {
             Ok(_) => {
                 at.registered.insert(name.clone());
                 let attach = at.operational();
-                if let Some(attach) = attach.filter(|_| !wanted) {
-                    self.ask(ipcp, attach, IpcpCall::Unregister(name.clone()));
+                match attach {
+                    Some(attach) if !wanted => self.ask(ipcp, attach, IpcpCall::Unregister(name.clone())),
+                    Some(attach) if changed => self.ask(ipcp, attach, self.registration(name)),
+                    _ => {}
                 }
                 Ok(layer)
             }

@@ -45,7 +45,7 @@ impl Irm {
     }
 
     /// Whether the process may serve one more name. Each process of a user counts by itself.
-    fn check_served(&self, caller: Caller, name: &Name) -> Result<(), Failure> {
+    fn check_served(&mut self, caller: Caller, name: &Name) -> Result<(), Failure> {
         if self.is_unlimited(caller.uid) || self.processes.get(caller.pid).is_some_and(|p| p.serves.contains(name)) {
             return Ok(());
         }
@@ -53,7 +53,8 @@ impl Irm {
         if served < self.settings.quotas.names {
             return Ok(());
         }
-        Err(over(caller.uid, "serves", served, "names", "names-per-user", "stop serving some"))
+        let text = over(caller.uid, "serves", served, "names", "names-per-user", "stop serving some");
+        Err(self.exhausted("refused_names_per_user", text))
     }
 
     fn find_or_create(&mut self, name: &Name, caller: Caller, create: bool) -> Result<(), Failure> {
@@ -75,7 +76,7 @@ impl Irm {
         let all = self.names.len();
         if all >= self.settings.names {
             let text = format!("this irmd has {all} names, as many as it may; destroy some");
-            return Err(fail(FailureKind::Exhausted, text));
+            return Err(self.exhausted("refused_names", text));
         }
         let entry = Entry::new(Policy::default(), Origin::Process, Users::One(caller.uid));
         self.names.insert(name.clone(), entry);

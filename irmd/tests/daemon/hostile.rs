@@ -170,4 +170,8 @@ async fn a_user_at_its_limit_is_told_which_and_what_to_do() {
         Err(handoff::client::OpenError::Denied(failed)) => exhausted(failed, "leases-per-user"),
         other => panic!("{:?}", other.err()),
     }
+    let counters = host.status().await.counters;
+    for (what, times) in [("refused_flows_per_user", 2), ("refused_pending_per_user", 1), ("refused_leases", 1)] {
+        assert_eq!(counters.get(what), Some(&times), "{counters:?}");
+    }
 }

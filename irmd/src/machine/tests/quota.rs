@@ -155,6 +155,19 @@ fn layers_hear_whether_a_name_starts_programs() {
 }
 
 #[test]
+fn a_program_bound_while_a_layer_is_told_is_told_after_all() {
+    let mut w = World::new();
+    w.ipcp("udp0", "net");
+    w.obey();
+    w.answer(ROOT, Command::NameCreate(v1::NameCreateRequest { name: "echo".into(), policy: 0 }));
+    w.call(ROOT, Command::NameRegister(v1::NameRegisterRequest { name: "echo".into(), layer: "net".into() }));
+    let program = v1::BoundProgram { path: "/bin/server".into(), args: Vec::new(), auto_start: true };
+    w.answer(ROOT, Command::BindProgram(v1::BindProgramRequest { name: "echo".into(), program: Some(program) }));
+    let name = proto::Name::new("echo").unwrap();
+    assert_eq!(w.obey(), [IpcpCall::Register(name.clone(), false), IpcpCall::Register(name, true)]);
+}
+
+#[test]
 fn a_forged_request_starts_no_program() {
     for (classic, proven, opted_in, want) in
         [(false, true, false, 1), (false, false, true, 0), (true, false, false, 0), (true, false, true, 1)]

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     wake: Notify,
     /// There is room for events again.
     room: Notify,
+    refused: AtomicU64,
 }
 
 pub(super) struct State {
@@ -57,7 +59,12 @@ impl Server {
         let listener = Listener::bind(&config.path)?;
         let limits = Limits { slots: config.slots, waiting: WAITING_PER_LEASE, take_within: config.take_within };
         let state = State { ledger: Ledger::new(limits), outboxes: HashMap::new(), events: VecDeque::new() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), room: Notify::new() });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            room: Notify::new(),
+            refused: AtomicU64::new(0),
+        });
         let (sender, receiver) = mpsc::channel(EVENTS_KEPT);
         // Detached on purpose: it ends when the daemon drops the receiver.
         tokio::spawn(run(listener, shared.clone(), sender, Admission::new(config)));
@@ -98,6 +105,11 @@ impl Server {
         let (lease, slot) = state.ledger.slot(flow)?;
         let slots = state.outboxes.get(&lease)?.slots.as_ref()?;
         SlotMap::slot(slots, slot).map(|slot| slot.read())
+    }
+
+    /// Leases refused because there were as many as may be, in all or of a user.
+    pub fn refused_leases(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
     }
 
     /// Who holds the flow; `None` unless a program does.
@@ -217,6 +229,7 @@ async fn run(listener: Listener, shared: Arc<Shared>, events: mpsc::Sender<Event
             accepted = listener.accept(), if paused_until.is_none() => match accepted {
                 Ok(Some((socket, process))) => {
                     if let Err(why) = admission.enter(process) {
+                        shared.refused.fetch_add(1, Ordering::Relaxed);
                         refuse(&socket, process, why);
                         continue;
                     }

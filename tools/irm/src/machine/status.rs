@@ -1,5 +1,8 @@
 //! `irm status`.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
 use proto::v1;
 use serde::Serialize;
 
@@ -20,6 +23,8 @@ pub struct StatusRow {
     pending: u32,
     rss_bytes: u64,
     ipcps: Vec<IpcpRow>,
+    /// What irmd refused, by quota or bound.
+    counters: BTreeMap<String, u64>,
 }
 
 impl From<v1::StatusReply> for StatusRow {
@@ -36,11 +41,12 @@ impl From<v1::StatusReply> for StatusRow {
             pending: reply.pending,
             rss_bytes: reply.rss_bytes,
             ipcps: reply.ipcps.into_iter().map(IpcpRow::from).collect(),
+            counters: reply.counters.into_iter().collect(),
         }
     }
 }
 
-/// Three lines about irmd, then its IPCPs.
+/// Three lines about irmd, what it refused, then its IPCPs.
 pub fn text(status: &StatusRow) -> String {
     let mut text = format!(
         "irmd {} (pid {}) up {} in {}\n{}, {}, {} ({} pending)\n{} of memory\n",
@@ -54,6 +60,9 @@ pub fn text(status: &StatusRow) -> String {
         status.pending,
         bytes(status.rss_bytes),
     );
+    for (what, times) in &status.counters {
+        writeln!(text, "{}: {times}", printable(what)).expect("a String grows");
+    }
     if status.ipcps.is_empty() {
         text.push_str("no IPCPs; make one with `irm ipcp bootstrap --type udp --name udp0 --layer net --ip ADDRESS`\n");
     } else {
@@ -80,6 +89,7 @@ mod tests {
             pending: 0,
             rss_bytes: 8_000_000,
             ipcps: vec![],
+            counters: Default::default(),
         }
     }
 
@@ -94,11 +104,14 @@ no IPCPs; make one with `irm ipcp bootstrap --type udp --name udp0 --layer net -
         assert_eq!(text(&StatusRow::from(reply())), want);
         let with = v1::StatusReply { ipcps: ipcp::tests::sample(), ..reply() };
         assert!(text(&StatusRow::from(with)).contains("\n\nNAME  TYPE"));
+        let counters = [("refused_flows_per_user".to_owned(), 3)].into();
+        let with = v1::StatusReply { counters, ..reply() };
+        assert!(text(&StatusRow::from(with)).contains("memory\nrefused_flows_per_user: 3\nno IPCPs"));
     }
 
     #[test]
     fn status_as_json() {
-        let want = r#"{"version":1,"build":"0.1.0","pid":42,"run_dir":"/run/flowring","uptime_ms":65000,"names":1,"processes":2,"flows":0,"pending":0,"rss_bytes":8000000,"ipcps":[]}"#;
+        let want = r#"{"version":1,"build":"0.1.0","pid":42,"run_dir":"/run/flowring","uptime_ms":65000,"names":1,"processes":2,"flows":0,"pending":0,"rss_bytes":8000000,"ipcps":[],"counters":{}}"#;
         assert_eq!(serde_json::to_string(&StatusRow::from(reply())).unwrap(), want);
     }
 }
