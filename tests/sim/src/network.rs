@@ -223,11 +223,11 @@ impl Network {
     }
 
     /// Nobody took the datagram: its sender is told, if the network lets it through. Simpler than life: boxes on the
-    /// way let every ICMP error about what they let out come back (RFC 5508 asks for that).
+    /// way let every ICMP error about what they let out come back (RFC 5508 asks for that). No script decides over it.
     pub fn refuse(&mut self, now: Instant, datagram: &Datagram) {
         let Origin { host: Some(host), from, to } = datagram.origin else { return };
-        let Some(out) = self.leave(now, datagram.host, 0).first().copied() else { return };
         let Self { stations, rng, .. } = self;
+        let Some(out) = stations[datagram.host.0].up.pass(now, 0, rng).first().copied() else { return };
         let Some(passage) = stations[host.0].down.pass(out.at, 0, rng).first().copied() else { return };
         self.enter(passage.at, Stage::Error(host, from, to));
     }

@@ -1,4 +1,5 @@
-//! The machine by itself ([`client`], [`server`], [`living`], [`ending`]), two of them on a bad network ([`world`], [`sim`]), and one against
+//! The machine by itself ([`client`], [`server`], [`living`], [`ending`]), two of them on a bad network ([`world`] of
+//! [`host`]s, [`fates`], [`lives`], held against [`model`]), and one against
 //! what the classic shim sent in 2016 ([`wire`]).
 
 use std::net::SocketAddr;
@@ -12,9 +13,13 @@ use super::*;
 
 mod client;
 mod ending;
+mod fates;
+mod host;
+mod lives;
 mod living;
+mod model;
 mod server;
-mod sim;
+
 mod state_table;
 mod transitions;
 mod wire;
