@@ -51,6 +51,8 @@ pub(super) struct Program {
     ticket: Vec<u8>,
     slow: bool,
     pub(super) holds: bool,
+    /// It was told that the flow is over, and has not closed it yet.
+    gone: bool,
 }
 
 /// What is to happen on a host by itself.
@@ -340,7 +342,8 @@ impl Host {
     }
 
     fn adopt(&mut self, now: Instant, flow: FlowId) {
-        let (Some(program), Some(shim)) = (self.programs.get(&flow).filter(|p| p.holds), &mut self.shim) else {
+        let (Some(program), Some(shim)) = (self.programs.get(&flow).filter(|p| p.holds && !p.gone), &mut self.shim)
+        else {
             return;
         };
         let number = program.socket;
@@ -403,6 +406,9 @@ impl Host {
             Output::Ended { flow, reason } => self.story.ended(flow, reason),
             Output::Count { key, .. } => self.shim.as_mut().unwrap().counted(key, 0),
             Output::Gone { flow, .. } => {
+                if let Some(program) = self.programs.get_mut(&flow) {
+                    program.gone = true;
+                }
                 let after = u64::from(self.rng.next_u32() % 200);
                 self.later(now + ms(after), Task::Leave(flow));
             }
@@ -456,7 +462,7 @@ impl Host {
     fn offer(&mut self, now: Instant, key: Key, flow: FlowId, ticket: Vec<u8>) {
         let said = ticket::open(&self.settings.ticket_key, &ticket).expect("a ticket of its own");
         self.story.offered(flow, said.ours, said.theirs, self.boots);
-        let program = Program { socket: self.by_key[&key], ticket, slow: false, holds: false };
+        let program = Program { socket: self.by_key[&key], ticket, slow: false, holds: false, gone: false };
         assert!(self.programs.insert(flow, program).is_none(), "flow {flow} offered twice");
         if self.dice(self.manners.untaken) {
             self.later(now + ms(5000), Task::LetLie(flow));

@@ -18,8 +18,9 @@ mod host;
 mod lives;
 mod living;
 mod model;
+mod results;
 mod server;
-
+mod snapshot;
 mod state_table;
 mod transitions;
 mod wire;

@@ -82,6 +82,13 @@ pub(super) struct End {
     ended: Vec<EndReason>,
 }
 
+impl End {
+    /// The shim has told irmd of its end.
+    pub(super) fn was_told(&self) -> bool {
+        !self.ended.is_empty()
+    }
+}
+
 /// All that happened on one host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Story {

@@ -153,11 +153,24 @@ impl World {
         while self.step(until) {}
     }
 
+    /// Runs until host 0's latest `flow_alloc` is answered.
+    pub(super) fn run_until_told(&mut self) {
+        let until = self.now + ms(70_000);
+        while self.hosts[0].story.asked.last().is_some_and(|asked| asked.told.is_empty()) && self.step(until) {}
+    }
+
+    /// Both hosts have other links from now on.
+    pub(super) fn relink(&mut self, up: &Link, down: &Link) {
+        for station in self.stations {
+            self.net.relink(station, up.clone(), down.clone());
+        }
+    }
+
     /// The network is kind from now on, and kernels and programs are.
     fn heal(&mut self) {
         self.net.unscript();
-        for (station, host) in self.stations.into_iter().zip(&mut self.hosts) {
-            self.net.relink(station, kind_link(), kind_link());
+        self.relink(&kind_link(), &kind_link());
+        for host in &mut self.hosts {
             (host.manners.trouble, host.manners.untaken) = (0, 0);
             host.manners.answering = Answering::Accept { after: 0 };
         }
@@ -197,7 +210,8 @@ impl World {
         let live = [0, 1].map(|n| self.hosts[n].live().into_keys().collect::<Vec<_>>());
         let [a, b] = &self.hosts;
         model::judge([&a.story, &b.story])?;
-        model::mirrored([&a.story, &b.story], [&live[0], &live[1]])?;
+        let ends = [a.live(), b.live()];
+        model::mirrored([&a.story, &b.story], [&live[0], &live[1]]).map_err(|what| format!("{what}: {ends:?}"))?;
         for (host, flows) in self.hosts.iter().zip(&live) {
             let census = host.shim.as_ref().map(Shim::census);
             if census != Some((flows.len(), 0)) {
