@@ -1,4 +1,5 @@
-//! The sockets of flows that are being asked for: the only flows' sockets this process reads.
+//! The sockets of flows that are being asked for, and the catchers of flows that were accepted a moment ago: the only
+//! flows' sockets this process reads.
 //!
 //! They stand in an epoll set of their own, and tokio watches that: a flow costs no task and no registration.
 
@@ -15,6 +16,16 @@ use crate::machine::Key;
 /// Sockets reported per turn.
 const PER_TURN: usize = 64;
 
+/// Marks the keys of catchers; the machine counts keys from one.
+const CATCHER: u64 = 1 << 63;
+
+/// A socket that has something.
+pub(super) enum Ready {
+    /// Of a flow that is asked for, and whether it has an error.
+    Asking(Key, bool),
+    Catcher(Key),
+}
+
 pub(super) struct Asking {
     set: AsyncFd<OwnedFd>,
 }
@@ -26,8 +37,17 @@ impl Asking {
     }
 
     pub(super) fn add(&self, key: Key, socket: impl AsFd) -> std::io::Result<()> {
+        self.watch(key.0, socket)
+    }
+
+    /// A closed catcher leaves by itself: nobody else holds it.
+    pub(super) fn add_catcher(&self, key: Key, socket: impl AsFd) -> std::io::Result<()> {
+        self.watch(key.0 | CATCHER, socket)
+    }
+
+    fn watch(&self, data: u64, socket: impl AsFd) -> std::io::Result<()> {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ERR;
-        Ok(epoll::add(self.set.get_ref(), socket, epoll::EventData::new_u64(key.0), flags)?)
+        Ok(epoll::add(self.set.get_ref(), socket, epoll::EventData::new_u64(data), flags)?)
     }
 
     /// Also of one that is not in the set.
@@ -40,8 +60,8 @@ impl Asking {
         self.set.readable().await.map(|mut guard| guard.retain_ready())
     }
 
-    /// Those that have something, and whether that is an error; another turn follows as long as there are any.
-    pub(super) fn take(&self) -> Vec<(Key, bool)> {
+    /// Those that have something; another turn follows as long as there are any.
+    pub(super) fn take(&self) -> Vec<Ready> {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let taken = self.set.try_io(Interest::READABLE, |set| {
             let mut events = [MaybeUninit::uninit(); PER_TURN];
@@ -49,8 +69,14 @@ impl Asking {
             match events {
                 [] => Err(ErrorKind::WouldBlock.into()),
                 events => {
-                    let failed = |flags: epoll::EventFlags| flags.contains(epoll::EventFlags::ERR);
-                    Ok(events.iter().map(|event| (Key(event.data.u64()), failed(event.flags))).collect())
+                    let ready = |event: &epoll::Event| {
+                        let (data, flags) = (event.data.u64(), event.flags);
+                        match data & CATCHER {
+                            0 => Ready::Asking(Key(data), flags.contains(epoll::EventFlags::ERR)),
+                            _ => Ready::Catcher(Key(data & !CATCHER)),
+                        }
+                    };
+                    Ok(events.iter().map(ready).collect())
                 }
             }
         });

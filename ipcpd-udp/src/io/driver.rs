@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::asking::Asking;
+use super::asking::{Asking, Ready};
 use super::command::{Command, Page, Reply};
 use super::irm::Irm;
 use super::socket::{self, Received};
@@ -29,8 +29,8 @@ use crate::machine::{Accept, Key, Row, Settings, Shim, Via};
 const PER_TURN: usize = 64;
 /// Rows of a listing taken at once.
 const PAGE: usize = 256;
-/// Descriptors that flows leave alone: sockets of irmd, leases of programs, files.
-const RESERVE: u64 = 512;
+/// Descriptors that flows leave alone: catchers, sockets of irmd, leases of programs, files.
+const RESERVE: u64 = 1536;
 /// Flows that may wait for a program's answer.
 const MAX_PENDING: usize = 4096;
 
@@ -50,6 +50,8 @@ pub(super) struct Driver {
     pub(super) listen: AsyncFd<OwnedFd>,
     pub(super) asking: Asking,
     pub(super) sockets: HashMap<Key, Arc<OwnedFd>>,
+    /// Second sockets on ports of accepted flows.
+    pub(super) catchers: HashMap<Key, OwnedFd>,
     /// Calls of `Alloc` that wait.
     pub(super) allocs: HashMap<Key, Reply<v1::AllocReply>>,
     /// Calls of `FlowReqArr` under way.
@@ -94,6 +96,9 @@ impl Driver {
             ticket_key: tools.identity.ticket_key,
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
+        if tools.identity.restarted {
+            shim.recover(Instant::now());
+        }
         for (name, at) in &bootstrap.hosts {
             shim.add_host(name.clone(), *at)?;
         }
@@ -104,6 +109,7 @@ impl Driver {
             listen: handoff::watch_readable(listen)?,
             asking: Asking::new()?,
             sockets: HashMap::new(),
+            catchers: HashMap::new(),
             allocs: HashMap::new(),
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),
@@ -192,35 +198,42 @@ impl Driver {
     }
 
     fn read_asking(&mut self, now: Instant) {
-        for (key, failed) in self.asking.take() {
-            for _ in 0..PER_TURN {
-                // Closed or connected by what came before: then the rest of its queue is the program's.
-                let Some(socket) = self.sockets.get(&key) else { break };
-                if !self.allocs.contains_key(&key) {
+        for ready in self.asking.take() {
+            match ready {
+                Ready::Asking(key, failed) => self.read_answers(now, key, failed),
+                Ready::Catcher(key) => self.read_catcher(now, key),
+            }
+        }
+    }
+
+    fn read_answers(&mut self, now: Instant, key: Key, failed: bool) {
+        for _ in 0..PER_TURN {
+            // Closed or connected by what came before: then the rest of its queue is the program's.
+            let Some(socket) = self.sockets.get(&key) else { break };
+            if !self.allocs.contains_key(&key) {
+                break;
+            }
+            match socket::receive(socket.as_fd(), &mut self.buffer) {
+                Ok(Received::Datagram(length, from)) => {
+                    self.shim.handle_datagram(now, Via::Flow(key), from, &self.buffer[..length]);
+                }
+                Ok(Received::Unreachable(what)) => {
+                    socket::clear_errors(socket.as_fd(), self.shim.settings().listen.is_ipv6());
+                    self.shim.handle_unreachable(now, key, what);
+                }
+                Ok(Received::Nothing) => {
+                    // An error in the queue of errors only: it would keep the socket ready for ever.
+                    if failed {
+                        socket::clear_errors(socket.as_fd(), self.shim.settings().listen.is_ipv6());
+                    }
                     break;
                 }
-                match socket::receive(socket.as_fd(), &mut self.buffer) {
-                    Ok(Received::Datagram(length, from)) => {
-                        self.shim.handle_datagram(now, Via::Flow(key), from, &self.buffer[..length]);
-                    }
-                    Ok(Received::Unreachable(what)) => {
-                        socket::clear_errors(socket.as_fd(), self.shim.settings().listen.is_ipv6());
-                        self.shim.handle_unreachable(now, key, what);
-                    }
-                    Ok(Received::Nothing) => {
-                        // An error in the queue of errors only: it would keep the socket ready for ever.
-                        if failed {
-                            socket::clear_errors(socket.as_fd(), self.shim.settings().listen.is_ipv6());
-                        }
-                        break;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the socket of a pending flow could not be read");
-                        break;
-                    }
+                Err(error) => {
+                    tracing::warn!(%error, "the socket of a pending flow could not be read");
+                    break;
                 }
-                self.carry_out(now);
             }
+            self.carry_out(now);
         }
     }
 

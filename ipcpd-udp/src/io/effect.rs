@@ -35,6 +35,13 @@ impl Driver {
                 let result = self.connect_socket(key, peer, &filter);
                 self.shim.connected(now, key, result);
             }
+            Output::Catch { key } => self.open_catcher(key),
+            Output::Uncatch { key } => drop(self.catchers.remove(&key)),
+            Output::Move { key, peer } => self.move_flow(key, peer),
+            Output::Look { key, flow } => {
+                let received = self.tools.hand.counters(flow).map_or(0, |counters| counters.sdus_received);
+                self.shim.looked(now, key, received);
+            }
             Output::Refilter { key, filter } => {
                 if let Some(socket) = self.sockets.get(&key) {
                     let _ = socket::refilter(socket.as_fd(), &filter);

@@ -3,7 +3,7 @@
 //! A load beyond the datagram's end drops it, so every comparison is behind one of the length.
 
 use libc::{BPF_ABS, BPF_B, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_LEN, BPF_RET, BPF_W};
-use proto::shim::answer_prefix;
+use proto::shim::{answer_prefix, control_prefix};
 use proto::{Name, WireId};
 use socket2::SockFilter;
 
@@ -38,7 +38,8 @@ fn rules(filter: &Filter) -> Vec<Vec<Ask>> {
     match filter {
         Filter::Nothing => vec![vec![]],
         Filter::Flow => vec![empty],
-        Filter::NoAnswers(name, ours) => vec![empty, answer(name, *ours)],
+        Filter::NoControl(ours) => vec![empty, control(*ours)],
+        Filter::NoAnswers(name, ours) => vec![empty, answer(name, *ours), control(*ours)],
         Filter::NoEchoes(name, ours) => {
             let bytes = name.as_str().as_bytes();
             let with_nul = [bytes, &[0]].concat();
@@ -66,11 +67,19 @@ pub(super) fn drops(filter: &Filter, payload: &[u8]) -> bool {
 
 /// An answer to our request, or our request itself: both carry our id in the same place.
 fn answer(name: &Name, ours: WireId) -> Vec<Ask> {
-    let prefix = answer_prefix(name, ours);
+    begins(&answer_prefix(name, ours))
+}
+
+/// OPEN, OPENED, or any other control datagram to our id.
+fn control(ours: WireId) -> Vec<Ask> {
+    begins(&control_prefix(ours))
+}
+
+fn begins(prefix: &[(usize, Vec<u8>)]) -> Vec<Ask> {
     let end = prefix.iter().map(|(at, bytes)| HEADER + at + bytes.len()).max().unwrap_or(0);
     let mut asks = vec![Ask::AtLeast(end)];
     for (at, bytes) in prefix {
-        asks.extend(compare(at, &bytes));
+        asks.extend(compare(*at, bytes));
     }
     asks
 }

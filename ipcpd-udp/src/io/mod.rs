@@ -18,6 +18,9 @@ use tokio::time::timeout;
 mod adopt;
 mod api;
 mod asking;
+mod catcher;
+#[cfg(test)]
+mod catcher_tests;
 mod command;
 mod driver;
 mod effect;

@@ -70,13 +70,48 @@ pub(super) fn open(at: SocketAddr, watch: bool) -> Result<(OwnedFd, SocketAddr),
 }
 
 fn bound(at: SocketAddr) -> Result<OwnedFd, Errno> {
+    let fd = unbound(at)?;
+    net::bind(&fd, &at)?;
+    Ok(fd)
+}
+
+fn unbound(at: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd = net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(ipproto::UDP))?;
     if at.is_ipv6() {
         sockopt::set_ipv6_v6only(&fd, true)?;
     }
-    net::bind(&fd, &at)?;
     Ok(fd)
+}
+
+/// Room for what waits at a catcher, bytes: some OPENs.
+const CATCHER_QUEUE: usize = 16 << 10;
+
+/// Opens a second, unconnected socket on the port of a connected one: what comes from the peer goes to that, what comes
+/// from elsewhere to this.
+///
+/// They share the port for the moment of binding only, and under SO_REUSEPORT only: SO_REUSEADDR would let sockets of
+/// other users in. With the option left on, older kernels choose between the two without looking who is connected, and
+/// another process of this user could join them unnoticed.
+pub(super) fn catcher(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let at = net::getsockname(fd)?;
+    let at = SocketAddr::try_from(at).map_err(|_| Errno::AFNOSUPPORT)?;
+    let catcher = unbound(at)?;
+    let _ = sockopt::set_socket_recv_buffer_size(&catcher, CATCHER_QUEUE);
+    sockopt::set_socket_reuseport(&catcher, true)?;
+    sockopt::set_socket_reuseport(fd, true)?;
+    let bound = net::bind(&catcher, &at);
+    let _ = sockopt::set_socket_reuseport(&catcher, false);
+    let _ = sockopt::set_socket_reuseport(fd, false);
+    bound.map(|()| catcher)
+}
+
+/// Connects a flow's socket to another address, for all who hold it.
+pub(super) fn move_to(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<(), Errno> {
+    net::connect(fd, &peer)?;
+    // What a middlebox said of the address before is not to end the program's next call.
+    let _ = sockopt::socket_error(fd);
+    Ok(())
 }
 
 fn attach(fd: BorrowedFd<'_>, program: &[socket2::SockFilter]) -> Result<(), Errno> {

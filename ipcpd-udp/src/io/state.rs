@@ -15,6 +15,8 @@ pub(super) struct Identity {
     pub(super) boot: BootId,
     /// Seals tickets; of this IPCP, so that another one's ticket is no good here.
     pub(super) ticket_key: [u8; 32],
+    /// An earlier start made the key: programs may have tickets of it, and flows to bring back.
+    pub(super) restarted: bool,
     /// Of the machine's random numbers.
     pub(super) seed: [u8; 32],
 }
@@ -24,9 +26,12 @@ pub(super) fn identity(state_dir: &Path, ipcp: &str) -> anyhow::Result<Identity>
     fs::create_dir_all(state_dir)
         .with_context(|| format!("the state directory {} cannot be made", state_dir.display()))?;
     let host = kept::<8>(&state_dir.join("host-id"))?;
-    let ticket_key = kept::<32>(&state_dir.join(format!("ipcp-{ipcp}.key")))?;
+    let key_path = state_dir.join(format!("ipcp-{ipcp}.key"));
+    let restarted = key_path.exists();
+    let ticket_key = kept::<32>(&key_path)?;
     let boot = u64::from_be_bytes(random()?);
-    Ok(Identity { host: HostId(u64::from_be_bytes(host)), boot: BootId(boot), ticket_key, seed: random()? })
+    let host = HostId(u64::from_be_bytes(host));
+    Ok(Identity { host, boot: BootId(boot), ticket_key, restarted, seed: random()? })
 }
 
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
@@ -95,6 +100,7 @@ mod tests {
         let state = dir.path().join("state");
         let [a, b] = [identity(&state, "udp0").unwrap(), identity(&state, "udp0").unwrap()];
         assert_eq!((a.host, a.ticket_key), (b.host, b.ticket_key));
+        assert_eq!((a.restarted, b.restarted), (false, true));
         assert!(a.boot != b.boot && a.seed != b.seed);
         let other = identity(&state, "udp1").unwrap();
         assert_eq!(other.host, a.host);

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use proto::{Name, WireId};
+use proto::shim::{Control, ControlKind};
+use proto::{BootId, HostId, Name, WireId};
 use socket2::SockRef;
 
 use super::socket::{self, Received};
@@ -16,22 +17,22 @@ use crate::machine::{Filter, OpenError, Unreachable};
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn at(ip: &str) -> SocketAddr {
+pub(super) fn at(ip: &str) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), 0)
 }
 
-fn far(ip: &str) -> UdpSocket {
+pub(super) fn far(ip: &str) -> UdpSocket {
     let far = UdpSocket::bind(at(ip)).unwrap();
     far.set_read_timeout(Some(SOON)).unwrap();
     far
 }
 
-fn open(ip: &str) -> (OwnedFd, SocketAddr) {
+pub(super) fn open(ip: &str) -> (OwnedFd, SocketAddr) {
     socket::open(at(ip), true).unwrap()
 }
 
 /// The program's end: the same file description.
-fn program(fd: &OwnedFd) -> UdpSocket {
+pub(super) fn program(fd: &OwnedFd) -> UdpSocket {
     let program = UdpSocket::from(fd.try_clone().unwrap());
     program.set_read_timeout(Some(SOON)).unwrap();
     program
@@ -41,8 +42,13 @@ fn name() -> Name {
     Name::new("echo").unwrap()
 }
 
+pub(super) fn control(kind: ControlKind, receiver: u64) -> Vec<u8> {
+    let (host, boot) = (HostId(1), BootId(2));
+    Control { kind, host, boot, sender: WireId(3), receiver: WireId(receiver) }.encode().to_vec()
+}
+
 /// Every payload that gets through a filter, of those sent. The last one must get through: it says that all arrived.
-fn through(ip: &str, filter: &Filter, payloads: &[&[u8]]) -> Vec<Vec<u8>> {
+pub(super) fn through(ip: &str, filter: &Filter, payloads: &[&[u8]]) -> Vec<Vec<u8>> {
     let (far, (fd, local)) = (far(ip), open(ip));
     socket::connect(fd.as_fd(), far.local_addr().unwrap(), filter, &mut [0; 2048]).unwrap();
     for payload in payloads {

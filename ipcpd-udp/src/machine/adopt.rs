@@ -6,6 +6,8 @@ use std::time::Instant;
 use proto::v1::{Failure, FailureKind};
 
 use super::flow::{Flow, State};
+use super::liveness::Vital;
+use super::open::Path;
 use super::output::{Key, Owner};
 use super::table::{Cause, Phase};
 use super::{Shim, ticket};
@@ -39,7 +41,9 @@ impl Shim {
         if ticket.uid != owner.uid {
             return not_permitted("the ticket belongs to another user; allocate the flow anew");
         }
-        if ticket.local != local || ticket.peer != peer || local.ip() != self.settings.listen.ip() {
+        // An accepted flow may have followed its peer through a middlebox after the ticket was sealed.
+        let strayed = ticket.peer != peer && (ticket.classic || !ticket.accepting);
+        if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
             return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
         }
         if self.by_id.contains_key(&ticket.flow) || self.by_wire.contains_key(&ticket.ours) {
@@ -51,7 +55,7 @@ impl Shim {
             return Err(Failure::new(FailureKind::Exhausted, text));
         }
         let key = self.next_key();
-        let (flow, sdu_limit) = (ticket.flow, ticket.sdu_limit);
+        let (flow, sdu_limit, of) = (ticket.flow, ticket.sdu_limit, ticket.of());
         let mut adopted = Flow {
             id: Some(ticket.flow),
             name: ticket.name,
@@ -62,6 +66,7 @@ impl Shim {
             classic: ticket.classic,
             ours: ticket.ours,
             theirs: ticket.theirs,
+            of,
             peer,
             control: ticket.control,
             local: Some(local),
@@ -72,6 +77,8 @@ impl Shim {
             answered: None,
             swap_at: None,
             keepalive: None,
+            path: Path::default(),
+            vital: Vital::default(),
             state: State::Held,
             armed: None,
             tallied: Phase::Held,
@@ -82,6 +89,7 @@ impl Shim {
         adopted.keepalive(now);
         self.ports.hold(local.port());
         self.insert(key, adopted);
+        self.pair(now, key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
     }

@@ -10,8 +10,9 @@ use proto::WireId;
 use proto::shim::{Control, ControlKind};
 use proto::v1::EndReason;
 
-use super::flow::{Probing, State};
-use super::output::Key;
+use super::flow::{Probing, State, Telling};
+use super::liveness::RECOVERING_PAUSE;
+use super::output::{Key, Output};
 use super::table::Cause;
 use super::{Reason, Shim};
 
@@ -20,6 +21,17 @@ const PROBE_PAUSE: Duration = Duration::from_millis(200);
 const PROBES: u32 = 4;
 
 impl Shim {
+    /// The bytes of a control datagram of this shim's.
+    pub(super) fn said(&self, kind: ControlKind, sender: WireId, receiver: WireId) -> Vec<u8> {
+        let control = Control { kind, host: self.settings.host, boot: self.settings.boot, sender, receiver };
+        control.encode().to_vec()
+    }
+
+    pub(super) fn control(&mut self, to: SocketAddr, kind: ControlKind, sender: WireId, receiver: WireId) {
+        let bytes = self.said(kind, sender, receiver);
+        self.out(Output::SendListen { to, bytes });
+    }
+
     /// A datagram on the listen port that begins with NUL.
     pub(super) fn handle_control(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
         let control = match Control::decode(bytes) {
@@ -27,58 +39,82 @@ impl Shim {
             Err(malformed) => return self.counters.count(malformed),
         };
         self.counters.count(Reason::Controls);
-        let known = self.speaks_of(from, &control);
-        if let Some(key) = known
-            && let Some(flow) = self.flows.get_mut(&key)
-        {
-            flow.control = from;
-        }
-        let reply = |kind| (kind, control.receiver, control.sender);
-        let answer = match (control.kind, known) {
-            (ControlKind::Dealloc { died }, Some(key)) => {
-                let reason = if died { EndReason::PeerDied } else { EndReason::PeerDeallocated };
-                self.peer_ended(now, key, Cause::PeerDealloc, reason).then_some(reply(ControlKind::DeallocAck))
+        let answer = match self.speaks_of(from, &control) {
+            Some(key) => {
+                let answer = self.of_a_flow(now, key, from, &control);
+                self.settle(key);
+                answer
             }
-            // Over already, or never here: the peer need not say it again.
-            (ControlKind::Dealloc { .. }, None) => {
-                self.counters.count(Reason::UnknownFlow);
-                Some(reply(ControlKind::DeallocAck))
-            }
-            (ControlKind::DeallocAck, Some(key)) => {
-                self.dealloc_acked(now, key);
-                None
-            }
-            (ControlKind::Probe, Some(_)) => Some(reply(ControlKind::Alive)),
-            // A restarted shim will say RECOVERING here, as long as programs may still bring their flows back.
-            (ControlKind::Probe, None) => {
-                self.counters.count(Reason::UnknownFlow);
-                Some(reply(ControlKind::NoSuchFlow))
-            }
-            (ControlKind::Alive, Some(key)) => {
-                self.probed(key, Cause::Alive);
-                None
-            }
-            (ControlKind::NoSuchFlow, Some(key)) => {
-                if self.flows.get(&key).is_some_and(|flow| matches!(flow.state, State::Probing(_))) {
-                    self.peer_ended(now, key, Cause::NoSuchFlow, EndReason::PeerUnknown);
-                }
-                None
-            }
-            (ControlKind::Recovering, Some(_)) => None,
-            (ControlKind::Open | ControlKind::Opened | ControlKind::Moved, _) => {
-                self.counters.count(Reason::UnexpectedControl);
-                None
-            }
-            (_, None) => {
-                self.counters.count(Reason::UnknownFlow);
-                None
-            }
+            None => self.of_no_flow(now, control.kind),
         };
-        if let Some((kind, sender, receiver)) = answer {
-            self.control(from, kind, sender, receiver);
+        if let Some(kind) = answer {
+            self.control(from, kind, control.receiver, control.sender);
         }
-        if let Some(key) = known {
-            self.settle(key);
+    }
+
+    /// What to answer, if anything, to a control datagram that carries a flow's ids.
+    fn of_a_flow(&mut self, now: Instant, key: Key, from: SocketAddr, control: &Control) -> Option<ControlKind> {
+        let asked = self.asked_for(key);
+        let flow = self.flows.get_mut(&key)?;
+        // Behind one address may be several hosts: another one's shim knows nothing of the flow, and says so.
+        if flow.of.is_some_and(|of| of.host != control.host) {
+            self.counters.count(Reason::Spoofed);
+            return None;
+        }
+        let probing = matches!(flow.state, State::Probing(_));
+        match control.kind {
+            // It comes from the flow's own port: nothing else is ever said there.
+            ControlKind::Open => return self.open_aside(key, control),
+            // A client that says less than both ids knows nothing of its pair yet.
+            _ if !flow.is(control.receiver, control.sender) => flow.control = from,
+            _ => self.heard(now, key, from, control),
+        }
+        match control.kind {
+            ControlKind::Dealloc { died } => {
+                let reason = if died { EndReason::PeerDied } else { EndReason::PeerDeallocated };
+                let heard = self.peer_ended(now, key, Cause::PeerDealloc, reason);
+                return heard.then_some(ControlKind::DeallocAck);
+            }
+            ControlKind::DeallocAck => self.dealloc_acked(now, key),
+            ControlKind::Probe => return Some(self.how_it_stands(key)),
+            ControlKind::Alive => self.probed(key, Cause::Alive),
+            ControlKind::NoSuchFlow if probing || asked => {
+                self.peer_ended(now, key, Cause::NoSuchFlow, EndReason::PeerUnknown);
+            }
+            ControlKind::NoSuchFlow => {}
+            ControlKind::Recovering => self.recovering_peer(now, key),
+            ControlKind::Open | ControlKind::Opened | ControlKind::Moved => {
+                self.counters.count(Reason::UnexpectedControl);
+            }
+        }
+        None
+    }
+
+    /// The same for one whose ids are no flow's.
+    fn of_no_flow(&mut self, now: Instant, kind: ControlKind) -> Option<ControlKind> {
+        let question = matches!(kind, ControlKind::Dealloc { .. } | ControlKind::Probe | ControlKind::Open);
+        // A program may still bring the flow back: the peer asks or says it again.
+        if question && self.recovers(now) {
+            return Some(ControlKind::Recovering);
+        }
+        let reason = match kind {
+            ControlKind::Opened | ControlKind::Moved => Reason::UnexpectedControl,
+            _ => Reason::UnknownFlow,
+        };
+        self.counters.count(reason);
+        match kind {
+            // Over already, or never here: the peer need not say it again.
+            ControlKind::Dealloc { .. } => Some(ControlKind::DeallocAck),
+            ControlKind::Probe | ControlKind::Open => Some(ControlKind::NoSuchFlow),
+            _ => None,
+        }
+    }
+
+    /// The answer to a probe. What is being told may not have found its way; the probe did.
+    fn how_it_stands(&self, key: Key) -> ControlKind {
+        match self.flows.get(&key).map(|flow| &flow.state) {
+            Some(State::Telling(Telling { died, .. })) => ControlKind::Dealloc { died: *died },
+            _ => ControlKind::Alive,
         }
     }
 
@@ -127,8 +163,19 @@ impl Shim {
         }
         probing.next = now + PROBE_PAUSE * 2u32.pow(probing.sent);
         probing.sent += 1;
-        let (to, ours, theirs) = (flow.control, flow.ours, flow.theirs);
+        let (ours, theirs) = (flow.ours, flow.theirs);
+        let Some(flow) = self.flows.get(&key) else { return };
+        let to = self.control_address(flow);
         self.control(to, ControlKind::Probe, ours, theirs);
+    }
+
+    /// The peer's shim restarted and does not know yet: asked again until it does.
+    fn recovering_peer(&mut self, now: Instant, key: Key) {
+        if let Some(flow) = self.flows.get_mut(&key)
+            && let State::Probing(probing) = &mut flow.state
+        {
+            *probing = Probing { sent: 1, next: now + RECOVERING_PAUSE };
+        }
     }
 
     fn probed(&mut self, key: Key, cause: Cause) {

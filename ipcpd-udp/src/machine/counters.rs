@@ -64,9 +64,23 @@ reasons! {
     UnknownFlow = "unknown_flow",
     /// A control datagram this version has no use for.
     UnexpectedControl = "dropped_unexpected_control",
+    /// Flows whose way through middleboxes the client had to open.
+    Opens = "opens",
+    /// Flows that came from another address than their request, and were followed there.
+    Moves = "moves",
+    /// What came to a second socket on a flow's port and was no OPEN of the flow.
+    Uncaught = "dropped_at_catcher",
+    /// Probes of peers' hosts, sent.
+    Probes = "probes",
+    /// Flows ended because their peer was silent for too long.
+    PeersTimedOut = "peers_timed_out",
+    /// Datagrams by which a peer's shim was seen to have restarted.
+    PeersRestarted = "peers_restarted",
+    /// RECOVERING said: this shim restarted a moment ago.
+    SaidRecovering = "said_recovering",
     /// Refused because a bound was reached.
     Exhausted = "refused_exhausted",
-    /// SDUs of strangers found in a queue when its socket was connected.
+    /// What was found in a queue when its socket was connected and dropped: of strangers, and answers come twice.
     Drained = "drained",
     /// Probes that were never answered.
     ProbeUnanswered = "probes_unanswered",

@@ -47,7 +47,7 @@ impl Shim {
             _ => "the IPCP is stopping; try later",
         };
         match flow.state.phase() {
-            Phase::Opening | Phase::Asking | Phase::Promised | Phase::Joining => {
+            Phase::Opening | Phase::Asking | Phase::Promised | Phase::Knocking | Phase::Joining => {
                 self.fail(now, key, Cause::Cancelled, Failure::new(FailureKind::FlowGone, text));
             }
             Phase::Reserving => self.refuse(now, key, Cause::NoSocket, Failure::new(FailureKind::Exhausted, text)),
@@ -133,7 +133,7 @@ impl Shim {
         }
         telling.next = now + TELL_PAUSE * 2u32.pow(telling.told) * spread / 100;
         telling.told += 1;
-        let (to, ours, theirs, died) = (flow.control, flow.ours, flow.theirs, telling.died);
+        let (ours, theirs, died, to) = (flow.ours, flow.theirs, telling.died, flow.control);
         self.control(to, ControlKind::Dealloc { died }, ours, theirs);
     }
 
@@ -165,9 +165,12 @@ impl Shim {
             }
             State::Draining(_) | State::Over => return true,
             // The peer says it again, and by then it is known which flow it speaks of.
-            State::Opening(_) | State::Asking(_) | State::Promised(_) | State::Joining(_) | State::Reserving(_) => {
-                return false;
-            }
+            State::Opening(_)
+            | State::Asking(_)
+            | State::Promised(_)
+            | State::Knocking(_)
+            | State::Joining(_)
+            | State::Reserving(_) => return false,
         };
         flow.keepalive = None;
         flow.swap_at = None;
@@ -259,7 +262,8 @@ impl Shim {
             let until = flow.answered.unwrap_or(now) + answers::CLASSIC;
             return self.answers.remember(until, request, None);
         }
-        let answer = self.verdict(flow.theirs, WireId(0), Verdict::Refused, "the flow is over already", Vec::new());
+        let answer =
+            self.verdict(flow.theirs, WireId(0), Verdict::Refused, "the flow is over already", Vec::new(), None);
         let bytes = answer.encode(&request.name);
         self.answers.remember(now + answers::EXTENDED, request, Some(bytes));
     }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use proto::{FlowId, Name, Qos, Token, WireId};
 
+use super::liveness::{Peer, Vital};
+use super::open::{Knocking, Path};
 use super::output::Owner;
 use super::table::{self, Cause, Phase};
 
@@ -25,6 +27,8 @@ pub(super) struct Flow {
     pub(super) ours: WireId,
     /// The peer's; zero while it is not known, and for classic peers for ever.
     pub(super) theirs: WireId,
+    /// The peer's host and its start; none of a classic peer.
+    pub(super) of: Option<Peer>,
     /// The peer's end: cp of an asking peer; the listen port, then sp, of an accepting one.
     pub(super) peer: SocketAddr,
     /// Where the peer's shim takes control datagrams.
@@ -42,6 +46,10 @@ pub(super) struct Flow {
     /// Asking side of a classic flow: late echoes are no longer expected from here on.
     pub(super) swap_at: Option<Instant>,
     pub(super) keepalive: Option<KeepAlive>,
+    /// How its datagrams come through middleboxes.
+    pub(super) path: Path,
+    /// What is known of the peer's being there.
+    pub(super) vital: Vital,
     pub(super) state: State,
     /// The state's entry in the timers.
     pub(super) armed: Option<Instant>,
@@ -77,6 +85,8 @@ pub(super) enum State {
     Asking(Asking),
     /// The peer said PENDING.
     Promised(Asking),
+    /// The peer accepted and was heard from its listen port only; sp is asked to open the way.
+    Knocking(Knocking),
     /// cp is being connected to the peer's sp.
     Joining(Joining),
     /// sp is being opened; for a classic caller whose echo goes on arrival, also connected.
@@ -117,8 +127,12 @@ pub(super) struct Asking {
     /// From the last request to `next`, without jitter.
     pub(super) pause: Duration,
     pub(super) longest: Duration,
+    /// So many requests are sent before the pause grows.
+    pub(super) steady: u32,
     /// How often in a row the network said unreachable.
     pub(super) unreachable: u32,
+    /// The peer's shim said that it restarted a moment ago.
+    pub(super) recovering: bool,
     pub(super) cookie: Vec<u8>,
 }
 
@@ -180,6 +194,7 @@ impl State {
             Self::Opening(_) => Phase::Opening,
             Self::Asking(_) => Phase::Asking,
             Self::Promised(_) => Phase::Promised,
+            Self::Knocking(_) => Phase::Knocking,
             Self::Joining(_) => Phase::Joining,
             Self::Reserving(_) => Phase::Reserving,
             Self::Waiting(_) => Phase::Waiting,
@@ -199,6 +214,7 @@ impl State {
         match self {
             Self::Opening(Opening { deadline, .. }) | Self::Joining(Joining { deadline }) => Some(*deadline),
             Self::Asking(asking) | Self::Promised(asking) => Some(asking.next.min(asking.deadline)),
+            Self::Knocking(knocking) => Some(knocking.next.min(knocking.deadline)),
             Self::Reserving(waiting) | Self::Waiting(waiting) => Some(waiting.deadline),
             Self::Probing(Probing { next, .. })
             | Self::Flushing(Flushing { next, .. })
@@ -230,7 +246,7 @@ impl Flow {
 
     pub(super) fn wake(&self) -> Option<Instant> {
         let keepalive = self.keepalive.map(|keepalive| keepalive.next);
-        [self.state.wake(), keepalive, self.swap_at].into_iter().flatten().min()
+        [self.state.wake(), keepalive, self.swap_at, self.path.catching].into_iter().flatten().min()
     }
 
     /// Whether a peer that knows both ids speaks of this flow.

@@ -61,6 +61,7 @@ impl Shim {
             Phase::Opening,
             Phase::Asking,
             Phase::Promised,
+            Phase::Knocking,
             Phase::Joining,
             Phase::Reserving,
             Phase::Waiting,

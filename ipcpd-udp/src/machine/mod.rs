@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use proto::shim::{Control, ControlKind, DATAGRAM};
+use proto::shim::DATAGRAM;
 use proto::v1::{EndReason, Failure, FailureKind};
 use proto::{FlowId, Name, Token, WireId};
 use rand_chacha::ChaCha12Rng;
@@ -27,7 +27,10 @@ mod directory;
 mod ending;
 mod failures;
 mod flow;
+mod hearing;
 mod listing;
+mod liveness;
+mod open;
 mod output;
 mod peers;
 mod ports;
@@ -46,6 +49,7 @@ pub use output::{Accept, Arrival, Ask, Echo, Filter, Key, OpenError, Output, Own
 use answers::Answers;
 use directory::{Directory, Full};
 use flow::{Flow, RequestKey, State};
+use liveness::Pairs;
 use peers::Peers;
 use ports::Ports;
 use table::Phase;
@@ -62,6 +66,7 @@ pub struct Shim {
     rng: ChaCha12Rng,
     directory: Directory,
     peers: Peers,
+    pairs: Pairs,
     ports: Ports,
     answers: Answers,
     counters: Counters,
@@ -72,10 +77,14 @@ pub struct Shim {
     by_request: HashMap<RequestKey, Key>,
     /// Accepting side: (the client's host, its id), for a client that gives up before it knows ours.
     by_client: HashMap<(IpAddr, WireId), Key>,
+    /// Accepting side: flows with a second socket on their port.
+    catching: BTreeSet<Key>,
     tally: HashMap<Phase, usize>,
     timers: BTreeSet<(Instant, Key)>,
     outputs: VecDeque<Output>,
     stopping: Option<Instant>,
+    /// Programs may bring flows of an earlier start back until then.
+    recovering: Option<Instant>,
     #[cfg(test)]
     visited: std::collections::BTreeSet<(Phase, table::Cause, Phase)>,
 }
@@ -88,6 +97,7 @@ impl Shim {
             rng: ChaCha12Rng::from_seed(seed),
             directory: Directory::default(),
             peers: Peers::new(PEERS),
+            pairs: Pairs::default(),
             ports: Ports::default(),
             answers: Answers::default(),
             counters: Counters::default(),
@@ -97,10 +107,12 @@ impl Shim {
             by_wire: HashMap::new(),
             by_request: HashMap::new(),
             by_client: HashMap::new(),
+            catching: BTreeSet::new(),
             tally: HashMap::new(),
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
             stopping: None,
+            recovering: None,
             #[cfg(test)]
             visited: std::collections::BTreeSet::new(),
         }
@@ -145,7 +157,7 @@ impl Shim {
         self.directory.remove_host(name)
     }
 
-    /// A datagram arrived on the listen port, or on the port from which a flow is asked for. Datagrams longer than
+    /// A datagram arrived on the listen port, on the port from which a flow is asked for, or on a catcher. Datagrams longer than
     /// the reader's buffer may be handed over cut, as long as more than 1,200 bytes are left.
     pub fn handle_datagram(&mut self, now: Instant, via: Via, from: SocketAddr, bytes: &[u8]) {
         // No socket can have sent from these: an answer would go nowhere or to many.
@@ -154,6 +166,7 @@ impl Shim {
         }
         match via {
             Via::Flow(key) => self.handle_answer(now, key, from, bytes),
+            Via::Catcher(key) => self.handle_caught(key, from, bytes),
             Via::Listen if bytes.first() == Some(&0) => self.handle_control(now, from, bytes),
             Via::Listen => self.handle_request(now, from, bytes),
         }
@@ -211,6 +224,7 @@ impl Shim {
             self.expire(now, key);
             self.settle(key);
         }
+        self.pairs_timeout(now);
         self.stop_when_over(now);
     }
 
@@ -221,7 +235,8 @@ impl Shim {
             (*at, reason)
         });
         let stop = self.stopping.map(|at| (at, "stopping"));
-        [flow, stop].into_iter().flatten().min()
+        let pair = self.pairs.first().map(|at| (at, "probe"));
+        [flow, pair, stop].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -248,10 +263,15 @@ impl Shim {
             keepalive.next = now + keepalive.every;
             self.outputs.push_back(Output::Count { key, flow: id });
         }
+        if flow.path.catching.is_some_and(|at| at <= now) {
+            self.uncatch(key);
+        }
+        let Some(flow) = self.flows.get(&key) else { return };
         match flow.state {
             State::Opening(_) | State::Asking(_) | State::Promised(_) | State::Joining(_) => {
                 self.client_timeout(now, key);
             }
+            State::Knocking(_) => self.knocking_timeout(now, key),
             State::Reserving(_) | State::Waiting(_) => self.server_timeout(now, key),
             State::Probing(_) => self.probe_timeout(now, key),
             State::Flushing(_) | State::Telling(_) | State::Draining(_) => self.ending_timeout(now, key),
@@ -284,6 +304,11 @@ impl Shim {
         #[cfg(test)]
         self.visited.extend(flow.visited.drain(..));
         let phase = flow.state.phase();
+        if !matches!(phase, Phase::Offered | Phase::Held | Phase::Probing) {
+            self.uncatch(key);
+            self.unpair(key);
+        }
+        let Some(flow) = self.flows.get_mut(&key) else { return };
         if phase != flow.tallied {
             *self.tally.entry(flow.tallied).or_default() -= 1;
             *self.tally.entry(phase).or_default() += 1;
@@ -330,6 +355,7 @@ impl Shim {
         let Some(local) = flow.local.take() else { return };
         let unheard_of = flow.request.is_some() && flow.answered.is_none();
         self.ports.leave(local.port());
+        self.uncatch(key);
         if !unheard_of {
             self.ports.rest(now, local.port());
         }
@@ -362,11 +388,6 @@ impl Shim {
         let mut token = [0; 16];
         self.rng.fill_bytes(&mut token);
         Token(token)
-    }
-
-    fn control(&mut self, to: SocketAddr, kind: ControlKind, sender: WireId, receiver: WireId) {
-        let control = Control { kind, host: self.settings.host, boot: self.settings.boot, sender, receiver };
-        self.out(Output::SendListen { to, bytes: control.encode().to_vec() });
     }
 }
 

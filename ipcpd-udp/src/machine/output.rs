@@ -96,6 +96,8 @@ pub enum Via {
     Listen,
     /// The port cp from which a flow is being asked for.
     Flow(Key),
+    /// The second socket on an accepted flow's sp: what does not come from the address that asked.
+    Catcher(Key),
 }
 
 /// Why no socket was opened.
@@ -127,6 +129,8 @@ pub enum Filter {
     Nothing,
     /// Everything but empty datagrams: keep-alives stay out of programs' sight.
     Flow,
+    /// The same without control datagrams to our id: OPEN comes to the flow's port.
+    NoControl(WireId),
     /// The same without late answers to (name, our id).
     NoAnswers(Name, WireId),
     /// The same without late echoes of a classic shim: the name, the name and a NUL, our request returned.
@@ -192,6 +196,23 @@ pub enum Output {
         peer: SocketAddr,
         /// What it lets through from now on.
         filter: Filter,
+    },
+    /// Open a second, unconnected socket on the flow's port and read it; nothing is reported where that fails.
+    Catch {
+        /// Whose port.
+        key: Key,
+    },
+    /// Close that second socket.
+    Uncatch {
+        /// Whose port.
+        key: Key,
+    },
+    /// Connect the flow's socket to another address of its peer, for all who hold it.
+    Move {
+        /// Whose socket.
+        key: Key,
+        /// Where to.
+        peer: SocketAddr,
     },
     /// Set another filter.
     Refilter {
@@ -266,6 +287,13 @@ pub enum Output {
     },
     /// Read the program's count of SDUs sent; report by `counted`.
     Count {
+        /// The flow.
+        key: Key,
+        /// irmd's id of it.
+        flow: FlowId,
+    },
+    /// Read the program's count of SDUs received; report by `looked`.
+    Look {
         /// The flow.
         key: Key,
         /// irmd's id of it.

@@ -13,6 +13,8 @@ use super::answers;
 use super::client::LONGEST_TIMEOUT;
 use super::failures::{no_port, not_opened, verdict_of};
 use super::flow::{Accepting, Flow, RequestKey, State, Waiting};
+use super::liveness::{Peer, Vital};
+use super::open::Path;
 use super::output::{Accept, Arrival, Echo, Filter, Key, OpenError, Output, Owner};
 use super::table::{Cause, Phase};
 use super::{Reason, Shim, clip};
@@ -41,7 +43,7 @@ impl Shim {
             Request::Extended(..) if bytes.len() < DATAGRAM => self.counters.count(Reason::Unpadded),
             Request::Extended(name, extension) => self.extended_request(now, from, name, extension),
             Request::OtherVersion { name, client, .. } => {
-                let answer = self.verdict(client, WireId(0), Verdict::Version, "", Vec::new()).encode(&name);
+                let answer = self.verdict(client, WireId(0), Verdict::Version, "", Vec::new(), None).encode(&name);
                 if answer.len() > bytes.len() {
                     return self.counters.count(Reason::Unpadded);
                 }
@@ -52,7 +54,7 @@ impl Shim {
 
     fn classic_request(&mut self, now: Instant, from: SocketAddr, name: Name) {
         let request = RequestKey { from, client: None, name };
-        if self.again(now, &request) {
+        if self.again(now, &request, false) {
             return;
         }
         if !self.directory.answers_for(&request.name) {
@@ -70,10 +72,13 @@ impl Shim {
     fn extended_request(&mut self, now: Instant, from: SocketAddr, name: Name, extension: Extension) {
         let request = RequestKey { from, client: Some(extension.client), name };
         // Here a loaded server will ask for a cookie, and a restarted one answer RECOVERING: before any state is made.
-        if self.again(now, &request) {
+        if self.again(now, &request, extension.direct) {
             return;
         }
-        let stateless = if !self.directory.answers_for(&request.name) {
+        let stateless = if !self.directory.answers_for(&request.name) && self.recovers(now) {
+            // irmd registers its names anew in this moment.
+            Some(Verdict::Recovering)
+        } else if !self.directory.answers_for(&request.name) {
             self.counters.count(Reason::NotRegistered);
             Some(Verdict::UnknownName)
         } else if self.no_room() {
@@ -83,7 +88,7 @@ impl Shim {
             None
         };
         if let Some(verdict) = stateless {
-            let answer = self.verdict(extension.client, WireId(0), verdict, "", Vec::new());
+            let answer = self.verdict(extension.client, WireId(0), verdict, "", Vec::new(), None);
             return self.answer(from, answer.encode(&request.name));
         }
         let deadline = match extension.deadline_ms {
@@ -95,6 +100,8 @@ impl Shim {
         let key = self.arrive(now, request, extension.source, extension.qos, deadline - margin);
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.theirs = extension.client;
+            flow.of = Some(Peer { host: extension.host, boot: extension.boot });
+            flow.path.direct = extension.direct;
             flow.control.set_port(extension.listen_port);
             flow.data = extension.data;
         }
@@ -108,18 +115,20 @@ impl Shim {
     }
 
     /// Answers a request that is known already; says whether it was.
-    fn again(&mut self, now: Instant, request: &RequestKey) -> bool {
+    fn again(&mut self, now: Instant, request: &RequestKey, direct: bool) -> bool {
         if let Some(&key) = self.by_request.get(request) {
-            let Some(flow) = self.flows.get(&key) else { return false };
+            let Some(flow) = self.flows.get_mut(&key) else { return false };
             let old = flow.answered.is_some_and(|at| now >= at + answers::CLASSIC);
             if flow.classic && old {
                 return false;
             }
+            flow.path.direct &= direct;
             self.counters.count(Reason::Duplicate);
             match flow.state {
                 State::Reserving(_) | State::Waiting(_) | State::Accepting(_) => {
                     self.answer_flow(key, Verdict::Pending);
                 }
+                State::Offered | State::Held | State::Probing(_) if !flow.classic => self.say_accepted(now, key, None),
                 State::Offered | State::Held | State::Probing(_) => self.answer_flow(key, Verdict::Accepted),
                 _ => self.answer_flow(key, Verdict::Refused),
             }
@@ -134,8 +143,8 @@ impl Shim {
         true
     }
 
-    /// Says how it stands with the flow: refusals and PENDING from the listen port, acceptance from sp. What a
-    /// classic caller cannot be told is not said.
+    /// Says how it stands with the flow, short of acceptance, from the listen port. What a classic caller cannot be told
+    /// is not said; its echo comes from sp.
     fn answer_flow(&mut self, key: Key, verdict: Verdict) {
         let Some(flow) = self.flows.get(&key) else { return };
         if flow.classic {
@@ -146,17 +155,10 @@ impl Shim {
             }
             return;
         }
-        let accepted = verdict == Verdict::Accepted;
-        let (server, data) = if accepted { (flow.ours, flow.data.clone()) } else { (WireId(0), Vec::new()) };
         let reason = if verdict == Verdict::Refused { "the flow is over already" } else { "" };
         let (name, peer) = (flow.name.clone(), flow.peer);
-        let bytes = self.verdict(flow.theirs, server, verdict, reason, data).encode(&name);
-        if accepted {
-            self.counters.count(Reason::Answers);
-            self.out(Output::SendFlow { key, to: None, bytes });
-        } else {
-            self.answer(peer, bytes);
-        }
+        let bytes = self.verdict(flow.theirs, WireId(0), verdict, reason, Vec::new(), None).encode(&name);
+        self.answer(peer, bytes);
     }
 
     pub(super) fn verdict(
@@ -166,6 +168,7 @@ impl Shim {
         verdict: Verdict,
         reason: &str,
         data: Vec<u8>,
+        server_port: Option<u16>,
     ) -> Answer {
         Answer::Extended {
             host: self.settings.host,
@@ -176,7 +179,7 @@ impl Shim {
             reason: clip(reason, MAX_REASON).to_owned(),
             data,
             cookie: Vec::new(),
-            server_port: None,
+            server_port,
         }
     }
 
@@ -199,6 +202,7 @@ impl Shim {
             classic,
             ours: self.wire_id(),
             theirs: WireId(0),
+            of: None,
             peer: request.from,
             control: SocketAddr::new(request.from.ip(), PORT),
             local: None,
@@ -209,6 +213,8 @@ impl Shim {
             answered: None,
             swap_at: None,
             keepalive: None,
+            path: Path::default(),
+            vital: Vital::default(),
             tallied: Phase::Reserving,
             state: State::Reserving(waiting),
             armed: None,
@@ -275,7 +281,8 @@ impl Shim {
         } else {
             flow.go(Cause::ProgramAccepted, State::Accepting(Accepting { token: waiting.token }));
             let peer = flow.peer;
-            self.out(Output::Connect { key, peer, filter: Filter::Flow });
+            let filter = if flow.classic { Filter::Flow } else { Filter::NoControl(flow.ours) };
+            self.out(Output::Connect { key, peer, filter });
         }
     }
 
@@ -326,8 +333,16 @@ impl Shim {
             State::Accepting(Accepting { token }) => {
                 flow.go(Cause::Connected, State::Offered);
                 flow.keepalive(now);
-                self.answer_flow(key, Verdict::Accepted);
+                if flow.classic {
+                    self.answer_flow(key, Verdict::Accepted);
+                } else {
+                    let pending = self.verdict(WireId(0), WireId(0), Verdict::Pending, "", Vec::new(), None);
+                    let spent = self.flows.get(&key).map_or(0, |flow| pending.encode(&flow.name).len());
+                    self.say_accepted(now, key, Some(spent));
+                }
                 self.offer(key, token);
+                self.catch(now, key);
+                self.pair(now, key);
             }
             _ => {}
         }
@@ -370,7 +385,7 @@ impl Shim {
         if request.client.is_none() {
             return self.answers.remember(now + answers::CLASSIC, request, None);
         }
-        let bytes = self.verdict(theirs, WireId(0), verdict, reason, Vec::new()).encode(&request.name);
+        let bytes = self.verdict(theirs, WireId(0), verdict, reason, Vec::new(), None).encode(&request.name);
         self.answers.remember(now + answers::EXTENDED, request.clone(), Some(bytes.clone()));
         self.answer(request.from, bytes);
     }

@@ -3,20 +3,21 @@
 //!
 //! Layout, numbers in network order: version (1), flow id (8), our id (8), the peer's id (8), user (4), flags (1:
 //! accepting, classic), cube (1), timeout (4), keep-alive (4), longest SDU (4), three addresses (local, peer, the
-//! peer's listen port: family 4 or 6, address, port), name and source (length 1, text), seal (32).
+//! peer's listen port: family 4 or 6, address, port), the peer's host id and boot id (8, 8; 0 of a classic peer), name and source (length 1, text), seal (32).
 
 use std::net::{IpAddr, SocketAddr};
 
 use hmac::{Hmac, KeyInit, Mac};
-use proto::{Cube, FlowId, Name, Qos, WireId};
+use proto::{BootId, Cube, FlowId, HostId, Name, Qos, WireId};
 use sha2::Sha256;
 
 use super::flow::Flow;
+use super::liveness::Peer;
 
 const VERSION: u8 = 1;
 const SEAL: usize = 32;
 /// A hand-over packet has room for tickets of 512 bytes; the source is for listings only and may be cut.
-const LONGEST_SOURCE: usize = 120;
+const LONGEST_SOURCE: usize = 100;
 
 /// What a ticket says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,10 @@ pub struct Ticket {
     pub peer: SocketAddr,
     /// Where the peer's shim takes control datagrams.
     pub control: SocketAddr,
+    /// The peer's host.
+    pub host: HostId,
+    /// The peer's ipcpd since its start.
+    pub boot: BootId,
     /// The name that was asked for.
     pub name: Name,
     /// Who asked.
@@ -63,9 +68,17 @@ impl Flow {
             local: self.local.unwrap_or(self.control),
             peer: self.peer,
             control: self.control,
+            host: self.of.unwrap_or_default().host,
+            boot: self.of.unwrap_or_default().boot,
             name: self.name.clone(),
             source: super::clip(&self.source, LONGEST_SOURCE).to_owned(),
         }
+    }
+}
+
+impl Ticket {
+    pub(super) fn of(&self) -> Option<Peer> {
+        (!self.classic).then_some(Peer { host: self.host, boot: self.boot })
     }
 }
 
@@ -93,6 +106,9 @@ pub fn seal(key: &[u8; 32], ticket: &Ticket) -> Vec<u8> {
             }
         }
         out.extend(address.port().to_be_bytes());
+    }
+    for number in [ticket.host.0, ticket.boot.0] {
+        out.extend(number.to_be_bytes());
     }
     for text in [ticket.name.as_str(), &ticket.source] {
         out.push(u8::try_from(text.len()).expect("names have at most 255 bytes"));
@@ -127,6 +143,8 @@ pub fn open(key: &[u8; 32], sealed: &[u8]) -> Option<Ticket> {
         local: body.address()?,
         peer: body.address()?,
         control: body.address()?,
+        host: HostId(body.u64()?),
+        boot: BootId(body.u64()?),
         name: Name::new(body.text()?).ok()?,
         source: body.text()?.to_owned(),
     };
@@ -191,6 +209,8 @@ mod tests {
             local: "[fd00::1]:40000".parse().unwrap(),
             peer: "[fd00::2]:40001".parse().unwrap(),
             control: "[fd00::2]:3359".parse().unwrap(),
+            host: HostId(5),
+            boot: BootId(6),
             name: Name::new(&"n".repeat(255)).unwrap(),
             source: "s".repeat(LONGEST_SOURCE),
         }

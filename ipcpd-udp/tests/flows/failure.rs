@@ -200,6 +200,7 @@ async fn lost_and_doubled_requests_make_one_flow() {
         qos: proto::Qos::raw(),
         deadline_ms: 5000,
         listen_port: PORT,
+        direct: false,
         data: vec![],
         cookie: vec![],
     };

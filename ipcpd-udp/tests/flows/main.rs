@@ -3,6 +3,8 @@
 mod classic;
 mod failure;
 mod life;
+mod middlebox;
+mod nat;
 mod program;
 mod stage;
 

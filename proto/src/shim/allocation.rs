@@ -21,6 +21,8 @@ pub struct Extension {
     pub deadline_ms: u32,
     /// Where the sender takes control datagrams; said only where it is not [`PORT`].
     pub listen_port: u16,
+    /// What the server sends from the flow's own port has reached the sender before: no middlebox of its side drops it.
+    pub direct: bool,
     /// Piggy-back for the accepting program, at most [`MAX_DATA`] bytes, unauthenticated.
     pub data: Vec<u8>,
     /// The cookie of an earlier answer, at most [`MAX_COOKIE`] bytes; empty without one.
@@ -196,6 +198,9 @@ impl Extension {
         if self.listen_port != PORT {
             field::put(&mut fields, field::LISTEN_PORT, &self.listen_port.to_be_bytes());
         }
+        if self.direct {
+            field::put(&mut fields, field::DIRECT, &[]);
+        }
         put_data(&mut fields, &self.data);
         put_cookie(&mut fields, &self.cookie);
         let header =
@@ -212,6 +217,7 @@ impl Extension {
             qos: Qos::raw(),
             deadline_ms: 0,
             listen_port: PORT,
+            direct: false,
             data: Vec::new(),
             cookie: Vec::new(),
         };
@@ -220,6 +226,10 @@ impl Extension {
             field::QOS => read_qos(value).map(|qos| extension.qos = qos).is_some(),
             field::DEADLINE => value.try_into().map(|ms| extension.deadline_ms = u32::from_be_bytes(ms)).is_ok(),
             field::LISTEN_PORT => value.try_into().map(|port| extension.listen_port = u16::from_be_bytes(port)).is_ok(),
+            field::DIRECT => {
+                extension.direct = true;
+                value.is_empty()
+            }
             field::DATA => read_bytes(value, MAX_DATA, &mut extension.data),
             field::COOKIE => read_bytes(value, MAX_COOKIE, &mut extension.cookie),
             _ => true,

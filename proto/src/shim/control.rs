@@ -1,5 +1,6 @@
-//! Control datagrams between two extended shims, listen port to listen port (OPEN and OPENED: on the flow's own
-//! ports). 40 bytes, numbers in network order:
+//! Control datagrams between two extended shims, listen port to listen port. Two take other ways: OPEN goes from the
+//! client's port of the flow to the server's and to the listen port, OPENED from the server's port of the flow to the
+//! client's. 40 bytes, numbers in network order:
 //!
 //! ```text
 //!  0  1  0: no name begins so
@@ -20,6 +21,8 @@ use crate::{BootId, HostId, WireId};
 
 /// Length of a control datagram, bytes. Longer ones are read up to here: room for fields of later versions.
 const LENGTH: usize = 40;
+/// Where the receiver's id stands.
+const RECEIVER: usize = 32;
 
 /// A control datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +57,10 @@ pub enum ControlKind {
     NoSuchFlow,
     /// I restarted and do not know yet; the boot id says so.
     Recovering,
-    /// On the flow's ports: opens the client's middlebox towards the server's port.
+    /// The acceptance was heard from the listen port only: opens the client's middlebox towards the server's port of
+    /// the flow, and tells the server where the flow comes from.
     Open,
-    /// On the flow's ports: an [`Open`](Self::Open) arrived.
+    /// An [`Open`](Self::Open) arrived; said from the server's port of the flow.
     Opened,
     /// The sender's address changed; answer to the source of this datagram.
     Moved,
@@ -100,7 +104,7 @@ impl Control {
         out[1..5].copy_from_slice(&MAGIC);
         out[5] = VERSION;
         out[6..8].copy_from_slice(&self.kind.codes());
-        for (at, number) in [(8, self.host.0), (16, self.boot.0), (24, self.sender.0), (32, self.receiver.0)] {
+        for (at, number) in [(8, self.host.0), (16, self.boot.0), (24, self.sender.0), (RECEIVER, self.receiver.0)] {
             out[at..at + 8].copy_from_slice(&number.to_be_bytes());
         }
         out
@@ -128,7 +132,14 @@ impl Control {
             host: HostId(number(8)),
             boot: BootId(number(16)),
             sender: WireId(number(24)),
-            receiver: WireId(number(32)),
+            receiver: WireId(number(RECEIVER)),
         })
     }
+}
+
+/// The bytes that every control datagram of version 1 to the flow `receiver` carries, as (offset, bytes) pairs that a
+/// socket filter can compare: the NUL and the magic, then the receiver's id. Keeps them from programs: no SDU reads so
+/// but by a chance of 2^-64.
+pub fn control_prefix(receiver: WireId) -> [(usize, Vec<u8>); 2] {
+    [(0, [&[0], &MAGIC[..]].concat()), (RECEIVER, receiver.0.to_be_bytes().to_vec())]
 }

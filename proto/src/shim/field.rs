@@ -12,6 +12,7 @@ pub(super) const VERDICT: u8 = 6;
 pub(super) const REASON: u8 = 7;
 pub(super) const SERVER_PORT: u8 = 8;
 pub(super) const LISTEN_PORT: u8 = 9;
+pub(super) const DIRECT: u8 = 10;
 
 const CRITICAL: u8 = 0x80;
 
@@ -29,7 +30,7 @@ pub(super) fn each<'a>(mut bytes: &'a [u8], mut take: impl FnMut(u8, &'a [u8]) -
         let (kind, length) = (head[0], usize::from(u16::from_be_bytes([head[1], head[2]])));
         let (value, rest) = rest.split_at_checked(length).ok_or(Malformed::Truncated)?;
         bytes = rest;
-        if (SOURCE..=LISTEN_PORT).contains(&kind) {
+        if (SOURCE..=DIRECT).contains(&kind) {
             let bit = 1 << kind;
             if seen & bit != 0 || !take(kind, value) {
                 return Err(Malformed::Field);

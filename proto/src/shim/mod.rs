@@ -12,7 +12,7 @@ mod field;
 mod header;
 
 pub use allocation::{Answer, Extension, Request, Verdict, answer_prefix};
-pub use control::{Control, ControlKind};
+pub use control::{Control, ControlKind, control_prefix};
 pub use header::{MAGIC, VERSION};
 
 /// The listen port: 0x0D1F.

@@ -44,6 +44,8 @@ struct World {
     /// Why the kernel opens no socket, for now.
     kernel: Option<OpenError>,
     open: BTreeSet<Key>,
+    /// Second sockets on flows' ports.
+    catchers: BTreeSet<Key>,
     /// Allocations and whether they were replied to.
     asked: BTreeMap<Key, bool>,
     last_id: u64,
@@ -80,6 +82,7 @@ impl World {
             keys: Vec::new(),
             kernel: None,
             open: BTreeSet::new(),
+            catchers: BTreeSet::new(),
             asked: BTreeMap::new(),
             last_id: 0,
             ending: false,
@@ -128,13 +131,14 @@ impl World {
 
     fn seldom(&mut self, key: Key, id: FlowId, which: u8) {
         let now = self.now;
-        match which % 7 {
+        match which % 8 {
             0 => self.shim.cancel(now, id),
             1 => self.shim.suspect(now, id),
             2 => self.shim.handle_unreachable(now, key, Unreachable::Port),
             3 => self.shim.handle_unreachable(now, key, Unreachable::Host),
             4 => self.shim.counted(key, u64::from(which)),
-            5 => drop(self.shim.unregister(&name_of("x"))),
+            5 => self.shim.recover(now),
+            6 => drop(self.shim.unregister(&name_of("x"))),
             _ => drop(self.shim.rows(now, Key(0), 8)),
         }
     }
@@ -188,7 +192,11 @@ impl World {
     }
 
     fn deliver(&mut self, key: Key, from: u8, datagram: &[u8]) {
-        let via = if from & 1 == 0 { Via::Listen } else { Via::Flow(key) };
+        let via = match from % 3 {
+            0 => Via::Listen,
+            1 => Via::Flow(key),
+            _ => Via::Catcher(key),
+        };
         let port = if from & 8 == 0 { 3359 } else { 40_000 + u16::from(from >> 4) };
         self.shim.handle_datagram(self.now, via, address((from >> 1 & 3) + 1, port), datagram);
     }
@@ -218,7 +226,18 @@ impl World {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Open { key, port, .. } => self.open(key, port),
-            Output::Close { key } => assert!(self.open.remove(&key), "closed what was not open"),
+            Output::Close { key } => {
+                assert!(self.open.remove(&key), "closed what was not open");
+                assert!(!self.catchers.contains(&key), "a catcher outlives its flow's socket");
+            }
+            Output::Catch { key } => {
+                assert!(self.open.contains(&key), "a catcher needs the flow's socket");
+                assert!(self.catchers.insert(key), "a second catcher for one flow");
+                assert!(self.catchers.len() <= MAX_FLOWS, "more catchers than flows");
+            }
+            Output::Uncatch { key } => assert!(self.catchers.remove(&key), "closed what was not open"),
+            Output::Move { key, .. } => assert!(self.open.contains(&key), "moved what was not open"),
+            Output::Look { key, .. } => self.shim.looked(self.now, key, 0),
             Output::SendListen { bytes, .. } | Output::SendFlow { bytes, .. } => {
                 assert!(bytes.len() <= proto::shim::DATAGRAM, "a datagram over the limit");
                 self.sent.push(bytes);
@@ -251,7 +270,7 @@ impl World {
         }
         assert!(self.stopped, "a stop that does not end");
         assert_eq!(self.shim.census().0, 0, "flows that never end");
-        assert!(self.open.is_empty(), "sockets left open: {:?}", self.open);
+        assert!(self.open.is_empty() && self.catchers.is_empty(), "left open: {:?} {:?}", self.open, self.catchers);
         assert!(self.asked.values().all(|replied| *replied), "an allocation without a reply");
     }
 }

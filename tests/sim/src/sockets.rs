@@ -40,6 +40,12 @@ impl<K: Copy + PartialEq> Sockets<K> {
         Ok(())
     }
 
+    /// Sets or takes away SO_REUSEPORT. Says whether there is such a socket.
+    pub fn share(&mut self, key: K, shared: bool) -> bool {
+        let mut all = self.at.values_mut().flatten();
+        all.find(|socket| socket.key == key).map(|socket| socket.shared = shared).is_some()
+    }
+
     /// Connects the socket, again if it was connected before. Says whether there is one.
     pub fn connect(&mut self, key: K, peer: SocketAddr) -> bool {
         let mut all = self.at.values_mut().flatten();
@@ -113,6 +119,8 @@ mod tests {
         assert_eq!(sockets.bind(3, addr("192.0.2.1:5001"), false), Ok(()));
         assert_eq!(sockets.bind(4, addr("192.0.2.1:5001"), true), Err(InUse));
         sockets.connect(2, addr("192.0.2.2:1"));
+        assert!(sockets.share(2, false));
+        assert_eq!(sockets.bind(5, addr(HERE), true), Err(InUse), "one changed its mind");
         assert_eq!(sockets.find(addr(HERE), addr("192.0.2.2:1")), Some(2), "the connected one wins");
         assert_eq!(sockets.find(addr(HERE), addr("192.0.2.3:1")), Some(1), "the catcher has the rest");
         sockets.close(1);

@@ -70,13 +70,22 @@ fn every_fate_of_an_allocation_and_its_dealloc() {
 fn a_good_network_costs_no_datagram_too_many() {
     let mut world = World::kind();
     let flow = world.ask(0, "echo", 5000);
-    world.run(10_000);
+    world.run(5000);
     assert!(matches!(world.hosts[0].story.asked[0].told[..], [(_, Told::Allocated)]));
-    assert_eq!(world.net.tally().sent, 3, "request, PENDING, acceptance");
+    let first = 6;
+    assert_eq!(
+        world.net.tally().sent,
+        first,
+        "request, PENDING, acceptance twice; probe and answer, once per pair of hosts"
+    );
     world.hosts[0].leave(world.now, flow, false);
     world.settle();
     world.run(10_000);
-    assert_eq!(world.net.tally().sent, 5, "dealloc, ack");
+    assert_eq!(world.net.tally().sent, first + 2, "dealloc, ack");
+    world.ask(0, "echo", 5000);
+    world.run(5000);
+    let second = first + 2 + 5;
+    assert_eq!(world.net.tally().sent, second, "acceptance once: the client has said that it hears sp");
     world.check().unwrap();
 }
 

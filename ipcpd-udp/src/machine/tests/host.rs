@@ -42,6 +42,8 @@ pub(super) struct Socket {
     pub(super) holder: Option<FlowId>,
     filter: Filter,
     watch: bool,
+    /// A second one on a flow's port.
+    catcher: bool,
     queue: Vec<(SocketAddr, Vec<u8>)>,
     pub(super) revoked: bool,
 }
@@ -79,6 +81,7 @@ pub(super) struct Host {
     kernel: Sockets<Number>,
     sockets: BTreeMap<Number, Socket>,
     by_key: BTreeMap<Key, Number>,
+    catchers: BTreeMap<Key, Number>,
     pub(super) manners: Manners,
     pub(super) story: Story,
     pub(super) programs: BTreeMap<FlowId, Program>,
@@ -110,6 +113,7 @@ impl Host {
             kernel: Sockets::default(),
             sockets: BTreeMap::new(),
             by_key: BTreeMap::new(),
+            catchers: BTreeMap::new(),
             manners: Manners {
                 answering: Answering::Accept { after: 0 },
                 trouble: 0,
@@ -131,7 +135,7 @@ impl Host {
             visited: std::collections::BTreeSet::new(),
             eager: Vec::new(),
         };
-        host.start();
+        host.start(None);
         host
     }
 
@@ -145,7 +149,8 @@ impl Host {
         self.shim.as_mut().unwrap().add_host(name(to), at).unwrap();
     }
 
-    fn start(&mut self) {
+    /// Starts the shim; again at an instant.
+    fn start(&mut self, again: Option<Instant>) {
         self.boots += 1;
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
@@ -155,6 +160,9 @@ impl Host {
         }
         for (name, at) in &self.rows {
             shim.add_host(name.clone(), *at).unwrap();
+        }
+        if let Some(now) = again {
+            shim.recover(now);
         }
         self.shim = Some(shim);
     }
@@ -242,6 +250,7 @@ impl Host {
         self.arrived.clear();
         self.callers.clear();
         self.by_key.clear();
+        self.catchers.clear();
         // Of what lay ahead only that of programs with a socket stays.
         self.agenda.retain(|_, task| matches!(task, Task::Read(_) | Task::Leave(_)));
         self.programs.retain(|flow, program| {
@@ -302,7 +311,7 @@ impl Host {
             Task::Leave(flow) => self.leave(now, flow, false),
             Task::Adopt(flow) => self.adopt(now, flow),
             Task::Restart => {
-                self.start();
+                self.start(Some(now));
                 // libflow notices at once, and brings flows back one after the other.
                 for flow in self.programs.iter().filter(|(_, p)| p.holds).map(|(flow, _)| *flow).collect::<Vec<_>>() {
                     let after = u64::from(self.rng.next_u32() % 500);
@@ -404,7 +413,17 @@ impl Host {
                 self.sweep(number);
             }
             Output::Ended { flow, reason } => self.story.ended(flow, reason),
-            Output::Count { key, .. } => self.shim.as_mut().unwrap().counted(key, 0),
+            Output::Count { key, flow } => {
+                let sent = self.story.sent.get(&flow).copied().unwrap_or(0);
+                self.shim.as_mut().unwrap().counted(key, sent);
+            }
+            Output::Look { key, flow } => {
+                let received = self.story.read.iter().filter(|(of, _)| *of == flow).count() as u64;
+                self.shim.as_mut().unwrap().looked(now, key, received);
+            }
+            Output::Move { key, peer } => drop(self.kernel.connect(self.by_key[&key], peer)),
+            Output::Catch { key } => self.catch(key),
+            Output::Uncatch { key } => self.uncatch(key),
             Output::Gone { flow, .. } => {
                 if let Some(program) = self.programs.get_mut(&flow) {
                     program.gone = true;
@@ -434,10 +453,38 @@ impl Host {
         };
         if result.is_ok() {
             let (filter, queue) = (Filter::Flow, Vec::new());
-            self.sockets.insert(number, Socket { key: Some(key), holder: None, filter, watch, queue, revoked: false });
+            self.sockets.insert(
+                number,
+                Socket { key: Some(key), holder: None, filter, watch, catcher: false, queue, revoked: false },
+            );
             self.by_key.insert(key, number);
         }
         self.shim.as_mut().unwrap().opened(now, key, result);
+    }
+
+    /// Opens a second socket on the flow's port; the two share it while the second is bound.
+    fn catch(&mut self, key: Key) {
+        if self.dice(self.manners.trouble) {
+            return;
+        }
+        self.count += 1;
+        let (flows, number) = (self.by_key[&key], self.count);
+        let (local, _) = self.kernel.ends(flows).expect("an open socket");
+        self.kernel.share(flows, true);
+        self.kernel.bind(number, local, true).expect("shared for this moment");
+        self.kernel.share(flows, false);
+        let (filter, queue) = (Filter::Flow, Vec::new());
+        let catcher =
+            Socket { key: Some(key), holder: None, filter, watch: true, catcher: true, queue, revoked: false };
+        self.sockets.insert(number, catcher);
+        assert_eq!(self.catchers.insert(key, number), None, "a second catcher");
+    }
+
+    fn uncatch(&mut self, key: Key) {
+        if let Some(number) = self.catchers.remove(&key) {
+            self.sockets.get_mut(&number).expect("an open socket").key = None;
+            self.sweep(number);
+        }
     }
 
     fn connect(&mut self, now: Instant, key: Key, peer: SocketAddr, filter: Filter) {
@@ -485,8 +532,9 @@ impl Host {
         let Some(number) = self.kernel.find(to, from) else { return false };
         let socket = self.sockets.get_mut(&number).expect("the kernel's socket");
         if let (true, Some(key), Some(shim)) = (socket.watch, socket.key, &mut self.shim) {
-            self.story.heard(key, from, bytes);
-            shim.handle_datagram(now, Via::Flow(key), from, bytes);
+            let via = if socket.catcher { Via::Catcher(key) } else { Via::Flow(key) };
+            self.story.heard(via, from, bytes);
+            shim.handle_datagram(now, via, from, bytes);
         } else if !socket.revoked && !passes_not(&socket.filter, bytes) {
             socket.queue.push((from, bytes.to_vec()));
             if let Some(flow) = socket.holder {
@@ -559,10 +607,15 @@ fn passes_not(filter: &Filter, bytes: &[u8]) -> bool {
     let (name, ours) = match filter {
         Filter::Nothing => return true,
         Filter::Flow => return bytes.is_empty(),
+        Filter::NoControl(ours) => return bytes.is_empty() || begins(bytes, &proto::shim::control_prefix(*ours)),
         Filter::NoAnswers(name, ours) | Filter::NoEchoes(name, ours) => (name, ours),
     };
-    let prefix = proto::shim::answer_prefix(name, *ours);
     let text = name.as_str().as_bytes();
-    let late = prefix.iter().all(|(at, want)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(want)));
-    bytes.is_empty() || late || matches!(filter, Filter::NoEchoes(..)) && bytes == text
+    let late = begins(bytes, &proto::shim::answer_prefix(name, *ours));
+    let control = begins(bytes, &proto::shim::control_prefix(*ours));
+    bytes.is_empty() || late || control || matches!(filter, Filter::NoEchoes(..)) && bytes == text
+}
+
+fn begins(bytes: &[u8], prefix: &[(usize, Vec<u8>)]) -> bool {
+    prefix.iter().all(|(at, want)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(want)))
 }

@@ -15,9 +15,12 @@ mod client;
 mod ending;
 mod fates;
 mod host;
+mod liveness;
 mod lives;
 mod living;
 mod model;
+mod open;
+mod recovering;
 mod results;
 mod server;
 mod snapshot;
@@ -150,7 +153,12 @@ impl Bench {
         self.answer(key, B_FLOW, &accepted);
         let Output::Connect { .. } = self.one() else { panic!() };
         self.shim.connected(self.now, key, Ok(1472));
-        let [Output::Offer { .. }, Output::Allocated { .. }] = &self.outputs()[..] else { panic!() };
+        let [Output::Offer { .. }, Output::Allocated { .. }, probe @ ..] = &self.outputs()[..] else { panic!() };
+        // The first flow to a host opens the path between the shims.
+        if let [probe] = probe {
+            assert_eq!(control_of(probe).unwrap().1.kind, ControlKind::Probe);
+            self.control_from_b(ControlKind::Alive, theirs, extension.client);
+        }
         self.shim.taken(self.now, FlowId(flow));
         assert_eq!(self.shim.row(self.now, FlowId(flow)).unwrap().state, proto::v1::FlowState::Allocated);
         (key, extension.client, theirs)
@@ -195,6 +203,7 @@ impl Shim {
     /// Every table is as it was at the start, but for what is remembered for a bounded time.
     pub(super) fn assert_empty(&self) {
         assert!(self.flows.is_empty(), "{:?}", self.flows);
+        assert!(self.pairs.is_empty() && self.catching.is_empty(), "{:?} {:?}", self.pairs, self.catching);
         let left =
             [self.by_id.len(), self.by_wire.len(), self.by_request.len(), self.by_client.len(), self.timers.len()];
         assert_eq!(left, [0; 5]);
@@ -225,6 +234,7 @@ pub(super) fn extension(client: u64) -> Extension {
         qos: Qos::raw(),
         deadline_ms: 5000,
         listen_port: PORT,
+        direct: false,
         data: b"hello".to_vec(),
         cookie: Vec::new(),
     }

@@ -38,8 +38,10 @@ pub(super) struct Asked {
     pub(super) cancelled: bool,
     pub(super) told: Vec<(Instant, Told)>,
     requests: u32,
-    /// Verdicts for it that arrived before it was told.
-    heard: Vec<Verdict>,
+    /// Verdicts for it that arrived before it was told, from the listen port or from another.
+    heard: Vec<(Verdict, bool)>,
+    /// OPENED arrived.
+    opened: bool,
     unreachable: u32,
     trouble: bool,
 }
@@ -56,6 +58,7 @@ impl Asked {
             told: Vec::new(),
             requests: 0,
             heard: Vec::new(),
+            opened: false,
             unreachable: 0,
             trouble: false,
         }
@@ -97,6 +100,8 @@ pub(super) struct Story {
     /// Callers that a program refused.
     pub(super) refused: BTreeSet<WireId>,
     pub(super) crashes: Vec<Instant>,
+    /// How many SDUs programs sent.
+    pub(super) sent: BTreeMap<FlowId, u64>,
     /// What programs read.
     pub(super) read: Vec<(FlowId, Vec<u8>)>,
     /// Callers for whom no socket could be made here.
@@ -120,16 +125,19 @@ impl Story {
 
     /// A datagram came to the port from which was asked. Programs at the peer may send what looks like an answer;
     /// only acceptance comes from where they do.
-    pub(super) fn heard(&mut self, key: Key, from: SocketAddr, bytes: &[u8]) {
+    pub(super) fn heard(&mut self, via: Via, from: SocketAddr, bytes: &[u8]) {
+        let Via::Flow(key) = via else { return };
         let Some(asked) = self.asking(key).filter(|asked| asked.told.is_empty()) else { return };
         for to in ["echo", "back", "nobody"] {
             if let Ok(Answer::Extended { client, verdict, .. }) = Answer::decode(bytes, &name(to))
                 && Some(client) == asked.wire
                 && (from.port() == PORT || verdict == Verdict::Accepted)
             {
-                asked.heard.push(verdict);
+                asked.heard.push((verdict, from.port() == PORT));
             }
         }
+        let control = Control::decode(bytes);
+        asked.opened |= control.is_ok_and(|c| c.kind == ControlKind::Opened && Some(c.receiver) == asked.wire);
     }
 
     pub(super) fn unreachable(&mut self, key: Key) {
@@ -237,29 +245,34 @@ fn answer_is_true(asked: &Asked, here: &Story, there: &Story) -> Result<(), &'st
         }
         Told::Failed(failure) => failure,
     };
-    let says = |verdict| asked.heard.contains(&verdict);
+    let says = |verdict| asked.heard.iter().any(|(said, _)| *said == verdict);
     let theirs = |end: &&End| end.caller == asked.wire;
     let accepted = there.ends.values().find(theirs);
+    let over = accepted.is_some_and(|end| !end.deeds.is_empty() || !end.ended.is_empty());
+    // Accepted, but no way to the port of the flow.
+    let shut = says(Verdict::Accepted) && !asked.heard.contains(&(Verdict::Accepted, false)) && !asked.opened;
     let truth = match failure.kind() {
         FailureKind::Refused => {
             let refused = asked.wire.is_some_and(|wire| there.refused.contains(&wire));
-            refused || accepted.is_some_and(|end| !end.deeds.is_empty() || !end.ended.is_empty())
+            refused || over
         }
         FailureKind::UnknownName => says(Verdict::UnknownName),
         // Known there; and either no program took it, or nothing of its acceptance came through.
         FailureKind::NobodyAccepts => {
             (says(Verdict::Pending) || says(Verdict::NobodyAccepts)) && !says(Verdict::Accepted)
         }
-        FailureKind::TimedOut => asked.unreachable >= 2 || asked.heard.is_empty(),
+        FailureKind::TimedOut => {
+            asked.unreachable >= 2 || asked.heard.iter().all(|(said, _)| *said == Verdict::Recovering) || shut
+        }
         FailureKind::Exhausted => asked.trouble || asked.wire.is_some_and(|wire| there.no_socket.contains(&wire)),
         FailureKind::Internal => asked.trouble || asked.cancelled,
-        FailureKind::FlowGone => asked.cancelled,
+        FailureKind::FlowGone => asked.cancelled || over,
         _ => false,
     };
     if !truth {
         return Err("failed for a reason that is not true");
     }
-    if failure.asked > 0 && failure.asked != asked.requests {
+    if failure.asked > 0 && failure.asked != asked.requests && !shut {
         return Err("miscounted its requests");
     }
     Ok(())
@@ -291,7 +304,8 @@ fn end_is_true(end: &End, reason: EndReason, there: &Story) -> Result<(), &'stat
         EndReason::NeverTaken => did(Deed::NotTaken) || end.ids.is_none(),
         EndReason::PeerDeallocated => peer_did(&[Deed::Released, Deed::Admin]) || gave_up,
         EndReason::PeerDied => peer_did(&[Deed::Died, Deed::NotTaken]) || gave_up,
-        EndReason::PeerUnknown => {
+        // The peer has it no longer, or its caller gave up before it knew; its shim is there, or does not answer.
+        EndReason::PeerUnknown | EndReason::PeerTimedOut => {
             let over = peers.is_empty() || peers.iter().all(|peer| !peer.deeds.is_empty() || !peer.ended.is_empty());
             over || !there.crashes.is_empty()
         }

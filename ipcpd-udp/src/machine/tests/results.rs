@@ -140,3 +140,29 @@ fn allocation_behind_middleboxes() {
     }
     snapshot::page_has("../docs/loss.md", "middlebox table", &text);
 }
+
+/// How long the other side's shim takes to hear of a dealloc, where so many in a hundred datagrams are lost.
+#[test]
+fn a_dealloc_is_heard_of_under_loss() {
+    let mut text =
+        "| loss each way | of | heard by the peer's shim | median ms | p99 ms |\n|---|---|---|---|---|\n".to_owned();
+    for loss in LOSSES {
+        let took = |seed: u64| {
+            let mut world = World::new(seed, Kind::Open, &NOTHING);
+            world.ask(0, "echo", 5000);
+            world.run(2000);
+            world.relink(&bad_way(100, loss), &NOTHING);
+            let from = (seed % 2) as usize;
+            let [mine, other] = [from, 1 - from].map(|n| world.hosts[n].live().into_keys().next().unwrap());
+            let start = world.now;
+            world.hosts[from].leave(start, mine, false);
+            world.settle();
+            world.run_until(30_000, |world| world.hosts[1 - from].story.ends[&other].was_told());
+            world.hosts[1 - from].story.ends[&other].was_told().then_some(world.now - start)
+        };
+        let mut all: Vec<Duration> = (0..SEEDS).filter_map(took).collect();
+        all.sort();
+        let _ = writeln!(text, "| {loss} % | {SEEDS} | {} | {} | {} |", all.len(), at(&all, 50), at(&all, 99));
+    }
+    snapshot::page_has("../docs/loss.md", "dealloc table", &text);
+}

@@ -19,7 +19,10 @@ fn refusal(kind: FailureKind) -> Result<Accept, Failure> {
 
 /// From the program's acceptance to the answer from sp.
 fn connect(bench: &mut Bench, key: Key) -> Vec<Output> {
-    assert_eq!(bench.one(), Output::Connect { key, peer: addr(B_FLOW), filter: Filter::Flow });
+    let [Output::Connect { key: of, peer, filter: Filter::NoControl(_) | Filter::Flow }] = bench.outputs()[..] else {
+        panic!()
+    };
+    assert_eq!((of, peer), (key, addr(B_FLOW)));
     bench.shim.connected(bench.now, key, Ok(1472));
     bench.outputs()
 }
@@ -36,9 +39,21 @@ fn a_flow_for_an_extended_caller() {
     assert_eq!((arrival.within, arrival.classic), (ms(4500), false));
     bench.shim.answered(bench.now, key, accept(9));
     let outputs = connect(&mut bench, key);
-    let [Output::SendFlow { to: None, bytes, .. }, Output::Offer { flow: FlowId(9), token, .. }] = &outputs[..] else {
+    let [
+        Output::SendFlow { to: None, bytes, .. },
+        aside,
+        Output::Offer { flow: FlowId(9), token, .. },
+        Output::Catch { .. },
+    ] = &outputs[..]
+    else {
         panic!("{outputs:?}")
     };
+    // The same once more from the listen port, for callers whose middlebox knows only that.
+    let Output::SendListen { to, bytes: aside } = aside else { panic!() };
+    let Ok(Answer::Extended { server_port: Some(50_000..=50_999), .. }) = Answer::decode(aside, &name("here")) else {
+        panic!()
+    };
+    assert_eq!(*to, addr(B_FLOW));
     assert_eq!(*token, arrival.token);
     let Ok(Answer::Extended { client, server, verdict: Verdict::Accepted, data, .. }) =
         Answer::decode(bytes, &name("here"))
@@ -58,12 +73,12 @@ fn the_same_request_gets_the_same_answer_and_never_a_second_flow() {
     bench.request(B_FLOW, &request);
     assert_eq!(verdict_of(&bench.one(), "here").unwrap().0, Verdict::Pending);
     bench.shim.answered(bench.now, key, accept(9));
-    let first = connect(&mut bench, key)[0].clone();
+    let first = connect(&mut bench, key)[..2].to_vec();
     bench.request(B_FLOW, &request);
-    assert_eq!(bench.one(), first, "from the same sp, with the same ids");
+    assert_eq!(bench.outputs(), first, "from the same sp, with the same ids");
     bench.shim.taken(bench.now, FlowId(9));
     bench.request(B_FLOW, &request);
-    assert_eq!(bench.one(), first);
+    assert_eq!(bench.outputs(), first);
     assert_eq!(bench.shim.counters().get(Reason::Duplicate), 3);
     // Another id, port, host or name is another request.
     bench.request(B_FLOW, &extended("here", 6));

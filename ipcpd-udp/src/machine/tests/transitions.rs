@@ -36,7 +36,17 @@ impl Bench {
 
 pub(super) fn directed() -> Seen {
     let mut seen = Seen::new();
-    for lives in [asking(), classic(), extended_ends(), accepting(), early_echo(), unreachable(), adopted()] {
+    for lives in [
+        asking(),
+        classic(),
+        extended_ends(),
+        accepting(),
+        early_echo(),
+        unreachable(),
+        adopted(),
+        open::directed(),
+        liveness::directed(),
+    ] {
         for bench in lives {
             seen.extend(bench.shim.visited.iter().copied());
         }

@@ -1,0 +1,337 @@
+//! Whether a peer's host is still there, and the path between the two listen ports: kept per pair of hosts, not per
+//! flow.
+//!
+//! A peer is known by its host id and boot id and the address its flows come from (two hosts may share one, and two may be
+//! copies of one image), and is spoken to where it was last heard with both ids of a flow right. One flow of the pair
+//! after the other lends its ids to a probe, so a flow that only one side still has is found in time. The asking side
+//! probes more often than the accepting one: its datagrams keep its NAT open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
+use std::time::{Duration, Instant};
+
+use proto::shim::{Control, ControlKind};
+use proto::v1::EndReason;
+use proto::{BootId, HostId};
+
+use super::flow::{Flow, Probing, State};
+use super::output::{Key, Output};
+use super::table::Cause;
+use super::{Reason, Shim};
+
+/// Of flows whose QoS names none.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A program may ask for less; it gets this.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// The asking side is heard at least so often: NATs forget a silent path after 30 s.
+const KEEP: Duration = Duration::from_secs(20);
+/// An unanswered probe is repeated after a thirtieth of the timeout, within these bounds.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The end takes a moment to reach a program: it begins this much before the timeout, or an eighth of it.
+const MARGIN: Duration = Duration::from_secs(1);
+/// Unanswered probes after which the programs' counts of SDUs are looked at for the first time.
+const LOOK_AFTER: u32 = 2;
+/// A shim that restarted is asked again after this, as long as it says that it does not know its flows yet.
+pub(super) const RECOVERING_PAUSE: Duration = Duration::from_secs(1);
+/// A restarted shim says RECOVERING for so long: programs bring their flows back.
+const RECOVERY: Duration = Duration::from_secs(5);
+/// Flows asked for at once when a peer's shim is seen to have restarted; each answer brings as many more.
+const ASKED_AT_ONCE: usize = 4;
+
+/// A shim, as its datagrams name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Peer {
+    pub(super) host: HostId,
+    pub(super) boot: BootId,
+}
+
+/// A peer shim, and the address its flows come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PairKey {
+    of: Peer,
+    ip: IpAddr,
+}
+
+/// What is known of the peer of one flow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Vital {
+    /// The pair the flow belongs to while it lives.
+    pair: Option<PairKey>,
+    /// SDUs its program had received, and when they were counted.
+    received: Option<(Instant, u64)>,
+    /// Its own control datagrams came from another address than its SDUs do.
+    strayed: bool,
+    /// SDUs came though probes went unanswered: the peer's host lives, its shim does not.
+    carried: Option<Instant>,
+}
+
+/// This host and one peer.
+#[derive(Debug)]
+struct Pair {
+    flows: BTreeSet<Key>,
+    /// The flows' timeouts, and how many flows have each.
+    timeouts: BTreeMap<Duration, usize>,
+    /// Flows that this side asked for.
+    asking: usize,
+    /// Where the peer's shim was last heard.
+    at: Option<SocketAddr>,
+    heard: Instant,
+    /// Probes since then.
+    unanswered: u32,
+    /// The flow whose ids the last probe carried.
+    last: Key,
+    next: Instant,
+}
+
+/// All pairs; at most as many as flows.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    of: BTreeMap<PairKey, Pair>,
+    timers: BTreeSet<(Instant, PairKey)>,
+}
+
+impl Pair {
+    fn timeout(&self) -> Duration {
+        self.timeouts.first_key_value().map_or(DEFAULT_TIMEOUT, |(timeout, _)| *timeout)
+    }
+
+    /// From one probe to the next, while they are answered.
+    fn period(&self) -> Duration {
+        if self.asking > 0 { (self.timeout() / 3).min(KEEP) } else { self.timeout() / 2 }
+    }
+}
+
+impl Pairs {
+    pub(super) fn first(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.of.is_empty() && self.timers.is_empty()
+    }
+
+    fn arm(&mut self, key: PairKey, next: Instant) {
+        if let Some(pair) = self.of.get_mut(&key) {
+            self.timers.remove(&(pair.next, key));
+            pair.next = next;
+            self.timers.insert((next, key));
+        }
+    }
+}
+
+impl Flow {
+    fn timeout(&self) -> Duration {
+        match self.qos.timeout_ms {
+            0 => DEFAULT_TIMEOUT,
+            ms => Duration::from_millis(ms.into()).max(SHORTEST_TIMEOUT),
+        }
+    }
+
+    fn pair_key(&self) -> Option<PairKey> {
+        self.of.filter(|_| !self.classic).map(|of| PairKey { of, ip: self.peer.ip() })
+    }
+}
+
+/// Silence after which a flow's end begins.
+fn limit(timeout: Duration) -> Duration {
+    timeout - (timeout / 8).min(MARGIN)
+}
+
+impl Shim {
+    /// This shim was started again, and programs may have flows to bring back: for 5 s it says RECOVERING of what it
+    /// does not know. Not to be called at a host's first start.
+    pub fn recover(&mut self, now: Instant) {
+        self.recovering = Some(now + RECOVERY);
+    }
+
+    pub(super) fn recovers(&mut self, now: Instant) -> bool {
+        let recovers = self.recovering.is_some_and(|until| now < until);
+        if recovers {
+            self.counters.count(Reason::SaidRecovering);
+        } else {
+            self.recovering = None;
+        }
+        recovers
+    }
+
+    /// The flow lives: its peer's host is watched from now on.
+    pub(super) fn pair(&mut self, now: Instant, key: Key) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let Some(to) = flow.pair_key().filter(|_| flow.vital.pair.is_none()) else { return };
+        let (asking, timeout, knocked) = (!flow.accepting, flow.timeout(), flow.path.knocked);
+        flow.vital = Vital { pair: Some(to), ..Vital::default() };
+        let fresh = !self.pairs.of.contains_key(&to);
+        let pair = self.pairs.of.entry(to).or_insert_with(|| Pair {
+            flows: BTreeSet::new(),
+            timeouts: BTreeMap::new(),
+            asking: 0,
+            at: None,
+            heard: now,
+            unanswered: 0,
+            last: key,
+            next: now,
+        });
+        pair.flows.insert(key);
+        *pair.timeouts.entry(timeout).or_default() += 1;
+        pair.asking += usize::from(asking);
+        let next = if fresh { now + pair.period() } else { pair.next.min(now + pair.period()) };
+        // From now on the accepting side's shim can reach this one, through whatever NAT.
+        if asking && (fresh || knocked) {
+            self.probe(now, to, key);
+        } else {
+            self.pairs.arm(to, next);
+        }
+    }
+
+    /// The flow is over, or of another pair.
+    pub(super) fn unpair(&mut self, key: Key) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let Some(from) = flow.vital.pair.take() else { return };
+        let Some(pair) = self.pairs.of.get_mut(&from) else { return };
+        flow.control = pair.at.filter(|_| !flow.vital.strayed).unwrap_or(flow.control);
+        pair.flows.remove(&key);
+        pair.asking -= usize::from(!flow.accepting);
+        let timeout = flow.timeout();
+        if let Some(count) = pair.timeouts.get_mut(&timeout) {
+            *count -= 1;
+            if *count == 0 {
+                pair.timeouts.remove(&timeout);
+            }
+        }
+        if pair.flows.is_empty() {
+            self.pairs.timers.remove(&(pair.next, from));
+            self.pairs.of.remove(&from);
+        }
+    }
+
+    /// Where the peer's shim is told of a flow.
+    pub(super) fn control_address(&self, flow: &Flow) -> SocketAddr {
+        let pair = flow.vital.pair.filter(|_| !flow.vital.strayed).and_then(|pair| self.pairs.of.get(&pair));
+        pair.and_then(|pair| pair.at).unwrap_or(flow.control)
+    }
+
+    /// A control datagram with both ids of a flow right.
+    pub(super) fn heard(&mut self, now: Instant, key: Key, from: SocketAddr, control: &Control) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        flow.control = from;
+        let Some(paired) = flow.vital.pair else { return };
+        let of = Peer { host: control.host, boot: control.boot };
+        if of != paired.of && control.kind != ControlKind::Recovering {
+            self.restarted(now, key, paired, of, control.kind);
+        }
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let Some(now_of) = flow.vital.pair else { return };
+        flow.vital.strayed = from.ip() != now_of.ip;
+        let Some(pair) = self.pairs.of.get_mut(&now_of) else { return };
+        pair.heard = now;
+        pair.unanswered = 0;
+        // Another address than the flows come from is believed of this flow alone: behind it could be anybody who
+        // allocated a flow under this peer's name.
+        if from.ip() == now_of.ip {
+            pair.at = Some(from);
+        }
+        let pause = if control.kind == ControlKind::Recovering { RECOVERING_PAUSE } else { pair.period() };
+        self.pairs.arm(now_of, now + pause);
+    }
+
+    /// A flow's peer is a shim that was started again: the flow goes over to it, and it is asked for the others, some
+    /// at each answer (were it all at once, one forged source would be sent thousands).
+    fn restarted(&mut self, now: Instant, key: Key, before: PairKey, of: Peer, said: ControlKind) {
+        self.counters.count(Reason::PeersRestarted);
+        if said != ControlKind::NoSuchFlow {
+            self.unpair(key);
+            if let Some(flow) = self.flows.get_mut(&key) {
+                flow.of = Some(of);
+            }
+            self.pair(now, key);
+        }
+        let Some(pair) = self.pairs.of.get(&before) else { return };
+        let held = |other: &&Key| {
+            **other != key && self.flows.get(*other).is_some_and(|flow| matches!(flow.state, State::Held))
+        };
+        let some: Vec<Key> = pair.flows.iter().filter(held).take(ASKED_AT_ONCE).copied().collect();
+        for key in some {
+            if let Some(flow) = self.flows.get_mut(&key) {
+                flow.go(Cause::Rebooted, State::Probing(Probing { sent: 0, next: now }));
+            }
+            self.probe_timeout(now, key);
+            self.settle(key);
+        }
+    }
+
+    /// Whether NO SUCH FLOW was asked for by a probe of the pair.
+    pub(super) fn asked_for(&self, key: Key) -> bool {
+        let pair = self.flows.get(&key).and_then(|flow| flow.vital.pair).and_then(|pair| self.pairs.of.get(&pair));
+        pair.is_some_and(|pair| pair.last == key && pair.unanswered > 0)
+    }
+
+    pub(super) fn pairs_timeout(&mut self, now: Instant) {
+        let due: Vec<PairKey> = self.pairs.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, of)| *of).collect();
+        for of in due {
+            self.pair_timeout(now, of);
+        }
+    }
+
+    fn pair_timeout(&mut self, now: Instant, of: PairKey) {
+        let Some(pair) = self.pairs.of.get(&of) else { return };
+        let silence = now.saturating_duration_since(pair.heard);
+        let late = silence >= limit(pair.timeout());
+        if late || pair.unanswered == LOOK_AFTER {
+            let flows: Vec<Key> = pair.flows.iter().copied().collect();
+            for key in flows {
+                self.look(now, key, silence, late);
+            }
+        }
+        let Some(pair) = self.pairs.of.get(&of) else { return };
+        let after = pair.flows.range((Bound::Excluded(pair.last), Bound::Unbounded)).next();
+        let Some(&key) = after.or(pair.flows.first()) else { return };
+        self.probe(now, of, key);
+    }
+
+    /// Asks for a flow's count of SDUs received: as the first of a silence, or because its time is up.
+    fn look(&mut self, now: Instant, key: Key, silence: Duration, late: bool) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        let Some(id) = flow.id else { return };
+        let carried = flow.vital.carried.map_or(silence, |at| now.saturating_duration_since(at));
+        if !late || carried.min(silence) >= limit(flow.timeout()) {
+            self.out(Output::Look { key, flow: id });
+        }
+    }
+
+    /// The program's count of SDUs received, as [`Output::Look`] asked for. SDUs that came during the silence say that
+    /// the peer's host lives and only its shim is down.
+    pub fn looked(&mut self, now: Instant, key: Key, received: u64) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let Some(pair) = flow.vital.pair.and_then(|pair| self.pairs.of.get(&pair)) else { return };
+        let limit = limit(flow.timeout());
+        let before = flow.vital.received.filter(|(at, _)| *at > pair.heard);
+        flow.vital.received = Some((now, received));
+        if before.is_some_and(|(_, before)| before != received) {
+            flow.vital.carried = Some(now);
+            return;
+        }
+        let last = flow.vital.carried.map_or(pair.heard, |at| at.max(pair.heard));
+        if now.saturating_duration_since(last) >= limit {
+            self.counters.count(Reason::PeersTimedOut);
+            self.peer_ended(now, key, Cause::TimedOut, EndReason::PeerTimedOut);
+            self.settle(key);
+        }
+    }
+
+    /// Asks for one flow of the pair, in the name of all.
+    fn probe(&mut self, now: Instant, of: PairKey, key: Key) {
+        let Some(pair) = self.pairs.of.get_mut(&of) else { return };
+        pair.last = key;
+        pair.unanswered = pair.unanswered.saturating_add(1);
+        let again = now + (pair.timeout() / 30).clamp(RETRY.0, RETRY.1);
+        let end = pair.heard + limit(pair.timeout());
+        let next = if end > now { again.min(end) } else { again };
+        self.pairs.arm(of, next);
+        let Some(flow) = self.flows.get(&key) else { return };
+        let (to, ours, theirs) = (self.control_address(flow), flow.ours, flow.theirs);
+        self.counters.count(Reason::Probes);
+        self.control(to, ControlKind::Probe, ours, theirs);
+    }
+}

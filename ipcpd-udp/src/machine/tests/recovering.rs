@@ -1,0 +1,155 @@
+//! A shim that was started again: what it says while programs bring their flows back, and what its peers make of it.
+
+use super::*;
+
+const RECOVERY: u64 = 5_000;
+
+fn recovering() -> Bench {
+    let mut bench = Bench::new();
+    bench.shim.recover(bench.now);
+    bench
+}
+
+#[test]
+fn what_is_not_known_yet_is_recovering_for_five_seconds() {
+    let mut bench = recovering();
+    for kind in [ControlKind::Probe, ControlKind::Dealloc { died: false }, ControlKind::Open] {
+        bench.control_from_b(kind, WireId(7), WireId(8));
+        let (to, answer) = control_of(&bench.one()).unwrap();
+        assert_eq!((to, answer.kind), (addr(B), ControlKind::Recovering), "{kind:?}");
+        assert_eq!((answer.sender, answer.receiver), (WireId(8), WireId(7)));
+    }
+    bench.request(B_FLOW, &extended("later", 5));
+    assert_eq!(verdict_of(&bench.one(), "later").unwrap().0, Verdict::Recovering);
+    // What it knows it serves.
+    bench.request(B_FLOW, &extended("here", 6));
+    assert!(bench.outputs().iter().any(|output| matches!(output, Output::Arrived { .. })));
+    bench.now += ms(RECOVERY);
+    let after = [
+        (ControlKind::Probe, ControlKind::NoSuchFlow),
+        (ControlKind::Dealloc { died: false }, ControlKind::DeallocAck),
+        (ControlKind::Open, ControlKind::NoSuchFlow),
+    ];
+    for (kind, want) in after {
+        bench.control_from_b(kind, WireId(7), WireId(8));
+        assert_eq!(control_of(&bench.one()).unwrap().1.kind, want, "{kind:?}");
+    }
+    bench.request(B_FLOW, &extended("later", 5));
+    assert_eq!(verdict_of(&bench.one(), "later").unwrap().0, Verdict::UnknownName);
+    assert_eq!(bench.shim.counters().get(Reason::SaidRecovering), 4);
+}
+
+#[test]
+fn a_first_start_recovers_nothing() {
+    let mut bench = Bench::new();
+    bench.control_from_b(ControlKind::Probe, WireId(7), WireId(8));
+    assert_eq!(control_of(&bench.one()).unwrap().1.kind, ControlKind::NoSuchFlow);
+}
+
+fn from_boot(boot: u64, kind: ControlKind, theirs: WireId, ours: WireId) -> Vec<u8> {
+    Control { kind, host: HostId(2), boot: BootId(boot), sender: theirs, receiver: ours }.encode().to_vec()
+}
+
+#[test]
+fn a_recovering_peer_is_asked_until_it_knows() {
+    let mut bench = Bench::new();
+    let (_, ours, theirs) = bench.held(1);
+    bench.shim.suspect(bench.now, FlowId(1));
+    bench.outputs();
+    // Longer than all probes of a silent peer, and still the flow lives.
+    for _ in 0..8 {
+        bench.request(B, &from_boot(3, ControlKind::Recovering, theirs, ours));
+        assert_eq!(bench.outputs(), []);
+        let asked = bench.now;
+        let outputs = bench.next();
+        assert_eq!(control_of(&outputs[0]).unwrap().1.kind, ControlKind::Probe);
+        assert_eq!(bench.now - asked, ms(1000));
+    }
+    bench.request(B, &from_boot(3, ControlKind::Alive, theirs, ours));
+    bench.outputs();
+    assert_eq!(bench.shim.row(bench.now, FlowId(1)).unwrap().state, proto::v1::FlowState::Allocated);
+    assert!(bench.shim.visited.iter().any(|(from, _, to)| (*from, *to) == (Phase::Probing, Phase::Held)));
+}
+
+#[test]
+fn flows_that_were_brought_back_go_on_and_the_others_end() {
+    let mut bench = Bench::new();
+    let flows: Vec<_> = (1..=9).map(|flow| bench.held(flow)).collect();
+    let mut asked: std::collections::VecDeque<_> = bench.next().iter().filter_map(control_of).collect();
+    while let Some((_, probe)) = asked.pop_front() {
+        // Every third one's program died with the machine's last boot.
+        let kind = if probe.receiver.0 % 3 == 0 { ControlKind::NoSuchFlow } else { ControlKind::Alive };
+        bench.request(B, &from_boot(3, kind, probe.receiver, probe.sender));
+        asked.extend(bench.outputs().iter().filter_map(control_of).filter(|(_, c)| c.kind == ControlKind::Probe));
+    }
+    let states = flows
+        .iter()
+        .enumerate()
+        .map(|(n, (_, _, theirs))| (theirs.0 % 3 == 0, bench.shim.row(bench.now, FlowId(n as u64 + 1)).unwrap().state));
+    for (ends, state) in states {
+        let want = if ends { proto::v1::FlowState::Ending } else { proto::v1::FlowState::Allocated };
+        assert_eq!(state, want);
+    }
+    assert!(bench.shim.counters().get(Reason::PeersRestarted) > 0);
+}
+
+#[test]
+fn a_client_that_restarts_is_heard_at_once_by_the_flows_it_brings_back() {
+    // Two machines, the client's as it was and as it is after its restart.
+    let mut before = Bench::new();
+    let (key, extension, _) = before.asking(before.ask(1, "echo"));
+    before.answer(key, B_FLOW, &answer(extension.client, WireId(7), Verdict::Accepted).encode(&name("echo")));
+    before.shim.connected(before.now, key, Ok(1472));
+    let ticket = before.outputs().into_iter().find_map(|output| match output {
+        Output::Offer { ticket, .. } => Some(ticket),
+        _ => None,
+    });
+    let mut after = Bench::with(Settings { boot: BootId(10), ..settings(A) });
+    after.shim.recover(after.now);
+    let ticket = ticket.unwrap();
+    let said = ticket::open(&[3; 32], &ticket).unwrap();
+    assert_eq!((said.host, said.boot), (HostId(2), BootId(2)));
+    after.control_from_b(ControlKind::Probe, WireId(7), extension.client);
+    assert_eq!(control_of(&after.one()).unwrap().1.kind, ControlKind::Recovering);
+    after.shim.adopt(after.now, &ticket, owner(), said.local, said.peer).unwrap();
+    let (to, probe) = control_of(&after.one()).unwrap();
+    assert_eq!((to, probe.kind, probe.boot), (addr(B), ControlKind::Probe, BootId(10)));
+    after.control_from_b(ControlKind::Probe, WireId(7), extension.client);
+    assert_eq!(control_of(&after.one()).unwrap().1.kind, ControlKind::Alive);
+}
+
+#[test]
+fn a_flow_that_followed_its_client_can_be_brought_back() {
+    let mut bench = Bench::new();
+    bench.request(B_FLOW, &extended("here", 5));
+    let Some(Output::Arrived { key, .. }) = bench.outputs().pop() else { panic!() };
+    bench.shim.answered(bench.now, key, Ok(Accept { flow: FlowId(9), owner: owner(), data: vec![] }));
+    bench.outputs();
+    bench.shim.connected(bench.now, key, Ok(1472));
+    let ticket = bench.outputs().into_iter().find_map(|output| match output {
+        Output::Offer { ticket, .. } => Some(ticket),
+        _ => None,
+    });
+    let said = ticket::open(&[3; 32], ticket.as_ref().unwrap()).unwrap();
+    let mut after = Bench::new();
+    // The ticket was sealed before OPEN came; the socket's own port is still the proof.
+    let adopted = after.shim.adopt(after.now, &ticket.unwrap(), owner(), said.local, addr("10.0.0.2:61000")).unwrap();
+    assert_eq!(after.shim.row(after.now, adopted.flow).unwrap().peer, addr("10.0.0.2:61000"));
+    assert_eq!(after.outputs(), [], "the side that accepted is asked, it does not ask");
+}
+
+#[test]
+fn a_caller_is_told_that_the_shim_restarted() {
+    let mut bench = Bench::new();
+    let (key, extension, _) = bench.asking(bench.ask(1, "echo"));
+    bench.answer(key, B, &answer(extension.client, WireId(0), Verdict::Recovering).encode(&name("echo")));
+    let failure = loop {
+        if let Some(Output::Failed { failure, .. }) =
+            bench.next().into_iter().find(|output| matches!(output, Output::Failed { .. }))
+        {
+            break failure;
+        }
+    };
+    assert_eq!(failure.kind(), FailureKind::TimedOut);
+    assert!(failure.message.contains("restarted and does not know echo yet; try again"), "{failure}");
+}
