@@ -211,7 +211,8 @@ impl World {
                 self.settle();
             }
         }
-        self.run(30_000);
+        // Eight tellings; where bits changed, the peer may not know whose word it is, and never answers.
+        self.run(45_000);
         for host in &self.hosts {
             host.shim.as_ref().expect("it came back").assert_empty();
             if host.open_sockets() > 0 {
