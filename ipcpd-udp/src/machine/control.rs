@@ -45,6 +45,8 @@ impl Shim {
                 self.settle(key);
                 answer
             }
+            // Still asked for: the peer knows this side's id, and this side will know the peer's.
+            None if self.asks_for(&control) => None,
             None => self.of_no_flow(now, control.kind),
         };
         if let Some(kind) = answer {
@@ -116,6 +118,11 @@ impl Shim {
             Some(State::Telling(Telling { died, .. })) => ControlKind::Dealloc { died: *died },
             _ => ControlKind::Alive,
         }
+    }
+
+    fn asks_for(&self, control: &Control) -> bool {
+        let flow = self.by_wire.get(&control.receiver).and_then(|key| self.flows.get(key));
+        flow.is_some_and(|flow| !flow.accepting && flow.theirs == WireId(0) && flow.id.is_some())
     }
 
     /// The flow whose ids the datagram carries. A client that gave up before it heard ours says zero.

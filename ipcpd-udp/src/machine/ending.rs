@@ -133,7 +133,9 @@ impl Shim {
         }
         telling.next = now + TELL_PAUSE * 2u32.pow(telling.told) * spread / 100;
         telling.told += 1;
-        let (ours, theirs, died, to) = (flow.ours, flow.theirs, telling.died, flow.control);
+        let (ours, theirs, died) = (flow.ours, flow.theirs, telling.died);
+        let Some(flow) = self.flows.get(&key) else { return };
+        let to = self.control_address(flow);
         self.control(to, ControlKind::Dealloc { died }, ours, theirs);
     }
 

@@ -60,6 +60,8 @@ pub(super) struct PairKey {
 pub(super) struct Vital {
     /// The pair the flow belongs to while it lives.
     pair: Option<PairKey>,
+    /// The one it belonged to: whose shim hears of its end where the pair was heard last.
+    was: Option<PairKey>,
     /// SDUs its program had received, and when they were counted.
     received: Option<(Instant, u64)>,
     /// Its own control datagrams came from another address than its SDUs do.
@@ -210,6 +212,7 @@ impl Shim {
     pub(super) fn unpair(&mut self, key: Key) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(from) = flow.vital.pair.take() else { return };
+        flow.vital.was = Some(from);
         let Some(pair) = self.pairs.of.get_mut(&from) else { return };
         flow.control = pair.at.filter(|_| !flow.vital.strayed).unwrap_or(flow.control);
         pair.flows.remove(&key);
@@ -230,7 +233,8 @@ impl Shim {
 
     /// Where the peer's shim is told of a flow.
     pub(super) fn control_address(&self, flow: &Flow) -> SocketAddr {
-        let pair = flow.vital.pair.filter(|_| !flow.vital.strayed).and_then(|pair| self.pairs.of.get(&pair));
+        let pair = flow.vital.pair.or(flow.vital.was).filter(|_| !flow.vital.strayed);
+        let pair = pair.and_then(|pair| self.pairs.of.get(&pair));
         pair.and_then(|pair| pair.at).unwrap_or(flow.control)
     }
 
@@ -258,6 +262,16 @@ impl Shim {
         let pause = if control.kind == ControlKind::Recovering { RECOVERING_PAUSE } else { pair.period() };
         let next = if pair.flows.len() > pair.asking.max(1) { pair.turn.clamp(now, now + pause) } else { now + pause };
         self.pairs.arm(now_of, next);
+    }
+
+    /// The client asks again for a flow that it has: it has not heard the acceptance, but it is there.
+    pub(super) fn heard_asking(&mut self, now: Instant, key: Key) {
+        let Some(paired) = self.flows.get(&key).and_then(|flow| flow.vital.pair) else { return };
+        let Some(pair) = self.pairs.of.get_mut(&paired) else { return };
+        pair.heard = now;
+        pair.unanswered = 0;
+        let next = now + pair.period();
+        self.pairs.arm(paired, next);
     }
 
     /// A flow's peer is a shim that was started again: the flow goes over to it, and it is asked for the others, some

@@ -182,7 +182,8 @@ impl Shim {
             self.counters.count(Reason::Answers);
             self.out(Output::SendListen { to: asker, bytes: aside });
         }
-        if again && !direct {
+        if again {
+            self.heard_asking(now, key);
             self.catch(now, key);
         }
     }

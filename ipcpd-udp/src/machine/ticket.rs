@@ -14,7 +14,7 @@ use sha2::Sha256;
 use super::flow::Flow;
 use super::liveness::Peer;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SEAL: usize = 32;
 /// A hand-over packet has room for tickets of 512 bytes; the source is for listings only and may be cut.
 const LONGEST_SOURCE: usize = 100;

@@ -374,3 +374,46 @@ fn another_host_at_the_same_address_does_not_speak_for_the_flow() {
     assert!(control_of(&bench.next()[0]).is_some(), "told on");
     assert_eq!(bench.shim.counters().get(Reason::Spoofed), 2);
 }
+
+#[test]
+fn a_caller_that_has_not_heard_the_acceptance_is_there() {
+    // The accepting side's flow has a timeout below the caller's patience, and all its answers are lost.
+    let mut server = Bench::new();
+    let mut asked = extension(5);
+    (asked.qos.timeout_ms, asked.deadline_ms) = (1000, 60_000);
+    let request = Request::Extended(name("here"), asked).encode();
+    server.request(B_FLOW, &request);
+    let Some(Output::Arrived { key, .. }) = server.outputs().pop() else { panic!() };
+    server.shim.answered(server.now, key, Ok(Accept { flow: FlowId(9), owner: owner(), data: vec![] }));
+    server.outputs();
+    server.shim.connected(server.now, key, Ok(1472));
+    server.shim.taken(server.now, FlowId(9));
+    for _ in 0..20 {
+        server.now += ms(450);
+        server.shim.handle_timeout(server.now);
+        server.request(B_FLOW, &request);
+    }
+    assert_eq!(server.shim.row(server.now, FlowId(9)).unwrap().state, proto::v1::FlowState::Allocated);
+    // And the caller does not deny a flow whose acceptance it will hear.
+    let mut client = Bench::new();
+    let (_, extension, _) = client.asking(client.ask(1, "echo"));
+    client.control_from_b(ControlKind::Probe, WireId(7), extension.client);
+    assert_eq!(client.outputs(), []);
+}
+
+#[test]
+fn an_end_is_told_where_the_pair_was_heard_last() {
+    let mut bench = Bench::new();
+    let (one, ours) = accepted(&mut bench, 5);
+    let (_, other) = accepted(&mut bench, 6);
+    bench.control_from_b(ControlKind::Probe, WireId(5), ours);
+    bench.shim.released(bench.now, FlowId(105));
+    bench.shim.sent_all(bench.now, one, true);
+    assert_eq!(bench.outputs().iter().find_map(control_of).unwrap().0, addr(B));
+    // The NAT forgot its listen port, and the next probe has another flow's ids.
+    let (host, boot) = (HostId(2), BootId(2));
+    let probe = Control { kind: ControlKind::Probe, host, boot, sender: WireId(6), receiver: other };
+    bench.request(NATTED, &probe.encode());
+    bench.outputs();
+    assert_eq!(control_of(&bench.next()[0]).unwrap().0, addr(NATTED));
+}
