@@ -7,6 +7,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sim::Sockets;
 
+use super::kernel::Socket;
 use super::model::{Asked, Deed, Story, Told};
 use super::*;
 
@@ -36,17 +37,6 @@ pub(super) struct Manners {
 
 /// A socket of the kernel's, numbered for ever.
 pub(super) type Number = u64;
-
-pub(super) struct Socket {
-    pub(super) key: Option<Key>,
-    pub(super) holder: Option<FlowId>,
-    filter: Filter,
-    watch: bool,
-    /// A second one on a flow's port.
-    catcher: bool,
-    queue: Vec<(SocketAddr, Vec<u8>)>,
-    pub(super) revoked: bool,
-}
 
 pub(super) struct Program {
     socket: Number,
@@ -78,21 +68,21 @@ pub(super) struct Host {
     settings: Settings,
     serves: Vec<Name>,
     rows: Vec<(Name, SocketAddr)>,
-    kernel: Sockets<Number>,
-    sockets: BTreeMap<Number, Socket>,
-    by_key: BTreeMap<Key, Number>,
-    catchers: BTreeMap<Key, Number>,
+    pub(super) kernel: Sockets<Number>,
+    pub(super) sockets: BTreeMap<Number, Socket>,
+    pub(super) by_key: BTreeMap<Key, Number>,
+    pub(super) catchers: BTreeMap<Key, Number>,
     pub(super) manners: Manners,
     pub(super) story: Story,
     pub(super) programs: BTreeMap<FlowId, Program>,
     /// Requests that irmd is to answer.
     arrived: BTreeMap<Key, WireId>,
     /// Whose request became which flow, in this life of the shim.
-    callers: BTreeMap<Key, WireId>,
+    pub(super) callers: BTreeMap<Key, WireId>,
     /// Whose request was handed to the shim last.
-    caller: WireId,
+    pub(super) caller: WireId,
     agenda: BTreeMap<(Instant, u64), Task>,
-    count: u64,
+    pub(super) count: u64,
     flows: u64,
     boots: u64,
     rng: ChaCha12Rng,
@@ -167,7 +157,7 @@ impl Host {
         self.shim = Some(shim);
     }
 
-    fn dice(&mut self, hundredth: u32) -> bool {
+    pub(super) fn dice(&mut self, hundredth: u32) -> bool {
         self.rng.next_u32() % 100 < hundredth
     }
 
@@ -265,14 +255,6 @@ impl Host {
             self.sweep(number);
         }
         self.later(now + ms(back_after), Task::Restart);
-    }
-
-    /// Closes a socket that neither the shim nor a program has.
-    fn sweep(&mut self, number: Number) {
-        if self.sockets.get(&number).is_some_and(|socket| socket.key.is_none() && socket.holder.is_none()) {
-            self.sockets.remove(&number);
-            self.kernel.close(number);
-        }
     }
 
     /// When this host next does something by itself.
@@ -389,7 +371,8 @@ impl Host {
             Output::Connect { key, peer, filter } => self.connect(now, key, peer, filter),
             Output::Refilter { key, filter } => self.socket(key).filter = filter,
             Output::Arrived { key, .. } => {
-                assert_eq!(self.arrived.insert(key, self.caller), None, "told irmd of a request twice");
+                self.story.arrived(self.caller, self.boots);
+                self.arrived.insert(key, self.caller);
                 self.callers.insert(key, self.caller);
                 match self.manners.answering {
                     Answering::Accept { after } => self.later(now + ms(after), Task::Answer(key, true)),
@@ -436,76 +419,6 @@ impl Host {
         }
     }
 
-    fn socket(&mut self, key: Key) -> &mut Socket {
-        let number = self.by_key[&key];
-        self.sockets.get_mut(&number).expect("an open socket")
-    }
-
-    fn open(&mut self, now: Instant, key: Key, port: u16, watch: bool) {
-        let local = SocketAddr::new(self.listen.ip(), port);
-        self.count += 1;
-        let number = self.count;
-        let result = if self.dice(self.manners.trouble) {
-            self.story.trouble(key, self.caller);
-            Err(OpenError::Exhausted)
-        } else {
-            self.kernel.bind(number, local, false).map(|()| local).map_err(|_| OpenError::PortInUse)
-        };
-        if result.is_ok() {
-            let (filter, queue) = (Filter::Flow, Vec::new());
-            self.sockets.insert(
-                number,
-                Socket { key: Some(key), holder: None, filter, watch, catcher: false, queue, revoked: false },
-            );
-            self.by_key.insert(key, number);
-        }
-        self.shim.as_mut().unwrap().opened(now, key, result);
-    }
-
-    /// Opens a second socket on the flow's port; the two share it while the second is bound.
-    fn catch(&mut self, key: Key) {
-        if self.dice(self.manners.trouble) {
-            return;
-        }
-        self.count += 1;
-        let (flows, number) = (self.by_key[&key], self.count);
-        let (local, _) = self.kernel.ends(flows).expect("an open socket");
-        self.kernel.share(flows, true);
-        self.kernel.bind(number, local, true).expect("shared for this moment");
-        self.kernel.share(flows, false);
-        let (filter, queue) = (Filter::Flow, Vec::new());
-        let catcher =
-            Socket { key: Some(key), holder: None, filter, watch: true, catcher: true, queue, revoked: false };
-        self.sockets.insert(number, catcher);
-        assert_eq!(self.catchers.insert(key, number), None, "a second catcher");
-    }
-
-    fn uncatch(&mut self, key: Key) {
-        if let Some(number) = self.catchers.remove(&key) {
-            self.sockets.get_mut(&number).expect("an open socket").key = None;
-            self.sweep(number);
-        }
-    }
-
-    fn connect(&mut self, now: Instant, key: Key, peer: SocketAddr, filter: Filter) {
-        let caller = self.callers.get(&key).copied().unwrap_or(self.caller);
-        let result = if self.dice(self.manners.trouble) {
-            self.story.trouble(key, caller);
-            Err("trouble".to_owned())
-        } else {
-            Ok(1472)
-        };
-        let number = self.by_key[&key];
-        self.kernel.connect(number, peer);
-        let socket = self.socket(key);
-        (socket.filter, socket.watch) = (filter, false);
-        // Up to the last datagram that is none of the flow's, what waited is dropped.
-        let ours = |(from, bytes): &(SocketAddr, Vec<u8>)| *from == peer && !passes_not(&socket.filter, bytes);
-        let keep = socket.queue.iter().rposition(|waiting| !ours(waiting)).map_or(0, |last| last + 1);
-        socket.queue.drain(..keep);
-        self.shim.as_mut().unwrap().connected(now, key, result);
-    }
-
     fn offer(&mut self, now: Instant, key: Key, flow: FlowId, ticket: Vec<u8>) {
         let said = ticket::open(&self.settings.ticket_key, &ticket).expect("a ticket of its own");
         self.story.offered(flow, said.ours, said.theirs, self.boots);
@@ -519,32 +432,7 @@ impl Host {
         }
     }
 
-    /// A datagram arrives. `false`: nobody takes it.
-    pub(super) fn arrive(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
-        if to == self.listen {
-            let Some(shim) = &mut self.shim else { return false };
-            if let Ok(Request::Extended(_, extension)) = Request::decode(bytes) {
-                self.caller = extension.client;
-            }
-            shim.handle_datagram(now, Via::Listen, from, bytes);
-            return true;
-        }
-        let Some(number) = self.kernel.find(to, from) else { return false };
-        let socket = self.sockets.get_mut(&number).expect("the kernel's socket");
-        if let (true, Some(key), Some(shim)) = (socket.watch, socket.key, &mut self.shim) {
-            let via = if socket.catcher { Via::Catcher(key) } else { Via::Flow(key) };
-            self.story.heard(via, from, bytes);
-            shim.handle_datagram(now, via, from, bytes);
-        } else if !socket.revoked && !passes_not(&socket.filter, bytes) {
-            socket.queue.push((from, bytes.to_vec()));
-            if let Some(flow) = socket.holder {
-                self.read_or_wait(now, flow);
-            }
-        }
-        true
-    }
-
-    fn read_or_wait(&mut self, now: Instant, flow: FlowId) {
+    pub(super) fn read_or_wait(&mut self, now: Instant, flow: FlowId) {
         match self.programs.get(&flow).map(|program| program.slow) {
             Some(true) => {
                 let after = u64::from(self.rng.next_u32() % 3000);
@@ -559,22 +447,6 @@ impl Host {
         let Some(socket) = self.sockets.get_mut(&program.socket) else { return };
         for (_, bytes) in socket.queue.drain(..) {
             self.story.read.push((flow, bytes));
-        }
-    }
-
-    /// ICMP: nothing is open where something was sent from here.
-    pub(super) fn unreachable(&mut self, now: Instant, local: SocketAddr, peer: SocketAddr) {
-        let Some(number) = self.kernel.find(local, peer) else { return };
-        let socket = &self.sockets[&number];
-        let Some(shim) = &mut self.shim else { return };
-        match (socket.holder, socket.key) {
-            // The program's next call fails, and libflow says so.
-            (Some(flow), _) => shim.suspect(now, flow),
-            (None, Some(key)) => {
-                self.story.unreachable(key);
-                shim.handle_unreachable(now, key, Unreachable::Port);
-            }
-            (None, None) => {}
         }
     }
 
@@ -600,22 +472,4 @@ impl Host {
         seen.extend(self.shim.iter().flat_map(|shim| shim.visited.iter().copied()));
         seen
     }
-}
-
-/// The kernel's filters, in as far as the programs of this world care.
-fn passes_not(filter: &Filter, bytes: &[u8]) -> bool {
-    let (name, ours) = match filter {
-        Filter::Nothing => return true,
-        Filter::Flow => return bytes.is_empty(),
-        Filter::NoControl(ours) => return bytes.is_empty() || begins(bytes, &proto::shim::control_prefix(*ours)),
-        Filter::NoAnswers(name, ours) | Filter::NoEchoes(name, ours) => (name, ours),
-    };
-    let text = name.as_str().as_bytes();
-    let late = begins(bytes, &proto::shim::answer_prefix(name, *ours));
-    let control = begins(bytes, &proto::shim::control_prefix(*ours));
-    bytes.is_empty() || late || control || matches!(filter, Filter::NoEchoes(..)) && bytes == text
-}
-
-fn begins(bytes: &[u8], prefix: &[(usize, Vec<u8>)]) -> bool {
-    prefix.iter().all(|(at, want)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(want)))
 }

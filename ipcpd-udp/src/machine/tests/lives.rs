@@ -17,7 +17,7 @@ use super::*;
 type Seen = BTreeSet<(Phase, table::Cause, Phase)>;
 
 /// As many as take a few seconds in a debug build.
-const LIVES: u64 = 2000;
+const LIVES: u64 = 1500;
 const ROUNDS: u32 = 30;
 /// Lives gone wrong on one thread, after which it stops.
 const ENOUGH: usize = 10;

@@ -15,6 +15,7 @@ mod client;
 mod ending;
 mod fates;
 mod host;
+mod kernel;
 mod liveness;
 mod lives;
 mod living;
@@ -207,6 +208,7 @@ impl Shim {
         let left =
             [self.by_id.len(), self.by_wire.len(), self.by_request.len(), self.by_client.len(), self.timers.len()];
         assert_eq!(left, [0; 5]);
+        assert!(self.ports.is_idle(), "{:?}", self.ports);
         assert!(self.tally.values().all(|n| *n == 0), "{:?}", self.tally);
     }
 }

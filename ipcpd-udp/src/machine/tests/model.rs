@@ -90,6 +90,14 @@ impl End {
     pub(super) fn was_told(&self) -> bool {
         !self.ended.is_empty()
     }
+
+    /// The last of a flow that the peer's program closed while nothing was in the way.
+    pub(super) fn heard_of_dealloc(&self) -> Result<(), String> {
+        match self.ended[..] {
+            [EndReason::PeerDeallocated] => Ok(()),
+            _ => Err(format!("its peer's program closed it, and in 5 s it was told {:?}", self.ended)),
+        }
+    }
 }
 
 /// All that happened on one host.
@@ -104,6 +112,8 @@ pub(super) struct Story {
     pub(super) sent: BTreeMap<FlowId, u64>,
     /// What programs read.
     pub(super) read: Vec<(FlowId, Vec<u8>)>,
+    /// Requests that reached irmd: by whom, in which life of the shim.
+    arrivals: BTreeSet<(WireId, u64)>,
     /// Callers for whom no socket could be made here.
     no_socket: BTreeSet<WireId>,
 }
@@ -170,6 +180,12 @@ impl Story {
         for end in self.ends.values_mut().filter(|end| end.ids.is_none() && end.ended.is_empty()) {
             end.deeds.insert(Deed::Unseen);
         }
+    }
+
+    /// irmd hears of a request: once, whatever it says, however often the request is heard.
+    pub(super) fn arrived(&mut self, caller: WireId, boot: u64) {
+        let first = self.arrivals.insert((caller, boot));
+        assert!(first || caller == WireId(0), "irmd is told of a request twice");
     }
 
     pub(super) fn accepted(&mut self, flow: FlowId, caller: WireId) {

@@ -96,9 +96,14 @@ impl World {
     /// A program sends an SDU on its flow: a few bytes, or something that looks like what shims say.
     pub(super) fn talk(&mut self, host: usize, flow: FlowId) {
         let Some(&(local, peer)) = self.hosts[host].live().get(&flow) else { return };
+        // Of flows whose ids it cannot know: those of its own would make it speak for the shims.
+        let ids = self.hosts[host].story.ends[&flow].ids.unwrap_or_default();
+        let known = |bytes: &Vec<u8>| [ids.0, ids.1].iter().any(|id| bytes.windows(8).any(|w| w == id.0.to_be_bytes()));
         let dice = self.rng.next_u32() as usize;
-        let mut bytes =
-            if dice.is_multiple_of(3) { self.wire.get(dice / 3 % 8).cloned() } else { None }.unwrap_or_default();
+        let like = if dice.is_multiple_of(3) { self.wire.get(dice / 3 % 8) } else { None };
+        let mut bytes = like.filter(|bytes| !known(bytes)).cloned().unwrap_or_default();
+        // A request that comes back is as long as it was.
+        bytes.truncate(proto::shim::DATAGRAM - 8);
         bytes.extend_from_slice(&(self.sdus.len() as u64).to_be_bytes());
         self.sdus.insert(bytes.clone(), (host, flow));
         *self.hosts[host].story.sent.entry(flow).or_default() += 1;
@@ -205,14 +210,7 @@ impl World {
         if !self.corrupts {
             self.judge()?;
         }
-        for host in 0..2 {
-            for flow in self.hosts[host].live().into_keys() {
-                self.hosts[host].leave(self.now, flow, false);
-                self.settle();
-            }
-        }
-        // Eight tellings; where bits changed, the peer may not know whose word it is, and never answers.
-        self.run(45_000);
+        self.end_all()?;
         for host in &self.hosts {
             host.shim.as_ref().expect("it came back").assert_empty();
             if host.open_sockets() > 0 {
@@ -220,6 +218,42 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// One side of each flow closes it, and in this quiet the other hears so at once and for that reason.
+    fn end_all(&mut self) -> Result<(), String> {
+        let mut told = Vec::new();
+        for flow in self.hosts[0].live().into_keys() {
+            let Some(peer) = self.peer_of(flow) else { continue };
+            let side = (self.rng.next_u32() % 2) as usize;
+            let ends = [flow, peer];
+            self.hosts[side].leave(self.now, ends[side], false);
+            self.settle();
+            told.push((1 - side, ends[1 - side]));
+        }
+        self.run(5000);
+        for (host, flow) in told {
+            self.hosts[host].story.ends[&flow].heard_of_dealloc().map_err(|what| format!("flow {flow}: {what}"))?;
+        }
+        if !self.corrupts {
+            return Ok(());
+        }
+        // Where bits changed, flows may have no peer, and peers not know whose word it is: eight tellings for nothing.
+        for host in 0..2 {
+            for flow in self.hosts[host].live().into_keys() {
+                self.hosts[host].leave(self.now, flow, false);
+                self.settle();
+            }
+        }
+        self.run(45_000);
+        Ok(())
+    }
+
+    /// Host 1's end of host 0's flow; not where bits changed, which may be anything's.
+    fn peer_of(&self, flow: FlowId) -> Option<FlowId> {
+        let (ours, theirs) = self.hosts[0].story.ends[&flow].ids?;
+        let live = self.hosts[1].live();
+        live.into_keys().find(|peer| self.hosts[1].story.ends[peer].ids == Some((theirs, ours)) && !self.corrupts)
     }
 
     /// Both sides have the same flows, and the shims know of no others.
