@@ -17,6 +17,7 @@ const CRATES: Allowed<'static> = &[
     ("oping", &["flowring-proto", "libflow"]),
     ("operf", &["flowring-proto", "libflow"]),
     ("flowring-lab", &[]),
+    ("flowring-sim", &[]),
     ("flowring-tests", &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "irmd", "ipcpd-udp"]),
     ("xtask", &["flowring-lab"]),
 ];

@@ -36,6 +36,8 @@ const LOOK_AFTER: u32 = 2;
 pub(super) const RECOVERING_PAUSE: Duration = Duration::from_secs(1);
 /// A restarted shim says RECOVERING for so long: programs bring their flows back.
 const RECOVERY: Duration = Duration::from_secs(5);
+/// Between probes for accepted flows of which the peer's shim has not spoken yet.
+const UNSURE_PAUSE: Duration = Duration::from_secs(1);
 /// Flows asked for at once when a peer's shim is seen to have restarted; each answer brings as many more.
 const ASKED_AT_ONCE: usize = 4;
 
@@ -76,6 +78,11 @@ struct Pair {
     timeouts: BTreeMap<Duration, usize>,
     /// Flows that this side asked for.
     asking: usize,
+    /// Accepted flows of which the peer's shim has not spoken yet: their client may have given up unheard.
+    unsure: BTreeSet<Key>,
+    /// Then one of several accepted flows is asked for, whatever was heard of others: what the peer has no longer, its
+    /// own probes never name.
+    turn: Instant,
     /// Where the peer's shim was last heard.
     at: Option<SocketAddr>,
     heard: Instant,
@@ -96,6 +103,14 @@ pub(super) struct Pairs {
 impl Pair {
     fn timeout(&self) -> Duration {
         self.timeouts.first_key_value().map_or(DEFAULT_TIMEOUT, |(timeout, _)| *timeout)
+    }
+
+    /// The flow to be asked for next.
+    fn candidate(&self) -> Option<Key> {
+        let next = |of: &BTreeSet<Key>| {
+            of.range((Bound::Excluded(self.last), Bound::Unbounded)).next().or(of.first()).copied()
+        };
+        next(&self.unsure).or(next(&self.flows))
     }
 
     /// From one probe to the next, while they are answered.
@@ -169,6 +184,8 @@ impl Shim {
             flows: BTreeSet::new(),
             timeouts: BTreeMap::new(),
             asking: 0,
+            unsure: BTreeSet::new(),
+            turn: now + DEFAULT_TIMEOUT,
             at: None,
             heard: now,
             unanswered: 0,
@@ -178,6 +195,10 @@ impl Shim {
         pair.flows.insert(key);
         *pair.timeouts.entry(timeout).or_default() += 1;
         pair.asking += usize::from(asking);
+        if !asking {
+            pair.unsure.insert(key);
+        }
+        pair.turn = pair.turn.min(now + pair.period());
         let next = if fresh { now + pair.period() } else { pair.next.min(now + pair.period()) };
         // From now on the accepting side's shim can reach this one, through whatever NAT.
         if asking && (fresh || knocked) {
@@ -195,6 +216,7 @@ impl Shim {
         let Some(pair) = self.pairs.of.get_mut(&from) else { return };
         flow.control = pair.at.filter(|_| !flow.vital.strayed).unwrap_or(flow.control);
         pair.flows.remove(&key);
+        pair.unsure.remove(&key);
         pair.asking -= usize::from(!flow.accepting);
         let timeout = flow.timeout();
         if let Some(count) = pair.timeouts.get_mut(&timeout) {
@@ -231,13 +253,15 @@ impl Shim {
         let Some(pair) = self.pairs.of.get_mut(&now_of) else { return };
         pair.heard = now;
         pair.unanswered = 0;
+        pair.unsure.remove(&key);
         // Another address than the flows come from is believed of this flow alone: behind it could be anybody who
         // allocated a flow under this peer's name.
         if from.ip() == now_of.ip {
             pair.at = Some(from);
         }
         let pause = if control.kind == ControlKind::Recovering { RECOVERING_PAUSE } else { pair.period() };
-        self.pairs.arm(now_of, now + pause);
+        let next = if pair.flows.len() > pair.asking.max(1) { pair.turn.clamp(now, now + pause) } else { now + pause };
+        self.pairs.arm(now_of, next);
     }
 
     /// The client asks again for a flow that it has: it has not heard the acceptance, but it is there.
@@ -298,9 +322,9 @@ impl Shim {
                 self.look(now, key, silence, late);
             }
         }
-        let Some(pair) = self.pairs.of.get(&of) else { return };
-        let after = pair.flows.range((Bound::Excluded(pair.last), Bound::Unbounded)).next();
-        let Some(&key) = after.or(pair.flows.first()) else { return };
+        let Some(pair) = self.pairs.of.get_mut(&of) else { return };
+        let Some(key) = pair.candidate() else { return };
+        pair.turn = now + if pair.unsure.is_empty() { pair.period() } else { UNSURE_PAUSE };
         self.probe(now, of, key);
     }
 

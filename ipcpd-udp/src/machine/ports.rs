@@ -70,6 +70,12 @@ impl Ports {
             }
         }
     }
+
+    /// No socket holds a port.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.used.is_empty()
+    }
 }
 
 #[cfg(test)]

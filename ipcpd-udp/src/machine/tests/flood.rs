@@ -1,7 +1,10 @@
 //! The gate at the listen port: cookies, buckets, bounds.
 
+use sim::Fate;
+
 use super::super::bucket::Prefix;
-use super::world::{Fate, World};
+use super::model::Told;
+use super::world::World;
 use super::*;
 
 const SLOW: Limits = Limits { pending: 3, rate: 1_000_000, pending_per_prefix: 50 };
@@ -285,31 +288,29 @@ fn a_hundred_thousand_forged_requests_leave_nothing_behind() {
 }
 
 /// Host B is loaded at all times.
-fn loaded_world(fates: impl FnMut(&mut ChaCha12Rng) -> Fate + 'static) -> World {
-    let mut world = World::new(1, fates);
-    world.hosts[1].shim.settings.limits.pending = 0;
+fn loaded_world() -> World {
+    let mut world = World::kind();
+    world.hosts[1].shim.as_mut().unwrap().settings.limits.pending = 0;
     world
 }
 
 #[test]
 fn load_costs_two_datagrams() {
-    let mut world = loaded_world(|_| Fate::Deliver);
-    world.ask(0, 1, "echo", 5000);
+    let mut world = loaded_world();
+    world.ask(0, "echo", 5000);
     world.run(10_000);
-    let sent = (world.hosts[0].allocated, world.sent());
-    assert_eq!(
-        sent,
-        (1, 8),
-        "request, cookie, request, PENDING, acceptance twice, and the probe of a new pair with its answer"
-    );
+    assert!(matches!(world.hosts[0].story.asked[0].told[..], [(_, Told::Allocated)]));
+    let why = "request, cookie, request, PENDING, acceptance twice, and the probe of a new pair with its answer";
+    assert_eq!(world.net.tally().sent, 8, "{why}");
 }
 
 #[test]
 fn every_fate_of_an_allocation_at_a_loaded_server() {
-    const FATES: [Fate; 4] = [Fate::Deliver, Fate::Lose, Fate::Double, Fate::Delay(700)];
+    const FATES: [Fate; 4] = [Fate::Deliver, Fate::Lose, Fate::Double, Fate::Delay(Duration::from_millis(700))];
     for choice in 0..4u32.pow(6) {
         let mut left = (choice, 6);
-        let mut world = loaded_world(move |_| {
+        let mut world = loaded_world();
+        world.net.script(move |_| {
             let (choice, n) = left;
             if n == 0 {
                 return Fate::Deliver;
@@ -318,18 +319,11 @@ fn every_fate_of_an_allocation_at_a_loaded_server() {
             FATES[(choice % 4) as usize]
         });
         // Long enough for the sixth request of a host that has never heard of the other.
-        world.ask(0, 1, "echo", 30_000);
+        world.ask(0, "echo", 30_000);
         world.run(30_000);
-        let [a, b] = &world.hosts;
-        assert_eq!((a.allocated, a.failed.len()), (1, 0), "choice {choice}");
-        assert_eq!((a.shim.census(), b.shim.census()), ((1, 0), (1, 0)), "one flow on either side: choice {choice}");
-        for host in 0..2 {
-            for flow in world.hosts[host].offers.keys().copied().collect::<Vec<_>>() {
-                world.hosts[host].shim.released(world.now, flow);
-            }
-            world.settle();
-        }
-        world.run(30_000);
-        world.hosts.iter().for_each(|host| host.shim.assert_empty());
+        let told = &world.hosts[0].story.asked[0].told;
+        assert!(matches!(told[..], [(_, Told::Allocated)]), "choice {choice}: {told:?}");
+        assert_eq!(world.hosts[1].programs.len(), 1, "one flow: choice {choice}");
+        world.check().unwrap_or_else(|what| panic!("{what}: choice {choice}"));
     }
 }

@@ -1,4 +1,5 @@
-//! The machine by itself ([`client`], [`server`], [`living`], [`ending`]), two of them on a bad network ([`world`], [`sim`]), and one against
+//! The machine by itself ([`client`], [`server`], [`living`], [`ending`]), two of them on a bad network ([`world`] of
+//! [`host`]s, [`fates`], [`lives`], held against [`model`]), and one against
 //! what the classic shim sent in 2016 ([`wire`]).
 
 use std::net::SocketAddr;
@@ -12,14 +13,19 @@ use super::*;
 
 mod client;
 mod ending;
+mod fates;
 mod flood;
+mod host;
+mod kernel;
 mod liveness;
+mod lives;
 mod living;
-mod loss;
+mod model;
 mod open;
 mod recovering;
+mod results;
 mod server;
-mod sim;
+mod snapshot;
 mod state_table;
 mod transitions;
 mod wire;
@@ -205,6 +211,7 @@ impl Shim {
             [self.by_id.len(), self.by_wire.len(), self.by_request.len(), self.by_client.len(), self.timers.len()];
         assert_eq!(left, [0; 5]);
         assert!(self.load.is_idle());
+        assert!(self.ports.is_idle(), "{:?}", self.ports);
         assert!(self.tally.values().all(|n| *n == 0), "{:?}", self.tally);
     }
 }

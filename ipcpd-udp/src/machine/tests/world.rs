@@ -1,267 +1,120 @@
-//! Two hosts with a machine each, a kernel and programs that are played, and a network that loses, doubles, delays.
+//! Two hosts and the network between them.
 
 use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use sim::{Event, Kind, Link, Network, Realm};
 
+use super::host::{Answering, Host, Sent};
 use super::*;
-
-/// What the network does with one datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Deliver,
-    Lose,
-    Double,
-    /// Behind what is sent within this time.
-    Delay(u64),
-}
-
-/// What the accepting program does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answering {
-    Accept { after: u64 },
-    Refuse { after: u64 },
-    Never,
-}
-
-struct Socket {
-    local: SocketAddr,
-    peer: Option<SocketAddr>,
-    filter: Filter,
-    queue: Vec<Vec<u8>>,
-    revoked: bool,
-}
-
-pub(super) struct Host {
-    pub(super) shim: Shim,
-    listen: SocketAddr,
-    sockets: BTreeMap<Key, Socket>,
-    pub(super) answering: Answering,
-    arrived: BTreeMap<Key, Instant>,
-    next_flow: u64,
-    pub(super) allocated: u32,
-    pub(super) failed: Vec<Failure>,
-    pub(super) offers: BTreeMap<FlowId, Key>,
-    pub(super) ended: Vec<(FlowId, EndReason)>,
-    /// What programs read.
-    pub(super) sdus: Vec<Vec<u8>>,
-    /// Programs read what arrives.
-    pub(super) reads: bool,
-    /// In a hundred: sockets that cannot be opened or connected, tokens nobody takes.
-    pub(super) trouble: u32,
-}
 
 pub(super) struct World {
     pub(super) now: Instant,
+    pub(super) net: Network,
     pub(super) hosts: [Host; 2],
-    network: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
-    fates: Box<dyn FnMut(&mut ChaCha12Rng) -> Fate>,
+    stations: [sim::Host; 2],
     pub(super) rng: ChaCha12Rng,
-    sent: u64,
+    /// Everything a program sent: by which host's which flow.
+    sdus: BTreeMap<Vec<u8>, (usize, FlowId)>,
+    /// What shims sent last; programs may send the like.
+    wire: Vec<Vec<u8>>,
+    /// Where bits change, contents prove nothing.
+    pub(super) corrupts: bool,
+    /// Host 0 is behind a box.
+    pub(super) boxed: bool,
     steps: u64,
 }
 
-impl Host {
-    fn new(listen: &str, seed: u64, flows_from: u64) -> Self {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_be_bytes());
-        bytes[8] = flows_from as u8;
-        Self {
-            shim: Shim::new(settings(listen), bytes),
-            listen: addr(listen),
-            sockets: BTreeMap::new(),
-            answering: Answering::Accept { after: 0 },
-            arrived: BTreeMap::new(),
-            next_flow: flows_from,
-            allocated: 0,
-            failed: Vec::new(),
-            offers: BTreeMap::new(),
-            ended: Vec::new(),
-            sdus: Vec::new(),
-            reads: true,
-            trouble: 0,
-        }
-    }
-
-    /// Everything sent by what the machine wants now.
-    fn carry_out(&mut self, now: Instant, rng: &mut ChaCha12Rng) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
-        let mut sent = Vec::new();
-        while let Some(output) = self.shim.poll_output() {
-            let mut trouble = || rng.next_u32() % 100 < self.trouble;
-            match output {
-                Output::Open { key, port, .. } => {
-                    let local = SocketAddr::new(self.listen.ip(), port);
-                    let result = if trouble() { Err(OpenError::Exhausted) } else { Ok(local) };
-                    if result.is_ok() {
-                        assert!(!self.sockets.values().any(|socket| socket.local == local), "a port twice");
-                        let socket =
-                            Socket { local, peer: None, filter: Filter::Flow, queue: Vec::new(), revoked: false };
-                        self.sockets.insert(key, socket);
-                    }
-                    self.shim.opened(now, key, result);
-                }
-                Output::SendListen { to, bytes } => sent.push((self.listen, to, bytes)),
-                Output::SendFlow { key, to, bytes } => {
-                    let socket = &self.sockets[&key];
-                    sent.push((socket.local, to.or(socket.peer).expect("connected"), bytes));
-                }
-                Output::Connect { key, peer, filter } => {
-                    let result = if trouble() { Err("trouble".to_owned()) } else { Ok(1472) };
-                    let socket = self.sockets.get_mut(&key).unwrap();
-                    (socket.peer, socket.filter) = (Some(peer), filter);
-                    self.shim.connected(now, key, result);
-                }
-                Output::Refilter { key, filter } => self.sockets.get_mut(&key).unwrap().filter = filter,
-                Output::Arrived { key, .. } => drop(self.arrived.insert(key, now)),
-                Output::Abandon { key } => drop(self.arrived.remove(&key)),
-                Output::Offer { key, flow, .. } => {
-                    assert_eq!(self.offers.insert(flow, key), None, "flow {flow} offered twice");
-                    if trouble() { self.shim.not_taken(now, flow) } else { self.shim.taken(now, flow) }
-                }
-                Output::Allocated { .. } => self.allocated += 1,
-                Output::Failed { failure, .. } => self.failed.push(failure),
-                Output::CheckSent { key } => self.shim.sent_all(now, key, true),
-                Output::CheckRead { key } => {
-                    let all = self.sockets[&key].queue.is_empty();
-                    self.shim.read_all(now, key, all);
-                }
-                Output::Revoke { key } => self.sockets.get_mut(&key).unwrap().revoked = true,
-                Output::Close { key } => drop(self.sockets.remove(&key).expect("an open socket")),
-                Output::Ended { flow, reason } => self.ended.push((flow, reason)),
-                Output::Count { key, .. } => self.shim.counted(key, 0),
-                Output::Look { key, .. } => self.shim.looked(now, key, 0),
-                Output::Move { key, peer } => self.sockets.get_mut(&key).unwrap().peer = Some(peer),
-                Output::Catch { .. } | Output::Uncatch { .. } => {}
-                Output::Withdraw { .. } | Output::Gone { .. } | Output::Forget { .. } | Output::Stopped => {}
-            }
-        }
-        sent
-    }
-
-    /// What irmd and the program say about requests that arrived; whether they said anything.
-    fn answer(&mut self, now: Instant) -> bool {
-        let (wait, accepts) = match self.answering {
-            Answering::Accept { after } => (after, true),
-            Answering::Refuse { after } => (after, false),
-            Answering::Never => return false,
-        };
-        let due: Vec<Key> = self.arrived.iter().filter(|(_, at)| **at + ms(wait) <= now).map(|(key, _)| *key).collect();
-        for &key in &due {
-            self.arrived.remove(&key);
-            self.next_flow += 1;
-            let accept = Accept { flow: FlowId(self.next_flow), owner: owner(), data: Vec::new() };
-            let answer = if accepts { Ok(accept) } else { Err(Failure::new(FailureKind::Refused, "no")) };
-            self.shim.answered(now, key, answer);
-        }
-        !due.is_empty()
-    }
-
-    /// A datagram arrives. `false`: nothing is open there.
-    fn arrive(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
-        if to == self.listen {
-            self.shim.handle_datagram(now, Via::Listen, from, bytes);
-            return true;
-        }
-        let Some((&key, socket)) = self.sockets.iter_mut().find(|(_, socket)| socket.local == to) else { return false };
-        match socket.peer {
-            None => self.shim.handle_datagram(now, Via::Flow(key), from, bytes),
-            Some(peer) if peer != from => return false,
-            Some(_) if socket.revoked || passes_not(&socket.filter, bytes) => {}
-            Some(_) if self.reads => self.sdus.push(bytes.to_vec()),
-            Some(_) => socket.queue.push(bytes.to_vec()),
-        }
-        true
-    }
-
-    /// ICMP: nothing is open where something was sent from here.
-    fn unreachable(&mut self, now: Instant, from: SocketAddr) {
-        let Some((&key, socket)) = self.sockets.iter().find(|(_, socket)| socket.local == from) else { return };
-        let connected = socket.peer.is_some();
-        let flow = self.offers.iter().find(|(_, held)| **held == key).map(|(flow, _)| *flow);
-        match flow {
-            Some(flow) if connected => self.shim.suspect(now, flow),
-            _ => self.shim.handle_unreachable(now, key, Unreachable::Port),
-        }
-    }
-
-    pub(super) fn live(&self) -> Vec<(SocketAddr, SocketAddr)> {
-        self.sockets.values().filter(|socket| !socket.revoked).filter_map(|s| Some((s.local, s.peer?))).collect()
-    }
-}
-
-/// The kernel's filters, in as far as the programs of this world care.
-fn passes_not(filter: &Filter, bytes: &[u8]) -> bool {
-    let (name, ours) = match filter {
-        Filter::Nothing => return true,
-        Filter::Flow => return bytes.is_empty(),
-        Filter::NoControl(ours) => return bytes.is_empty() || is_control(bytes, *ours),
-        Filter::NoAnswers(name, ours) | Filter::NoEchoes(name, ours) => (name, ours),
-    };
-    let prefix = proto::shim::answer_prefix(name, *ours);
-    let text = name.as_str().as_bytes();
-    let late = prefix.iter().all(|(at, want)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(want)));
-    bytes.is_empty() || late || is_control(bytes, *ours) || matches!(filter, Filter::NoEchoes(..)) && bytes == text
-}
-
-fn is_control(bytes: &[u8], ours: WireId) -> bool {
-    let prefix = proto::shim::control_prefix(ours);
-    prefix.iter().all(|(at, want)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(want)))
+/// One millisecond from end to end.
+fn kind_link() -> Link {
+    Link { delay: Duration::from_micros(500), ..Link::default() }
 }
 
 impl World {
-    pub(super) fn new(seed: u64, fates: impl FnMut(&mut ChaCha12Rng) -> Fate + 'static) -> Self {
-        let mut hosts = [Host::new(A, seed, 100), Host::new(B, seed, 200)];
-        hosts[0].shim.add_host(name("echo"), addr(B)).unwrap();
-        hosts[1].shim.register(name("echo")).unwrap();
-        hosts[1].shim.add_host(name("back"), addr(A)).unwrap();
-        hosts[0].shim.register(name("back")).unwrap();
+    /// Host 0 ("a") behind a box asks host 1 for "echo"; from one in the open, host 1 asks for "back". Nobody serves
+    /// "nobody".
+    pub(super) fn new(seed: u64, kind: Kind, link: &Link) -> Self {
+        let mut net = Network::new(seed);
+        let [a, b] = [addr(A), addr(B)];
+        let place = kind.build(&mut net, a.ip());
+        let mut join = |realm, ip| net.host(realm, ip, link.clone(), link.clone());
+        let stations = [join(place.realm, place.address), join(Realm::INTERNET, b.ip())];
+        let inner = SocketAddr::new(place.address, a.port());
+        let mut hosts = [Host::new(inner, seed, 1_000_000), Host::new(b, seed, 2_000_000)];
+        for (host, serves, row, at) in [(0, "back", "echo", b), (1, "echo", "back", a)] {
+            hosts[host].serve(serves);
+            hosts[host].know(row, at);
+            hosts[host].know("nobody", at);
+        }
+        let corrupts = link.corrupt > 0.0;
         Self {
             now: origin(),
+            net,
             hosts,
-            network: BTreeMap::new(),
-            fates: Box::new(fates),
+            stations,
             rng: ChaCha12Rng::seed_from_u64(seed),
-            sent: 0,
+            sdus: BTreeMap::new(),
+            wire: Vec::new(),
+            corrupts,
+            boxed: kind != Kind::Open,
             steps: 0,
         }
     }
 
-    pub(super) fn ask(&mut self, host: usize, flow: u64, to: &str, timeout: u64) {
-        let ask = Ask {
-            flow: FlowId(flow),
-            name: name(to),
-            source: String::new(),
-            qos: Qos::raw(),
-            timeout: ms(timeout),
-            data: Vec::new(),
-            owner: owner(),
-        };
-        self.hosts[host].shim.flow_alloc(self.now, ask).unwrap();
-        self.settle();
+    /// On a good network.
+    pub(super) fn kind() -> Self {
+        Self::new(1, Kind::Open, &kind_link())
     }
 
-    /// Sends what the hosts want sent, and lets irmd answer.
+    pub(super) fn ask(&mut self, host: usize, to: &str, timeout: u64) -> FlowId {
+        let flow = self.hosts[host].ask(self.now, to, timeout);
+        self.settle();
+        flow
+    }
+
+    /// Sends what the hosts want sent.
     pub(super) fn settle(&mut self) {
-        for host in &mut self.hosts {
-            loop {
-                let sent = host.carry_out(self.now, &mut self.rng);
-                let more = host.answer(self.now) || !sent.is_empty();
-                for (from, to, bytes) in sent {
-                    let (at, copies) = match (self.fates)(&mut self.rng) {
-                        Fate::Deliver => (ms(1), 1),
-                        Fate::Lose => (ms(0), 0),
-                        Fate::Double => (ms(1), 2),
-                        Fate::Delay(by) => (ms(by), 1),
-                    };
-                    for _ in 0..copies {
-                        self.sent += 1;
-                        self.network.insert((self.now + at, self.sent), (from, to, bytes.clone()));
-                    }
+        for host in 0..2 {
+            for (from, to, bytes) in self.hosts[host].carry_out(self.now) {
+                if self.wire.len() > 7 {
+                    self.wire.remove(0);
                 }
-                if !more {
-                    break;
-                }
+                self.wire.push(bytes.clone());
+                self.send(host, (from, to, bytes));
+            }
+            for flow in std::mem::take(&mut self.hosts[host].eager) {
+                self.talk(host, flow);
+            }
+        }
+    }
+
+    fn send(&mut self, host: usize, (from, to, bytes): Sent) {
+        self.net.send(self.now, self.stations[host], from, to, bytes);
+    }
+
+    /// A program sends an SDU on its flow: a few bytes, or something that looks like what shims say.
+    pub(super) fn talk(&mut self, host: usize, flow: FlowId) {
+        let Some(&(local, peer)) = self.hosts[host].live().get(&flow) else { return };
+        // Of flows whose ids it cannot know: those of its own would make it speak for the shims.
+        let ids = self.hosts[host].story.ends[&flow].ids.unwrap_or_default();
+        let known = |bytes: &Vec<u8>| [ids.0, ids.1].iter().any(|id| bytes.windows(8).any(|w| w == id.0.to_be_bytes()));
+        let dice = self.rng.next_u32() as usize;
+        let like = if dice.is_multiple_of(3) { self.wire.get(dice / 3 % 8) } else { None };
+        let mut bytes = like.filter(|bytes| !known(bytes)).cloned().unwrap_or_default();
+        // A request that comes back is as long as it was.
+        bytes.truncate(proto::shim::DATAGRAM - 8);
+        bytes.extend_from_slice(&(self.sdus.len() as u64).to_be_bytes());
+        self.sdus.insert(bytes.clone(), (host, flow));
+        *self.hosts[host].story.sent.entry(flow).or_default() += 1;
+        self.send(host, (local, peer, bytes));
+    }
+
+    /// Each program sends one SDU on each of its flows.
+    pub(super) fn everybody_talks(&mut self) {
+        for host in 0..2 {
+            for flow in self.hosts[host].live().into_keys() {
+                self.talk(host, flow);
             }
         }
     }
@@ -270,63 +123,173 @@ impl World {
     fn step(&mut self, until: Instant) -> bool {
         self.steps += 1;
         assert!(self.steps < 100_000, "it goes on for ever");
-        let irmd = self.hosts.iter().filter_map(|host| match host.answering {
-            Answering::Accept { after } | Answering::Refuse { after } => {
-                host.arrived.values().min().map(|at| *at + ms(after))
-            }
-            Answering::Never => None,
-        });
-        let timers = self.hosts.iter().filter_map(|host| host.shim.poll_timeout().map(|(at, _)| at));
-        let network = self.network.keys().next().map(|(at, _)| *at);
-        let Some(at) = irmd.chain(timers).chain(network).min().filter(|at| *at <= until) else {
+        let hosts = self.hosts.iter().filter_map(Host::next_at);
+        let Some(at) = hosts.chain(self.net.next_at()).min().filter(|at| *at <= until) else {
             self.now = until;
             return false;
         };
         self.now = self.now.max(at);
-        while let Some(entry) = self.network.first_entry()
-            && entry.key().0 <= self.now
-        {
-            let (from, to, bytes) = entry.remove();
-            let [sender, receiver] = if from.ip() == self.hosts[0].listen.ip() { [0, 1] } else { [1, 0] };
-            if !self.hosts[receiver].arrive(self.now, from, to, &bytes) {
-                self.hosts[sender].unreachable(self.now, from);
+        while let Some(event) = self.net.poll(self.now) {
+            match event {
+                Event::Datagram(datagram) => {
+                    let host = self.number(datagram.host);
+                    if !self.hosts[host].arrive(self.now, datagram.from, datagram.to, &datagram.bytes) {
+                        self.net.refuse(self.now, &datagram);
+                    }
+                }
+                Event::Unreachable { host, local, peer } => {
+                    let host = self.number(host);
+                    self.hosts[host].unreachable(self.now, local, peer);
+                }
             }
             self.settle();
         }
-        for host in &mut self.hosts {
-            host.shim.handle_timeout(self.now);
+        for host in 0..2 {
+            while self.hosts[host].wake(self.now) {
+                self.settle();
+            }
         }
-        self.settle();
         true
     }
 
-    /// Runs for a time.
+    fn number(&self, station: sim::Host) -> usize {
+        self.stations.iter().position(|known| *known == station).expect("a host of this world")
+    }
+
+    /// Runs for a time, milliseconds.
     pub(super) fn run(&mut self, time: u64) {
         let until = self.now + ms(time);
         while self.step(until) {}
     }
 
-    /// The network does this from now on.
-    pub(super) fn turn(&mut self, fates: impl FnMut(&mut ChaCha12Rng) -> Fate + 'static) {
-        self.fates = Box::new(fates);
+    /// Runs for a time at most, until something is so.
+    pub(super) fn run_until(&mut self, time: u64, is_so: impl Fn(&Self) -> bool) {
+        let until = self.now + ms(time);
+        while !is_so(self) && self.step(until) {}
     }
 
-    /// The network is kind from now on.
-    pub(super) fn heal(&mut self) {
-        self.fates = Box::new(|_| Fate::Deliver);
+    /// Runs until host 0's latest `flow_alloc` is answered.
+    pub(super) fn run_until_told(&mut self) {
+        self.run_until(70_000, |world| world.hosts[0].story.asked.last().is_none_or(|asked| !asked.told.is_empty()));
     }
 
-    /// Each program sends one SDU on each of its flows.
-    pub(super) fn everybody_sends(&mut self) {
-        for host in 0..2 {
-            for (local, peer) in self.hosts[host].live() {
-                self.sent += 1;
-                self.network.insert((self.now + ms(1), self.sent), (local, peer, b"sdu".to_vec()));
-            }
+    /// Both hosts have other links from now on.
+    pub(super) fn relink(&mut self, up: &Link, down: &Link) {
+        for station in self.stations {
+            self.net.relink(station, up.clone(), down.clone());
         }
     }
 
-    pub(super) fn sent(&self) -> u64 {
-        self.sent
+    /// The network is kind from now on, and kernels and programs are.
+    fn heal(&mut self) {
+        self.net.unscript();
+        self.relink(&kind_link(), &kind_link());
+        for host in &mut self.hosts {
+            (host.manners.trouble, host.manners.untaken) = (0, 0);
+            host.manners.answering = Answering::Accept { after: 0 };
+        }
+    }
+
+    /// The network heals, time passes, and what is then left must be flows that both sides have; all flows are
+    /// deallocated, time passes, and nothing must be left. What was told on the way must be true. `Err`: what is wrong.
+    pub(super) fn check(&mut self) -> Result<(), String> {
+        self.heal();
+        // Longer than most deadlines, any telling and any draining; then as long as it takes to find, one after the
+        // other, flows that only one side has and no SDU tells of.
+        self.run(40_000);
+        for _ in 0..16 {
+            if self.mirrored().is_ok() {
+                break;
+            }
+            self.run(10_000);
+        }
+        for _ in 0..2 {
+            self.everybody_talks();
+            self.run(15_000);
+        }
+        if !self.corrupts {
+            self.judge()?;
+        }
+        self.end_all()?;
+        for host in &self.hosts {
+            host.shim.as_ref().expect("it came back").assert_empty();
+            if host.open_sockets() > 0 {
+                return Err(format!("{} sockets are left", host.open_sockets()));
+            }
+        }
+        Ok(())
+    }
+
+    /// One side of each flow closes it, and in this quiet the other hears so at once and for that reason.
+    fn end_all(&mut self) -> Result<(), String> {
+        let mut told = Vec::new();
+        for flow in self.hosts[0].live().into_keys() {
+            let Some(peer) = self.peer_of(flow) else { continue };
+            let side = (self.rng.next_u32() % 2) as usize;
+            let ends = [flow, peer];
+            self.hosts[side].leave(self.now, ends[side], false);
+            self.settle();
+            told.push((1 - side, ends[1 - side]));
+        }
+        self.run(5000);
+        for (host, flow) in told {
+            self.hosts[host].story.ends[&flow].heard_of_dealloc().map_err(|what| format!("flow {flow}: {what}"))?;
+        }
+        if !self.corrupts {
+            return Ok(());
+        }
+        // Where bits changed, flows may have no peer, and peers not know whose word it is: eight tellings for nothing.
+        for host in 0..2 {
+            for flow in self.hosts[host].live().into_keys() {
+                self.hosts[host].leave(self.now, flow, false);
+                self.settle();
+            }
+        }
+        self.run(45_000);
+        Ok(())
+    }
+
+    /// Host 1's end of host 0's flow; not where bits changed, which may be anything's.
+    fn peer_of(&self, flow: FlowId) -> Option<FlowId> {
+        let (ours, theirs) = self.hosts[0].story.ends[&flow].ids?;
+        let live = self.hosts[1].live();
+        live.into_keys().find(|peer| self.hosts[1].story.ends[peer].ids == Some((theirs, ours)) && !self.corrupts)
+    }
+
+    /// Both sides have the same flows, and the shims know of no others.
+    fn mirrored(&self) -> Result<(), String> {
+        let ends = [0, 1].map(|n| self.hosts[n].live());
+        let flows = [0, 1].map(|n| ends[n].keys().copied().collect::<Vec<_>>());
+        let stories = [0, 1].map(|n| &self.hosts[n].story);
+        model::mirrored(stories, [&flows[0], &flows[1]]).map_err(|what| format!("{what}: {ends:?}"))?;
+        for (host, flows) in self.hosts.iter().zip(&flows) {
+            let census = host.shim.as_ref().map(Shim::census);
+            if census != Some((flows.len(), 0)) {
+                return Err(format!("{flows:?} live, the shim says {census:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self) -> Result<(), String> {
+        model::judge([0, 1].map(|n| &self.hosts[n].story))?;
+        self.mirrored()?;
+        self.sdus_are_the_peers()
+    }
+
+    /// Programs read what the flow's other end sent, nothing else; and in the quiet each hears the other.
+    fn sdus_are_the_peers(&self) -> Result<(), String> {
+        for (here, host) in self.hosts.iter().enumerate() {
+            for (flow, bytes) in &host.story.read {
+                let Some((there, sender)) = self.sdus.get(bytes) else {
+                    return Err(format!("flow {flow}: a program read what no program sent: {bytes:?}"));
+                };
+                let ids = self.hosts[*there].story.ends[sender].ids;
+                if *there == here || ids.map(|(ours, theirs)| (theirs, ours)) != host.story.ends[flow].ids {
+                    return Err(format!("flow {flow}: an SDU of flow {sender}, which is not its peer"));
+                }
+            }
+        }
+        Ok(())
     }
 }

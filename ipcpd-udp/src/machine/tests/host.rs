@@ -1,0 +1,475 @@
+//! A host: its shim, and a kernel, an irmd and programs that are played. The shim may crash and come back; what the
+//! kernel holds for programs stays.
+
+use std::collections::BTreeMap;
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sim::Sockets;
+
+use super::kernel::Socket;
+use super::model::{Asked, Deed, Story, Told};
+use super::*;
+
+/// What accepting programs do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answering {
+    Accept { after: u64 },
+    Refuse { after: u64 },
+    Never,
+}
+
+/// How a host's kernel and programs behave.
+#[derive(Clone, Debug)]
+pub(super) struct Manners {
+    pub(super) answering: Answering,
+    /// In a hundred: sockets that cannot be opened or connected.
+    pub(super) trouble: u32,
+    /// In a hundred: tokens that nobody takes.
+    pub(super) untaken: u32,
+    /// A program takes its socket after up to so many milliseconds.
+    pub(super) takes_within: u64,
+    /// In a hundred: programs that read late.
+    pub(super) slow: u32,
+    /// In a hundred: programs that send as soon as they have a flow.
+    pub(super) talkative: u32,
+}
+
+/// A socket of the kernel's, numbered for ever.
+pub(super) type Number = u64;
+
+pub(super) struct Program {
+    socket: Number,
+    ticket: Vec<u8>,
+    slow: bool,
+    pub(super) holds: bool,
+    /// It was told that the flow is over, and has not closed it yet.
+    gone: bool,
+}
+
+/// What is to happen on a host by itself.
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Answer(Key, bool),
+    Take(FlowId),
+    LetLie(FlowId),
+    Read(FlowId),
+    Leave(FlowId),
+    Adopt(FlowId),
+    Restart,
+}
+
+/// A datagram on its way out: from, to, payload.
+pub(super) type Sent = (SocketAddr, SocketAddr, Vec<u8>);
+
+pub(super) struct Host {
+    pub(super) shim: Option<Shim>,
+    pub(super) listen: SocketAddr,
+    settings: Settings,
+    serves: Vec<Name>,
+    rows: Vec<(Name, SocketAddr)>,
+    pub(super) kernel: Sockets<Number>,
+    pub(super) sockets: BTreeMap<Number, Socket>,
+    pub(super) by_key: BTreeMap<Key, Number>,
+    pub(super) catchers: BTreeMap<Key, Number>,
+    pub(super) manners: Manners,
+    pub(super) story: Story,
+    pub(super) programs: BTreeMap<FlowId, Program>,
+    /// Requests that irmd is to answer.
+    arrived: BTreeMap<Key, WireId>,
+    /// Whose request became which flow, in this life of the shim.
+    pub(super) callers: BTreeMap<Key, WireId>,
+    /// Whose request was handed to the shim last.
+    pub(super) caller: WireId,
+    agenda: BTreeMap<(Instant, u64), Task>,
+    pub(super) count: u64,
+    flows: u64,
+    boots: u64,
+    rng: ChaCha12Rng,
+    pub(super) visited: std::collections::BTreeSet<(Phase, table::Cause, Phase)>,
+    /// Flows whose programs send at once, for the world to carry out.
+    pub(super) eager: Vec<FlowId>,
+}
+
+impl Host {
+    pub(super) fn new(listen: SocketAddr, seed: u64, flows: u64) -> Self {
+        let settings = Settings { host: HostId(flows), ..settings(&listen.to_string()) };
+        let mut host = Self {
+            shim: None,
+            listen,
+            settings,
+            serves: Vec::new(),
+            rows: Vec::new(),
+            kernel: Sockets::default(),
+            sockets: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            catchers: BTreeMap::new(),
+            manners: Manners {
+                answering: Answering::Accept { after: 0 },
+                trouble: 0,
+                untaken: 0,
+                takes_within: 0,
+                slow: 0,
+                talkative: 0,
+            },
+            story: Story::default(),
+            programs: BTreeMap::new(),
+            arrived: BTreeMap::new(),
+            callers: BTreeMap::new(),
+            caller: WireId(0),
+            agenda: BTreeMap::new(),
+            count: 0,
+            flows,
+            boots: 0,
+            rng: ChaCha12Rng::seed_from_u64(seed ^ flows << 32),
+            visited: std::collections::BTreeSet::new(),
+            eager: Vec::new(),
+        };
+        host.start(None);
+        host
+    }
+
+    pub(super) fn serve(&mut self, to: &str) {
+        self.serves.push(name(to));
+        self.shim.as_mut().unwrap().register(name(to)).unwrap();
+    }
+
+    pub(super) fn know(&mut self, to: &str, at: SocketAddr) {
+        self.rows.push((name(to), at));
+        self.shim.as_mut().unwrap().add_host(name(to), at).unwrap();
+    }
+
+    /// Starts the shim; again at an instant.
+    fn start(&mut self, again: Option<Instant>) {
+        self.boots += 1;
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let mut shim = Shim::new(Settings { boot: BootId(self.boots), ..self.settings.clone() }, seed);
+        for name in &self.serves {
+            shim.register(name.clone()).unwrap();
+        }
+        for (name, at) in &self.rows {
+            shim.add_host(name.clone(), *at).unwrap();
+        }
+        if let Some(now) = again {
+            shim.recover(now);
+        }
+        self.shim = Some(shim);
+    }
+
+    pub(super) fn dice(&mut self, hundredth: u32) -> bool {
+        self.rng.next_u32() % 100 < hundredth
+    }
+
+    fn later(&mut self, at: Instant, task: Task) {
+        self.count += 1;
+        self.agenda.insert((at, self.count), task);
+    }
+
+    /// A program asks for a flow.
+    pub(super) fn ask(&mut self, now: Instant, to: &str, timeout: u64) -> FlowId {
+        self.flows += 1;
+        let flow = FlowId(self.flows);
+        let mut asked = Asked::new(flow, now, ms(timeout));
+        let ask = Ask {
+            flow,
+            name: name(to),
+            source: String::new(),
+            qos: Qos::raw(),
+            timeout: ms(timeout),
+            data: Vec::new(),
+            owner: owner(),
+        };
+        match self.shim.as_mut().map(|shim| shim.flow_alloc(now, ask)) {
+            Some(Ok(key)) => asked.key = Some(key),
+            Some(Err(failure)) => asked.told.push((now, Told::Failed(failure))),
+            None => asked.told.push((now, Told::IpcpDown)),
+        }
+        self.story.asked.push(asked);
+        flow
+    }
+
+    /// irmd no longer wants the answer.
+    pub(super) fn cancel(&mut self, now: Instant, flow: FlowId) {
+        if let Some(asked) = self.story.asked.iter_mut().find(|asked| asked.flow == flow) {
+            asked.cancelled = true;
+        }
+        if let Some(shim) = &mut self.shim {
+            shim.cancel(now, flow);
+        }
+    }
+
+    /// irmd ends a flow.
+    pub(super) fn dealloc(&mut self, now: Instant, flow: FlowId) {
+        self.story.did(flow, Deed::Admin);
+        if let Some(shim) = &mut self.shim {
+            shim.dealloc(now, flow);
+        }
+    }
+
+    /// libflow says that the kernel refused an SDU.
+    pub(super) fn suspect(&mut self, now: Instant, flow: FlowId) {
+        if let Some(shim) = &mut self.shim {
+            shim.suspect(now, flow);
+        }
+    }
+
+    /// A program closes its flow, or dies with it open.
+    pub(super) fn leave(&mut self, now: Instant, flow: FlowId, died: bool) {
+        let Some(program) = self.programs.get_mut(&flow).filter(|program| program.holds) else { return };
+        program.holds = false;
+        let number = program.socket;
+        self.story.did(flow, if died { Deed::Died } else { Deed::Released });
+        if let Some(socket) = self.sockets.get_mut(&number) {
+            socket.holder = None;
+        }
+        self.sweep(number);
+        match &mut self.shim {
+            Some(shim) if died => shim.died(now, flow),
+            Some(shim) => shim.released(now, flow),
+            None => self.story.did(flow, Deed::Unseen),
+        }
+    }
+
+    /// The shim's process ends at once, and is started again later.
+    pub(super) fn crash(&mut self, now: Instant, back_after: u64) {
+        let Some(shim) = self.shim.take() else { return };
+        self.visited.extend(shim.visited.iter().copied());
+        self.story.crashes.push(now);
+        self.story.shim_is_down(now);
+        self.arrived.clear();
+        self.callers.clear();
+        self.by_key.clear();
+        self.catchers.clear();
+        // Of what lay ahead only that of programs with a socket stays.
+        self.agenda.retain(|_, task| matches!(task, Task::Read(_) | Task::Leave(_)));
+        self.programs.retain(|flow, program| {
+            let untaken = !program.holds && self.sockets.get(&program.socket).is_some_and(|s| s.key.is_some());
+            if untaken {
+                self.story.did(*flow, Deed::Unseen);
+            }
+            true
+        });
+        for number in self.sockets.keys().copied().collect::<Vec<_>>() {
+            self.sockets.get_mut(&number).unwrap().key = None;
+            self.sweep(number);
+        }
+        self.later(now + ms(back_after), Task::Restart);
+    }
+
+    /// When this host next does something by itself.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        let shim = self.shim.as_ref().and_then(|shim| shim.poll_timeout()).map(|(at, _)| at);
+        self.agenda.keys().next().map(|(at, _)| *at).into_iter().chain(shim).min()
+    }
+
+    /// Does one thing that is due; whether there was one.
+    pub(super) fn wake(&mut self, now: Instant) -> bool {
+        if let Some(entry) = self.agenda.first_entry()
+            && entry.key().0 <= now
+        {
+            let task = entry.remove();
+            self.perform(now, task);
+            return true;
+        }
+        match &mut self.shim {
+            Some(shim) if shim.poll_timeout().is_some_and(|(at, _)| at <= now) => shim.handle_timeout(now),
+            _ => return false,
+        }
+        true
+    }
+
+    fn perform(&mut self, now: Instant, task: Task) {
+        match task {
+            Task::Answer(key, accepts) => self.answer(now, key, accepts),
+            Task::Take(flow) => self.take(now, flow),
+            Task::LetLie(flow) => {
+                self.story.did(flow, Deed::NotTaken);
+                if let Some(shim) = &mut self.shim {
+                    shim.not_taken(now, flow);
+                }
+            }
+            Task::Read(flow) => self.read(flow),
+            Task::Leave(flow) => self.leave(now, flow, false),
+            Task::Adopt(flow) => self.adopt(now, flow),
+            Task::Restart => {
+                self.start(Some(now));
+                // libflow notices at once, and brings flows back one after the other.
+                for flow in self.programs.iter().filter(|(_, p)| p.holds).map(|(flow, _)| *flow).collect::<Vec<_>>() {
+                    let after = u64::from(self.rng.next_u32() % 500);
+                    self.later(now + ms(after), Task::Adopt(flow));
+                }
+            }
+        }
+    }
+
+    /// irmd's answer, and so the program's, about a request.
+    fn answer(&mut self, now: Instant, key: Key, accepts: bool) {
+        let Some(caller) = self.arrived.remove(&key) else { return };
+        let Some(shim) = &mut self.shim else { return };
+        if accepts {
+            self.flows += 1;
+            let flow = FlowId(self.flows);
+            self.story.accepted(flow, caller);
+            shim.answered(now, key, Ok(Accept { flow, owner: owner(), data: Vec::new() }));
+        } else {
+            self.story.refused.insert(caller);
+            shim.answered(now, key, Err(Failure::new(FailureKind::Refused, "no")));
+        }
+    }
+
+    fn take(&mut self, now: Instant, flow: FlowId) {
+        let slow = self.dice(self.manners.slow);
+        let eager = self.dice(self.manners.talkative);
+        let (Some(program), Some(shim)) = (self.programs.get_mut(&flow), &mut self.shim) else { return };
+        // Without the shim's descriptor there is nothing to take: the flow is over already.
+        let Some(socket) = self.sockets.get_mut(&program.socket).filter(|socket| socket.key.is_some()) else { return };
+        (program.holds, program.slow, socket.holder) = (true, slow, Some(flow));
+        shim.taken(now, flow);
+        self.read_or_wait(now, flow);
+        if eager {
+            self.eager.push(flow);
+        }
+    }
+
+    fn adopt(&mut self, now: Instant, flow: FlowId) {
+        let (Some(program), Some(shim)) = (self.programs.get(&flow).filter(|p| p.holds && !p.gone), &mut self.shim)
+        else {
+            return;
+        };
+        let number = program.socket;
+        let Some((local, Some(peer))) = self.kernel.ends(number) else { return };
+        match shim.adopt(now, &program.ticket, owner(), local, peer) {
+            Ok(adopted) => {
+                self.by_key.insert(adopted.key, number);
+                self.sockets.get_mut(&number).unwrap().key = Some(adopted.key);
+            }
+            Err(failure) => panic!("a program's own flow is not taken back: {failure:?}"),
+        }
+    }
+
+    /// Everything that leaves by what the machine wants now.
+    pub(super) fn carry_out(&mut self, now: Instant) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        while let Some(output) = self.shim.as_mut().and_then(Shim::poll_output) {
+            match output {
+                Output::SendListen { to, bytes } => sent.push((self.listen, to, bytes)),
+                Output::SendFlow { key, to, bytes } => {
+                    let (local, peer) = self.kernel.ends(self.by_key[&key]).expect("an open socket");
+                    self.story.requested(key, &bytes);
+                    sent.push((local, to.or(peer).expect("connected"), bytes));
+                }
+                output => self.carry_out_inside(now, output),
+            }
+        }
+        sent
+    }
+
+    fn carry_out_inside(&mut self, now: Instant, output: Output) {
+        match output {
+            Output::Open { key, port, watch } => self.open(now, key, port, watch),
+            Output::Connect { key, peer, filter } => self.connect(now, key, peer, filter),
+            Output::Refilter { key, filter } => self.socket(key).filter = filter,
+            Output::Arrived { key, .. } => {
+                self.story.arrived(self.caller, self.boots);
+                self.arrived.insert(key, self.caller);
+                self.callers.insert(key, self.caller);
+                match self.manners.answering {
+                    Answering::Accept { after } => self.later(now + ms(after), Task::Answer(key, true)),
+                    Answering::Refuse { after } => self.later(now + ms(after), Task::Answer(key, false)),
+                    Answering::Never => {}
+                }
+            }
+            Output::Abandon { key } => drop(self.arrived.remove(&key)),
+            Output::Offer { key, flow, ticket, .. } => self.offer(now, key, flow, ticket),
+            Output::Allocated { key, .. } => self.story.told(now, key, Told::Allocated),
+            Output::Failed { key, failure } => self.story.told(now, key, Told::Failed(failure)),
+            Output::CheckSent { key } => self.shim.as_mut().unwrap().sent_all(now, key, true),
+            Output::CheckRead { key } => {
+                let all = self.socket(key).queue.is_empty();
+                self.shim.as_mut().unwrap().read_all(now, key, all);
+            }
+            Output::Revoke { key } => self.socket(key).revoked = true,
+            Output::Close { key } => {
+                let number = self.by_key.remove(&key).expect("an open socket");
+                self.sockets.get_mut(&number).unwrap().key = None;
+                self.sweep(number);
+            }
+            Output::Ended { flow, reason } => self.story.ended(flow, reason),
+            Output::Count { key, flow } => {
+                let sent = self.story.sent.get(&flow).copied().unwrap_or(0);
+                self.shim.as_mut().unwrap().counted(key, sent);
+            }
+            Output::Look { key, flow } => {
+                let received = self.story.read.iter().filter(|(of, _)| *of == flow).count() as u64;
+                self.shim.as_mut().unwrap().looked(now, key, received);
+            }
+            Output::Move { key, peer } => drop(self.kernel.connect(self.by_key[&key], peer)),
+            Output::Catch { key } => self.catch(key),
+            Output::Uncatch { key } => self.uncatch(key),
+            Output::Gone { flow, .. } => {
+                if let Some(program) = self.programs.get_mut(&flow) {
+                    program.gone = true;
+                }
+                let after = u64::from(self.rng.next_u32() % 200);
+                self.later(now + ms(after), Task::Leave(flow));
+            }
+            Output::Withdraw { .. } | Output::Forget { .. } | Output::Stopped => {}
+            Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
+        }
+    }
+
+    fn offer(&mut self, now: Instant, key: Key, flow: FlowId, ticket: Vec<u8>) {
+        let said = ticket::open(&self.settings.ticket_key, &ticket).expect("a ticket of its own");
+        self.story.offered(flow, said.ours, said.theirs, self.boots);
+        let program = Program { socket: self.by_key[&key], ticket, slow: false, holds: false, gone: false };
+        assert!(self.programs.insert(flow, program).is_none(), "flow {flow} offered twice");
+        if self.dice(self.manners.untaken) {
+            self.later(now + ms(5000), Task::LetLie(flow));
+        } else {
+            let after = self.rng.next_u64() % (self.manners.takes_within + 1);
+            self.later(now + ms(after), Task::Take(flow));
+        }
+    }
+
+    pub(super) fn read_or_wait(&mut self, now: Instant, flow: FlowId) {
+        match self.programs.get(&flow).map(|program| program.slow) {
+            Some(true) => {
+                let after = u64::from(self.rng.next_u32() % 3000);
+                self.later(now + ms(after), Task::Read(flow));
+            }
+            _ => self.read(flow),
+        }
+    }
+
+    fn read(&mut self, flow: FlowId) {
+        let Some(program) = self.programs.get(&flow).filter(|program| program.holds) else { return };
+        let Some(socket) = self.sockets.get_mut(&program.socket) else { return };
+        for (_, bytes) in socket.queue.drain(..) {
+            self.story.read.push((flow, bytes));
+        }
+    }
+
+    /// Flows that programs hold and may send on: where from, where to.
+    pub(super) fn live(&self) -> BTreeMap<FlowId, (SocketAddr, SocketAddr)> {
+        let held = self.programs.iter().filter(|(_, program)| program.holds);
+        held.filter(|(_, program)| self.sockets.get(&program.socket).is_some_and(|socket| !socket.revoked))
+            .filter_map(|(flow, program)| {
+                let (local, peer) = self.kernel.ends(program.socket)?;
+                Some((*flow, (local, peer?)))
+            })
+            .collect()
+    }
+
+    /// Open sockets of flows.
+    pub(super) fn open_sockets(&self) -> usize {
+        assert_eq!(self.kernel.len(), self.sockets.len());
+        self.sockets.len()
+    }
+
+    pub(super) fn seen(&mut self) -> std::collections::BTreeSet<(Phase, table::Cause, Phase)> {
+        let mut seen = std::mem::take(&mut self.visited);
+        seen.extend(self.shim.iter().flat_map(|shim| shim.visited.iter().copied()));
+        seen
+    }
+}
