@@ -12,6 +12,7 @@ mod links;
 mod load;
 mod middlebox;
 mod programs;
+mod vanish;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         load::cases(),
         middlebox::cases(),
         programs::cases(),
+        vanish::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }
