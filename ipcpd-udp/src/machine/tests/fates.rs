@@ -1,6 +1,6 @@
 //! Two machines on a bad network: all short fates. Long random ones: [`super::lives`].
 
-use sim::Fate;
+use sim::{Fate, Kind, Link};
 
 use super::host::Answering;
 use super::model::Told;
@@ -86,6 +86,22 @@ fn a_good_network_costs_no_datagram_too_many() {
     world.run(5000);
     let second = first + 2 + 5;
     assert_eq!(world.net.tally().sent, second, "acceptance once: the client has said that it hears sp");
+    world.check().unwrap();
+}
+
+#[test]
+fn a_flow_whose_caller_gave_up_unheard_is_found_behind_a_firewall() {
+    // Nothing says that its port is closed, and its caller's shim probes for another flow all the time.
+    let mut world = World::new(1, Kind::Firewall, &Link { delay: ms(50), ..Link::default() });
+    world.ask(0, "echo", 5000);
+    world.run(1000);
+    let flow = world.ask(0, "echo", 5000);
+    world.hosts[0].cancel(world.now, flow);
+    world.settle();
+    world.run(1000);
+    assert_eq!(world.hosts.each_ref().map(|host| host.live().len()), [1, 2]);
+    world.run(30_000);
+    assert_eq!(world.hosts.each_ref().map(|host| host.live().len()), [1, 1]);
     world.check().unwrap();
 }
 

@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use sim::Sockets;
 
 use super::kernel::Socket;
-use super::model::{Asked, Deed, Story, Told};
+use super::model::{Deed, Story, Told};
 use super::*;
 
 /// What accepting programs do with a request.
@@ -39,17 +39,17 @@ pub(super) struct Manners {
 pub(super) type Number = u64;
 
 pub(super) struct Program {
-    socket: Number,
-    ticket: Vec<u8>,
-    slow: bool,
+    pub(super) socket: Number,
+    pub(super) ticket: Vec<u8>,
+    pub(super) slow: bool,
     pub(super) holds: bool,
     /// It was told that the flow is over, and has not closed it yet.
-    gone: bool,
+    pub(super) gone: bool,
 }
 
 /// What is to happen on a host by itself.
 #[derive(Clone, Copy, Debug)]
-enum Task {
+pub(super) enum Task {
     Answer(Key, bool),
     Take(FlowId),
     LetLie(FlowId),
@@ -65,7 +65,7 @@ pub(super) type Sent = (SocketAddr, SocketAddr, Vec<u8>);
 pub(super) struct Host {
     pub(super) shim: Option<Shim>,
     pub(super) listen: SocketAddr,
-    settings: Settings,
+    pub(super) settings: Settings,
     serves: Vec<Name>,
     rows: Vec<(Name, SocketAddr)>,
     pub(super) kernel: Sockets<Number>,
@@ -76,16 +76,16 @@ pub(super) struct Host {
     pub(super) story: Story,
     pub(super) programs: BTreeMap<FlowId, Program>,
     /// Requests that irmd is to answer.
-    arrived: BTreeMap<Key, WireId>,
+    pub(super) arrived: BTreeMap<Key, WireId>,
     /// Whose request became which flow, in this life of the shim.
     pub(super) callers: BTreeMap<Key, WireId>,
     /// Whose request was handed to the shim last.
     pub(super) caller: WireId,
     agenda: BTreeMap<(Instant, u64), Task>,
     pub(super) count: u64,
-    flows: u64,
-    boots: u64,
-    rng: ChaCha12Rng,
+    pub(super) flows: u64,
+    pub(super) boots: u64,
+    pub(super) rng: ChaCha12Rng,
     pub(super) visited: std::collections::BTreeSet<(Phase, table::Cause, Phase)>,
     /// Flows whose programs send at once, for the world to carry out.
     pub(super) eager: Vec<FlowId>,
@@ -161,74 +161,9 @@ impl Host {
         self.rng.next_u32() % 100 < hundredth
     }
 
-    fn later(&mut self, at: Instant, task: Task) {
+    pub(super) fn later(&mut self, at: Instant, task: Task) {
         self.count += 1;
         self.agenda.insert((at, self.count), task);
-    }
-
-    /// A program asks for a flow.
-    pub(super) fn ask(&mut self, now: Instant, to: &str, timeout: u64) -> FlowId {
-        self.flows += 1;
-        let flow = FlowId(self.flows);
-        let mut asked = Asked::new(flow, now, ms(timeout));
-        let ask = Ask {
-            flow,
-            name: name(to),
-            source: String::new(),
-            qos: Qos::raw(),
-            timeout: ms(timeout),
-            data: Vec::new(),
-            owner: owner(),
-        };
-        match self.shim.as_mut().map(|shim| shim.flow_alloc(now, ask)) {
-            Some(Ok(key)) => asked.key = Some(key),
-            Some(Err(failure)) => asked.told.push((now, Told::Failed(failure))),
-            None => asked.told.push((now, Told::IpcpDown)),
-        }
-        self.story.asked.push(asked);
-        flow
-    }
-
-    /// irmd no longer wants the answer.
-    pub(super) fn cancel(&mut self, now: Instant, flow: FlowId) {
-        if let Some(asked) = self.story.asked.iter_mut().find(|asked| asked.flow == flow) {
-            asked.cancelled = true;
-        }
-        if let Some(shim) = &mut self.shim {
-            shim.cancel(now, flow);
-        }
-    }
-
-    /// irmd ends a flow.
-    pub(super) fn dealloc(&mut self, now: Instant, flow: FlowId) {
-        self.story.did(flow, Deed::Admin);
-        if let Some(shim) = &mut self.shim {
-            shim.dealloc(now, flow);
-        }
-    }
-
-    /// libflow says that the kernel refused an SDU.
-    pub(super) fn suspect(&mut self, now: Instant, flow: FlowId) {
-        if let Some(shim) = &mut self.shim {
-            shim.suspect(now, flow);
-        }
-    }
-
-    /// A program closes its flow, or dies with it open.
-    pub(super) fn leave(&mut self, now: Instant, flow: FlowId, died: bool) {
-        let Some(program) = self.programs.get_mut(&flow).filter(|program| program.holds) else { return };
-        program.holds = false;
-        let number = program.socket;
-        self.story.did(flow, if died { Deed::Died } else { Deed::Released });
-        if let Some(socket) = self.sockets.get_mut(&number) {
-            socket.holder = None;
-        }
-        self.sweep(number);
-        match &mut self.shim {
-            Some(shim) if died => shim.died(now, flow),
-            Some(shim) => shim.released(now, flow),
-            None => self.story.did(flow, Deed::Unseen),
-        }
     }
 
     /// The shim's process ends at once, and is started again later.
@@ -303,51 +238,6 @@ impl Host {
         }
     }
 
-    /// irmd's answer, and so the program's, about a request.
-    fn answer(&mut self, now: Instant, key: Key, accepts: bool) {
-        let Some(caller) = self.arrived.remove(&key) else { return };
-        let Some(shim) = &mut self.shim else { return };
-        if accepts {
-            self.flows += 1;
-            let flow = FlowId(self.flows);
-            self.story.accepted(flow, caller);
-            shim.answered(now, key, Ok(Accept { flow, owner: owner(), data: Vec::new() }));
-        } else {
-            self.story.refused.insert(caller);
-            shim.answered(now, key, Err(Failure::new(FailureKind::Refused, "no")));
-        }
-    }
-
-    fn take(&mut self, now: Instant, flow: FlowId) {
-        let slow = self.dice(self.manners.slow);
-        let eager = self.dice(self.manners.talkative);
-        let (Some(program), Some(shim)) = (self.programs.get_mut(&flow), &mut self.shim) else { return };
-        // Without the shim's descriptor there is nothing to take: the flow is over already.
-        let Some(socket) = self.sockets.get_mut(&program.socket).filter(|socket| socket.key.is_some()) else { return };
-        (program.holds, program.slow, socket.holder) = (true, slow, Some(flow));
-        shim.taken(now, flow);
-        self.read_or_wait(now, flow);
-        if eager {
-            self.eager.push(flow);
-        }
-    }
-
-    fn adopt(&mut self, now: Instant, flow: FlowId) {
-        let (Some(program), Some(shim)) = (self.programs.get(&flow).filter(|p| p.holds && !p.gone), &mut self.shim)
-        else {
-            return;
-        };
-        let number = program.socket;
-        let Some((local, Some(peer))) = self.kernel.ends(number) else { return };
-        match shim.adopt(now, &program.ticket, owner(), local, peer) {
-            Ok(adopted) => {
-                self.by_key.insert(adopted.key, number);
-                self.sockets.get_mut(&number).unwrap().key = Some(adopted.key);
-            }
-            Err(failure) => panic!("a program's own flow is not taken back: {failure:?}"),
-        }
-    }
-
     /// Everything that leaves by what the machine wants now.
     pub(super) fn carry_out(&mut self, now: Instant) -> Vec<Sent> {
         let mut sent = Vec::new();
@@ -416,37 +306,6 @@ impl Host {
             }
             Output::Withdraw { .. } | Output::Forget { .. } | Output::Stopped => {}
             Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
-        }
-    }
-
-    fn offer(&mut self, now: Instant, key: Key, flow: FlowId, ticket: Vec<u8>) {
-        let said = ticket::open(&self.settings.ticket_key, &ticket).expect("a ticket of its own");
-        self.story.offered(flow, said.ours, said.theirs, self.boots);
-        let program = Program { socket: self.by_key[&key], ticket, slow: false, holds: false, gone: false };
-        assert!(self.programs.insert(flow, program).is_none(), "flow {flow} offered twice");
-        if self.dice(self.manners.untaken) {
-            self.later(now + ms(5000), Task::LetLie(flow));
-        } else {
-            let after = self.rng.next_u64() % (self.manners.takes_within + 1);
-            self.later(now + ms(after), Task::Take(flow));
-        }
-    }
-
-    pub(super) fn read_or_wait(&mut self, now: Instant, flow: FlowId) {
-        match self.programs.get(&flow).map(|program| program.slow) {
-            Some(true) => {
-                let after = u64::from(self.rng.next_u32() % 3000);
-                self.later(now + ms(after), Task::Read(flow));
-            }
-            _ => self.read(flow),
-        }
-    }
-
-    fn read(&mut self, flow: FlowId) {
-        let Some(program) = self.programs.get(&flow).filter(|program| program.holds) else { return };
-        let Some(socket) = self.sockets.get_mut(&program.socket) else { return };
-        for (_, bytes) in socket.queue.drain(..) {
-            self.story.read.push((flow, bytes));
         }
     }
 

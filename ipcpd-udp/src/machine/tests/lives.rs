@@ -82,7 +82,7 @@ fn act(world: &mut World, rng: &mut ChaCha12Rng, host: usize, time: u64, crashes
         world.hosts[host].programs.iter().filter(|(_, p)| p.holds).map(|(flow, _)| *flow).collect();
     let some = flows.get(below(rng, flows.len().max(1) as u32) as usize).copied();
     let played = &mut world.hosts[host];
-    match (below(rng, 16), some) {
+    match (below(rng, 17), some) {
         (dice @ 0..=4, _) => {
             // Nobody can ask for a host behind a box.
             let host = if world.boxed { 0 } else { host };
@@ -94,6 +94,9 @@ fn act(world: &mut World, rng: &mut ChaCha12Rng, host: usize, time: u64, crashes
             if dice == 0 {
                 world.run(time / 2);
                 world.hosts[host].cancel(world.now, flow);
+            } else if dice == 2 {
+                world.run(time / 4);
+                world.stranger_talks();
             } else if dice == 1 && time.is_multiple_of(3) {
                 world.run(time / 4);
                 world.hosts[host].dealloc(world.now, flow);
@@ -107,6 +110,7 @@ fn act(world: &mut World, rng: &mut ChaCha12Rng, host: usize, time: u64, crashes
         (10, Some(flow)) => played.leave(now, flow, true),
         (11, Some(flow)) => played.dealloc(now, flow),
         (12, Some(flow)) => played.suspect(now, flow),
+        (14, _) => world.stranger_talks(),
         (13, _) if crashes => played.crash(now, time),
         _ => world.everybody_talks(),
     }

@@ -22,6 +22,7 @@ mod lives;
 mod living;
 mod model;
 mod open;
+mod programs;
 mod recovering;
 mod results;
 mod server;
@@ -33,6 +34,8 @@ mod world;
 
 pub(super) const A: &str = "10.0.0.1:3359";
 pub(super) const B: &str = "10.0.0.2:3359";
+/// Somebody else.
+pub(super) const STRANGER: &str = "10.0.0.9:3359";
 /// A classic or scripted caller's cp, or a scripted server's sp.
 pub(super) const B_FLOW: &str = "10.0.0.2:45000";
 

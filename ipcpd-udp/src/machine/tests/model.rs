@@ -40,7 +40,9 @@ pub(super) struct Asked {
     requests: u32,
     /// Verdicts for it that arrived before it was told, from the listen port or from another.
     heard: Vec<(Verdict, bool)>,
-    /// OPENED arrived.
+    /// The port of the flow at the peer, as an acceptance from the listen port names it.
+    sp: Option<u16>,
+    /// OPENED arrived from there.
     opened: bool,
     unreachable: u32,
     trouble: bool,
@@ -58,6 +60,7 @@ impl Asked {
             told: Vec::new(),
             requests: 0,
             heard: Vec::new(),
+            sp: None,
             opened: false,
             unreachable: 0,
             trouble: false,
@@ -137,17 +140,22 @@ impl Story {
     /// only acceptance comes from where they do.
     pub(super) fn heard(&mut self, via: Via, from: SocketAddr, bytes: &[u8]) {
         let Via::Flow(key) = via else { return };
+        if from.ip() == addr(STRANGER).ip() {
+            return;
+        }
         let Some(asked) = self.asking(key).filter(|asked| asked.told.is_empty()) else { return };
         for to in ["echo", "back", "nobody"] {
-            if let Ok(Answer::Extended { client, verdict, .. }) = Answer::decode(bytes, &name(to))
+            if let Ok(Answer::Extended { client, verdict, server_port, .. }) = Answer::decode(bytes, &name(to))
                 && Some(client) == asked.wire
                 && (from.port() == PORT || verdict == Verdict::Accepted)
             {
                 asked.heard.push((verdict, from.port() == PORT));
+                asked.sp = asked.sp.or(server_port);
             }
         }
         let control = Control::decode(bytes);
-        asked.opened |= control.is_ok_and(|c| c.kind == ControlKind::Opened && Some(c.receiver) == asked.wire);
+        asked.opened |= asked.sp == Some(from.port())
+            && control.is_ok_and(|c| c.kind == ControlKind::Opened && Some(c.receiver) == asked.wire);
     }
 
     pub(super) fn unreachable(&mut self, key: Key) {
@@ -322,8 +330,7 @@ fn end_is_true(end: &End, reason: EndReason, there: &Story) -> Result<(), &'stat
         EndReason::PeerDied => peer_did(&[Deed::Died, Deed::NotTaken]) || gave_up,
         // The peer has it no longer, or its caller gave up before it knew; its shim is there, or does not answer.
         EndReason::PeerUnknown | EndReason::PeerTimedOut => {
-            let over = peers.is_empty() || peers.iter().all(|peer| !peer.deeds.is_empty() || !peer.ended.is_empty());
-            over || !there.crashes.is_empty()
+            peers.is_empty() || peers.iter().any(|peer| !peer.deeds.is_empty())
         }
         _ => false,
     };

@@ -18,7 +18,7 @@ pub(super) struct World {
     /// Everything a program sent: by which host's which flow.
     sdus: BTreeMap<Vec<u8>, (usize, FlowId)>,
     /// What shims sent last; programs may send the like.
-    wire: Vec<Vec<u8>>,
+    wire: Vec<(SocketAddr, Vec<u8>)>,
     /// Where bits change, contents prove nothing.
     pub(super) corrupts: bool,
     /// Host 0 is behind a box.
@@ -80,7 +80,7 @@ impl World {
                 if self.wire.len() > 7 {
                     self.wire.remove(0);
                 }
-                self.wire.push(bytes.clone());
+                self.wire.push((to, bytes.clone()));
                 self.send(host, (from, to, bytes));
             }
             for flow in std::mem::take(&mut self.hosts[host].eager) {
@@ -101,13 +101,24 @@ impl World {
         let known = |bytes: &Vec<u8>| [ids.0, ids.1].iter().any(|id| bytes.windows(8).any(|w| w == id.0.to_be_bytes()));
         let dice = self.rng.next_u32() as usize;
         let like = if dice.is_multiple_of(3) { self.wire.get(dice / 3 % 8) } else { None };
-        let mut bytes = like.filter(|bytes| !known(bytes)).cloned().unwrap_or_default();
+        let mut bytes = like.map(|(_, bytes)| bytes).filter(|bytes| !known(bytes)).cloned().unwrap_or_default();
         // A request that comes back is as long as it was.
         bytes.truncate(proto::shim::DATAGRAM - 8);
         bytes.extend_from_slice(&(self.sdus.len() as u64).to_be_bytes());
         self.sdus.insert(bytes.clone(), (host, flow));
         *self.hosts[host].story.sent.entry(flow).or_default() += 1;
         self.send(host, (local, peer, bytes));
+    }
+
+    /// Somebody who heard all that shims said says their last answers again, from an address of its own.
+    pub(super) fn stranger_talks(&mut self) {
+        let from = addr(STRANGER);
+        for (to, bytes) in self.wire.clone() {
+            // Requests are anybody's to send, and control datagrams are believed of whoever knows both ids.
+            if bytes.len() < proto::shim::DATAGRAM && bytes.first() != Some(&0) {
+                self.net.inject(self.now, Realm::INTERNET, from, to, bytes);
+            }
+        }
     }
 
     /// Each program sends one SDU on each of its flows.
@@ -274,10 +285,28 @@ impl World {
     fn judge(&self) -> Result<(), String> {
         model::judge([0, 1].map(|n| &self.hosts[n].story))?;
         self.mirrored()?;
+        self.flows_carry()?;
         self.sdus_are_the_peers()
     }
 
-    /// Programs read what the flow's other end sent, nothing else; and in the quiet each hears the other.
+    /// In the quiet, what was sent last on each flow was read at its other end. Not behind boxes: they may have forgotten
+    /// a flow without keep-alives.
+    fn flows_carry(&self) -> Result<(), String> {
+        for flow in self.hosts[0].live().into_keys().filter(|_| !self.boxed) {
+            let Some(peer) = self.peer_of(flow) else { continue };
+            for ends in [[(0, flow), (1, peer)], [(1, peer), (0, flow)]] {
+                let [from, (host, to)] = ends;
+                let last = self.sdus.iter().filter(|(_, sender)| **sender == from).map(|(bytes, _)| bytes);
+                let last = last.max_by_key(|bytes| serial(bytes));
+                if !self.hosts[host].story.read.iter().any(|(of, bytes)| *of == to && Some(bytes) == last) {
+                    return Err(format!("flow {from:?}: its SDUs do not arrive"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Programs read what the flow's other end sent, nothing else.
     fn sdus_are_the_peers(&self) -> Result<(), String> {
         for (here, host) in self.hosts.iter().enumerate() {
             for (flow, bytes) in &host.story.read {
@@ -292,4 +321,9 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The number at the end of an SDU.
+fn serial(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.len().saturating_sub(8)..]
 }
