@@ -34,6 +34,8 @@ fn bad_way(rtt: u64, loss: u32) -> Link {
 fn allocate(seed: u64, way: &Link, known: bool) -> (Option<Duration>, u64) {
     let mut world = World::new(seed, Kind::Open, &NOTHING);
     if known {
+        // It also knows how far the host is.
+        world.relink(&Link { delay: way.delay, ..NOTHING }, &NOTHING);
         let flow = world.ask(0, "echo", 5000);
         world.run(1000);
         world.hosts[0].leave(world.now, flow, false);
