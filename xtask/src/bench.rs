@@ -54,7 +54,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut table = Table::new(place, rounds, seconds)?;
     bench.memory_when_idle(&mut table)?;
     bench.serve()?;
-    bench.pairs(&mut table)?;
+    bench.pairs(&mut table, &PAIRS, "")?;
+    bench.segmented(&mut table)?;
     bench.peers(&mut table)?;
     bench.allocations(&mut table)?;
     bench.many_flows(&mut table)?;
@@ -160,17 +161,36 @@ impl Bench {
         format!("{}:{FAR}", self.b.address())
     }
 
-    fn pairs(&self, table: &mut Table) -> Result<()> {
-        for pair in &PAIRS {
+    /// The pairs between hosts again, where no device takes a batch whole and the kernel cuts it. Hosts in namespaces have
+    /// IPv6 addresses.
+    fn segmented(&self, table: &mut Table) -> Result<()> {
+        if self.a.address6().is_some() && peers::installed("ethtool") {
+            self.offloads("off")?;
+            self.pairs(table, &PAIRS[..3], ", kernel segments")?;
+            self.offloads("on")?;
+        }
+        Ok(())
+    }
+
+    fn offloads(&self, state: &str) -> Result<()> {
+        for host in [&self.a, &self.b] {
+            let output = host.run("ethtool", &["-K", "eth0", "tx-udp-segmentation", state, "gso", state])?;
+            ensure!(output.code() == 0, "ethtool on host {}: {}", host.name(), output.err.trim());
+        }
+        Ok(())
+    }
+
+    fn pairs(&self, table: &mut Table, pairs: &[Pair], how: &str) -> Result<()> {
+        for pair in pairs {
             let (from, bare) = if pair.local { (&self.b, NEAR.to_owned()) } else { (&self.a, self.far()) };
             let mut values = Vec::new();
             for round in 0..self.rounds {
-                println!("{}: round {} of {}", pair.what, round + 1, self.rounds);
+                println!("{}{how}: round {} of {}", pair.what, round + 1, self.rounds);
                 let bare = self.measure(from, &["--bare", &bare], pair)?;
                 let flow = self.measure(from, &["perf"], pair)?;
                 values.push((bare, flow));
             }
-            table.add(Row::pair(pair.what, &values, pair.unit, pair.target));
+            table.add(Row::pair(&format!("{}{how}", pair.what), &values, pair.unit, pair.target));
         }
         Ok(())
     }
