@@ -178,6 +178,7 @@ impl Table {
             text.push_str(&format!("| {} | {met} |\n", cells.join(" | ")));
         }
         if !self.points.is_empty() {
+            text.push_str("\n![ratios, and round trips beside many flows](bench.svg)\n");
             text.push_str(&scale::text(&self.points));
         }
         text.push_str(ELSEWHERE);
