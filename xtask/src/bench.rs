@@ -20,12 +20,12 @@ pub(crate) const STEP: Duration = Duration::from_secs(60);
 /// What `cargo xtask bench` may be told.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to measure: "flow" (beside bare sockets) or "flood" (of forged requests)
+    /// What to measure: "flow" (beside bare sockets), "loss" (bad links and middleboxes) or "flood" (of forged requests)
     what: String,
     /// How often each pair is measured; 7 times for "flow", 3 for "flood" unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Seconds for each measurement; 2 for "flow", 10 for "flood" unless given
+    /// Seconds for each measurement; 2 for "flow", 5 for "loss", 10 for "flood" unless given
     #[arg(long)]
     seconds: Option<f64>,
     /// Print the table and leave docs/bench.md as it is
@@ -38,7 +38,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.what == "flood" {
         return crate::flood::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0));
     }
-    ensure!(options.what == "flow", "there is no bench {:?}; there are \"flow\" and \"flood\"", options.what);
+    if options.what == "loss" {
+        return crate::loss::run(options.seconds.unwrap_or(5.0), options.dry);
+    }
+    ensure!(options.what == "flow", "there is no bench {:?}; there are \"flow\", \"loss\" and \"flood\"", options.what);
     let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
     println!("Building with optimisation …");
     lab::binaries::prepare(Build { show: true, release: true, also: Some("flowring-tests") })?;

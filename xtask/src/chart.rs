@@ -7,7 +7,11 @@ use plotters::prelude::*;
 
 use crate::scale::Point;
 
-const SIZE: (u32, u32) = (900, 560);
+const WIDTH: u32 = 900;
+/// Of one bar, of the space around all bars, of the lower picture; pixels.
+const ROW: u32 = 40;
+const AROUND: u32 = 60;
+const BELOW: u32 = 280;
 const OURS: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
 const BARE: RGBColor = RGBColor(0x99, 0x99, 0x99);
 
@@ -20,9 +24,10 @@ pub(crate) struct Bar {
 
 /// Draws ratios above and the round trip over the number of flows below, into an SVG file.
 pub(crate) fn draw(file: &Path, bars: &[&Bar], points: &[Point]) -> Result<()> {
-    let root = SVGBackend::new(file, SIZE).into_drawing_area();
+    let height = AROUND + ROW * u32::try_from(bars.len())?;
+    let root = SVGBackend::new(file, (WIDTH, height + BELOW)).into_drawing_area();
     let done = root.fill(&WHITE).map_err(|error| anyhow!("{}: {error}", file.display()));
-    let (above, below) = root.split_vertically(60 + 40 * u32::try_from(bars.len())?);
+    let (above, below) = root.split_vertically(height);
     done.and_then(|()| ratios(&above, bars)).and_then(|()| trips(&below, points))?;
     root.present().map_err(|error| anyhow!("{}: {error}", file.display()))
 }
@@ -42,10 +47,10 @@ fn ratios(area: &Area<'_>, bars: &[&Bar]) -> Result<()> {
         let thick = [(0.0, row), (bar.ratio, row + 1)];
         let mut shape = Rectangle::new(thick, OURS.filled());
         shape.set_margin(4, 4, 0, 0);
-        let words = [
-            Text::new(bar.what.clone(), (-most * 0.74, row + 1), ("sans-serif", 13)),
-            Text::new(format!("{:.2} ×", bar.ratio), (bar.ratio + most * 0.01, row + 1), ("sans-serif", 13)),
-        ];
+        let right = bar.target.map_or(bar.ratio, |target| target.max(bar.ratio)).max(1.0) + most * 0.01;
+        // In the middle of the row, whatever the height of a letter.
+        let word = |text: String, x: f64| EmptyElement::at((x, row + 1)) + Text::new(text, (0, 12), ("sans-serif", 13));
+        let words = [word(bar.what.clone(), -most * 0.74), word(format!("{:.2} ×", bar.ratio), right)];
         chart.draw_series([shape]).map_err(|error| anyhow!("{error}"))?;
         chart.draw_series(words).map_err(|error| anyhow!("{error}"))?;
         let marks = bar.target.map(|at| PathElement::new([(at, row), (at, row + 1)], BLACK.stroke_width(2)));
@@ -76,7 +81,8 @@ fn trips(area: &Area<'_>, points: &[Point]) -> Result<()> {
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }
-    chart.configure_series_labels().border_style(BLACK).draw().map_err(|error| anyhow!("{error}"))
+    let labels = chart.configure_series_labels().position(SeriesLabelPosition::LowerRight).border_style(BLACK).draw();
+    labels.map_err(|error| anyhow!("{error}"))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod console;
 mod demo;
 mod flood;
 mod fuzz;
+mod loss;
 mod peers;
 mod playground;
 mod report;
