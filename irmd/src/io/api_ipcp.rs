@@ -12,7 +12,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::api_irm::{caller, nonsense};
-use super::calls::{Asker, CALLS, Open};
+use super::calls::{Asker, Open};
 use crate::machine::{Command, Reply};
 
 /// The service.
@@ -58,17 +58,11 @@ impl IrmForIpcp for Ipcps {
         &self,
         calls: Request<Streaming<v1::FlowReqArrCall>>,
     ) -> Result<Response<Self::FlowReqArrStream>, Status> {
-        let (caller, asker) = (caller(&calls)?, self.asker.clone());
-        let answers = handoff::answers::<FlowReqArrs, _, _>(calls.into_inner(), CALLS, move |request| {
-            let asker = asker.clone();
-            async move {
-                match asker.ask(caller, Command::FlowReqArr(request)).await? {
-                    Reply::Accepted(reply) => Ok(reply),
-                    other => Err(nonsense(&other)),
-                }
-            }
-        });
-        Ok(Response::new(answers))
+        let accepted = |reply| match reply {
+            Reply::Accepted(reply) => Ok(reply),
+            other => Err(nonsense(&other)),
+        };
+        self.asker.answers::<FlowReqArrs>(caller(&calls)?, calls, |request| Ok(Command::FlowReqArr(request)), accepted)
     }
 
     async fn flows_ended(&self, request: Request<v1::FlowsEndedRequest>) -> Result<Response<v1::Empty>, Status> {

@@ -9,7 +9,7 @@ use proto::v1::{self, Failure, FailureKind};
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::calls::{Asker, CALLS};
+use super::calls::Asker;
 use crate::machine::{Caller, Command, Reply};
 
 /// The service.
@@ -71,12 +71,8 @@ impl Irm for Programs {
         &self,
         calls: Request<Streaming<v1::FlowAllocCall>>,
     ) -> Result<Response<Self::FlowAllocStream>, Status> {
-        let (caller, asker) = (caller(&calls)?, self.asker.clone());
-        let answers = handoff::answers::<FlowAllocs, _, _>(calls.into_inner(), CALLS, move |request| {
-            let asker = asker.clone();
-            async move { handle(asker.ask(caller, Command::FlowAlloc(request, tokens()?)).await?) }
-        });
-        Ok(Response::new(answers))
+        let command = |request| Ok(Command::FlowAlloc(request, tokens()?));
+        self.asker.answers::<FlowAllocs>(caller(&calls)?, calls, command, handle)
     }
 
     async fn serve(&self, request: Request<v1::ServeRequest>) -> Result<Response<v1::ServeReply>, Status> {
@@ -98,12 +94,7 @@ impl Irm for Programs {
         &self,
         calls: Request<Streaming<v1::FlowAcceptCall>>,
     ) -> Result<Response<Self::FlowAcceptStream>, Status> {
-        let (caller, asker) = (caller(&calls)?, self.asker.clone());
-        let answers = handoff::answers::<FlowAccepts, _, _>(calls.into_inner(), CALLS, move |request| {
-            let asker = asker.clone();
-            async move { handle(asker.ask(caller, Command::FlowAccept(request)).await?) }
-        });
-        Ok(Response::new(answers))
+        self.asker.answers::<FlowAccepts>(caller(&calls)?, calls, |request| Ok(Command::FlowAccept(request)), handle)
     }
 
     type FlowAnswerStream = Answers<FlowAnswers>;
@@ -112,11 +103,7 @@ impl Irm for Programs {
         &self,
         calls: Request<Streaming<v1::FlowAnswerCall>>,
     ) -> Result<Response<Self::FlowAnswerStream>, Status> {
-        let (caller, asker) = (caller(&calls)?, self.asker.clone());
-        let answers = handoff::answers::<FlowAnswers, _, _>(calls.into_inner(), CALLS, move |request| {
-            let asker = asker.clone();
-            async move { done(&asker.ask(caller, Command::FlowAnswer(request)).await?) }
-        });
-        Ok(Response::new(answers))
+        let command = |request| Ok(Command::FlowAnswer(request));
+        self.asker.answers::<FlowAnswers>(caller(&calls)?, calls, command, |reply| done(&reply))
     }
 }

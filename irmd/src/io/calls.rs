@@ -3,13 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use handoff::Answers;
+use proto::calls::Calls;
 use proto::v1::{Failure, FailureKind};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::machine::{CallId, Caller, Command, Reply};
 
 /// Calls of one kind that one process may have open: accepts and allocations park. The machine bounds them further.
-pub(super) const CALLS: usize = 65_536;
+const CALLS: usize = 65_536;
 /// Commands on their way to the machine; handlers wait for room.
 const QUEUE: usize = 1_024;
 
@@ -86,7 +89,23 @@ impl Asker {
         Ok(reply)
     }
 
-    /// The same for a call that stays open after its reply.
+    /// The answers to a caller's stream of calls of one kind, each asked as `command` says.
+    pub(super) fn answers<C: Calls>(
+        &self,
+        caller: Caller,
+        calls: Request<Streaming<C::Call>>,
+        command: fn(C::Request) -> Result<Command, Failure>,
+        reply: fn(Reply) -> Result<C::Reply, Failure>,
+    ) -> Result<Response<Answers<C>>, Status> {
+        let asker = self.clone();
+        let work = move |request| {
+            let asker = asker.clone();
+            async move { reply(asker.ask(caller, command(request)?).await?) }
+        };
+        Ok(Response::new(handoff::answers::<C, _, _>(calls.into_inner(), CALLS, work)))
+    }
+
+    /// [`ask`](Self::ask) for a call that stays open after its reply.
     pub(super) async fn ask_open(&self, caller: Caller, command: Command) -> Result<(Reply, Open), Failure> {
         let call = CallId(self.next.fetch_add(1, Ordering::Relaxed));
         let mut open = Open { call, gone: self.gone.clone(), answered: false };
