@@ -9,7 +9,7 @@ use rustix::net::{connect, connect_unspec};
 
 use crate::plain;
 use crate::program::{carries, flow};
-use crate::stage::{PORT, Policy, address, pair, soon};
+use crate::stage::{PORT, Policy, address, pair, raise_descriptor_limit, soon};
 
 #[tokio::test]
 async fn a_program_that_retargets_its_socket_hurts_itself_only() {
@@ -63,6 +63,7 @@ fn request(client: u64) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_flooded_server_asks_for_cookies_and_serves_those_who_bring_them() {
+    raise_descriptor_limit();
     let (mut client, mut server) = pair().await;
     let ((_a, ours), (_b, theirs)) = flow(&mut client, &mut server).await;
     server.irmd.set(Policy::Park);

@@ -6,7 +6,7 @@ use proto::handoff::ToDaemon;
 use proto::v1::{self, EndReason, Failure, FailureKind};
 
 use crate::program::{End, carries, flow, process, read};
-use crate::stage::{Policy, address, pair, pair_at, soon};
+use crate::stage::{Policy, address, pair, pair_at, raise_descriptor_limit, soon};
 use crate::{now, plain, within_a_second};
 
 #[tokio::test]
@@ -218,13 +218,6 @@ async fn flows_outlive_the_ipcpd_which_takes_them_back() {
     carries(&ours.socket, &theirs.socket, b"three");
     a.release(ours);
     assert_eq!(b.gone().await, (theirs.flow, EndReason::PeerDeallocated));
-}
-
-/// Both ends, both IPCPs and their programs are this one process: as many descriptors as the system gives without asking.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
 }
 
 #[tokio::test]

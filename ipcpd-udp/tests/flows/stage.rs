@@ -36,6 +36,13 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Both ends, both IPCPs and their programs are this one process: as many descriptors as the system gives without asking.
+pub(crate) fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+}
+
 /// A loopback address that no other test of this or another process uses.
 pub(crate) fn address() -> IpAddr {
     static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -36,15 +36,28 @@ pub(crate) fn ip<S: AsRef<str>>(namespace: &Namespace, lines: &[S]) -> Result<()
         .with_context(|| format!("ip {}", lines.join("; ")))
 }
 
+/// What `ip` says of a device of a namespace, in one line and with details.
+pub(crate) fn ip_says(namespace: &Namespace, device: &str) -> Result<String> {
+    let mut command = program("ip");
+    command.args(["-oneline", "-details", "link", "show", device]);
+    sys::prepare(&mut command, Some(namespace.clone()), false);
+    Ok(String::from_utf8_lossy(&command.output().context("`ip` cannot be started")?.stdout).into_owned())
+}
+
 /// Gives rules to the `nft` of a namespace.
 pub(crate) fn nft(namespace: &Namespace, rules: &str) -> Result<()> {
     feed(namespace, "nft", &["-f", "-"], rules, "nftables")
 }
 
-fn feed(namespace: &Namespace, program: &str, args: &[&str], text: &str, package: &str) -> Result<()> {
-    let mut command = Command::new(program);
-    // Not in the path of an ordinary user everywhere.
+/// A program that is not in the path of an ordinary user everywhere.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
     command.env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin");
+    command
+}
+
+fn feed(namespace: &Namespace, program: &str, args: &[&str], text: &str, package: &str) -> Result<()> {
+    let mut command = self::program(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     sys::prepare(&mut command, Some(namespace.clone()), false);
     let mut child =

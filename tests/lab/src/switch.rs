@@ -2,13 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::io::emulator::Emulator;
 use crate::io::offload;
 use crate::io::packet::PacketSocket;
-use crate::net::{Namespace, inside, ip, keep_rules_off_bridges, new_namespace, path};
+use crate::net::{Namespace, inside, ip, ip_says, keep_rules_off_bridges, new_namespace, path};
+use crate::wait_until;
+
+/// Links of many labs may come up at once, and the kernel takes its time.
+const CARRIER: Duration = Duration::from_secs(20);
 
 /// A bridge `sw` that hosts are attached to.
 pub(crate) struct Switch {
@@ -77,6 +82,10 @@ impl Switch {
             lines.push(format!("route add default via {gateway}"));
         }
         ip(&host, &lines)?;
+        // The kernel tells the bridge of a new carrier when it has time for it; what is sent before is lost.
+        wait_until(CARRIER, "a port of the switch to forward", || {
+            ip_says(&self.namespace, &port).is_ok_and(|said| said.contains("state forwarding"))
+        })?;
         let addresses = place.addresses.iter().map(|(address, _)| *address).collect();
         self.join(Member { number, namespace: host.clone(), device: "eth0", addresses, has_link: false })?;
         Ok(host)
