@@ -9,19 +9,24 @@ use super::*;
 
 const FATES: [Fate; 4] = [Fate::Deliver, Fate::Lose, Fate::Double, Fate::Delay(Duration::from_millis(700))];
 
-/// All fates of the first `n` datagrams; those behind them arrive.
+/// The first `n` datagrams meet the fates that `choice` of all 4^n spells; those behind them arrive.
+pub(super) fn script(world: &mut World, choice: u32, n: u32) {
+    let mut left = (choice, n);
+    world.net.script(move |_| {
+        let (choice, n) = left;
+        if n == 0 {
+            return Fate::Deliver;
+        }
+        left = (choice / 4, n - 1);
+        FATES[(choice % 4) as usize]
+    });
+}
+
+/// All fates of the first `n` datagrams.
 fn all_fates(n: u32, answering: Answering, dealloc_after: Option<u64>) {
     for choice in 0..4u32.pow(n) {
-        let mut left = (choice, n);
         let mut world = World::kind();
-        world.net.script(move |_| {
-            let (choice, n) = left;
-            if n == 0 {
-                return Fate::Deliver;
-            }
-            left = (choice / 4, n - 1);
-            FATES[(choice % 4) as usize]
-        });
+        script(&mut world, choice, n);
         world.hosts[1].manners.answering = answering;
         world.ask(0, "echo", 5000);
         if let Some(after) = dealloc_after {

@@ -1,8 +1,7 @@
 //! The gate at the listen port: cookies, buckets, bounds.
 
-use sim::Fate;
-
 use super::super::bucket::Prefix;
+use super::fates::script;
 use super::model::Told;
 use super::world::World;
 use super::*;
@@ -306,18 +305,9 @@ fn load_costs_two_datagrams() {
 
 #[test]
 fn every_fate_of_an_allocation_at_a_loaded_server() {
-    const FATES: [Fate; 4] = [Fate::Deliver, Fate::Lose, Fate::Double, Fate::Delay(Duration::from_millis(700))];
     for choice in 0..4u32.pow(6) {
-        let mut left = (choice, 6);
         let mut world = loaded_world();
-        world.net.script(move |_| {
-            let (choice, n) = left;
-            if n == 0 {
-                return Fate::Deliver;
-            }
-            left = (choice / 4, n - 1);
-            FATES[(choice % 4) as usize]
-        });
+        script(&mut world, choice, 6);
         // Long enough for the sixth request of a host that has never heard of the other.
         world.ask(0, "echo", 30_000);
         world.run(30_000);
