@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use proto::v1::{Failure, FailureKind};
 
+use super::finding::Others;
 use super::flow::{Flow, State};
 use super::liveness::Vital;
 use super::open::Path;
@@ -78,6 +79,7 @@ impl Shim {
             swap_at: None,
             keepalive: None,
             path: Path::default(),
+            others: Others::default(),
             vital: Vital::default(),
             state: State::Held,
             armed: None,

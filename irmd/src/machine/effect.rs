@@ -69,6 +69,8 @@ pub enum Command {
     NameRegister(v1::NameRegisterRequest),
     /// Take it out of the layer.
     NameUnregister(v1::NameUnregisterRequest),
+    /// Where a flow to a name would go.
+    NameResolve(v1::NameResolveRequest),
     /// Bind a program to a name.
     BindProgram(v1::BindProgramRequest),
     /// Bind a process to a name.
@@ -106,8 +108,10 @@ pub enum Reply {
     Status(v1::StatusReply),
     /// IPCPs; their counters are left to the owner.
     Ipcps(Vec<v1::IpcpInfo>),
-    /// Names.
+    /// Names; how they stand in their layers' directories is left to the owner.
     Names(Vec<v1::NameInfo>),
+    /// What this host says of a name, and the IPCPs to ask, in order, with their layers; the owner asks them.
+    Resolving(v1::ResolveStep, Vec<(String, String)>),
     /// Flows; counters are left to the owner.
     Flows(Vec<FlowRow>),
     /// The configuration.
@@ -143,8 +147,12 @@ pub enum IpcpCall {
     Bootstrap(v1::BootstrapRequest),
     /// Answer for a name, and whether a program may be started for a flow to it.
     Register(Name, bool),
+    /// The same, answered once the layer's directory says so to others.
+    Publish(Name, bool),
     /// No longer answer for it.
     Unregister(Name),
+    /// The same, answered once the layer's directory says so to nobody.
+    Retract(Name),
     /// A row for the static directory, on behalf of a call.
     AddHost(CallId, v1::StaticHost),
     /// A row of it removed.

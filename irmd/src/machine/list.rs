@@ -56,6 +56,8 @@ impl Irm {
                 layers: entry.layers.to_texts(),
                 accepting: count(entry.accepting()),
                 pending: count(entry.backlog.len()),
+                // The IPCPs say; the owner asks them.
+                registrations: Vec::new(),
             })
             .collect()
     }

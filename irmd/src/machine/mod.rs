@@ -24,6 +24,7 @@ pub mod process;
 pub mod program;
 pub mod quota;
 mod register;
+mod resolve;
 mod restore;
 mod serve;
 mod supervise;
@@ -190,6 +191,7 @@ impl Irm {
             Command::NameList => Ok(Some(Reply::Names(self.name_infos()))),
             Command::NameRegister(request) => self.name_register(call, &request.name, &request.layer),
             Command::NameUnregister(request) => self.name_unregister(call, &request.name, &request.layer),
+            Command::NameResolve(request) => self.name_resolve(&request),
             Command::BindProgram(request) => self.bind_program(now, caller, request),
             Command::BindProcess(request) => self.bind_process(now, &request),
             Command::UnbindProgram(request) => self.unbind_program(&request),
@@ -255,8 +257,9 @@ impl Irm {
             // The rest is about an IPCP's state: an answer of a life before is void.
             _ if self.ipcps.get(ipcp).and_then(|i| i.attach) != Some(attach) => {}
             IpcpCall::Bootstrap(_) => self.bootstrapped(now, ipcp, answer),
-            IpcpCall::Register(name, starts) => self.registered(ipcp, &name, starts, answer),
-            IpcpCall::Unregister(name) => self.unregistered(ipcp, &name, answer),
+            IpcpCall::Register(name, starts) => self.registered(ipcp, &name, starts, false, answer),
+            IpcpCall::Publish(name, starts) => self.registered(ipcp, &name, starts, true, answer),
+            IpcpCall::Unregister(name) | IpcpCall::Retract(name) => self.unregistered(ipcp, &name, answer),
             IpcpCall::Flows => self.reconcile(now, ipcp, answer),
             IpcpCall::Alloc(_) | IpcpCall::Dealloc(_) | IpcpCall::Shutdown => {}
         }

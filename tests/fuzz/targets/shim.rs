@@ -68,15 +68,16 @@ impl World {
             max_pending: MAX_FLOWS / 2,
             ticket_key: [7; 32],
             limits: Limits { pending: 6, rate: 100, pending_per_prefix: 5 },
+            dns: None,
         };
         let mut shim = Shim::new(settings, [mode; 32]);
+        let now = Instant::now();
         for name in &NAMES[..3] {
-            shim.register(name_of(name)).expect("room");
+            shim.register(now, name_of(name), None).expect("room");
             shim.starts(&name_of(name), *name == "x");
         }
         shim.add_host(name_of("other"), address(2, 3359)).expect("room");
         shim.add_host(name_of("self"), address(1, 3359)).expect("room");
-        let now = Instant::now();
         Self {
             shim,
             now,
@@ -140,7 +141,7 @@ impl World {
             3 => self.shim.handle_unreachable(now, key, Unreachable::Host),
             4 => self.shim.counted(key, u64::from(which)),
             5 => self.shim.recover(now),
-            6 => drop(self.shim.unregister(&name_of("x"))),
+            6 => drop(self.shim.unregister(now, &name_of("x"), None)),
             _ => drop(self.shim.rows(now, Key(0), 8)),
         }
     }
