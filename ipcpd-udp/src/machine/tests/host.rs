@@ -306,6 +306,7 @@ impl Host {
             }
             Output::Withdraw { .. } | Output::Forget { .. } | Output::Stopped => {}
             Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
+            found => unreachable!("these hosts have no DNS: {found:?}"),
         }
     }
 

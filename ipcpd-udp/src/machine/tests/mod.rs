@@ -14,6 +14,7 @@ use super::*;
 mod client;
 mod ending;
 mod fates;
+mod finding;
 mod flood;
 mod host;
 mod kernel;
