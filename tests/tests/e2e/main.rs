@@ -4,6 +4,7 @@
 mod alloc;
 mod classic;
 mod daemons;
+mod dns;
 mod faces;
 mod failure;
 mod flood;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         alloc::cases(),
         classic::cases(),
         daemons::cases(),
+        dns::cases(),
         faces::cases(),
         failure::cases(),
         flood::cases(),
