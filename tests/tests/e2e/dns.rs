@@ -69,11 +69,13 @@ impl Stage {
         Ok(stage)
     }
 
-    /// One more host with the key.
+    /// One more host with the key, whose records live nine seconds.
     fn another(&self, name: &str) -> Result<(Host, Daemon)> {
         let host = self.net.another(name)?;
         let irmd = host.irmd().start()?;
-        host.bootstrap_with(&[], &words(&self.dns.words_with_key(&host, 900)?))?;
+        let mut options = self.dns.words_with_key(&host, 9)?;
+        options.extend(["--dns-ttl", "1"].map(str::to_owned));
+        host.bootstrap_with(&[], &words(&options))?;
         Ok((host, irmd))
     }
 
@@ -152,11 +154,9 @@ fn a_dead_host_is_asked_until_its_record_is_void(kind: Kind) -> Result<()> {
     let _server = stage.serve(&c, name)?;
     ensure!(stage.dns.records(name, "A")? == [c.address().to_string()]);
     lab::wait_until(SOON, "a to hear of it", || ping(&stage.net.a, name).is_ok())?;
-    // At the first refresh behind the TTL the last of it goes, too; who asks by hand does not wait for that.
+    // At its first refresh behind the TTL the last of it goes, too.
     let service = format!("_flowring._udp.{name}");
     lab::wait_until(SOON, "the void record to be gone", || {
-        let _ = c.irm(&["name", "unregister", name, "--layer", "*"]);
-        let _ = c.irm(&["name", "register", name, "--layer", "net"]);
         stage.dns.records(&service, "TXT").is_ok_and(|records| records.len() == 1)
     })
 }
@@ -260,14 +260,14 @@ fn another_port_stands_in_srv(kind: Kind) -> Result<()> {
     let stage = Stage::with_key(kind, "", 900, &["--port", "3400"])?;
     let _server = stage.serve(&stage.net.b, "Echo")?;
     // A capital is escaped: domain names know none.
-    let service = "_flowring._udp.fl---45cho.flows.test";
-    ensure!(stage.dns.records(service, "SRV")? == ["0 0 3400 fl---45cho.flows.test."]);
+    let service = "_flowring._udp.flx--45cho.flows.test";
+    ensure!(stage.dns.records(service, "SRV")? == ["0 0 3400 flx--45cho.flows.test."]);
     ensure!(ping(&stage.net.a, "Echo")?["received"] == 1);
     ping_error(&stage.net.a, "echo").map(drop)?;
     stage.net.b.irm(&["ipcp", "destroy", "--name", "udp0"])?;
     lab::wait_until(SOON, "its records to go with the IPCP", || {
         ["SRV", "TXT"].iter().all(|kind| stage.dns.records(service, kind).is_ok_and(|records| records.is_empty()))
-            && stage.dns.records("fl---45cho.flows.test", "A").is_ok_and(|records| records.is_empty())
+            && stage.dns.records("flx--45cho.flows.test", "A").is_ok_and(|records| records.is_empty())
     })
 }
 
