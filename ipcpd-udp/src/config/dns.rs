@@ -29,11 +29,12 @@ pub struct DnsArgs {
     #[arg(long, requires = "dns_zone", value_name = "FILE")]
     pub dns_key: Option<PathBuf>,
     /// A record that is not refreshed is void after so many seconds; it is refreshed three times as often.
-    #[arg(long, requires = "dns_zone", value_name = "SECONDS", default_value_t = LIFETIME)]
-    pub dns_lifetime: u32,
-    /// Other name servers may keep a record so many seconds.
-    #[arg(long, requires = "dns_zone", value_name = "SECONDS", default_value_t = TTL)]
-    pub dns_ttl: u32,
+    /// Default: 900.
+    #[arg(long, requires = "dns_zone", value_name = "SECONDS")]
+    pub dns_lifetime: Option<u32>,
+    /// Other name servers may keep a record so many seconds. Default: 60.
+    #[arg(long, requires = "dns_zone", value_name = "SECONDS")]
+    pub dns_ttl: Option<u32>,
 }
 
 /// How a layer uses DNS.
@@ -57,8 +58,10 @@ impl DnsArgs {
         let Some(zone) = &self.dns_zone else { return };
         said.dns_zone.clone_from(zone);
         said.dns_servers.clone_from(&self.dns_servers);
-        said.dns_key_file = self.dns_key.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        (said.dns_lifetime_s, said.dns_ttl_s) = (self.dns_lifetime, self.dns_ttl);
+        // irmd writes it down, and the next IPCP may run in another folder.
+        let absolute = |path| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+        said.dns_key_file = self.dns_key.as_ref().map(|path| absolute(path).display().to_string()).unwrap_or_default();
+        (said.dns_lifetime_s, said.dns_ttl_s) = (self.dns_lifetime.unwrap_or(0), self.dns_ttl.unwrap_or(0));
     }
 }
 

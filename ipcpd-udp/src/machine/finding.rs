@@ -190,11 +190,14 @@ impl Shim {
         }
     }
 
-    /// The caller no longer waits for its flow; nothing is said.
+    /// The caller no longer waits for the directory.
     pub(super) fn stop_looking(&mut self, flow: FlowId) {
-        if let Some((_, ask, true)) = self.finding.take(flow) {
+        let Some((key, ask, last)) = self.finding.take(flow) else { return };
+        if last {
             self.directory.forget(&ask.name);
         }
+        let failure = Failure::new(FailureKind::Internal, "the caller no longer waits for the flow");
+        self.out(Output::Failed { key, failure });
     }
 
     pub(super) fn next_finding(&self) -> Option<Instant> {
@@ -237,7 +240,7 @@ impl Shim {
         let worth = matches!(
             failure.kind(),
             FailureKind::TimedOut | FailureKind::UnknownName | FailureKind::NobodyAccepts | FailureKind::Exhausted
-        );
+        ) && !self.full();
         let flow = self.flows.get_mut(&key)?;
         let until = flow.others.until.filter(|until| *until > now);
         let (Some(id), Some(until), true, false) = (id, until, worth, flow.others.hosts.is_empty()) else {

@@ -75,7 +75,7 @@ impl IrmAdmin for Tools {
         &self,
         request: Request<v1::IpcpBootstrapRequest>,
     ) -> Result<Response<v1::IpcpBootstrapReply>, Status> {
-        match self.ask(request, Command::IpcpBootstrap).await? {
+        match self.ask(request, |request| Command::IpcpBootstrap(Box::new(request))).await? {
             Reply::Bootstrapped(address) => Ok(Response::new(v1::IpcpBootstrapReply { address })),
             other => Err(nonsense(&other).into()),
         }

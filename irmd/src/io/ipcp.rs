@@ -80,7 +80,7 @@ async fn send(link: Link, what: &IpcpCall) -> Result<IpcpAnswer, Status> {
     let done = |_: Response<v1::Empty>| IpcpAnswer::Done;
     match what {
         IpcpCall::Bootstrap(request) => {
-            let reply = client.bootstrap(request.clone()).await?;
+            let reply = client.bootstrap(v1::BootstrapRequest::clone(request)).await?;
             Ok(IpcpAnswer::Address(reply.into_inner().address))
         }
         IpcpCall::Register(name, starts) | IpcpCall::Publish(name, starts) => {

@@ -40,7 +40,7 @@ pub enum Command {
     /// Yes or no to a flow that was taken with `ask`.
     FlowAnswer(v1::FlowAnswerRequest),
     /// An IPCP has come up. Its reply comes at once; [`super::Irm::cancelled`] says that the IPCP is gone.
-    Attach(v1::AttachRequest),
+    Attach(Box<v1::AttachRequest>),
     /// A peer asks for a flow through an IPCP.
     FlowReqArr(v1::FlowReqArrRequest),
     /// A flow of an IPCP is over.
@@ -50,7 +50,7 @@ pub enum Command {
     /// Start an IPCP.
     IpcpCreate(v1::IpcpCreateRequest),
     /// Start an IPCP if need be, and let it join a layer.
-    IpcpBootstrap(v1::IpcpBootstrapRequest),
+    IpcpBootstrap(Box<v1::IpcpBootstrapRequest>),
     /// Stop an IPCP and forget it.
     IpcpDestroy(v1::IpcpDestroyRequest),
     /// Rows of all IPCPs.
@@ -144,7 +144,7 @@ pub struct End {
 #[derive(Clone, Debug, PartialEq)]
 pub enum IpcpCall {
     /// Join the layer.
-    Bootstrap(v1::BootstrapRequest),
+    Bootstrap(Box<v1::BootstrapRequest>),
     /// Answer for a name, and whether a program may be started for a flow to it.
     Register(Name, bool),
     /// The same, answered once the layer's directory says so to others.

@@ -176,12 +176,12 @@ impl Irm {
 
     fn dispatch_admin(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) -> Answer {
         match command {
-            Command::Attach(request) => self.attach(now, call, caller, request),
+            Command::Attach(request) => self.attach(now, call, caller, *request),
             Command::FlowReqArr(request) => self.flow_req_arr(now, call, request),
             Command::FlowEnded(request) => self.flow_ended(&request),
             Command::Status => self.status(now),
             Command::IpcpCreate(request) => self.ipcp_create(now, call, &request),
-            Command::IpcpBootstrap(request) => self.ipcp_bootstrap(now, call, request),
+            Command::IpcpBootstrap(request) => self.ipcp_bootstrap(now, call, *request),
             Command::IpcpDestroy(request) => self.ipcp_destroy(now, call, &request.name),
             Command::IpcpList => Ok(Some(Reply::Ipcps(self.ipcp_infos()))),
             Command::HostAdd(request) => self.host_add(call, request),

@@ -177,7 +177,7 @@ impl World {
             address: "10.0.0.1:3359".into(),
             ..v1::AttachRequest::default()
         };
-        let call = self.call(Caller { pid: 900, uid: 500, gid: 500 }, Command::Attach(request));
+        let call = self.call(Caller { pid: 900, uid: 500, gid: 500 }, Command::Attach(request.into()));
         assert!(matches!(self.reply(call), Some(Reply::Done)));
         call
     }

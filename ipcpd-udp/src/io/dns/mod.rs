@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::Name;
-use proto::v1;
+use proto::v1::{self, Failure, FailureKind};
 use tokio::task::JoinSet;
 
 use super::command::Reply;
@@ -30,6 +30,9 @@ pub(super) mod tests;
 mod update;
 
 use servers::Servers;
+
+/// Questions under way at most: those of the machine, which bounds its own, and as many of people who look.
+const MOST_TASKS: usize = 256;
 
 /// What one layer asks and tells name servers.
 pub(super) struct Dns {
@@ -77,6 +80,10 @@ impl Dns {
 
     /// The same for somebody who wants to see it; [`Done::Resolved`] follows.
     pub(super) fn resolve(&mut self, name: Name, domain: String, sources: Sources, reply: Reply<v1::ResolveReply>) {
+        if self.tasks.len() >= MOST_TASKS {
+            let text = format!("{MOST_TASKS} questions to name servers are under way already; try again later");
+            return drop(reply.send(Err(Failure::new(FailureKind::Exhausted, text))));
+        }
         let (servers, v6) = (self.servers.now(), self.v6);
         self.tasks.spawn(async move {
             let (looked_up, lines) = lookup::look_up(servers, &domain, v6).await;
