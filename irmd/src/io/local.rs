@@ -37,6 +37,7 @@ impl Pairs {
                 socket,
                 sdu_limit: LOCAL_SDU_LIMIT,
                 ticket: Vec::new(),
+                unwanted: None,
             });
         }
         Ok(())

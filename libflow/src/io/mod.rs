@@ -9,3 +9,4 @@ pub(crate) mod park;
 pub(crate) mod sdu;
 pub(crate) mod syscalls;
 pub(crate) mod timer;
+mod unwanted;

@@ -121,6 +121,7 @@ impl Core {
         if self.gro.load(Ordering::Relaxed) {
             return self.recv_leftover(buffer, wait);
         }
+        self.tell_apart(buffer.len());
         if wait == Wait::Kernel
             && self.carrier == Carrier::Local
             && let Some(len) = self.search(buffer)
@@ -136,6 +137,7 @@ impl Core {
                 Ok((_, 0)) if self.closed() => return Err(Stop::Closed),
                 // An empty datagram that no filter dropped: there are no empty SDUs.
                 Ok((_, 0)) => {}
+                Ok((_, len)) if self.unwanted.is(&buffer[..len.min(buffer.len())]) => {}
                 Ok((_, len)) => return self.received(len, buffer.len()),
                 Err(errno) => self.recv_failed(errno)?,
             }

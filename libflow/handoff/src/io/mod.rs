@@ -3,6 +3,7 @@
 mod admission;
 pub(crate) mod calls;
 pub(crate) mod client;
+pub(crate) mod filter;
 mod lease;
 mod listener;
 pub(crate) mod packet;
