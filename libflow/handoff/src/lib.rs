@@ -19,7 +19,7 @@ mod machine;
 pub mod client;
 pub mod filter {
     //! Socket filters, and what they came too late for.
-    pub use crate::io::filter::{Rule, attach, clear, keep_out};
+    pub use crate::io::filter::{Rule, TELLS, attach, clear, keep_out};
 }
 pub mod server;
 pub mod slot;

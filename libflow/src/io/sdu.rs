@@ -121,7 +121,6 @@ impl Core {
         if self.gro.load(Ordering::Relaxed) {
             return self.recv_leftover(buffer, wait);
         }
-        self.tell_apart(buffer.len());
         if wait == Wait::Kernel
             && self.carrier == Carrier::Local
             && let Some(len) = self.search(buffer)
@@ -132,6 +131,9 @@ impl Core {
             Wait::Kernel => RecvFlags::TRUNC,
             Wait::Never => RecvFlags::TRUNC | RecvFlags::DONTWAIT,
         };
+        if self.unwanted.needs_more_than(buffer.len()) {
+            return self.recv_short(buffer, flags);
+        }
         loop {
             match rustix::net::recv(&self.fd, &mut *buffer, flags) {
                 Ok((_, 0)) if self.closed() => return Err(Stop::Closed),

@@ -1,12 +1,16 @@
 //! Datagrams of the shim's own on a flow's socket: dropped here, since a filter of the socket costs the kernel a tenth of what
 //! an allocation takes. Who reads the bare descriptor gets that filter.
 
+use std::io::IoSliceMut;
 use std::os::fd::BorrowedFd;
 use std::sync::Once;
 
+use handoff::filter::TELLS;
 use proto::shim;
+use rustix::net::RecvFlags;
 
 use super::core::Core;
+use super::sdu::Stop;
 
 /// What of a flow's datagrams is no SDU.
 pub(super) struct Unwanted {
@@ -24,6 +28,11 @@ impl Unwanted {
         self.which.is_some_and(|which| which.matches(payload))
     }
 
+    /// Whether a payload's first bytes do not tell.
+    pub(super) fn needs_more_than(&self, bytes: usize) -> bool {
+        self.which.is_some_and(|which| bytes < which.tells())
+    }
+
     /// Whether there is any such.
     pub(super) fn any(&self) -> bool {
         self.which.is_some()
@@ -31,10 +40,22 @@ impl Unwanted {
 }
 
 impl Core {
-    /// A buffer too short to tell gets a filter before it.
-    pub(super) fn tell_apart(&self, room: usize) {
-        if self.unwanted.which.is_some_and(|which| room < which.tells()) {
-            self.filtered();
+    /// Receives into a buffer too short to tell SDUs apart: what does not fit into it goes aside.
+    pub(super) fn recv_short(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<usize, Stop> {
+        let room = buffer.len();
+        loop {
+            let mut aside = [0; TELLS];
+            let into = &mut [IoSliceMut::new(buffer), IoSliceMut::new(&mut aside[room..])];
+            match rustix::net::recvmsg(&self.fd, into, &mut Default::default(), flags) {
+                Ok(got) if got.bytes == 0 && self.closed() => return Err(Stop::Closed),
+                Ok(got) => {
+                    aside[..room].copy_from_slice(buffer);
+                    if !self.unwanted.is(&aside[..got.bytes.min(TELLS)]) && got.bytes > 0 {
+                        return self.received(got.bytes, room);
+                    }
+                }
+                Err(errno) => self.recv_failed(errno)?,
+            }
         }
     }
 
@@ -127,17 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_too_short_to_tell_gets_sdus_only() {
+    fn a_short_buffer_gets_sdus_only() {
         let (far, flow) = flow();
-        send(&far, &[b"early"]);
+        send(&far, &[b"first", b"longer than eight", b"third"]);
         let mut buffer = [0; 8];
-        // What came before the filter is dropped with what it came behind, as at a flow's beginning.
+        let length = flow.recv_within(&mut buffer, SOON).unwrap();
+        assert_eq!(&buffer[..length], b"first");
+        let cut = flow.recv_within(&mut buffer, SOON).unwrap_err();
+        assert!(matches!(cut, crate::FlowError::Truncated { len: 17, room: 8 }), "{cut}");
+        let length = flow.recv_within(&mut buffer, SOON).unwrap();
+        assert_eq!(&buffer[..length], b"third");
         assert!(matches!(flow.try_recv(&mut buffer), Err(crate::FlowError::WouldBlock)));
-        send(&far, &[b"first", b"second"]);
-        for want in [&b"first"[..], b"second"] {
-            let length = flow.recv_within(&mut buffer, SOON).unwrap();
-            assert_eq!(&buffer[..length], want);
-        }
     }
 
     #[test]

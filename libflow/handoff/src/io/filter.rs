@@ -88,8 +88,8 @@ pub fn keep_out(socket: BorrowedFd<'_>, unwanted: Unwanted) {
     clear(socket, &mut [0; TELLS], |_, payload| unwanted.matches(payload));
 }
 
-/// So many bytes of a payload tell, with the longest name.
-const TELLS: usize = 512;
+/// So many bytes of a payload tell whether it is [`Unwanted`], with the longest name.
+pub const TELLS: usize = 512;
 
 /// Datagrams looked at in a queue; more do not fit into one of the usual size.
 const MOST_QUEUED: u64 = 4096;
