@@ -74,6 +74,9 @@ impl Children {
     fn spawn(&mut self, mut command: Command, child: ChildId) -> std::io::Result<(u32, Child)> {
         // A group of its own: Ctrl-C for irmd is not for its children, and they outlive a killed irmd.
         command.stdin(Stdio::null()).process_group(0).env("FLOWRING_RUN_DIR", self.run_dir.path());
+        for variable in handoff::service::VARIABLES {
+            command.env_remove(variable);
+        }
         let process = command.spawn()?;
         let pid = process.id().unwrap_or_default();
         if let Some(fd) = pidfd(pid) {

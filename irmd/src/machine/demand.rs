@@ -5,6 +5,7 @@ use std::time::Instant;
 use proto::Name;
 use proto::v1::FailureKind;
 
+use super::adopt::RETURN_WITHIN;
 use super::flow::{Flow, Way};
 use super::name::Policy;
 use super::program::{HELP_AFTER, Plan};
@@ -74,6 +75,10 @@ impl Irm {
         // Processes that serve the name get a moment to come back to accepting.
         if served && oldest.since + HELP_AFTER > now {
             return Step::Look(oldest.since + HELP_AFTER);
+        }
+        // After a restart those that serve it may not have come back yet.
+        if !served && self.is_returning(now) {
+            return Step::Look(self.since + RETURN_WITHIN);
         }
         let wait = autos.iter().filter_map(|(_, plan)| if let Plan::Wait(until) = plan { Some(*until) } else { None });
         if let Some(until) = wait.min() {
