@@ -231,8 +231,8 @@ impl Core {
                 self.watch(child, process);
                 self.irm.ipcp_started(Instant::now(), &ipcp, child, started);
             }
-            Effect::StartProgram { child, path, args } => {
-                let (started, process) = match self.children.start_program(child, &path, &args) {
+            Effect::StartProgram { child, name, path, args } => {
+                let (started, process) = match self.children.start_program(child, name.as_str(), &path, &args) {
                     Ok((pid, process)) => (Ok(pid), Some(process)),
                     Err(why) => (Err(why), None),
                 };
@@ -253,6 +253,24 @@ impl Core {
     fn watch(&mut self, child: ChildId, process: Option<Child>) {
         let Some(mut process) = process else { return };
         self.jobs.spawn(async move { Done::Exited { child, how: spawn::how(process.wait().await) } });
+    }
+
+    /// Programs that an earlier irmd started are known again, and their end is seen.
+    pub(super) fn find_programs(&mut self, now: Instant) {
+        for program in self.children.programs_of_before() {
+            let Some(child) = self.irm.found_program(now, &program.name, &program.path) else { continue };
+            tracing::info!(
+                "{}, started for {} by an earlier irmd (pid {}), still runs",
+                program.path,
+                program.name,
+                program.pid
+            );
+            let Some(ended) = self.children.found(child, program) else { continue };
+            self.jobs.spawn(async move {
+                ended.await;
+                Done::Exited { child, how: "ended".to_owned() }
+            });
+        }
     }
 
     /// The reverse of the start: IPCPs first, then what is waited for, then the files.

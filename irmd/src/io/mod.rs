@@ -18,6 +18,7 @@ mod ipcp;
 mod listing;
 mod local;
 mod place;
+mod programs;
 mod spawn;
 mod state;
 
@@ -108,7 +109,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut irm = Irm::new(now, settings);
     irm.restore(&config, Origin::Config);
     irm.restore(&made, Origin::Runtime);
-    irm.begin(now);
 
     let (asker, asks, gone) = calls::channel();
     let links = ipcp::Links::default();
@@ -122,7 +122,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(listener, callers, Programs { asker: asker.clone() }, tools, Ipcps { asker }));
-    let core = Core {
+    let mut core = Core {
         irm,
         handoff,
         links,
@@ -135,6 +135,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         service: service::Service::new(),
         shut_down: false,
     };
+    core.find_programs(now);
+    core.irm.begin(now);
     let stop = stop_signal()?;
     tracing::info!("irmd is ready on {run_dir}");
     core.service.ready(&core.irm.summary());

@@ -237,6 +237,8 @@ pub enum Effect {
     StartProgram {
         /// How to call its process.
         child: ChildId,
+        /// For a flow to this name.
+        name: Name,
         /// Absolute path.
         path: String,
         /// Its arguments.

@@ -220,14 +220,15 @@ impl Context {
             ms => Duration::from_millis(ms.into()) + GRACE,
         };
         let asked = async {
-            // One that was never there is not waited for.
-            let patience = Patience::new(Some(if self.irm.was_reached() { RETURNS_WITHIN } else { Duration::ZERO }));
+            let (was_there, patience) = (self.irm.was_reached(), Patience::new(Some(RETURNS_WITHIN)));
             loop {
                 let result = match self.open_irmd_lease().await {
                     Ok(()) => self.irm.flow_alloc(request.clone()).await,
                     Err(error) => Err(error),
                 };
                 match result {
+                    // One that was never there is not waited for.
+                    Err(CallError::Irmd(error)) if !was_there => return Err(CallError::Irmd(error)),
                     Err(error) if comes_back(&error) && patience.lasts() => {
                         let _ = tokio::time::timeout(LOOK_AGAIN, again.changed()).await;
                     }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -79,7 +80,7 @@ impl Lease {
     pub(super) fn new(path: PathBuf, irmd: Option<Irmd>, outside: Arc<Outside>) -> Self {
         Self {
             path,
-            table: LeaseTable::new(irmd.is_some(), std::process::id().into()),
+            table: LeaseTable::new(irmd.is_some(), seed()),
             outside,
             waiting: HashMap::new(),
             want_open: Vec::new(),
@@ -322,6 +323,12 @@ impl Lease {
             let _ = written.send(());
         }
     }
+}
+
+/// Another one for each lease of each process, so that their pauses differ.
+fn seed() -> u64 {
+    static LEASES: AtomicU32 = AtomicU32::new(0);
+    u64::from(std::process::id()) << 32 | u64::from(LEASES.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Whatever ends the task, flows learn that nobody answers.
