@@ -9,6 +9,7 @@ use handoff::server::{Offer, Owner as Taker};
 use proto::v1;
 
 use super::driver::Driver;
+use super::irm::News;
 use super::{filter, socket};
 use crate::machine::{Filter, Key, OpenError, Output, Owner};
 
@@ -121,7 +122,7 @@ impl Driver {
             Output::Forget { flow } => self.tools.hand.forget(flow),
             Output::Ended { flow, reason } => {
                 tracing::info!(%flow, reason = reason.as_str_name(), "flow over");
-                if self.tools.ended.try_send((flow, reason)).is_err() {
+                if self.tools.news.try_send(News::Ended(flow, reason)).is_err() {
                     tracing::warn!(%flow, "irmd is not told of a flow's end: too many wait for its return");
                 }
             }

@@ -29,7 +29,7 @@ impl Shim {
     pub(super) fn offer(&mut self, key: Key, token: Token) {
         let Some(flow) = self.flows.get(&key) else { return };
         let Some(id) = flow.id else { return };
-        let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket());
+        let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket(self.epoch));
         let (owner, sdu_limit) = (flow.owner.clone(), flow.sdu_limit);
         let unwanted = match (flow.classic, flow.accepting) {
             (true, _) => None,

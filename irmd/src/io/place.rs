@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
@@ -51,8 +52,14 @@ impl Place {
     }
 }
 
-/// Binds irmd's gRPC socket; a stale one is taken over. The caller holds the [`Place`], so nobody serves there.
-pub(super) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+/// irmd's gRPC socket: the one that a service manager gave, else bound here; a stale one is taken over. The caller holds
+/// the [`Place`], so nobody serves there. Says whether its file is ours to remove.
+pub(super) fn listen(path: &Path, given: Option<OwnedFd>) -> anyhow::Result<(UnixListener, bool)> {
+    if let Some(socket) = given {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        return Ok((UnixListener::from_std(listener)?, false));
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(anyhow!(error)).with_context(|| format!("cannot take over {}", path.display()));
@@ -62,17 +69,15 @@ pub(super) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     let listener = UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
     // Every user may use flows; who may do what is decided by credentials.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
+    Ok((listener, true))
 }
 
-/// Removes the sockets at an orderly end.
-pub(super) fn leave(run_dir: &RunDir) {
-    for path in [run_dir.irmd(), run_dir.irmd_handoff()] {
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != ErrorKind::NotFound
-        {
-            tracing::warn!("cannot remove {}: {error}", path.display());
-        }
+/// Removes the socket at an orderly end.
+pub(super) fn leave(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!("cannot remove {}: {error}", path.display());
     }
 }
 

@@ -36,7 +36,7 @@ impl Irm {
         check_words(&request)?;
         self.check_room()?;
         self.check_user(caller.uid)?;
-        let route = self.route(&name, &request.layer)?;
+        let route = self.route(&name, &request.layer).map_err(|failure| self.unless_returning(now, failure))?;
         let caller = self.processes.describe(&caller);
         let way = match &route {
             Route::Local => local(caller, tokens),
@@ -60,6 +60,7 @@ impl Irm {
             source: request.source_name,
             qos,
             since: now,
+            known: now,
             deadline,
             data: request.data,
             stage,
@@ -182,7 +183,8 @@ impl Irm {
         }
         let unknown =
             || fail(FailureKind::UnknownName, format!("no layer knows {name}; is it registered on its host?"));
-        self.fail_flow(row, Event::Failed, failure.unwrap_or_else(unknown));
+        let failure = self.unless_returning(now, failure.unwrap_or_else(unknown));
+        self.fail_flow(row, Event::Failed, failure);
     }
 
     /// An IPCP has answered for a flow.

@@ -142,7 +142,7 @@ impl Irm {
     }
 
     /// A local flow is over because of `end`; the other end is told `reason`, and this one too unless it is `over`.
-    fn end_local(&mut self, end: FlowId, reason: EndReason, over: bool) {
+    pub(super) fn end_local(&mut self, end: FlowId, reason: EndReason, over: bool) {
         let Some(row) = self.flows.row(end) else { return };
         let is_local = |flow: &Flow| matches!(flow.way, Way::Local(_)) && flow.stage.kind() == Kind::Allocated;
         if !self.flows.get(row).is_some_and(is_local) {
@@ -159,7 +159,7 @@ impl Irm {
             // Said of one that is not taken, too: its program may be taking it at this moment.
             self.effects.push_back(Effect::Gone(id, reason));
         }
-        self.effects.push_back(Effect::CloseLocal { row, drain: over && end == row });
+        self.effects.push_back(Effect::CloseLocal { row, over: over.then_some(end) });
         self.debug(format!("flow {row} within this host is over: {}", words(reason)));
     }
 

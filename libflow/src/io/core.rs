@@ -23,6 +23,9 @@ use crate::peer::EndReason;
 /// Processors this program may run on; asked once, since the answer takes reading files.
 static PROCESSORS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, Into::into));
 
+/// Turns given to threads that count in a slot while it is replaced; one that is stopped for longer loses its count.
+const COUNTERS_LET_GO: usize = 10_000;
+
 /// What carries a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carrier {
@@ -193,7 +196,13 @@ impl Core {
         self.id.store(id.0, Ordering::Relaxed);
         self.closed_noted.store(false, Ordering::Relaxed);
         let old = self.slot.swap(Arc::new(slot));
-        // What was counted since; a count that races this swap is lost.
+        // Whoever counts at this moment holds the old slot for an instant more; after the swap nobody new does.
+        for _ in 0..COUNTERS_LET_GO {
+            if Arc::strong_count(&old) == 1 {
+                break;
+            }
+            std::thread::yield_now();
+        }
         let now = old.read();
         self.slot.load().add(v1::Counters {
             sdus_sent: now.sdus_sent.wrapping_sub(told.sdus_sent),

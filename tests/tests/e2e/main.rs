@@ -11,6 +11,7 @@ mod hostile;
 mod links;
 mod load;
 mod middlebox;
+mod outlive;
 mod programs;
 mod vanish;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         links::cases(),
         load::cases(),
         middlebox::cases(),
+        outlive::cases(),
         programs::cases(),
         vanish::cases(),
     ];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use proto::handoff::{ToDaemon, ToProgram};
 use proto::shim::Unwanted;
 use proto::v1::{Denied, Gone, Grant, Hello, Welcome};
-use proto::{FlowId, PROTOCOL_VERSION};
+use proto::{FlowId, protocol_version};
 use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -39,13 +39,13 @@ pub async fn open(path: &Path) -> Result<(Sender, Receiver), OpenError> {
     // A Unix socket answers at once; EAGAIN says that the daemon's backlog is full.
     rustix::net::connect(&*socket, &address).map_err(unreachable)?;
     let sender = Sender { socket: socket.clone() };
-    let hello = ToDaemon::Hello(Hello { version: PROTOCOL_VERSION });
+    let hello = ToDaemon::Hello(Hello { version: protocol_version() });
     sender.say(&hello, None).map_err(OpenError::Unreachable)?;
     let watched = watch_shared(socket).map_err(OpenError::Unreachable)?;
     let packet = receive(&watched).await.map_err(OpenError::Unreachable)?;
     let packet = packet.ok_or(OpenError::Protocol("it hung up"))?;
     match ToProgram::decode(&packet.bytes) {
-        Ok(ToProgram::Welcome(Welcome { version: PROTOCOL_VERSION, slots })) => {
+        Ok(ToProgram::Welcome(Welcome { version, slots })) if version == protocol_version() => {
             let memory = packet.descriptor.ok_or(OpenError::Protocol("no statistics memory came with its Welcome"))?;
             let slots = SlotMap::map(&memory, slots).map_err(|_| OpenError::Protocol("its memory is not sealed"))?;
             Ok((sender, Receiver { socket: watched, slots: Arc::new(slots) }))

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use proto::handoff::{ToDaemon, ToProgram};
 use proto::shim::Unwanted;
 use proto::v1::{self, Adopt, Counters, Failure, FailureKind};
-use proto::{FlowId, PROTOCOL_VERSION, Token};
+use proto::{FlowId, Token, protocol_version};
 
 use super::failures::{no_slot, not_yours, too_many_waiting, unknown_token};
 use super::ledger::{Adoption, Holder, Lease, Ledger, Row};
@@ -100,9 +100,10 @@ impl<S> Ledger<S> {
     }
 
     fn hello(&mut self, lease: LeaseId, version: u32) {
-        if version != PROTOCOL_VERSION {
+        let ours = protocol_version();
+        if version != ours {
             let text = format!(
-                "the program speaks version {version} of the hand-over protocol, the daemon version {PROTOCOL_VERSION}; \
+                "the program speaks version {version} of the hand-over protocol, the daemon version {ours}; \
                  run both from the same release"
             );
             self.deny(lease, &[], Failure::new(FailureKind::Invalid, text));
