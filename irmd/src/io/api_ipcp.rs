@@ -70,7 +70,7 @@ impl IrmForIpcp for Ipcps {
         let mut failed = Ok(());
         for flow in request.into_inner().flows {
             // One that is unknown keeps none of the others from being heard.
-            failed = self.asker.ask(caller, Command::FlowEnded(flow)).await.map(|_| ()).and(failed);
+            failed = self.asker.ask(caller.clone(), Command::FlowEnded(flow)).await.map(|_| ()).and(failed);
         }
         failed.map(|()| Response::new(v1::Empty {})).map_err(Status::from)
     }

@@ -17,6 +17,7 @@ use super::local::Pairs;
 use super::place;
 use super::spawn::{self, Children};
 use super::state::State;
+use super::users;
 use crate::machine::{CallId, ChildId, Effect, IpcpAnswer, IpcpCall, Irm, Level, Reply};
 
 /// Events of the hand-over that are taken before a command, so that a process' lease is known before its words.
@@ -47,6 +48,14 @@ pub(super) struct Core {
 pub(super) enum Done {
     Answered(Box<Answered>),
     Exited { child: ChildId, how: String },
+    Known { start: Start, user: Result<Option<users::Login>, String> },
+}
+
+/// A program to be started.
+pub(super) struct Start {
+    child: ChildId,
+    path: String,
+    args: Vec<String>,
 }
 
 /// An IPCP's answer, with what it was asked.
@@ -118,6 +127,7 @@ impl Core {
                 self.children.reaped(child);
                 self.irm.child_exited(now, child, &how);
             }
+            Input::Done(Done::Known { start, user }) => self.started(start, user),
             Input::Timeout => self.irm.handle_timeout(now),
             Input::Ask(_) | Input::Event(None) | Input::Gone => {}
         }
@@ -196,14 +206,7 @@ impl Core {
                 self.watch(child, process);
                 self.irm.ipcp_started(Instant::now(), &ipcp, child, started);
             }
-            Effect::StartProgram { child, path, args } => {
-                let (started, process) = match self.children.start_program(child, &path, &args) {
-                    Ok((pid, process)) => (Ok(pid), Some(process)),
-                    Err(why) => (Err(why), None),
-                };
-                self.watch(child, process);
-                self.irm.program_started(Instant::now(), child, started);
-            }
+            Effect::StartProgram { child, path, args, user } => self.start_program(Start { child, path, args }, user),
             Effect::Kill { child, hard } => self.children.kill(child, hard),
             Effect::KillAttached { ipcp } => self.children.kill_attached(&ipcp),
             Effect::Log(Level::Debug, text) => tracing::debug!("{text}"),
@@ -211,6 +214,30 @@ impl Core {
             Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
             Effect::Persist => {}
         }
+    }
+
+    /// Starts a program, at once as irmd's own user, else when the user is looked up: that may take its time.
+    fn start_program(&mut self, start: Start, user: u32) {
+        let own = rustix::process::geteuid().as_raw();
+        if user == own {
+            return self.started(start, Ok(None));
+        }
+        if own != 0 {
+            let why = format!("irmd runs as user {own} and can start nothing as user {user}; run it as root");
+            return self.started(start, Err(why));
+        }
+        self.jobs.spawn_blocking(move || Done::Known { start, user: users::Login::of(user).map(Some) });
+    }
+
+    fn started(&mut self, start: Start, user: Result<Option<users::Login>, String>) {
+        let Start { child, path, args } = start;
+        let spawned = user.and_then(|user| self.children.start_program(child, &path, &args, user));
+        let (started, process) = match spawned {
+            Ok((pid, process)) => (Ok(pid), Some(process)),
+            Err(why) => (Err(why), None),
+        };
+        self.watch(child, process);
+        self.irm.program_started(Instant::now(), child, started);
     }
 
     /// Reaps a child when it ends.

@@ -20,6 +20,7 @@ mod local;
 mod place;
 mod spawn;
 mod state;
+mod users;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -104,6 +105,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         handoff: handoff.clone(),
         callers: callers.clone(),
         run_dir: run_path.display().to_string(),
+        turn: tokio::sync::Semaphore::new(1),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(listener, callers, Programs { asker: asker.clone() }, tools, Ipcps { asker }));

@@ -52,8 +52,8 @@ async fn what_tools_made_outlives_a_killed_irmd() {
     std::fs::write(host.path("irmd.toml"), "[[name]]\nname = \"declared\"\nlayers = [\"*\"]\n").unwrap();
     let irmd = host.start().await;
     let mut admin = host.admin();
-    admin.name_create(v1::NameCreateRequest { name: "made".into(), policy: 2 }).await.unwrap();
-    let program = v1::BoundProgram { path: "/bin/true".into(), args: vec!["-x y".into()], auto_start: false };
+    admin.name_create(v1::NameCreateRequest { name: "made".into(), policy: 2, ..Default::default() }).await.unwrap();
+    let program = v1::BoundProgram { path: "/bin/true".into(), args: vec!["-x y".into()], ..Default::default() };
     admin.bind_program(v1::BindProgramRequest { name: "bound".into(), program: Some(program) }).await.unwrap();
     let before = (host.names().await, admin.config_export(v1::Empty {}).await.unwrap().into_inner().toml);
     assert_eq!(before.0.len(), 3);
