@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::Context;
@@ -23,7 +23,12 @@ pub(super) struct Identity {
 
 /// Reads what earlier starts left in the state directory; makes it at the first.
 pub(super) fn identity(state_dir: &Path, ipcp: &str) -> anyhow::Result<Identity> {
-    fs::create_dir_all(state_dir)
+    // Whatever the umask: nobody else writes there.
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o755)
+        .create(state_dir)
         .with_context(|| format!("the state directory {} cannot be made", state_dir.display()))?;
     let host = kept::<8>(&state_dir.join("host-id"))?;
     let key_path = state_dir.join(format!("ipcp-{ipcp}.key"));

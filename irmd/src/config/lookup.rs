@@ -71,13 +71,15 @@ impl Config {
                     find(user, false, format!("[[name]] {name}: user of {}", program.path));
                 }
             }
-            let mut rules = Rules { serve: entry.serve.take(), allow_local: entry.allow_local.take(), ..Rules::default() };
+            let mut rules =
+                Rules { serve: entry.serve.take(), allow_local: entry.allow_local.take(), ..Rules::default() };
             rules.accounts().for_each(|(account, group)| find(account, group, format!("[[name]] {name}: rules")));
             (entry.serve, entry.allow_local) = (rules.serve, rules.allow_local);
         }
         for entry in &mut self.rules {
             let pattern = entry.pattern.as_str().to_owned();
-            let mut rules = Rules { serve: entry.serve.take(), allow_local: entry.allow_local.take(), ..Rules::default() };
+            let mut rules =
+                Rules { serve: entry.serve.take(), allow_local: entry.allow_local.take(), ..Rules::default() };
             rules.accounts().for_each(|(account, group)| find(account, group, format!("[[rule]] {pattern}: rules")));
             (entry.serve, entry.allow_local) = (rules.serve, rules.allow_local);
         }

@@ -173,9 +173,10 @@ impl TryFrom<String> for Range {
         if text == "any" {
             return Ok(Self::Any);
         }
-        let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
-            format!("{text:?} is no address and no prefix; write 10.0.0.0/8, 10.0.0.1, fd00::/64, any")
-        })?;
+        let net = text
+            .parse()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| format!("{text:?} is no address and no prefix; write 10.0.0.0/8, 10.0.0.1, fd00::/64, any"))?;
         if net.trunc() != net {
             return Err(format!("{text:?} names a host within its prefix; write {} or {}", net.trunc(), net.addr()));
         }

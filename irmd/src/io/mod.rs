@@ -69,6 +69,7 @@ pub struct Options {
 
 /// Runs the daemon until SIGTERM or SIGINT. Errors are those of the start, and say what to do.
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    place::keep_descriptors();
     let run_dir = RunDir::find(options.run_dir.as_deref()).map_err(|e| anyhow!(e))?;
     let config = state::configuration(options.config.as_deref())?;
     let place = place::Place::take(&run_dir)?;

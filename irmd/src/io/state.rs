@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
-use super::users;
+use super::{place, users};
 use crate::config::Config;
 
 /// Flow ids reserved at a time: one small write per so many flows.
@@ -24,8 +25,15 @@ impl State {
     /// Makes the state directory. The flow ids are kept beside the sockets: like flows, they do not outlive the
     /// host.
     pub(super) fn open(state_dir: &Path, run_dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(state_dir)
+        // Whatever the umask: nobody else writes there.
+        let mut builder = fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o755)
+            .create(state_dir)
             .with_context(|| format!("cannot make the state directory {}; give --state-dir", state_dir.display()))?;
+        // What is read from here at the start says which programs to run, and as whom.
+        place::check_folder(state_dir)?;
         let flow_ids = run_dir.join("flow-ids");
         let reserved = fs::read_to_string(&flow_ids).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         Ok(Self { runtime: state_dir.join("runtime.toml"), flow_ids, reserved })

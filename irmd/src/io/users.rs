@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use nix::unistd::{Gid as NixGid, Group, Uid as NixUid, User, getgrouplist};
 use proto::v1::{Failure, FailureKind};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use rustix::process::{Gid, Uid, setsid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use tokio::process::Command;
 
 use crate::config::Account;

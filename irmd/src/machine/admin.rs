@@ -47,13 +47,7 @@ impl Irm {
     }
 
     /// Sees that a name is there which lasts, or may be made to: `owner` is whose it becomes if it is new.
-    fn make_name(
-        &mut self,
-        now: Instant,
-        name: &proto::Name,
-        caller: &Caller,
-        owner: u32,
-    ) -> Result<(), v1::Failure> {
+    fn make_name(&mut self, now: Instant, name: &proto::Name, caller: &Caller, owner: u32) -> Result<(), v1::Failure> {
         let lasts = self.names.get(name.as_str()).is_some_and(|entry| entry.origin != Origin::Process);
         if !lasts && self.rank(caller) == Rank::User {
             self.check_serve(now, caller, name)?;

@@ -40,7 +40,9 @@ impl Irm {
         let (uid, own) = (caller.uid, self.settings.uid);
         let group = self.options.admin_group.as_ref().map(|group| format!(", and group {}", group.as_str()));
         let text = match least {
-            Rank::Trusted => format!("user {uid} may not be an IPCP of this irmd: only root and its own user {own} may"),
+            Rank::Trusted => {
+                format!("user {uid} may not be an IPCP of this irmd: only root and its own user {own} may")
+            }
             _ => format!(
                 "user {uid} may not administrate this irmd: only root, its own user {own}{} may; \
                  run the tool as one of them, or set admin-group in irmd.toml",
@@ -194,7 +196,8 @@ impl Irm {
         let name = parse_name(&asked.name)?;
         let about_others = asked.user.as_ref().is_some_and(|user| user.uid != caller.uid) || !asked.address.is_empty();
         if about_others && self.rank(caller) < Rank::Administrator {
-            let text = format!("user {} may not ask for others, only for itself; leave out --user and --from", caller.uid);
+            let text =
+                format!("user {} may not ask for others, only for itself; leave out --user and --from", caller.uid);
             return Err(self.not_permitted(now, "refused_administration", text));
         }
         let row = |verb: &str, ruling: Ruling<'_>| v1::Ruling {
@@ -219,12 +222,7 @@ impl Irm {
     }
 
     /// As whom a program is to run that `caller` binds: as itself, or as the one named, where it may say so.
-    pub(super) fn runs_as(
-        &mut self,
-        now: Instant,
-        caller: &Caller,
-        user: Option<Account>,
-    ) -> Result<Account, Failure> {
+    pub(super) fn runs_as(&mut self, now: Instant, caller: &Caller, user: Option<Account>) -> Result<Account, Failure> {
         let trusted = self.rank(caller) == Rank::Trusted;
         let user = user.unwrap_or_else(|| if trusted { self.settings.uid.into() } else { caller.uid.into() });
         let Some(uid) = user.id else {
@@ -254,7 +252,8 @@ impl Irm {
 pub(super) fn changed_rules(mut rules: Rules, change: &RulesChange) -> Result<Rules, Failure> {
     rules.change(&change.said).map_err(|e| fail(FailureKind::Invalid, e))?;
     for (account, group) in rules.accounts().filter(|(account, _)| account.id.is_none()) {
-        let known = change.accounts.iter().find(|(known, is_group)| (known.as_str(), *is_group) == (account.as_str(), group));
+        let known =
+            change.accounts.iter().find(|(known, is_group)| (known.as_str(), *is_group) == (account.as_str(), group));
         account.id = known.and_then(|(known, _)| known.id);
     }
     Ok(rules)

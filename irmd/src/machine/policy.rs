@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::name::{Entry, Origin};
 use super::Command;
+use super::name::{Entry, Origin};
 use crate::config::{Pattern, Range, Rules, Who};
 
 /// Patterns of one host.

@@ -70,7 +70,8 @@ fn what_tools_made_is_written_down_and_restored() {
     let mut w = World::new();
     w.irm.restore(&Config::parse("[[name]]\nname = \"declared\"\n").unwrap(), name::Origin::Config);
     w.answer(ROOT, create("made"));
-    let program = v1::BoundProgram { path: "/bin/x".into(), args: vec!["a b".into()], auto_start: true, ..Default::default() };
+    let program =
+        v1::BoundProgram { path: "/bin/x".into(), args: vec!["a b".into()], auto_start: true, ..Default::default() };
     w.answer(ROOT, Command::BindProgram(v1::BindProgramRequest { name: "made".into(), program: Some(program) }));
     w.ipcp("udp0", "net");
     w.obey();

@@ -3,7 +3,8 @@
 use super::*;
 
 fn bind(w: &mut World, name: &str, path: &str) {
-    let program = v1::BoundProgram { path: path.into(), args: vec!["-x".into()], auto_start: true, ..Default::default() };
+    let program =
+        v1::BoundProgram { path: path.into(), args: vec!["-x".into()], auto_start: true, ..Default::default() };
     let request = v1::BindProgramRequest { name: name.into(), program: Some(program) };
     assert!(matches!(w.answer(ROOT, Command::BindProgram(request)), Reply::Done));
 }

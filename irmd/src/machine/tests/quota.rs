@@ -159,7 +159,13 @@ fn a_program_bound_while_a_layer_is_told_is_told_after_all() {
     let mut w = World::new();
     w.ipcp("udp0", "net");
     w.obey();
-    w.answer(ROOT, Command::NameCreate(v1::NameCreateRequest { name: "echo".into(), ..Default::default() }, RulesChange::default()));
+    w.answer(
+        ROOT,
+        Command::NameCreate(
+            v1::NameCreateRequest { name: "echo".into(), ..Default::default() },
+            RulesChange::default(),
+        ),
+    );
     w.call(ROOT, Command::NameRegister(v1::NameRegisterRequest { name: "echo".into(), layer: "net".into() }));
     let program = v1::BoundProgram { path: "/bin/server".into(), auto_start: true, ..Default::default() };
     w.answer(ROOT, Command::BindProgram(v1::BindProgramRequest { name: "echo".into(), program: Some(program) }));

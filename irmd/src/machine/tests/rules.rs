@@ -122,7 +122,9 @@ fn layers_hear_that_callers_must_be_proven() {
     let told: BTreeMap<String, bool> = w
         .obey()
         .into_iter()
-        .filter_map(|call| if let IpcpCall::Register(name, prove) = call { Some((name.to_string(), prove)) } else { None })
+        .filter_map(
+            |call| if let IpcpCall::Register(name, prove) = call { Some((name.to_string(), prove)) } else { None },
+        )
         .collect();
     let want = [("all", false), ("few", true), ("here", true), ("most", true), ("web", true)];
     assert_eq!(told, want.map(|(name, prove)| (name.to_owned(), prove)).into());
@@ -142,9 +144,13 @@ fn a_hosts_own_address_does_not_get_around_its_users_rule() {
     let mut w = with(text);
     w.ipcp("udp0", "net");
     w.obey();
-    for (address, allowed) in
-        [("10.0.0.1:7", false), ("127.0.0.1:7", false), ("[::1]:7", false), ("[::ffff:127.0.0.1]:7", false), ("10.0.0.2:7", true)]
-    {
+    for (address, allowed) in [
+        ("10.0.0.1:7", false),
+        ("127.0.0.1:7", false),
+        ("[::1]:7", false),
+        ("[::ffff:127.0.0.1]:7", false),
+        ("10.0.0.2:7", true),
+    ] {
         assert_eq!(from(&mut w, "web", address, true, false).is_none(), allowed, "{address}");
     }
     // Where any user may, there is nothing to get around.
@@ -244,15 +250,26 @@ fn a_flood_of_refusals_is_counted_and_logged_once_a_second() {
 #[test]
 fn rules_are_changed_key_by_key_and_last() {
     let mut w = World::new();
-    w.answer(ROOT, Command::NameCreate(v1::NameCreateRequest { name: "web".into(), ..Default::default() }, RulesChange::default()));
-    rules(&mut w, "web", v1::NameRules { serve: list(&["1001", "@33"]), allow_remote: list(&["none"]), ..Default::default() });
+    w.answer(
+        ROOT,
+        Command::NameCreate(v1::NameCreateRequest { name: "web".into(), ..Default::default() }, RulesChange::default()),
+    );
+    rules(
+        &mut w,
+        "web",
+        v1::NameRules { serve: list(&["1001", "@33"]), allow_remote: list(&["none"]), ..Default::default() },
+    );
     rules(&mut w, "web", v1::NameRules { allow_local: list(&["owner"]), ..Default::default() });
     rules(&mut w, "game.*", v1::NameRules { serve: list(&["none"]), ..Default::default() });
     let made = w.irm.made_at_run_time();
     let text = made.to_toml().unwrap();
-    for line in
-        ["serve = [\"1001\", \"@33\"]", "allow-local = [\"owner\"]", "allow-remote = []", "pattern = \"game.*\"", "serve = []"]
-    {
+    for line in [
+        "serve = [\"1001\", \"@33\"]",
+        "allow-local = [\"owner\"]",
+        "allow-remote = []",
+        "pattern = \"game.*\"",
+        "serve = []",
+    ] {
         assert!(text.contains(line), "{line} in\n{text}");
     }
     assert_eq!(Config::parse(&text).unwrap(), made);
@@ -272,17 +289,21 @@ fn rules_are_changed_key_by_key_and_last() {
             other => panic!("{other:?}"),
         }
     }
-    let both = v1::NameRules { allow_remote: list(&["10.0.0.0/8"]), deny_remote: list(&["10.0.0.0/8"]), ..Default::default() };
+    let both =
+        v1::NameRules { allow_remote: list(&["10.0.0.0/8"]), deny_remote: list(&["10.0.0.0/8"]), ..Default::default() };
     assert!(matches!(rules(&mut w, "web", both), Reply::Failed(f) if f.message.contains("both in")));
     assert_eq!(w.irm.made_at_run_time(), made);
     for name in ["web", "game.*"] {
         let all = list(&["default"]);
-        let said = v1::NameRules { serve: all.clone(), allow_local: all.clone(), allow_remote: all.clone(), deny_remote: all };
+        let said =
+            v1::NameRules { serve: all.clone(), allow_local: all.clone(), allow_remote: all.clone(), deny_remote: all };
         rules(&mut w, name, said);
     }
     let bare = w.irm.made_at_run_time();
     assert!(bare.rules.is_empty() && bare.names[0].rules().is_empty());
-    assert!(matches!(rules(&mut w, "ga*me*", v1::NameRules::default()), Reply::Failed(f) if f.kind() == FailureKind::Invalid));
+    assert!(
+        matches!(rules(&mut w, "ga*me*", v1::NameRules::default()), Reply::Failed(f) if f.kind() == FailureKind::Invalid)
+    );
 }
 
 #[test]
@@ -316,10 +337,7 @@ fn whoever_asks_is_told_which_rule_decides() {
     );
     assert_eq!(
         may(Some(other(1001)), ""),
-        [
-            "serve false no rule says otherwise, and the name is user 500's",
-            "allocate true no rule says otherwise",
-        ]
+        ["serve false no rule says otherwise, and the name is user 500's", "allocate true no rule says otherwise",]
     );
     assert!(may(None, "here")[0].contains("is no address"));
 }

@@ -59,8 +59,7 @@ fn callers() -> Vec<(&'static str, Caller)> {
     ]
 }
 
-const NAMES: [&str; 9] =
-    ["absent", "passing", "declared", "theirs", "shared", "open", "shut", "game.x", "game.free.x"];
+const NAMES: [&str; 9] = ["absent", "passing", "declared", "theirs", "shared", "open", "shut", "game.x", "game.free.x"];
 
 /// `uid`: irmd's own user.
 fn world(uid: u32) -> World {
@@ -83,7 +82,10 @@ fn about_names() -> Vec<(&'static str, fn(&str) -> Command)> {
         ("serve", serve),
         ("allocate", alloc),
         ("name create", |name| {
-            Command::NameCreate(v1::NameCreateRequest { name: name.into(), ..Default::default() }, RulesChange::default())
+            Command::NameCreate(
+                v1::NameCreateRequest { name: name.into(), ..Default::default() },
+                RulesChange::default(),
+            )
         }),
         ("name create with rules", |name| {
             let said = v1::NameRules { serve: vec!["any".into()], ..Default::default() };
@@ -124,7 +126,10 @@ fn about_all() -> Vec<(&'static str, Command)> {
         ("name list", Command::NameList),
         ("rule list", Command::RuleList),
         ("rules of a pattern", Command::NameRules("*".into(), RulesChange::default())),
-        ("name may, another user", Command::NameMay(May { name: "open".into(), user: Some(caller(7, &[])), address: String::new() })),
+        (
+            "name may, another user",
+            Command::NameMay(May { name: "open".into(), user: Some(caller(7, &[])), address: String::new() }),
+        ),
         ("name may, a host", Command::NameMay(May { name: "open".into(), user: None, address: "10.0.0.9".into() })),
         ("bind program as another", bind("open", "4000")),
         ("unbind process", Command::UnbindProcess(v1::UnbindProcessRequest { name: "passing".into(), pid: 44 })),
@@ -168,7 +173,8 @@ fn who_may_do_what_is_as_written_down() {
     for (verb, command) in about_names() {
         table.push('\n');
         for name in NAMES {
-            table += &row(&format!("{verb}: {name}"), callers.iter().map(|(_, who)| permitted(own, who, command(name))));
+            table +=
+                &row(&format!("{verb}: {name}"), callers.iter().map(|(_, who)| permitted(own, who, command(name))));
         }
     }
     own = OWN;
@@ -229,7 +235,8 @@ fn a_user_sees_all_names_and_of_processes_programs_and_flows_its_own() {
     let accepted = w.call(caller(2000, &[]), Command::FlowAccept(accept));
     let asked = w.call(Caller { pid: 71, ..caller(1001, &[]) }, alloc("mine"));
     let ids = [w.handle(asked).flow_id, w.handle(accepted).flow_id];
-    for (who, seen) in [(ROOT, true), (caller(1001, &[]), true), (caller(2000, &[]), true), (caller(1000, &[]), false)] {
+    for (who, seen) in [(ROOT, true), (caller(1001, &[]), true), (caller(2000, &[]), true), (caller(1000, &[]), false)]
+    {
         let rows = match w.answer(who.clone(), Command::FlowList) {
             Reply::Flows(rows) => rows,
             Reply::FlowsOf(uid, rows) => {
@@ -305,7 +312,8 @@ fn programs_run_as_who_bound_them() {
         w.done.iter().find_map(|e| if let Effect::StartProgram { user, .. } = e { Some(*user) } else { None })
     };
     let auto = |name: &str, user: &str| {
-        let program = v1::BoundProgram { path: "/bin/x".into(), user: user.into(), auto_start: true, ..Default::default() };
+        let program =
+            v1::BoundProgram { path: "/bin/x".into(), user: user.into(), auto_start: true, ..Default::default() };
         Command::BindProgram(v1::BindProgramRequest { name: name.into(), program: Some(program) })
     };
     let admin = caller(3000, &[ADMIN_GROUP]);
