@@ -13,6 +13,7 @@ mod load;
 mod middlebox;
 mod programs;
 mod vanish;
+mod who;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         middlebox::cases(),
         programs::cases(),
         vanish::cases(),
+        who::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }
