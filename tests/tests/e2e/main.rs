@@ -14,6 +14,7 @@ mod middlebox;
 mod outlive;
 mod programs;
 mod vanish;
+mod who;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         outlive::cases(),
         programs::cases(),
         vanish::cases(),
+        who::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }
