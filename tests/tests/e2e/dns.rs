@@ -137,17 +137,17 @@ fn a_dead_host_is_asked_until_its_record_is_void(kind: Kind) -> Result<()> {
     let source = dns_source(&stage.net.a, name)?;
     ensure!(source["won"] == true && source["hosts"][0]["from"] == "txt" && source["domain"] == name, "{source}");
     let b = stage.net.b.address().to_string();
-    ensure!(stage.dns.records(name, "A")? == [b.clone()]);
+    ensure!(stage.dns.records(name, "A")?.join(" ") == b);
 
     power_off(&mut stage.net, &mut server)?;
     // Its record still stands, and still lives.
-    ensure!(stage.dns.records(name, "A")? == [b.clone()]);
+    ensure!(stage.dns.records(name, "A")?.join(" ") == b);
     lab::wait_until(SOON, "its record to be void", || {
         dns_source(&stage.net.a, name).is_ok_and(|source| source["hosts"][0]["ignored"].is_string())
     })?;
     let error = ping_error(&stage.net.a, name)?;
     ensure!(error.contains("its record is void") && error.contains(&b), "{error}");
-    ensure!(stage.dns.records(name, "A")? == [b.clone()], "somebody without the key removed it");
+    ensure!(stage.dns.records(name, "A")?.join(" ") == b, "somebody without the key removed it");
 
     // The next holder of the key serves the name and removes what is void.
     let (c, _irmd) = stage.another("c")?;

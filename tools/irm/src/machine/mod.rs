@@ -6,6 +6,7 @@ pub mod host;
 pub mod ipcp;
 pub mod name;
 pub mod resolve;
+pub mod rules;
 pub mod status;
 pub mod table;
 pub mod text;
