@@ -210,6 +210,10 @@ impl Ipcp for Api {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn retire(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
+        self.done(Command::Retire).await
+    }
+
     async fn shutdown(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
         self.done(Command::Shutdown).await
     }

@@ -42,6 +42,7 @@ pub(super) enum Command {
     Page(Key, Reply<Page>),
     Flow(FlowId, Reply<v1::FlowInfo>),
     Report(Reply<v1::ReportReply>),
+    Retire(Reply<()>),
     Shutdown(Reply<()>),
 }
 
@@ -61,6 +62,7 @@ impl Command {
             | Self::AddHost(_, _, reply)
             | Self::RemoveHost(_, reply)
             | Self::Dealloc(_, reply)
+            | Self::Retire(reply)
             | Self::Shutdown(reply) => drop(reply.send(Err(failure))),
             Self::Alloc(_, reply) => drop(reply.send(Err(failure))),
             Self::Page(_, reply) => drop(reply.send(Err(failure))),

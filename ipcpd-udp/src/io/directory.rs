@@ -57,6 +57,19 @@ impl Driver {
         }
     }
 
+    /// Every name leaves DNS; the caller hears when they have.
+    pub(super) fn retire(&mut self, now: Instant, reply: Reply<()>) {
+        self.shim.retire(now);
+        self.retiring.push(reply);
+        self.retired();
+    }
+
+    fn retired(&mut self) {
+        if !self.shim.is_in_dns() {
+            self.retiring.drain(..).for_each(|reply| drop(reply.send(Ok(()))));
+        }
+    }
+
     /// What the machine wants of name servers and of those who wait for them.
     pub(super) fn find(&mut self, output: Output) {
         match output {
@@ -89,7 +102,10 @@ impl Driver {
     pub(super) fn dns_done(&mut self, now: Instant, done: Done) {
         match done {
             Done::LookedUp(name, looked_up) => self.shim.looked_up(now, &name, &looked_up),
-            Done::Updated(name, updated) => self.shim.updated(now, &name, updated),
+            Done::Updated(name, updated) => {
+                self.shim.updated(now, &name, updated);
+                self.retired();
+            }
             Done::Resolved(resolved) => {
                 let Resolved { name, sources, looked_up, lines, reply } = *resolved;
                 let hosts = self.shim.hosts_of(now, &name, &looked_up);

@@ -73,6 +73,8 @@ pub(super) struct Driver {
     /// Calls that wait for a name server's word.
     pub(super) waiters: HashMap<Waiter, Reply<()>>,
     pub(super) last_waiter: u64,
+    /// Calls of `Retire` that wait for the names to be out of DNS.
+    pub(super) retiring: Vec<Reply<()>>,
     /// Calls of `Shutdown` that wait for the flows to end.
     stops: Vec<Reply<()>>,
     pub(super) stopped: bool,
@@ -144,6 +146,7 @@ impl Driver {
             dns,
             waiters: HashMap::new(),
             last_waiter: 0,
+            retiring: Vec::new(),
             stops: Vec::new(),
             stopped: false,
             buffer: vec![0; socket::LONGEST].into(),
@@ -325,6 +328,7 @@ impl Driver {
                 let _ = reply.send(info.ok_or_else(missing));
             }
             Command::Report(reply) => drop(reply.send(Ok(self.report()))),
+            Command::Retire(reply) => self.retire(now, reply),
             Command::Shutdown(reply) => {
                 self.stops.push(reply);
                 self.shim.stop(now);

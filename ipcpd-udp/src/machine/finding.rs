@@ -334,6 +334,17 @@ impl Shim {
         self.directory_steps();
     }
 
+    /// Takes every name out of DNS, tried once each; this host answers for them on.
+    pub fn retire(&mut self, now: Instant) {
+        self.directory.registrar.stop(now);
+        self.directory_steps();
+    }
+
+    /// Whether names stand in DNS, or are on their way out.
+    pub fn is_in_dns(&self) -> bool {
+        !self.directory.registrar.is_idle()
+    }
+
     /// How the names registered here stand in DNS, from `after` on.
     pub fn registrations(&self, now: Instant, after: Option<&Name>, most: usize) -> Vec<Standing> {
         self.directory.standings(now, after, most)

@@ -142,6 +142,11 @@ pub(super) async fn registrations(mut link: Link, ipcp: &str) -> Option<Vec<v1::
     in_time(ipcp, rows).await
 }
 
+/// Its names leave their directory, if that can be done in time.
+pub(super) async fn retire(mut link: Link, ipcp: &str) {
+    let _ = in_time(ipcp, link.client.retire(v1::Empty {})).await;
+}
+
 /// What its layer's directory says of a name; it may have to ask name servers.
 pub(super) async fn resolve(mut link: Link, name: &str) -> Result<Vec<v1::ResolveStep>, Failure> {
     let call = link.client.resolve(v1::ResolveRequest { name: name.to_owned() });

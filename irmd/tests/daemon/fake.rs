@@ -117,6 +117,10 @@ impl Ipcp for Fake {
         Ok(Response::new(tokio_stream::iter(Vec::new())))
     }
 
+    async fn retire(&self, _: Request<v1::Empty>) -> Result<Response<v1::Empty>, Status> {
+        done()
+    }
+
     async fn shutdown(&self, _: Request<v1::Empty>) -> Result<Response<v1::Empty>, Status> {
         if std::env::var_os("FAKE_NAME").is_some() {
             std::process::exit(0);

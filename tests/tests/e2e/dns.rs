@@ -334,6 +334,11 @@ fn records_outlive_daemons_and_are_not_doubled(kind: Kind) -> Result<()> {
     ensure!(stage.net.b.irm(&["config", "export"])? == exported);
     ensure!(stage.dns.records(&service, "TXT")?.len() == 1);
     ensure!(ping(&stage.net.a, name)?["received"] == 1);
+    // The end for good takes it out.
+    stage.net.b.irm(&["shutdown"])?;
+    let left =
+        [stage.dns.records(&service, "TXT")?, stage.dns.records(&service, "SRV")?, stage.dns.records(name, "A")?];
+    ensure!(left.iter().all(Vec::is_empty), "{left:?}");
     Ok(())
 }
 

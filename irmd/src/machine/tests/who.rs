@@ -124,6 +124,7 @@ fn about_all() -> Vec<(&'static str, Command)> {
         ("ipcp host add", Command::HostAdd(v1::HostAddRequest { ipcp: udp0(), host: None })),
         ("ipcp host remove", Command::HostRemove(v1::HostRemoveRequest { ipcp: udp0(), name: "x".into() })),
         ("name list", Command::NameList),
+        ("name resolve", Command::NameResolve(v1::NameResolveRequest { name: "open".into(), ..Default::default() })),
         ("rule list", Command::RuleList),
         ("rules of a pattern", Command::NameRules("*".into(), RulesChange::default())),
         (
