@@ -13,6 +13,7 @@ mod load;
 mod middlebox;
 mod outlive;
 mod programs;
+mod service;
 mod vanish;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         middlebox::cases(),
         outlive::cases(),
         programs::cases(),
+        service::cases(),
         vanish::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
