@@ -15,6 +15,7 @@ mod outlive;
 mod programs;
 mod service;
 mod vanish;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         programs::cases(),
         service::cases(),
         vanish::cases(),
+        versions::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }
