@@ -5,12 +5,13 @@ mod admin;
 mod demand;
 mod flows;
 mod ipcps;
+mod outlive;
 mod quota;
 mod random;
 
 use super::*;
 use proto::Token;
-use proto::v1::FailureKind;
+use proto::v1::{EndReason, FailureKind};
 
 /// A machine, and what came out of it.
 pub(super) struct World {
