@@ -40,10 +40,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => pid.clone().prop_map(Step::Lease),
         1 => pid.clone().prop_map(Step::Die),
-        3 => (pid.clone(), name.clone()).prop_map(|(p, n)| Step::Serve(p, n)),
+        6 => (pid.clone(), name.clone()).prop_map(|(p, n)| Step::Serve(p, n)),
         1 => (pid.clone(), name.clone()).prop_map(|(p, n)| Step::Unserve(p, n)),
-        5 => (pid.clone(), name.clone(), any::<bool>(), any::<bool>()).prop_map(|(p, n, a, t)| Step::Accept(p, n, a, t)),
-        5 => (pid, name.clone()).prop_map(|(p, n)| Step::Alloc(p, n)),
+        9 => (pid.clone(), name.clone(), any::<bool>(), any::<bool>()).prop_map(|(p, n, a, t)| Step::Accept(p, n, a, t)),
+        9 => (pid, name.clone()).prop_map(|(p, n)| Step::Alloc(p, n)),
         3 => (call.clone(), any::<bool>()).prop_map(|(c, yes)| Step::Answer(c, yes)),
         3 => name.clone().prop_map(Step::Arrive),
         2 => call.prop_map(Step::Cancel),
@@ -245,7 +245,13 @@ impl Run {
     fn calls(&mut self, step: Step) {
         let name = |n: usize| NAMES[n];
         match step {
-            Step::Serve(pid, n) => drop(self.call(user(pid), serve(name(n)))),
+            Step::Serve(pid, n) => {
+                // As libflow does.
+                if self.world.irm.processes.get(pid).is_none() {
+                    self.world.lease(user(pid));
+                }
+                self.call(user(pid), serve(name(n)));
+            }
             Step::Unserve(pid, n) => {
                 self.call(user(pid), Command::Unserve(v1::UnserveRequest { name: name(n).into() }));
             }
