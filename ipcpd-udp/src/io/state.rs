@@ -1,6 +1,7 @@
 //! What is kept over restarts: the host's id, the key of the tickets; and what one start draws.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -21,7 +22,12 @@ pub(super) struct Identity {
 
 /// Reads what earlier starts left in the state directory; makes it at the first.
 pub(super) fn identity(state_dir: &Path, ipcp: &str) -> anyhow::Result<Identity> {
-    fs::create_dir_all(state_dir)
+    // Whatever the umask: nobody else writes there.
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o755)
+        .create(state_dir)
         .with_context(|| format!("the state directory {} cannot be made", state_dir.display()))?;
     let host = secret::<8>(&state_dir.join("host-id"))?;
     let key_path = state_dir.join(format!("ipcp-{ipcp}.key"));

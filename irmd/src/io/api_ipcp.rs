@@ -70,11 +70,11 @@ impl IrmForIpcp for Ipcps {
         let mut failed = Ok(());
         let v1::FlowsEndedRequest { flows, adopted } = request.into_inner();
         if !adopted.is_empty() {
-            self.asker.ask(caller, Command::FlowsAdopted(adopted)).await?;
+            self.asker.ask(caller.clone(), Command::FlowsAdopted(adopted)).await?;
         }
         for flow in flows {
             // One that is unknown keeps none of the others from being heard.
-            failed = self.asker.ask(caller, Command::FlowEnded(flow)).await.map(|_| ()).and(failed);
+            failed = self.asker.ask(caller.clone(), Command::FlowEnded(flow)).await.map(|_| ()).and(failed);
         }
         failed.map(|()| Response::new(v1::Empty {})).map_err(Status::from)
     }

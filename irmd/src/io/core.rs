@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use handoff::server::{AdoptionId, Event, Process, Server};
 use handoff::service::Service;
+use proto::Name;
 use proto::v1::{self, Failure};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +20,7 @@ use super::local::{self, Pairs};
 use super::place;
 use super::spawn::{self, Children};
 use super::state::State;
+use super::users;
 use crate::machine::{
     Adopted, CallId, Caller, ChildId, Effect, IpcpAnswer, IpcpCall, Irm, LOCAL_SDU_LIMIT, Level, Reply,
 };
@@ -58,6 +60,15 @@ pub(super) struct Core {
 pub(super) enum Done {
     Answered(Box<Answered>),
     Exited { child: ChildId, how: String },
+    Known { start: Start, user: Result<Option<users::Login>, String> },
+}
+
+/// A program to be started.
+pub(super) struct Start {
+    child: ChildId,
+    name: Name,
+    path: String,
+    args: Vec<String>,
 }
 
 /// An IPCP's answer, with what it was asked.
@@ -136,6 +147,7 @@ impl Core {
                 self.children.reaped(child);
                 self.irm.child_exited(now, child, &how);
             }
+            Input::Done(Done::Known { start, user }) => self.started(start, user),
             Input::Timeout => self.irm.handle_timeout(now),
             Input::Ask(_) | Input::Event(None) | Input::Gone => {}
         }
@@ -163,7 +175,8 @@ impl Core {
     /// A program brings its end of a local flow back, after a restart of irmd.
     fn adopt(&mut self, adoption: AdoptionId, process: Process, ticket: Vec<u8>, socket: OwnedFd) {
         let (cookie, over) = local::look_at(&socket);
-        let caller = Caller { pid: process.pid, uid: process.uid, gid: process.gid };
+        // Whom a ticket was given to is a user; groups do not count.
+        let caller = Caller { pid: process.pid, uid: process.uid, gid: process.gid, groups: Default::default() };
         match self.irm.adopt(Instant::now(), caller, &ticket, cookie, over) {
             Ok(Adopted { end, row }) => {
                 let socket = Arc::new(socket);
@@ -231,13 +244,8 @@ impl Core {
                 self.watch(child, process);
                 self.irm.ipcp_started(Instant::now(), &ipcp, child, started);
             }
-            Effect::StartProgram { child, name, path, args } => {
-                let (started, process) = match self.children.start_program(child, name.as_str(), &path, &args) {
-                    Ok((pid, process)) => (Ok(pid), Some(process)),
-                    Err(why) => (Err(why), None),
-                };
-                self.watch(child, process);
-                self.irm.program_started(Instant::now(), child, started);
+            Effect::StartProgram { child, name, path, args, user } => {
+                self.start_program(Start { child, name, path, args }, user)
             }
             Effect::Kill { child, hard } => self.children.kill(child, hard),
             Effect::KillAttached { ipcp } => self.children.kill_attached(&ipcp),
@@ -247,6 +255,30 @@ impl Core {
             Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
             Effect::Persist => {}
         }
+    }
+
+    /// Starts a program, at once as irmd's own user, else when the user is looked up: that may take its time.
+    fn start_program(&mut self, start: Start, user: u32) {
+        let own = rustix::process::geteuid().as_raw();
+        if user == own {
+            return self.started(start, Ok(None));
+        }
+        if own != 0 {
+            let why = format!("irmd runs as user {own} and can start nothing as user {user}; run it as root");
+            return self.started(start, Err(why));
+        }
+        self.jobs.spawn_blocking(move || Done::Known { start, user: users::Login::of(user).map(Some) });
+    }
+
+    fn started(&mut self, start: Start, user: Result<Option<users::Login>, String>) {
+        let Start { child, name, path, args } = start;
+        let spawned = user.and_then(|user| self.children.start_program(child, name.as_str(), &path, &args, user));
+        let (started, process) = match spawned {
+            Ok((pid, process)) => (Ok(pid), Some(process)),
+            Err(why) => (Err(why), None),
+        };
+        self.watch(child, process);
+        self.irm.program_started(Instant::now(), child, started);
     }
 
     /// Reaps a child when it ends.

@@ -55,6 +55,7 @@ impl Pairs {
                 socket,
                 sdu_limit: LOCAL_SDU_LIMIT,
                 ticket: Ticket { cookie, ..end.ticket }.seal(&self.ticket_key),
+                unwanted: None,
             });
         }
         Ok(())

@@ -21,6 +21,7 @@ mod place;
 mod programs;
 mod spawn;
 mod state;
+mod users;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -72,6 +73,7 @@ pub struct Options {
 
 /// Runs the daemon until SIGTERM or SIGINT. Errors are those of the start, and say what to do.
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    place::keep_descriptors();
     let run_dir = RunDir::find(options.run_dir.as_deref()).map_err(|e| anyhow!(e))?;
     let config = state::configuration(options.config.as_deref())?;
     let place = place::Place::take(&run_dir)?;
@@ -116,6 +118,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         handoff: handoff.clone(),
         callers: callers.clone(),
         run_dir: run_path.display().to_string(),
+        turn: tokio::sync::Semaphore::new(1),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(listener, callers, Programs { asker: asker.clone() }, tools, Ipcps { asker }));

@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 
 use super::programs::{Program, Programs};
+use super::users::Login;
 use crate::machine::{ChildId, Started};
 
 /// What children are started with, and those that live.
@@ -49,6 +50,8 @@ impl Children {
             Err(why) => return (Started::Failed(why), None),
         };
         let mut command = Command::new(&program);
+        // A group of its own: Ctrl-C for irmd is not for its children, and they outlive a killed irmd.
+        command.process_group(0);
         command.args(["--name", ipcp]).arg("--run-dir").arg(self.run_dir.path());
         command.arg("--state-dir").arg(&self.state_dir);
         if !self.log.is_empty() {
@@ -63,16 +66,22 @@ impl Children {
         }
     }
 
-    /// Starts a program on demand.
+    /// Starts a program on demand, as another user if one is given.
     pub(super) fn start_program(
         &mut self,
         child: ChildId,
         name: &str,
         path: &str,
         args: &[String],
+        user: Option<Login>,
     ) -> Result<(u32, Child), String> {
         let mut command = Command::new(path);
-        command.args(args);
+        command.args(args).current_dir("/");
+        match user {
+            Some(user) => user.enter(&mut command),
+            // A group of its own: Ctrl-C for irmd is not for its children, and they outlive a killed irmd.
+            None => drop(command.process_group(0)),
+        }
         let (pid, process) = self.spawn(command, child).map_err(|e| e.to_string())?;
         self.programs.started(child, name, path, pid);
         Ok((pid, process))
@@ -97,8 +106,7 @@ impl Children {
     }
 
     fn spawn(&mut self, mut command: Command, child: ChildId) -> std::io::Result<(u32, Child)> {
-        // A group of its own: Ctrl-C for irmd is not for its children, and they outlive a killed irmd.
-        command.stdin(Stdio::null()).process_group(0).env("FLOWRING_RUN_DIR", self.run_dir.path());
+        command.stdin(Stdio::null()).env("FLOWRING_RUN_DIR", self.run_dir.path());
         for variable in handoff::service::VARIABLES {
             command.env_remove(variable);
         }

@@ -17,7 +17,7 @@ impl Irm {
         &mut self,
         now: Instant,
         call: CallId,
-        caller: Caller,
+        caller: &Caller,
         request: &v1::FlowAcceptRequest,
     ) -> Answer {
         let name = parse_name(&request.name)?;
@@ -202,7 +202,7 @@ impl Irm {
         }
     }
 
-    pub(super) fn flow_answer(&mut self, _now: Instant, caller: Caller, answer: v1::FlowAnswerRequest) -> Answer {
+    pub(super) fn flow_answer(&mut self, _now: Instant, caller: &Caller, answer: v1::FlowAnswerRequest) -> Answer {
         let id = FlowId(answer.flow_id);
         let row = self.flows.row(id);
         let Some(Stage::Offered { call, to }) = row.and_then(|row| self.flows.get(row)).map(|flow| &flow.stage) else {

@@ -26,7 +26,7 @@ impl Irm {
         &mut self,
         now: Instant,
         call: CallId,
-        caller: Caller,
+        caller: &Caller,
         request: v1::FlowAllocRequest,
         tokens: [Token; 2],
     ) -> Answer {
@@ -37,7 +37,11 @@ impl Irm {
         self.check_room()?;
         self.check_user(caller.uid)?;
         let route = self.route(&name, &request.layer).map_err(|failure| self.unless_returning(now, failure))?;
-        let caller = self.processes.describe(&caller);
+        if matches!(route, Route::Local) || self.names.get(name.as_str()).is_some() {
+            // One that no layer reaches may come back to this host.
+            self.check_allocate(now, caller, &name)?;
+        }
+        let caller = self.processes.describe(caller);
         let way = match &route {
             Route::Local => local(caller, tokens),
             Route::Layers(_) => Way::Out(Box::new(Out {

@@ -33,6 +33,8 @@ impl Irm {
             let text = format!("{name} is not registered in layer {layer} on this host; see irm name register");
             return Err(fail(FailureKind::UnknownName, text));
         }
+        self.check_stranger(now, &name, &request)?;
+        let prefix = self.check_prefix(&request.peer_address)?;
         self.check_room()?;
         self.check_backlog(&name)?;
         let (row, deadline) = (self.flows.mint(), now + self.wait(request.deadline_ms));
@@ -44,6 +46,7 @@ impl Irm {
             peer_address: request.peer_address,
             classic: request.classic,
             proven: request.proven,
+            prefix,
         };
         self.flows.insert(Flow {
             id: row,

@@ -11,7 +11,7 @@ use super::{Answer, CallId, Caller, Effect, IpcpAnswer, IpcpCall, Irm, Parked, R
 use super::{check_version, fail};
 
 impl Irm {
-    pub(super) fn attach(&mut self, now: Instant, call: CallId, caller: Caller, request: v1::AttachRequest) -> Answer {
+    pub(super) fn attach(&mut self, now: Instant, call: CallId, caller: &Caller, request: v1::AttachRequest) -> Answer {
         let name = request.name;
         if let Err(failure) = check_version(request.version) {
             self.refused_attach(&name, caller.pid, &failure);

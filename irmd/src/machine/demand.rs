@@ -34,10 +34,11 @@ impl Irm {
                 };
                 program.started(child, now);
                 let (path, args) = (program.path.clone(), program.args.clone());
+                let user = program.uid(self.settings.uid);
                 self.programs.insert(child, name.clone());
                 self.timers.set(timer, now + super::program::ACCEPTS_WITHIN);
-                self.info(format!("starting {path}: a flow for {name} waits"));
-                self.effects.push_back(Effect::StartProgram { child, name: name.clone(), path, args });
+                self.info(format!("starting {path} as user {user}: a flow for {name} waits"));
+                self.effects.push_back(Effect::StartProgram { child, name: name.clone(), path, args, user });
             }
             Step::GiveUp(why) => {
                 self.timers.clear(&timer);

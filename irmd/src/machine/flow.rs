@@ -7,7 +7,7 @@ use proto::v1::{self, Failure, FlowState};
 use proto::{FlowId, Name, Token};
 
 use super::CallId;
-use super::quota::Usage;
+use super::quota::{Prefix, Usage};
 use super::transitions::{Event, Kind, allowed};
 
 /// All flows of this host.
@@ -104,6 +104,8 @@ pub struct In {
     pub classic: bool,
     /// The peer was shown to receive where it says it is.
     pub proven: bool,
+    /// Whose share of flows it counts for.
+    pub prefix: Option<Prefix>,
 }
 
 /// The state of a flow. A flow that has ended has no row.

@@ -4,7 +4,8 @@
 //! One registry per noun: [`name`], [`process`], [`program`], [`ipcp`], [`flow`]. The verbs, which join them:
 //! `alloc` (a program here asks), `arrive` (a peer asks), `accept` (a program takes), `serve` (names and who serves
 //! them), `demand` (programs started when needed), `supervise` (IPCPs), `register` (names in layers), `leave`
-//! (ends), `adopt` (flows that outlived an irmd), `admin`, `list`, `restore`.
+//! (ends), `adopt` (flows that outlived an irmd), `admin`, `list`, `restore`. Who may do it is judged in [`policy`], asked through
+//! `permit`.
 //!
 //! Every call gets exactly one reply unless it is cancelled before; every wait has a deadline; every table a bound.
 
@@ -21,6 +22,8 @@ pub mod ipcp;
 mod leave;
 mod list;
 pub mod name;
+mod permit;
+pub mod policy;
 pub mod process;
 pub mod program;
 pub mod quota;
@@ -44,7 +47,8 @@ use proto::{FlowId, Name, protocol_version};
 
 pub use adopt::{Adopted, RETURN_WITHIN};
 pub use effect::{
-    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Reply, Settings, Started,
+    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, May, Reply, RulesChange,
+    Settings, Started,
 };
 use flow::Flows;
 use ipcp::Ipcps;
@@ -66,6 +70,10 @@ pub struct Irm {
     settings: Settings,
     options: crate::config::Options,
     names: Names,
+    /// Rules of patterns of names.
+    patterns: policy::Patterns,
+    refusals: permit::Refusals,
+    changes: quota::Changes,
     processes: Processes,
     ipcps: Ipcps,
     flows: Flows,
@@ -131,6 +139,9 @@ impl Irm {
             settings,
             options: crate::config::Options::default(),
             names: Names::default(),
+            patterns: policy::Patterns::default(),
+            refusals: permit::Refusals::default(),
+            changes: quota::Changes::default(),
             processes: Processes::default(),
             ipcps: Ipcps::default(),
             timers: Timers::default(),
@@ -164,32 +175,31 @@ impl Irm {
 
     /// A caller asks something; `call` is what its reply will be under.
     pub fn command(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) {
-        match self.dispatch(now, call, caller, command) {
+        match self.dispatch(now, call, &caller, command) {
             Ok(Some(reply)) => self.reply(call, reply),
             Ok(None) => {}
             Err(failure) => self.reply(call, Reply::Failed(failure)),
         }
     }
 
-    fn dispatch(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) -> Answer {
+    fn dispatch(&mut self, now: Instant, call: CallId, caller: &Caller, command: Command) -> Answer {
         self.check_taking(&command)?;
+        self.check_rank(now, caller, &command)?;
         match command {
             Command::FlowAlloc(request, tokens) => self.flow_alloc(now, call, caller, request, tokens),
             Command::Serve(request) => self.serve(now, call, caller, &request),
             Command::Unserve(request) => self.unserve(caller, &request.name),
             Command::FlowAccept(request) => self.flow_accept(now, call, caller, &request),
             Command::FlowAnswer(request) => self.flow_answer(now, caller, request),
-            other => {
-                self.may_administrate(caller)?;
-                self.dispatch_admin(now, call, caller, other)
-            }
+            other => self.dispatch_admin(now, call, caller, other),
         }
     }
 
-    fn dispatch_admin(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) -> Answer {
+    fn dispatch_admin(&mut self, now: Instant, call: CallId, caller: &Caller, command: Command) -> Answer {
         match command {
             Command::Attach(request) => self.attach(now, call, caller, request),
             Command::FlowReqArr(request) => self.flow_req_arr(now, call, request),
+            Command::Administers => Ok(Some(Reply::Done)),
             Command::FlowEnded(request) => self.flow_ended(&request),
             Command::FlowsAdopted(infos) => self.flows_adopted(now, infos),
             Command::Status => self.status(now),
@@ -199,18 +209,21 @@ impl Irm {
             Command::IpcpList => Ok(Some(Reply::Ipcps(self.ipcp_infos()))),
             Command::HostAdd(request) => self.host_add(call, request),
             Command::HostRemove(request) => self.host_remove(call, &request),
-            Command::NameCreate(request) => self.name_create(caller, &request),
-            Command::NameDestroy(request) => self.name_destroy(call, &request.name),
-            Command::NameList => Ok(Some(Reply::Names(self.name_infos()))),
-            Command::NameRegister(request) => self.name_register(call, &request.name, &request.layer),
-            Command::NameUnregister(request) => self.name_unregister(call, &request.name, &request.layer),
+            Command::NameCreate(request, rules) => self.name_create(now, caller, &request, &rules),
+            Command::NameDestroy(request) => self.name_destroy(now, call, caller, &request.name),
+            Command::NameList => Ok(Some(Reply::Names(self.name_infos(caller)))),
+            Command::NameRules(name, change) => self.name_rules(&name, &change),
+            Command::RuleList => self.rule_list(),
+            Command::NameMay(asked) => self.name_may(now, caller, &asked),
+            Command::NameRegister(request) => self.name_register(now, call, caller, &request),
+            Command::NameUnregister(request) => self.name_unregister(now, call, caller, &request),
             Command::BindProgram(request) => self.bind_program(now, caller, request),
             Command::BindProcess(request) => self.bind_process(now, &request),
-            Command::UnbindProgram(request) => self.unbind_program(&request),
+            Command::UnbindProgram(request) => self.unbind_program(now, caller, &request),
             Command::UnbindProcess(request) => self.unbind_process(&request),
-            Command::FlowList => Ok(Some(Reply::Flows(self.flow_rows(now)))),
-            Command::FlowShow(request) => self.flow_show(now, FlowId(request.flow_id)),
-            Command::FlowDealloc(request) => self.flow_dealloc(FlowId(request.flow_id)),
+            Command::FlowList => self.flow_list(now, caller),
+            Command::FlowShow(request) => self.flow_show(now, caller, FlowId(request.flow_id)),
+            Command::FlowDealloc(request) => self.flow_dealloc(caller, FlowId(request.flow_id)),
             Command::ConfigExport => Ok(Some(Reply::Config(self.export()))),
             Command::Shutdown(request) => self.shutdown(now, call, request),
             Command::FlowAlloc(..)
@@ -321,20 +334,6 @@ impl Irm {
             0 => self.settings.timeout,
             ms => Duration::from_millis(ms.into()).min(self.settings.longest),
         }
-    }
-
-    fn may_administrate(&self, caller: Caller) -> Result<(), Failure> {
-        if caller.uid == 0 || caller.uid == self.settings.uid {
-            return Ok(());
-        }
-        Err(fail(
-            FailureKind::NotPermitted,
-            format!(
-                "user {} may not administrate this irmd: only root and its own user {} may; \
-                 run the tool as one of them",
-                caller.uid, self.settings.uid
-            ),
-        ))
     }
 }
 

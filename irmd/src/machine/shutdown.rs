@@ -66,7 +66,7 @@ impl Irm {
                 | Command::FlowReqArr(_)
                 | Command::IpcpCreate(_)
                 | Command::IpcpBootstrap(_)
-                | Command::NameCreate(_)
+                | Command::NameCreate(..)
                 | Command::NameRegister(_)
                 | Command::BindProgram(_)
                 | Command::BindProcess(_)
@@ -113,7 +113,7 @@ impl Irm {
                 Kind::Allocated if local => self.end_local(row, EndReason::Admin, false),
                 // Its IPCP ends it.
                 Kind::Allocated => {}
-                _ => drop(self.flow_dealloc(row)),
+                _ => drop(self.end_flow(row)),
             }
         }
         let attached: Vec<_> = self.ipcps.iter().filter_map(|i| Some((i.name.clone(), i.attach?))).collect();

@@ -8,6 +8,8 @@ mod ipcps;
 mod outlive;
 mod quota;
 mod random;
+mod rules;
+mod who;
 
 use super::*;
 use proto::Token;
@@ -26,10 +28,10 @@ pub(super) struct World {
     next_call: u64,
 }
 
-pub(super) const ROOT: Caller = Caller { pid: 1, uid: 0, gid: 0 };
+pub(super) const ROOT: Caller = Caller { pid: 1, uid: 0, gid: 0, groups: None };
 
 pub(super) fn user(pid: u32) -> Caller {
-    Caller { pid, uid: 1000, gid: 1000 }
+    Caller { pid, uid: 1000, gid: 1000, groups: None }
 }
 
 impl World {
@@ -124,7 +126,7 @@ impl World {
     }
 
     pub(super) fn lease(&mut self, caller: Caller) {
-        let Caller { pid, uid, gid } = caller;
+        let Caller { pid, uid, gid, .. } = caller;
         self.irm.lease_opened(v1::Process { pid, uid, gid, command: format!("program-{pid}") });
         self.settle();
     }
@@ -140,7 +142,7 @@ impl World {
     }
 
     pub(super) fn server_as(&mut self, caller: Caller, name: &str) {
-        self.lease(caller);
+        self.lease(caller.clone());
         let reply = self.answer(caller, serve(name));
         assert!(matches!(reply, Reply::Served(_)), "{reply:?}");
     }
@@ -178,7 +180,7 @@ impl World {
             address: "10.0.0.1:3359".into(),
             ..v1::AttachRequest::default()
         };
-        let call = self.call(Caller { pid: 900, uid: 500, gid: 500 }, Command::Attach(request));
+        let call = self.call(Caller { pid: 900, ..ROOT }, Command::Attach(request));
         assert!(matches!(self.reply(call), Some(Reply::Done)));
         call
     }

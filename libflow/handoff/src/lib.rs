@@ -18,6 +18,10 @@ mod io;
 mod machine;
 
 pub mod client;
+pub mod filter {
+    //! Socket filters, and what they came too late for.
+    pub use crate::io::filter::{Rule, TELLS, attach, clear, keep_out};
+}
 pub mod kept;
 pub mod server;
 pub mod service;

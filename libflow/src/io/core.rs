@@ -10,12 +10,13 @@ use handoff::client::SlotMap;
 use handoff::client::{Sender, Slot};
 use proto::FlowId;
 use proto::handoff::ToDaemon;
-use proto::v1;
+use proto::{shim, v1};
 use rustix::net::{AddressFamily, SocketType};
 use tokio::sync::{Notify, oneshot};
 
 use super::batches::Leftovers;
 use super::keeper::Keeper;
+use super::unwanted::Unwanted;
 use crate::machine::spin::Spin;
 use crate::peer::EndReason;
 
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(super) spin: Spin,
     id: AtomicU64,
     pub(super) sdu_limit: AtomicU32,
+    pub(super) unwanted: Unwanted,
     /// An [`EndReason`], 0 while the flow lives.
     reason: AtomicU8,
     ended: Notify,
@@ -143,6 +145,7 @@ impl Core {
         id: FlowId,
         sdu_limit: u32,
         slot: Slot,
+        unwanted: Option<shim::Unwanted>,
         link: Option<Link>,
     ) -> std::io::Result<Self> {
         let carrier = match (rustix::net::sockopt::socket_type(&fd)?, rustix::net::sockopt::socket_domain(&fd)?) {
@@ -157,6 +160,7 @@ impl Core {
             spin: Spin::new(*PROCESSORS),
             id: AtomicU64::new(id.0),
             sdu_limit: AtomicU32::new(sdu_limit),
+            unwanted: Unwanted::new(unwanted),
             reason: AtomicU8::new(0),
             ended: Notify::new(),
             slot: ArcSwap::from_pointee(slot),
@@ -176,7 +180,7 @@ impl Core {
     pub(crate) fn unmanaged(fd: OwnedFd, sdu_limit: u32, outside: Option<Arc<Outside>>) -> std::io::Result<Self> {
         let (map, _) = SlotMap::make(1)?;
         let slot = SlotMap::slot(&Arc::new(map), 0).ok_or(std::io::ErrorKind::InvalidData)?;
-        Self::new(fd, FlowId(7), sdu_limit, slot, outside.map(|outside| Link { outside, _keeper: None }))
+        Self::new(fd, FlowId(7), sdu_limit, slot, None, outside.map(|outside| Link { outside, _keeper: None }))
     }
 
     pub(crate) fn id(&self) -> FlowId {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use handoff::client::{OpenError, Receiver, Said, Sender, Slot};
 use proto::handoff::ToDaemon;
+use proto::shim::Unwanted;
 use proto::v1::{self, Failure, FailureKind};
 use proto::{FlowId, Token};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,6 +36,13 @@ pub(super) enum Ask {
     Redeem { token: Token, keeper: Arc<Keeper>, reply: oneshot::Sender<Result<Arc<Core>, CallError>> },
     /// The lease is to be open; tells when it is, or why it is not.
     Open { reply: oneshot::Sender<Result<(), CallError>> },
+}
+
+/// What comes beside a grant.
+struct Granted {
+    slot: Slot,
+    socket: Option<OwnedFd>,
+    unwanted: Option<Unwanted>,
 }
 
 struct Waiting {
@@ -166,9 +174,9 @@ impl Lease {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Granted { asked, flow, slot, sdu_limit, ticket, socket } => {
+            Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, socket } => {
                 self.table.granted(&asked, flow, sdu_limit, ticket, socket.is_some());
-                self.apply(Some((slot, socket)));
+                self.apply(Some(Granted { slot, socket, unwanted }));
             }
             Said::Denied { asked, failure } => self.table.denied(Instant::now(), &asked, failure),
             Said::Gone { flow, reason } => self.table.gone(Instant::now(), flow, reason),
@@ -216,7 +224,7 @@ impl Lease {
     }
 
     /// Does what the table wants; `granted` came beside what was said last.
-    fn apply(&mut self, mut granted: Option<(Slot, Option<OwnedFd>)>) {
+    fn apply(&mut self, mut granted: Option<Granted>) {
         for effect in self.table.take_effects() {
             match effect {
                 Effect::Open => self.opening = Some(Box::pin(open(self.path.clone()))),
@@ -225,7 +233,9 @@ impl Lease {
                 Effect::Resolve { call, result } => {
                     let Some(waiting) = self.waiting.remove(&call) else { continue };
                     let result = match (result, granted.take()) {
-                        (Ok(taken), Some((slot, Some(socket)))) => self.core(taken, slot, socket, &waiting),
+                        (Ok(taken), Some(Granted { slot, socket: Some(socket), unwanted })) => {
+                            self.core(taken, slot, socket, unwanted, &waiting)
+                        }
                         (Ok(_), _) => continue,
                         (Err(failure), _) => Err(self.call_error(failure)),
                     };
@@ -233,10 +243,10 @@ impl Lease {
                     let _ = waiting.reply.send(result);
                 }
                 Effect::Rehome { was, now } => {
-                    let Some((core, (slot, _))) = self.core_of(was).zip(granted.take()) else { continue };
+                    let Some((core, granted)) = self.core_of(was).zip(granted.take()) else { continue };
                     self.cores.remove(&was);
                     self.cores.insert(now, Arc::downgrade(&core));
-                    core.rehome(now, slot, self.told.remove(&was).unwrap_or_default());
+                    core.rehome(now, granted.slot, self.told.remove(&was).unwrap_or_default());
                 }
                 Effect::End { flow, reason } => {
                     if let Some(core) = self.core_of(flow) {
@@ -266,10 +276,11 @@ impl Lease {
         taken: crate::machine::Taken,
         slot: Slot,
         socket: OwnedFd,
+        unwanted: Option<Unwanted>,
         waiting: &Waiting,
     ) -> Result<Arc<Core>, CallError> {
         let link = Link { outside: self.outside.clone(), _keeper: Some(waiting.keeper.clone()) };
-        match Core::new(socket, taken.flow, taken.sdu_limit, slot, Some(link)) {
+        match Core::new(socket, taken.flow, taken.sdu_limit, slot, unwanted, Some(link)) {
             Ok(core) => {
                 let core = Arc::new(core);
                 self.cores.insert(taken.flow, Arc::downgrade(&core));

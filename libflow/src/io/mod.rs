@@ -10,3 +10,4 @@ mod patience;
 pub(crate) mod sdu;
 pub(crate) mod syscalls;
 pub(crate) mod timer;
+mod unwanted;

@@ -88,6 +88,8 @@ enum State {
 struct Held {
     ticket: Vec<u8>,
     ended: bool,
+    shut_at: Option<Instant>,
+    reason_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -244,7 +246,7 @@ impl LeaseTable {
     }
 
     fn hold(&mut self, flow: FlowId, ticket: Vec<u8>) {
-        self.flows.insert(flow, Held { ticket, ended: false });
+        self.flows.insert(flow, Held { ticket, ended: false, shut_at: None, reason_at: None });
     }
 
     pub(crate) fn denied(&mut self, now: Instant, asked: &[u8], failure: Failure) {
@@ -265,15 +267,23 @@ impl LeaseTable {
     pub(crate) fn gone(&mut self, now: Instant, flow: FlowId, reason: v1::EndReason) {
         let Some(held) = self.flows.get_mut(&flow) else { return };
         if !std::mem::replace(&mut held.ended, true) {
-            self.timers.insert((now + CLOSED_WITHIN, flow, Timer::Shut));
+            let at = now + CLOSED_WITHIN;
+            held.shut_at = Some(at);
+            self.timers.insert((at, flow, Timer::Shut));
             self.effects.push(Effect::End { flow, reason });
         }
     }
 
     /// The flow's user has let go of it; `said`: Release has been sent already.
     pub(crate) fn released(&mut self, flow: FlowId, said: bool) {
-        let held = self.flows.remove(&flow).is_some();
-        if held && !said && self.is_open() {
+        let Some(held) = self.flows.remove(&flow) else { return };
+        // A timer that finds nothing wakes the thread all the same.
+        let shut = held.shut_at.map(|at| (at, flow, Timer::Shut));
+        let reason = held.reason_at.map(|at| (at, flow, Timer::Reason));
+        for timer in shut.into_iter().chain(reason) {
+            self.timers.remove(&timer);
+        }
+        if !said && self.is_open() {
             self.effects.push(say_release(flow));
         }
     }
@@ -289,7 +299,12 @@ impl LeaseTable {
     pub(crate) fn found_closed(&mut self, now: Instant, flow: FlowId) {
         match self.flows.get_mut(&flow) {
             Some(held) if !held.ended => {
-                self.timers.insert((now + REASON_WITHIN, flow, Timer::Reason));
+                let at = now + REASON_WITHIN;
+                // Found closed again, the reason is awaited since the first time.
+                if held.reason_at.is_none() {
+                    held.reason_at = Some(at);
+                    self.timers.insert((at, flow, Timer::Reason));
+                }
                 // The other end of a local flow may have closed while irmd was down: then only this tells irmd.
                 if self.lasting {
                     self.suspect(flow);

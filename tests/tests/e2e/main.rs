@@ -16,6 +16,7 @@ mod programs;
 mod service;
 mod vanish;
 mod versions;
+mod who;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         service::cases(),
         vanish::cases(),
         versions::cases(),
+        who::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod rules;
+
+pub use rules::{Asker, Rules};
+
 use crate::machine::argument::{HostEntry, PortRange, host_entry, ip_address, ipcp_name, layer_name, name, port_range};
 
 const EXIT_CODES: &str = "\
@@ -226,6 +230,34 @@ pub enum NameCommand {
         /// Who takes the next flow, where several serve the name
         #[arg(long, value_enum, default_value_t = Policy::RoundRobin)]
         policy: Policy,
+        /// Who may use it
+        #[command(flatten)]
+        rules: Rules,
+    },
+    /// Say who may serve a name and who may allocate to it; without a name, list the rules of patterns
+    #[command(after_help = rules::EXAMPLES)]
+    Rules {
+        /// The name, or the beginning of names and a *
+        #[arg(value_name = "NAME|PATTERN", value_parser = name, requires = "rule-set")]
+        name: Option<String>,
+        /// Who may use it
+        #[command(flatten)]
+        rules: Rules,
+        /// How the list is printed
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Whether somebody may serve a name or allocate to it, and which rule says so
+    May {
+        /// The name
+        #[arg(value_parser = name)]
+        name: String,
+        /// Who would
+        #[command(flatten)]
+        asker: Asker,
+        /// How to print
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Forget a name, its bindings and registrations
     Destroy {
@@ -280,6 +312,9 @@ Example, a server that starts when its first flow arrives:
         /// Start it when a flow arrives and nobody accepts
         #[arg(long)]
         auto: bool,
+        /// Start it as this user, by name or number [default: whoever runs irm; as root irmd's own user]
+        #[arg(long)]
+        user: Option<String>,
         /// Its arguments when it is started
         #[arg(last = true)]
         args: Vec<String>,
@@ -374,11 +409,17 @@ mod tests {
             "irm ipcp host remove --name udp0 echo",
             "irm ipcp host list --name udp0 --json",
             "irm name create echo --policy spill",
+            "irm name create web --serve alice,@www --allow-local any --allow-remote 10.0.0.0/8 --deny-remote 10.9.0.0/16",
+            "irm name rules game.* --serve @games",
+            "irm name rules web --serve default --allow-remote none",
+            "irm name rules --json",
+            "irm name may web --user alice --json",
+            "irm name may web --from 10.1.2.3",
             "irm name destroy echo",
             "irm name list --json",
             "irm name register echo --layer net",
             "irm name unregister echo --layer net",
-            "irm bind program ./server --name echo --auto -- --listen echo -q",
+            "irm bind program ./server --name echo --auto --user www-data -- --listen echo -q",
             "irm bind process 4711 --name echo",
             "irm unbind program ./server --name echo",
             "irm unbind process 4711 --name echo",
@@ -403,6 +444,10 @@ mod tests {
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --port 0",
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --sp-range 2-1",
             "irm name register echo",
+            "irm name rules web",
+            "irm name rules --serve any",
+            "irm name may web --user alice --from 10.1.2.3",
+            "irm name may web --from nowhere",
             "irm bind process 0 --name echo",
             "irm flow show 0",
             "irm flow show x",

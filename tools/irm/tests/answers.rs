@@ -65,6 +65,9 @@ calls! {
     host_add: HostAddRequest -> Empty = done();
     host_remove: HostRemoveRequest -> Empty = done();
     name_create: NameCreateRequest -> Empty = refused();
+    name_rules: NameRulesRequest -> Empty = done();
+    rule_list: Empty -> RuleListReply = Ok(Response::new(v1::RuleListReply::default()));
+    name_may: NameMayRequest -> NameMayReply = Ok(Response::new(v1::NameMayReply::default()));
     name_destroy: NameDestroyRequest -> Empty = done();
     name_register: NameRegisterRequest -> Empty = done();
     name_unregister: NameUnregisterRequest -> Empty = done();

@@ -94,7 +94,8 @@ fn a_name_nobody_accepts_for_is_told_apart_from_an_unknown_one() {
     w.pass(Duration::from_millis(1));
     assert_eq!(w.failure(call).kind(), FailureKind::NobodyAccepts);
     // One that exists only by name waits too.
-    w.answer(ROOT, Command::NameCreate(v1::NameCreateRequest { name: "later".into(), policy: 0 }));
+    let request = v1::NameCreateRequest { name: "later".into(), ..Default::default() };
+    w.answer(ROOT, Command::NameCreate(request, RulesChange::default()));
     let call = w.alloc(20, "later");
     w.server_as(Caller { uid: 500, ..user(11) }, "later");
     w.accept(11, "later", false);

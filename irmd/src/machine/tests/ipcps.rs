@@ -22,7 +22,7 @@ fn attach(w: &mut World, name: &str, pid: u32) -> CallId {
         handoff: "h".into(),
         ..v1::AttachRequest::default()
     };
-    w.call(Caller { pid, uid: 500, gid: 500 }, Command::Attach(request))
+    w.call(Caller { pid, uid: 500, gid: 500, groups: None }, Command::Attach(request))
 }
 
 fn spawned(w: &mut World, pid: u32) -> ChildId {

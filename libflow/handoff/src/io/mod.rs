@@ -3,6 +3,7 @@
 mod admission;
 pub(crate) mod calls;
 pub(crate) mod client;
+pub(crate) mod filter;
 pub(crate) mod kept;
 mod lease;
 mod listener;

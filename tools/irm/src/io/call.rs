@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::irmd::{Irmd, QUICK, SLOW};
 use super::{Fault, list, print, program};
 use crate::cli::{
-    BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, Left, NameCommand, Policy, Shutdown,
+    BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, Left, NameCommand, Policy, Rules, Shutdown,
     UnbindCommand,
 };
 use crate::machine::argument::HostEntry;
@@ -85,21 +85,32 @@ pub(super) async fn host(irmd: &mut Irmd, command: HostCommand) -> Result<(), Fa
     Ok(())
 }
 
+fn message(rules: Rules) -> v1::NameRules {
+    let Rules { serve, allow_local, allow_remote, deny_remote } = rules;
+    v1::NameRules { serve, allow_local, allow_remote, deny_remote }
+}
+
 pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fault> {
     let path = irmd.path();
     match command {
-        NameCommand::Create { name, policy } => {
+        NameCommand::Create { name, policy, rules } => {
             let policy = match policy {
                 Policy::RoundRobin => v1::LoadBalancing::RoundRobin,
                 Policy::Spill => v1::LoadBalancing::Spill,
             };
-            let request = v1::NameCreateRequest { name, policy: policy.into() };
+            let request = v1::NameCreateRequest { name, policy: policy.into(), rules: Some(message(rules)) };
             Irmd::answer(&path, QUICK, irmd.client.name_create(request)).await?;
         }
         NameCommand::Destroy { name } => {
             Irmd::answer(&path, QUICK, irmd.client.name_destroy(v1::NameDestroyRequest { name })).await?;
         }
         NameCommand::List(how) => list::names(irmd, how).await?,
+        NameCommand::Rules { name: Some(name), rules, .. } => {
+            let request = v1::NameRulesRequest { name, rules: Some(message(rules)) };
+            Irmd::answer(&path, QUICK, irmd.client.name_rules(request)).await?;
+        }
+        NameCommand::Rules { name: None, listing, .. } => list::rules(irmd, listing).await?,
+        NameCommand::May { name, asker, listing } => list::may(irmd, name, asker, listing).await?,
         NameCommand::Register { name, layer } => {
             Irmd::answer(&path, QUICK, irmd.client.name_register(v1::NameRegisterRequest { name, layer })).await?;
         }
@@ -113,8 +124,9 @@ pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fa
 pub(super) async fn bind(irmd: &mut Irmd, command: BindCommand) -> Result<(), Fault> {
     let path = irmd.path();
     match command {
-        BindCommand::Program { program, name, auto, args } => {
-            let program = v1::BoundProgram { path: program::text(program)?, args, auto_start: auto };
+        BindCommand::Program { program, name, auto, user, args } => {
+            let user = user.unwrap_or_default();
+            let program = v1::BoundProgram { path: program::text(program)?, args, auto_start: auto, user };
             let request = v1::BindProgramRequest { name, program: Some(program) };
             Irmd::answer(&path, QUICK, irmd.client.bind_program(request)).await?;
         }
