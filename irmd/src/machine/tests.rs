@@ -5,6 +5,7 @@ mod admin;
 mod demand;
 mod flows;
 mod ipcps;
+mod outlive;
 mod quota;
 mod random;
 mod rules;
@@ -12,7 +13,7 @@ mod who;
 
 use super::*;
 use proto::Token;
-use proto::v1::FailureKind;
+use proto::v1::{EndReason, FailureKind};
 
 /// A machine, and what came out of it.
 pub(super) struct World {

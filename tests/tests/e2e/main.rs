@@ -14,7 +14,9 @@ mod load;
 mod middlebox;
 mod outlive;
 mod programs;
+mod service;
 mod vanish;
+mod versions;
 mod who;
 
 use std::process::ExitCode;
@@ -36,7 +38,9 @@ fn main() -> ExitCode {
         middlebox::cases(),
         outlive::cases(),
         programs::cases(),
+        service::cases(),
         vanish::cases(),
+        versions::cases(),
         who::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
