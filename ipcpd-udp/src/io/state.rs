@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::Context;
@@ -33,6 +33,14 @@ pub(super) fn identity(state_dir: &Path, ipcp: &str) -> anyhow::Result<Identity>
     let host = kept::<8>(&state_dir.join("host-id"))?;
     let key_path = state_dir.join(format!("ipcp-{ipcp}.key"));
     let restarted = key_path.exists();
+    if let Ok(about) = fs::metadata(&key_path)
+        && about.mode() & 0o077 != 0
+    {
+        let (path, mode) = (key_path.display(), about.mode() & 0o777);
+        anyhow::bail!(
+            "{path} can be read by others (mode {mode:o}), who could forge tickets with it; remove it to have a new one made"
+        );
+    }
     let ticket_key = kept::<32>(&key_path)?;
     let boot = u64::from_be_bytes(random()?);
     let host = HostId(u64::from_be_bytes(host));
@@ -100,7 +108,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_host_stays_the_host_and_a_start_is_a_start() {
+    fn the_host_stays_the_host_and_a_key_that_others_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let [a, b] = [identity(&state, "udp0").unwrap(), identity(&state, "udp0").unwrap()];
@@ -112,6 +120,10 @@ mod tests {
         assert_ne!(other.ticket_key, a.ticket_key);
         let mode = fs::metadata(state.join("ipcp-udp0.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        fs::set_permissions(state.join("ipcp-udp0.key"), fs::Permissions::from_mode(0o640)).unwrap();
+        let said = identity(&state, "udp0").err().unwrap().to_string();
+        assert!(said.contains("can be read by others (mode 640)"), "{said}");
+        fs::set_permissions(state.join("ipcp-udp0.key"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(state.join("host-id"), "short").unwrap();
         assert!(identity(&state, "udp0").is_err());
     }

@@ -131,7 +131,8 @@ impl World {
     }
 
     pub(super) fn dies(&mut self, pid: u32, flows: &[FlowId]) {
-        self.irm.lease_closed(pid, flows, true);
+        let uid = self.irm.processes.get(pid).map_or(0, |process| process.process.uid);
+        self.irm.lease_closed(pid, uid, flows, true);
         self.settle();
     }
 

@@ -15,6 +15,7 @@ use lab::{Host, Lab, Output};
 use libflow::AllocError;
 use libflow::blocking::Stack;
 use proto::shim::{Extension, Request};
+use proto::v1::Failure;
 use proto::{BootId, HostId, Name, Qos, WireId};
 use serde_json::Value;
 
@@ -29,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_forged_address_opens_no_flow,
         a_prefix_has_its_share_of_flows,
         mistakes_in_rules_are_told_before_anything_starts,
+        a_process_that_irmd_cannot_see_is_refused,
     ]
 }
 
@@ -333,6 +335,7 @@ fn another_user_can_put_nothing_into_the_run_directory() -> Result<()> {
         return Ok(());
     }
     let place = Place::with("")?;
+    place.host.bootstrap(&[])?;
     let run = place.host.run_dir().to_owned();
     let shell = |script: &str| -> Result<Output> {
         let args = ["--reuid=33", "--regid=33", "--clear-groups", "sh", "-c", script];
@@ -344,6 +347,8 @@ fn another_user_can_put_nothing_into_the_run_directory() -> Result<()> {
         "mv $1/irmd.flow $1/away",
         "ln -s /etc/passwd $1/flow-ids.new",
         "touch $1/ipcp-udp9.sock",
+        // Only irmd speaks to an IPCP.
+        "test -w $1/ipcp-udp0.sock",
         // Held, it would keep the next irmd from starting.
         "exec 9< $1/irmd.lock && flock -n 9",
         "cat $1/state/*.key",
@@ -352,8 +357,63 @@ fn another_user_can_put_nothing_into_the_run_directory() -> Result<()> {
         let output = shell(attack)?;
         ensure!(output.code() != 0, "{attack} worked: {output:?}");
     }
+    // What they may reach is there.
+    ensure!(shell("test -w $1/irmd.sock && test -w $1/irmd.flow && test -w $1/ipcp-udp0.flow")?.code() == 0);
     place.ok((WWW, &[]), "irm", &["status"])?;
+    // Were the mode of the IPCP's socket another, it would still hear whom it speaks to.
+    let socket = run.join("ipcp-udp0.sock");
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    for (uid, permitted) in [(WWW, false), (0, true)] {
+        let answer = std::thread::scope(|scope| scope.spawn(|| asks_the_ipcp(uid, &socket)).join().expect("no panic"))?;
+        match answer {
+            Ok(()) => ensure!(permitted, "user {uid} spoke to the IPCP"),
+            Err(failure) => {
+                let said = "only irmd, as root or user 0, speaks to an IPCP";
+                ensure!(!permitted && failure.message.contains(said), "user {uid}: {failure:?}");
+            }
+        }
+    }
     Ok(())
+}
+
+/// Becomes a user, this thread alone, and asks an IPCP how it is.
+fn asks_the_ipcp(uid: u32, socket: &std::path::Path) -> Result<Result<(), Failure>> {
+    let user = rustix::process::Uid::from_raw(uid);
+    rustix::thread::set_thread_res_uid(user, user, user)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut ipcp = proto::v1::ipcp_client::IpcpClient::new(handoff::channel(socket));
+        let answer = tokio::time::timeout(SOON, ipcp.report(proto::v1::Empty {})).await?;
+        Ok(answer.map(drop).map_err(|status| Failure::from_status(&status)))
+    })
+}
+
+/// A container that shares the run directory: the kernel gives irmd the number 0 for everybody outside.
+fn a_process_that_irmd_cannot_see_is_refused() -> Result<()> {
+    let lab = Lab::new()?;
+    let [host] = lab.hosts(["a"])?;
+    let irmd = lab::binaries::folder().context("prepared")?.join("irmd");
+    let irmd = irmd.to_str().context("utf-8")?;
+    let mut within = host.start("unshare", &["--pid", "--fork", "--kill-child", irmd])?;
+    within.expect_log(SOON, "irmd is ready")?;
+    // Neither by its calls nor by a lease; and nobody waits for ever.
+    let (status, server) = (host.run("irm", &["status"])?, host.run("oping", &["--listen", "echo"])?);
+    ensure!(status.code() == 2 && server.code() == 2, "{status:?} {server:?}");
+    ensure!(within.is_running());
+    let lease = handoff_refusal(&host.run_dir().join("irmd.flow"))?;
+    ensure!(lease.contains("PID namespace"), "{lease}");
+    Ok(())
+}
+
+/// What a program hears that opens a lease and is refused.
+fn handoff_refusal(path: &std::path::Path) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match tokio::time::timeout(SOON, handoff::client::open(path)).await? {
+            Ok(_) => bail!("the lease was opened"),
+            Err(error) => Ok(format!("{error:?}")),
+        }
+    })
 }
 
 fn hosts_are_judged_by_their_address() -> Result<()> {

@@ -77,7 +77,9 @@ fn bind(name: &str, user: &str) -> Command {
     Command::BindProgram(v1::BindProgramRequest { name: name.into(), program: Some(program) })
 }
 
-fn about_names() -> Vec<(&'static str, fn(&str) -> Command)> {
+type About = (&'static str, fn(&str) -> Command);
+
+fn about_names() -> Vec<About> {
     vec![
         ("serve", serve),
         ("allocate", alloc),
