@@ -1,6 +1,7 @@
 //! The machine alone, in a world where everything takes no time.
 #![expect(clippy::disallowed_methods, reason = "a test draws one moment to count from")]
 
+mod addresses;
 mod admin;
 mod demand;
 mod flows;

@@ -12,6 +12,7 @@ mod links;
 mod load;
 mod middlebox;
 mod programs;
+mod rules;
 mod vanish;
 mod who;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         load::cases(),
         middlebox::cases(),
         programs::cases(),
+        rules::cases(),
         vanish::cases(),
         who::cases(),
     ];
