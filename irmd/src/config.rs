@@ -60,6 +60,9 @@ pub struct Ipcp {
     /// When a classic caller gets its echo.
     #[serde(default, skip_serializing_if = "Echo::is_default")]
     pub echo: Echo,
+    /// irmd starts its process; else somebody else does, such as a service manager.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub start: bool,
     /// Started again when it ends.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub restart: bool,
@@ -342,6 +345,7 @@ impl Ipcp {
             port: None,
             sp_range: None,
             echo: Echo::OnAccept,
+            start: true,
             restart,
             hosts: BTreeMap::new(),
         };

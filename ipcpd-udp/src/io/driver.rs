@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use handoff::server as hand;
+use handoff::service::Service;
+use proto::shim;
 use proto::v1::{self, Failure, FailureKind};
-use proto::{FlowId, shim};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -22,14 +23,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::asking::{Asking, Ready};
 use super::batch::{self, Batch};
 use super::command::{Command, Page, Reply};
-use super::irm::Irm;
+use super::irm::{Irm, News};
 use super::socket::{self, Received};
 use super::sockopt as own;
 use super::state::Identity;
 use crate::config::Bootstrap;
 use crate::machine::{Accept, Key, Limits, Row, Settings, Shim, Via};
 
-/// Datagrams read from one pending flow's socket before others get their turn.
+/// Datagrams read from one pending flow's socket, or events of the hand-over, before others get their turn.
 const PER_TURN: usize = 64;
 /// Rows of a listing taken at once.
 const PAGE: usize = 256;
@@ -43,9 +44,10 @@ pub(super) struct Tools {
     pub(super) hand: hand::Server,
     pub(super) hand_events: mpsc::Receiver<hand::Event>,
     pub(super) irm: Irm,
-    pub(super) ended: mpsc::Sender<(FlowId, v1::EndReason)>,
+    pub(super) news: mpsc::Sender<News>,
     pub(super) identity: Identity,
     pub(super) ipcp: String,
+    pub(super) service: Service,
 }
 
 pub(super) struct Driver {
@@ -56,6 +58,8 @@ pub(super) struct Driver {
     pub(super) sockets: HashMap<Key, Arc<OwnedFd>>,
     /// Second sockets on ports of accepted flows.
     pub(super) catchers: HashMap<Key, OwnedFd>,
+    /// What processes that hold a lease are called.
+    pub(super) commands: HashMap<u32, Arc<str>>,
     /// Calls of `Alloc` that wait.
     pub(super) allocs: HashMap<Key, Reply<v1::AllocReply>>,
     /// Calls of `FlowReqArr` under way.
@@ -76,6 +80,7 @@ enum Woken {
     Hand(Option<hand::Event>),
     Answer(Key, Result<Accept, Failure>),
     Time,
+    Watchdog,
 }
 
 impl Driver {
@@ -102,6 +107,7 @@ impl Driver {
             limits: Limits::default(),
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
+        shim.clock(handoff::kept::epoch());
         if tools.identity.restarted {
             shim.recover(Instant::now());
         }
@@ -116,6 +122,7 @@ impl Driver {
             asking: Asking::new()?,
             sockets: HashMap::new(),
             catchers: HashMap::new(),
+            commands: HashMap::new(),
             allocs: HashMap::new(),
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),
@@ -137,13 +144,14 @@ impl Driver {
                 Woken::Asking => self.read_asking(now),
                 Woken::Call(Some(command)) => self.call(now, command),
                 Woken::Call(None) => anyhow::bail!("the gRPC socket is gone"),
-                Woken::Hand(Some(event)) => self.hand(now, event),
+                Woken::Hand(Some(event)) => self.hand_some(now, event),
                 Woken::Hand(None) => anyhow::bail!("the hand-over socket is gone"),
                 Woken::Answer(key, answer) => {
                     self.arriving.remove(&key);
                     self.shim.answered(now, key, answer);
                 }
                 Woken::Time => {}
+                Woken::Watchdog => self.tools.service.alive(&self.summary()),
             }
             self.shim.handle_timeout(now);
             self.carry_out(now);
@@ -179,6 +187,7 @@ impl Driver {
                 Err(_) => Woken::Time,
             },
             () = time => Woken::Time,
+            () = self.tools.service.watchdog() => Woken::Watchdog,
         };
         Ok(woken)
     }
@@ -241,14 +250,21 @@ impl Driver {
         }
     }
 
+    /// After a restart thousands come at once: a bounded number in one turn.
+    fn hand_some(&mut self, now: Instant, first: hand::Event) {
+        self.hand(now, first);
+        for _ in 1..PER_TURN {
+            let Ok(event) = self.tools.hand_events.try_recv() else { return };
+            self.carry_out(now);
+            self.hand(now, event);
+        }
+    }
+
     fn hand(&mut self, now: Instant, event: hand::Event) {
         match event {
-            hand::Event::LeaseOpened(process) => tracing::debug!(pid = process.pid, "lease opened"),
-            hand::Event::LeaseClosed { process, flows, .. } => {
-                tracing::debug!(pid = process.pid, flows = flows.len(), "lease closed");
-                for flow in flows {
-                    self.shim.died(now, flow);
-                }
+            hand::Event::LeaseOpened(process) => self.lease_opened(process),
+            hand::Event::LeaseClosed { process, flows, last_of_process } => {
+                self.lease_closed(now, process, flows, last_of_process);
             }
             hand::Event::Taken { flow, .. } => self.shim.taken(now, flow),
             hand::Event::NotTaken { flow } => self.shim.not_taken(now, flow),
@@ -320,7 +336,7 @@ impl Driver {
         Page { rows: rows.into_iter().map(|row| self.info(row)).collect(), next }
     }
 
-    fn info(&self, row: Row) -> v1::FlowInfo {
+    pub(super) fn info(&self, row: Row) -> v1::FlowInfo {
         let process = match row.flow.and_then(|flow| self.tools.hand.holder(flow)) {
             Some(hand::Process { pid, uid, gid }) => v1::Process { pid, uid, gid, ..Default::default() },
             None => v1::Process { pid: row.owner.pid, uid: row.owner.uid, gid: row.owner.gid, ..Default::default() },
@@ -345,6 +361,13 @@ impl Driver {
             peer_counters: None,
             sdu_limit: row.sdu_limit,
         }
+    }
+
+    /// How things stand, for a service manager.
+    pub(super) fn summary(&self) -> String {
+        let (flows, pending) = self.shim.census();
+        let settings = self.shim.settings();
+        format!("layer {} at {}: {flows} flows, {pending} of them pending", settings.layer, settings.listen)
     }
 
     fn report(&self) -> v1::ReportReply {

@@ -92,6 +92,10 @@ reasons! {
     PeersRestarted = "peers_restarted",
     /// RECOVERING said: this shim restarted a moment ago.
     SaidRecovering = "said_recovering",
+    /// Flows that programs brought back after a restart.
+    Adopted = "adopted",
+    /// Flows not taken back: the ticket was forged, another user's, or of a flow that is here already.
+    TicketRefused = "refused_tickets",
     /// Refused because a bound was reached.
     Exhausted = "refused_exhausted",
     /// What was found in a queue when its socket was connected and dropped: of strangers, and answers come twice.

@@ -231,7 +231,10 @@ impl Shim {
                 _ if !told => self.out(Output::Gone { flow, reason }),
                 _ => {}
             }
-            self.out(Output::Revoke { key });
+            // Nobody has it, or nobody has it any more.
+            if !matches!(cause, Cause::NotTaken | Cause::Released) {
+                self.out(Output::Retire { key });
+            }
             self.out(Output::Ended { flow, reason });
         }
         self.close(now, key);

@@ -255,4 +255,11 @@ impl IrmAdmin for Tools {
             other => Err(nonsense(&other).into()),
         }
     }
+
+    async fn shutdown(&self, request: Request<v1::ShutdownRequest>) -> Result<Response<v1::ShutdownReply>, Status> {
+        match self.ask(request, Command::Shutdown).await? {
+            Reply::Stopped(flows) => Ok(Response::new(v1::ShutdownReply { flows })),
+            other => Err(nonsense(&other).into()),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -84,8 +84,14 @@ pub(super) fn check_folder(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Binds irmd's gRPC socket; a stale one is taken over. The caller holds the [`Place`], so nobody serves there.
-pub(super) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+/// irmd's gRPC socket: the one that a service manager gave, else bound here; a stale one is taken over. The caller holds
+/// the [`Place`], so nobody serves there. Says whether its file is ours to remove.
+pub(super) fn listen(path: &Path, given: Option<OwnedFd>) -> anyhow::Result<(UnixListener, bool)> {
+    if let Some(socket) = given {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        return Ok((UnixListener::from_std(listener)?, false));
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(anyhow!(error)).with_context(|| format!("cannot take over {}", path.display()));
@@ -95,17 +101,15 @@ pub(super) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     let listener = UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
     // Every user may use flows; who may do what is decided by credentials.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
+    Ok((listener, true))
 }
 
-/// Removes the sockets at an orderly end.
-pub(super) fn leave(run_dir: &RunDir) {
-    for path in [run_dir.irmd(), run_dir.irmd_handoff()] {
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != ErrorKind::NotFound
-        {
-            tracing::warn!("cannot remove {}: {error}", path.display());
-        }
+/// Removes the socket at an orderly end.
+pub(super) fn leave(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!("cannot remove {}: {error}", path.display());
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use handoff::kept::{self, KEY};
 
 use super::{place, users};
 use crate::config::Config;
@@ -19,6 +20,8 @@ pub(super) struct State {
     runtime: PathBuf,
     flow_ids: PathBuf,
     reserved: u64,
+    ticket_key: [u8; KEY],
+    restarted: bool,
 }
 
 impl State {
@@ -35,8 +38,21 @@ impl State {
         // What is read from here at the start says which programs to run, and as whom.
         place::check_folder(state_dir)?;
         let flow_ids = run_dir.join("flow-ids");
+        let ticket_key = kept::secret(&state_dir.join("irmd.key"))?;
+        let restarted = flow_ids.exists();
         let reserved = fs::read_to_string(&flow_ids).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        Ok(Self { runtime: state_dir.join("runtime.toml"), flow_ids, reserved })
+        Ok(Self { runtime: state_dir.join("runtime.toml"), flow_ids, reserved, ticket_key, restarted })
+    }
+
+    /// Seals the tickets of local flows. Of this host, and never told: who knows it makes flows of others appear as its
+    /// own.
+    pub(super) fn ticket_key(&self) -> [u8; KEY] {
+        self.ticket_key
+    }
+
+    /// An earlier irmd ran here since the host's start: its programs and IPCPs may come back.
+    pub(super) fn restarted(&self) -> bool {
+        self.restarted
     }
 
     /// The first flow id that no earlier irmd can have minted.

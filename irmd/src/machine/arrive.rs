@@ -12,6 +12,11 @@ use super::{fail, parse_name, raw};
 
 impl Irm {
     pub(super) fn flow_req_arr(&mut self, now: Instant, call: CallId, request: v1::FlowReqArrRequest) -> Answer {
+        let arrived = self.arrived(now, call, request);
+        arrived.map_err(|failure| self.unless_returning(now, failure))
+    }
+
+    fn arrived(&mut self, now: Instant, call: CallId, request: v1::FlowReqArrRequest) -> Answer {
         let name = parse_name(&request.name)?;
         let qos = raw(request.qos)?;
         let layer = match self.ipcps.get(&request.ipcp) {
@@ -49,6 +54,7 @@ impl Irm {
             source: request.source_name,
             qos,
             since: now,
+            known: now,
             deadline,
             data: request.data,
             stage: Stage::Waiting { call },

@@ -7,6 +7,7 @@ use proto::v1::{self, EndReason, Failure};
 use proto::{FlowId, Name, Token};
 
 use super::quota::Quotas;
+use super::ticket::Ticket;
 use crate::config::Account;
 
 /// A call that waits for its one [`Reply`]. Minted by the owner, never used twice.
@@ -81,6 +82,8 @@ pub enum Command {
     FlowReqArr(v1::FlowReqArrRequest),
     /// A flow of an IPCP is over.
     FlowEnded(v1::FlowEndedRequest),
+    /// Flows were brought back to an IPCP.
+    FlowsAdopted(Vec<v1::FlowInfo>),
     /// The daemon's figures.
     Status,
     /// Start an IPCP.
@@ -129,6 +132,8 @@ pub enum Command {
     FlowDealloc(v1::FlowDeallocRequest),
     /// The running configuration.
     ConfigExport,
+    /// irmd's orderly end.
+    Shutdown(v1::ShutdownRequest),
 }
 
 /// The answer to a [`Command`].
@@ -162,6 +167,8 @@ pub enum Reply {
     Rulings(Vec<v1::Ruling>),
     /// The configuration.
     Config(crate::config::Config),
+    /// irmd ends now; so many flows are left.
+    Stopped(u32),
 }
 
 /// A flow as the registry knows it.
@@ -184,6 +191,8 @@ pub struct End {
     pub pid: u32,
     /// Its user.
     pub uid: u32,
+    /// What its program shows to the next irmd; to be sealed with the socket's cookie in it.
+    pub ticket: Ticket,
 }
 
 /// What to ask of an IPCP. The owner hands it back with the answer to [`super::Irm::ipcp_answered`].
@@ -238,8 +247,8 @@ pub enum Effect {
     CloseLocal {
         /// The flow.
         row: FlowId,
-        /// The asking program is gone: nobody will read its queue.
-        drain: bool,
+        /// This end's program is gone: nobody will read its queue.
+        over: Option<FlowId>,
     },
     /// A token that nobody redeemed is void.
     Withdraw(Token, Failure),
@@ -278,6 +287,8 @@ pub enum Effect {
     StartProgram {
         /// How to call its process.
         child: ChildId,
+        /// For a flow to this name.
+        name: Name,
         /// Absolute path.
         path: String,
         /// Its arguments.
@@ -299,6 +310,8 @@ pub enum Effect {
     },
     /// What was made at run time has changed: write it down.
     Persist,
+    /// End the daemon, and every IPCP that is attached or was started.
+    Stop,
     /// A line for the log.
     Log(Level, String),
 }
@@ -352,6 +365,12 @@ pub struct Settings {
     pub longest: Duration,
     /// The first flow id to mint.
     pub first_flow: u64,
+    /// Seals the tickets of local flows; nobody else knows it.
+    pub ticket_key: [u8; handoff::kept::KEY],
+    /// What the host's monotonic clock says at the start, ms: ages of flows go on over restarts.
+    pub host_ms: u64,
+    /// An irmd ran here before: programs and IPCPs of its time may come back.
+    pub restarted: bool,
 }
 
 impl Default for Settings {
@@ -369,6 +388,9 @@ impl Default for Settings {
             timeout: Duration::from_secs(5),
             longest: Duration::from_secs(60),
             first_flow: 1,
+            ticket_key: [0; handoff::kept::KEY],
+            host_ms: 0,
+            restarted: false,
         }
     }
 }

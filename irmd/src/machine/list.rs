@@ -1,10 +1,10 @@
 //! What the registry shows.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::v1::{self, Failure};
-use proto::{FlowId, PROTOCOL_VERSION};
+use proto::{FlowId, protocol_version};
 
 use super::flow::{Flow, In, Local, Out, Stage, Way};
 use super::ipcp::{RECONCILE_AFTER, State};
@@ -17,7 +17,7 @@ impl Irm {
     pub(super) fn status(&self, now: Instant) -> Answer {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(Some(Reply::Status(v1::StatusReply {
-            version: PROTOCOL_VERSION,
+            version: protocol_version(),
             build: env!("CARGO_PKG_VERSION").into(),
             pid: self.settings.pid,
             uptime_ms: millis(now, self.since),
@@ -110,7 +110,7 @@ impl Irm {
             let lost = |flow: &&Flow| {
                 flow.ipcp() == ipcp
                     && flow.stage.kind() == Kind::Allocated
-                    && flow.since + RECONCILE_AFTER <= now
+                    && flow.known + RECONCILE_AFTER <= now
                     && !known.contains(&flow.id.0)
             };
             let rows: Vec<FlowId> = self.flows.iter().filter(lost).map(|flow| flow.id).collect();
@@ -126,7 +126,7 @@ impl Irm {
         }
     }
 
-    fn take_over(&mut self, now: Instant, ipcp: &str, info: v1::FlowInfo) {
+    pub(super) fn take_over(&mut self, now: Instant, ipcp: &str, info: v1::FlowInfo) {
         let id = FlowId(info.flow_id);
         let Ok(name) = proto::Name::new(&info.name) else { return };
         if id.0 == 0 || self.flows.row(id).is_some() || self.flows.len() >= self.settings.flows {
@@ -161,7 +161,8 @@ impl Irm {
             name,
             source: info.source_name,
             qos: info.qos.unwrap_or_default(),
-            since: now,
+            since: now.checked_sub(Duration::from_millis(info.age_ms)).unwrap_or(now),
+            known: now,
             deadline: now,
             data: Vec::new(),
             stage: Stage::Allocated { to: info.accepting.then_some(process) },
@@ -182,7 +183,8 @@ fn row(flow: &Flow, now: Instant) -> FlowRow {
         ipcp: flow.ipcp().to_owned(),
         qos: Some(flow.qos),
         state: flow.stage.message().into(),
-        process: flow.caller().cloned(),
+        // An end that was not brought back after a restart has none.
+        process: flow.caller().filter(|process| process.pid != 0).cloned(),
         age_ms: millis(now, flow.since),
         ..v1::FlowInfo::default()
     };

@@ -301,13 +301,14 @@ fn listed<T: fmt::Display>(list: &[T]) -> String {
 /// The least that a caller must be to give a command; whose row it is about is judged beside.
 pub fn least(command: &Command) -> Rank {
     match command {
-        Command::Attach(_) | Command::FlowReqArr(_) | Command::FlowEnded(_) => Rank::Trusted,
+        Command::Attach(_) | Command::FlowReqArr(_) | Command::FlowEnded(_) | Command::FlowsAdopted(_) => Rank::Trusted,
         Command::IpcpCreate(_)
         | Command::IpcpBootstrap(_)
         | Command::IpcpDestroy(_)
         | Command::HostAdd(_)
         | Command::HostRemove(_)
         | Command::Administers
+        | Command::Shutdown(_)
         | Command::NameRules(..)
         | Command::RuleList
         | Command::BindProcess(_)

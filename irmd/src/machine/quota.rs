@@ -139,7 +139,8 @@ impl Changes {
 /// The users of a flow's ends on this host, and whether theirs is still being asked for.
 pub(super) fn ends(flow: &Flow) -> impl Iterator<Item = (u32, bool)> {
     let pending = flow.stage.kind() != Kind::Allocated;
-    let asks = flow.caller().map(|process| (process.uid, pending));
+    // An end that was not brought back after a restart is nobody's yet.
+    let asks = flow.caller().filter(|process| process.pid != 0).map(|process| (process.uid, pending));
     let accepts = flow.stage.acceptor().map(|process| (process.uid, false));
     asks.into_iter().chain(accepts)
 }

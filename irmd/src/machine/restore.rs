@@ -26,6 +26,7 @@ impl Irm {
         for entry in &config.ipcps {
             let mut ipcp = Ipcp::new(&entry.name, origin, entry.restart, entry.bootstrap());
             ipcp.state = State::Down;
+            ipcp.start = entry.start;
             match self.ipcps.get_mut(&entry.name) {
                 Some(old) => {
                     *old = ipcp;
@@ -62,16 +63,26 @@ impl Irm {
     pub fn begin(&mut self, now: Instant) {
         let names: Vec<String> = self.ipcps.iter().map(|i| i.name.clone()).collect();
         for name in names {
-            if let Some(ipcp) = self.ipcps.get_mut(&name) {
+            if let Some(ipcp) = self.ipcps.get_mut(&name).filter(|ipcp| ipcp.start) {
                 ipcp.state = State::Starting(None);
+                self.start_ipcp(now, &name);
             }
-            self.start_ipcp(now, &name);
         }
     }
 
-    /// IPCPs that this daemon starts and stops: all but those started by hand.
-    pub fn managed_ipcps(&self) -> Vec<String> {
-        self.ipcps.iter().filter(|i| i.origin != Origin::Process).map(|i| i.name.clone()).collect()
+    /// IPCPs that end with this daemon: those that it started, in this life or an earlier one; when all is shut down,
+    /// those that others started, too.
+    pub fn ipcps_to_stop(&self, all: bool) -> Vec<String> {
+        let own = |i: &&Ipcp| all || i.start && i.origin != Origin::Process;
+        self.ipcps.iter().filter(own).map(|i| i.name.clone()).collect()
+    }
+
+    /// How things stand, in a few words.
+    pub fn summary(&self) -> String {
+        let up = self.ipcps.iter().filter(|i| i.operational().is_some()).count();
+        let (names, flows) = (self.names.len(), self.flows.len());
+        let ending = if self.is_shutting_down() { "shutting down: " } else { "" };
+        format!("{ending}{flows} flows, {names} names, {up} of {} IPCPs in their layers", self.ipcps.len())
     }
 
     /// What was made at run time, to be written down.

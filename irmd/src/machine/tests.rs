@@ -171,7 +171,7 @@ impl World {
     /// An IPCP that was started by hand, in its layer.
     pub(super) fn ipcp(&mut self, name: &str, layer: &str) -> CallId {
         let request = v1::AttachRequest {
-            version: PROTOCOL_VERSION,
+            version: proto::PROTOCOL_VERSION,
             name: name.into(),
             r#type: "udp".into(),
             socket: format!("{name}.sock"),
@@ -216,7 +216,7 @@ impl World {
 
 pub(super) fn serve(name: &str) -> Command {
     Command::Serve(v1::ServeRequest {
-        version: PROTOCOL_VERSION,
+        version: proto::PROTOCOL_VERSION,
         name: name.into(),
         create: true,
         register: true,
@@ -226,7 +226,7 @@ pub(super) fn serve(name: &str) -> Command {
 
 pub(super) fn alloc_request(name: &str) -> v1::FlowAllocRequest {
     v1::FlowAllocRequest {
-        version: PROTOCOL_VERSION,
+        version: proto::PROTOCOL_VERSION,
         name: name.into(),
         source_name: "me".into(),
         data: b"hello".to_vec(),

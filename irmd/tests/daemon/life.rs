@@ -98,7 +98,9 @@ async fn asks_as_another_user() {
     assert_eq!(failed.kind(), FailureKind::NotPermitted);
     assert!(failed.message.contains("only root, its own user 0 may"), "{failed}");
     let failed = failure(
-        host.for_ipcp().flows_ended(v1::FlowsEndedRequest { flows: vec![v1::FlowEndedRequest::default()] }).await,
+        host.for_ipcp()
+            .flows_ended(v1::FlowsEndedRequest { flows: vec![v1::FlowEndedRequest::default()], adopted: vec![] })
+            .await,
     )
     .unwrap_err();
     assert_eq!(failed.kind(), FailureKind::NotPermitted);

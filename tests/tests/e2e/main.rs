@@ -11,6 +11,7 @@ mod hostile;
 mod links;
 mod load;
 mod middlebox;
+mod outlive;
 mod programs;
 mod rules;
 mod vanish;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         links::cases(),
         load::cases(),
         middlebox::cases(),
+        outlive::cases(),
         programs::cases(),
         rules::cases(),
         vanish::cases(),

@@ -55,11 +55,43 @@ pub enum Command {
     /// The running configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// End irmd and its IPCPs in order
+    #[command(after_help = SHUTDOWN_EXAMPLES)]
+    Shutdown(Shutdown),
     /// Print completions for a shell, e.g. `irm completions bash > /etc/bash_completion.d/irm`
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+const SHUTDOWN_EXAMPLES: &str = "\
+At once nothing new is taken: no flow, no name. Flows that there are may end by themselves for the time of --drain, then
+the daemons end. Flows that are left go on between their programs, and the next irmd lists them again; with --flows end
+they are ended. Returns when irmd has ended; prints how many flows were left.
+
+Examples:
+  irm shutdown                            for an upgrade: no flow is lost
+  irm shutdown --drain 60 --flows end     before the host goes down";
+
+/// `irm shutdown …`
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Shutdown {
+    /// Flows have so long to end by themselves; at most a day
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub drain: u32,
+    /// What becomes of flows that are left then
+    #[arg(long, value_enum, default_value_t = Left::Keep)]
+    pub flows: Left,
+}
+
+/// What becomes of flows without daemons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Left {
+    /// They go on.
+    Keep,
+    /// They are ended, on both sides.
+    End,
 }
 
 /// How a listing is printed.

@@ -77,6 +77,7 @@ calls! {
     unbind_process: UnbindProcessRequest -> Empty = done();
     flow_show: FlowShowRequest -> FlowInfo = Ok(Response::new(v1::FlowInfo { flow_id: 7, ..v1::FlowInfo::default() }));
     flow_dealloc: FlowDeallocRequest -> Empty = done();
+    shutdown: ShutdownRequest -> ShutdownReply = Ok(Response::new(v1::ShutdownReply { flows: 3 }));
     config_export: Empty -> ConfigExportReply =
         Ok(Response::new(v1::ConfigExportReply { toml: "[[ipcp]]\n".into() }));
 }

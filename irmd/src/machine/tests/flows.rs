@@ -21,7 +21,11 @@ fn a_local_flow_from_end_to_end() {
     let tail: Vec<String> = w.done.iter().skip(1).map(|e| format!("{e:?}")).collect();
     assert_eq!(
         tail,
-        ["Forget(FlowId(2))", "Gone(FlowId(1), PeerDeallocated)", "CloseLocal { row: FlowId(1), drain: false }"]
+        [
+            "Forget(FlowId(2))",
+            "Gone(FlowId(1), PeerDeallocated)",
+            "CloseLocal { row: FlowId(1), over: Some(FlowId(2)) }"
+        ]
     );
     // The other end's release finds nothing left.
     w.irm.released(FlowId(1));

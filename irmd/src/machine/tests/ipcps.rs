@@ -15,7 +15,7 @@ fn bootstrap(name: &str) -> Command {
 
 fn attach(w: &mut World, name: &str, pid: u32) -> CallId {
     let request = v1::AttachRequest {
-        version: PROTOCOL_VERSION,
+        version: proto::PROTOCOL_VERSION,
         name: name.into(),
         r#type: "udp".into(),
         socket: "s".into(),

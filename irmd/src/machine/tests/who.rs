@@ -113,10 +113,11 @@ fn about_names() -> Vec<About> {
 
 fn about_all() -> Vec<(&'static str, Command)> {
     let udp0 = || "udp0".to_owned();
-    let attach = v1::AttachRequest { version: PROTOCOL_VERSION, name: "udp1".into(), ..Default::default() };
+    let attach = v1::AttachRequest { version: proto::protocol_version(), name: "udp1".into(), ..Default::default() };
     vec![
         ("attach as an IPCP", Command::Attach(attach)),
         ("say that a flow arrived", arrival("open", "net")),
+        ("bring flows back as an IPCP", Command::FlowsAdopted(Vec::new())),
         ("say that a flow ended", Command::FlowEnded(v1::FlowEndedRequest::default())),
         ("status", Command::Status),
         ("ipcp list", Command::IpcpList),
@@ -137,6 +138,7 @@ fn about_all() -> Vec<(&'static str, Command)> {
         ("unbind process", Command::UnbindProcess(v1::UnbindProcessRequest { name: "passing".into(), pid: 44 })),
         ("flow list", Command::FlowList),
         ("config export", Command::ConfigExport),
+        ("shutdown", Command::Shutdown(v1::ShutdownRequest::default())),
     ]
 }
 

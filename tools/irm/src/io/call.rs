@@ -1,11 +1,16 @@
 //! Commands that change something. They print nothing when all went well, save what the caller could not know.
 
+use std::time::Duration;
+
 use proto::v1;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::irmd::{Irmd, QUICK, SLOW};
 use super::{Fault, list, print, program};
 use crate::cli::{
-    BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, NameCommand, Policy, Rules, UnbindCommand,
+    BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, Left, NameCommand, Policy, Rules, Shutdown,
+    UnbindCommand,
 };
 use crate::machine::argument::HostEntry;
 use crate::machine::text::printable;
@@ -149,4 +154,29 @@ pub(super) async fn unbind(irmd: &mut Irmd, command: UnbindCommand) -> Result<()
 pub(super) async fn dealloc(irmd: &mut Irmd, id: u64) -> Result<(), Fault> {
     Irmd::answer(&irmd.path(), QUICK, irmd.client.flow_dealloc(v1::FlowDeallocRequest { flow_id: id })).await?;
     Ok(())
+}
+
+/// Ends irmd, and waits for its end: whoever starts the next one finds the place free.
+pub(super) async fn shutdown(irmd: &mut Irmd, how: Shutdown) -> Result<(), Fault> {
+    let path = irmd.path();
+    let status = Irmd::answer(&path, QUICK, irmd.client.status(v1::Empty {})).await?;
+    let process = i32::try_from(status.pid).ok().and_then(Pid::from_raw);
+    let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let drain = Duration::from_secs(how.drain.into());
+    let request = v1::ShutdownRequest {
+        drain_ms: u32::try_from(drain.as_millis()).unwrap_or(u32::MAX),
+        end_flows: how.flows == Left::End,
+    };
+    let left = Irmd::answer(&path, drain + SLOW, irmd.client.shutdown(request)).await?.flows;
+    if let Some(process) = process {
+        // Nothing else is to be done meanwhile.
+        let within = Timespec::try_from(SLOW).ok();
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], within.as_ref());
+    }
+    match (left, how.flows) {
+        (0, _) => Ok(()),
+        (1, Left::Keep) => print::raw(b"1 flow goes on without daemons\n"),
+        (_, Left::Keep) => print::raw(format!("{left} flows go on without daemons\n").as_bytes()),
+        (_, Left::End) => print::raw(format!("{left} flows were ended\n").as_bytes()),
+    }
 }
