@@ -14,6 +14,7 @@ mod load;
 mod middlebox;
 mod outlive;
 mod programs;
+mod rules;
 mod service;
 mod vanish;
 mod versions;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         outlive::cases(),
         programs::cases(),
         service::cases(),
+        rules::cases(),
         vanish::cases(),
         versions::cases(),
         who::cases(),
