@@ -23,10 +23,10 @@ use super::asking::{Asking, Ready};
 use super::batch::{self, Batch};
 use super::command::{Command, Page, Reply};
 use super::irm::Irm;
-use super::socket::{self, Received};
+use super::socket::{self, Listener, Received};
 use super::sockopt as own;
 use super::state::Identity;
-use crate::config::Bootstrap;
+use crate::config::{Bootstrap, Sp};
 use crate::machine::{Accept, Key, Limits, Row, Settings, Shim, Via};
 
 /// Datagrams read from one pending flow's socket before others get their turn.
@@ -52,6 +52,8 @@ pub(super) struct Driver {
     pub(super) shim: Shim,
     pub(super) tools: Tools,
     pub(super) listen: AsyncFd<OwnedFd>,
+    /// Held as long as the listen port.
+    _guard: Option<OwnedFd>,
     pub(super) asking: Asking,
     pub(super) sockets: HashMap<Key, Arc<OwnedFd>>,
     /// Second sockets on ports of accepted flows.
@@ -81,12 +83,12 @@ enum Woken {
 impl Driver {
     /// Opens the listen port and starts a layer on it.
     pub(super) fn open(tools: Tools, bootstrap: &Bootstrap) -> anyhow::Result<Self> {
-        let listen = socket::listen(bootstrap.listen)?;
+        let listen = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen))?;
         Self::with_socket(tools, bootstrap, listen)
     }
 
     /// Starts a layer on an open listen port.
-    pub(super) fn with_socket(tools: Tools, bootstrap: &Bootstrap, listen: OwnedFd) -> anyhow::Result<Self> {
+    pub(super) fn with_socket(tools: Tools, bootstrap: &Bootstrap, listen: Listener) -> anyhow::Result<Self> {
         let range = ephemeral_ports();
         let settings = Settings {
             layer: bootstrap.layer.clone(),
@@ -94,7 +96,11 @@ impl Driver {
             host: tools.identity.host,
             boot: tools.identity.boot,
             cp: range,
-            sp: bootstrap.sp.unwrap_or(range),
+            sp: match bootstrap.sp {
+                Some(Sp::Range(first, last)) => (first, last),
+                Some(Sp::Listen) | None => range,
+            },
+            shares: (bootstrap.sp == Some(Sp::Listen)).then(|| rustix::process::geteuid().as_raw()),
             echo: bootstrap.echo,
             max_flows: max_flows(),
             max_pending: MAX_PENDING,
@@ -112,7 +118,8 @@ impl Driver {
         Ok(Self {
             shim,
             tools,
-            listen: handoff::watch_readable(listen)?,
+            listen: handoff::watch_readable(listen.socket)?,
+            _guard: listen.guard,
             asking: Asking::new()?,
             sockets: HashMap::new(),
             catchers: HashMap::new(),

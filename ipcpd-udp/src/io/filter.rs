@@ -39,12 +39,10 @@ fn rules(filter: &Filter) -> Vec<Vec<Ask>> {
         Filter::Nothing => vec![vec![]],
         Filter::Flow => vec![empty],
         Filter::NoControl(ours) => vec![empty, control(*ours)],
+        Filter::NoRequests(name, theirs, ours) => vec![empty, answer(name, *theirs), control(*ours)],
+        Filter::NoRepeats(name) => [vec![empty], classic(name)].concat(),
         Filter::NoAnswers(name, ours) => vec![empty, answer(name, *ours), control(*ours)],
-        Filter::NoEchoes(name, ours) => {
-            let bytes = name.as_str().as_bytes();
-            let with_nul = [bytes, &[0]].concat();
-            vec![empty, exactly(bytes), exactly(&with_nul), answer(name, *ours)]
-        }
+        Filter::NoEchoes(name, ours) => [vec![empty], classic(name), vec![answer(name, *ours)]].concat(),
     }
 }
 
@@ -63,6 +61,12 @@ pub(super) fn drops(filter: &Filter, payload: &[u8]) -> bool {
         }
     };
     rules(filter).iter().any(|rule| rule.iter().all(holds))
+}
+
+/// A classic request for the name, or its echo.
+fn classic(name: &Name) -> Vec<Vec<Ask>> {
+    let bytes = name.as_str().as_bytes();
+    vec![exactly(bytes), exactly(&[bytes, &[0]].concat())]
 }
 
 /// An answer to our request, or our request itself: both carry our id in the same place.

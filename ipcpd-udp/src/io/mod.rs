@@ -27,13 +27,14 @@ mod driver;
 mod effect;
 mod filter;
 mod irm;
+mod shared;
 mod socket;
 mod sockopt;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Bootstrap, Options};
+use crate::config::{Bootstrap, Options, Sp};
 use command::Command;
 use driver::{Driver, Tools};
 
@@ -110,7 +111,7 @@ async fn wait_for_bootstrap(
     while let Some(command) = calls.recv().await {
         match command {
             Command::Bootstrap(bootstrap, reply) => {
-                let listen = match socket::listen(bootstrap.listen) {
+                let listen = match socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen)) {
                     Ok(listen) => listen,
                     Err(failure) => {
                         let _ = reply.send(Err(failure));

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 use socket2::SockRef;
 
+use super::shared::guard;
 use super::{filter, sockopt as own};
 use crate::machine::{Filter, OpenError, Unreachable};
 
@@ -25,13 +26,28 @@ const MOST_QUEUED: u64 = 4096;
 /// system allows.
 const LISTEN_QUEUE: usize = 4 << 20;
 
-/// Opens the listen port.
-pub(super) fn listen(at: SocketAddr) -> Result<OwnedFd, Failure> {
+/// The listen port, open.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: OwnedFd,
+    /// Where flows share the port: keeps other ipcpds from sharing it, too.
+    pub(super) guard: Option<OwnedFd>,
+}
+
+/// Opens the listen port. `shared`: flows' sockets will be on it, too, and some of an earlier start may be there.
+pub(super) fn listen(at: SocketAddr, shared: bool) -> Result<Listener, Failure> {
+    let guard = if shared { Some(guard(at)?) } else { None };
     let fail = |kind, text: String| Failure::new(kind, text);
-    let fd = bound(at).map_err(|errno| match errno {
+    let opened = if shared { reuse(at) } else { bound(at) };
+    let socket = opened.map_err(|errno| match errno {
         Errno::ADDRINUSE => fail(
             FailureKind::AddressInUse,
-            format!("UDP port {} of {} is in use by another socket; stop it or choose --port", at.port(), at.ip()),
+            format!(
+                "UDP port {} of {} is in use by another socket, or by flows of an ipcpd-udp with --sp-range listen; \
+                 stop what holds it or choose --port",
+                at.port(),
+                at.ip()
+            ),
         ),
         Errno::ADDRNOTAVAIL => fail(
             FailureKind::NoSuchAddress,
@@ -47,9 +63,17 @@ pub(super) fn listen(at: SocketAddr) -> Result<OwnedFd, Failure> {
         errno => fail(FailureKind::Internal, format!("UDP port {at} could not be opened: {errno}")),
     })?;
     // Beyond the system's limit only root may go.
-    if sockopt::set_socket_recv_buffer_size_force(&fd, LISTEN_QUEUE).is_err() {
-        let _ = sockopt::set_socket_recv_buffer_size(&fd, LISTEN_QUEUE);
+    if sockopt::set_socket_recv_buffer_size_force(&socket, LISTEN_QUEUE).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, LISTEN_QUEUE);
     }
+    Ok(Listener { socket, guard })
+}
+
+/// Bound beside others of this user. SO_REUSEADDR would let other users in.
+fn reuse(at: SocketAddr) -> Result<OwnedFd, Errno> {
+    let fd = unbound(at)?;
+    sockopt::set_socket_reuseport(&fd, true)?;
+    net::bind(&fd, &at)?;
     Ok(fd)
 }
 
@@ -59,14 +83,17 @@ pub(super) fn open(at: SocketAddr, watch: bool) -> Result<(OwnedFd, SocketAddr),
     let fd = bound(at).map_err(|errno| match errno {
         Errno::ADDRINUSE => OpenError::PortInUse,
         Errno::ADDRNOTAVAIL => OpenError::NoSuchAddress,
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => OpenError::Exhausted,
-        errno => other(errno.to_string()),
+        errno => exhausted(errno).unwrap_or_else(|| other(errno.to_string())),
     })?;
     if watch {
         own::report_errors(fd.as_fd(), at.is_ipv6(), true).map_err(|error| other(error.to_string()))?;
     }
     let local = net::getsockname(&fd).ok().and_then(|any| SocketAddr::try_from(any).ok()).unwrap_or(at);
     Ok((fd, local))
+}
+
+fn exhausted(errno: Errno) -> Option<OpenError> {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM).then_some(OpenError::Exhausted)
 }
 
 fn bound(at: SocketAddr) -> Result<OwnedFd, Errno> {
@@ -136,22 +163,49 @@ pub(super) fn connect(
     buffer: &mut [u8],
 ) -> Result<(u32, u64), Errno> {
     net::connect(fd, &peer)?;
-    if peer.is_ipv4() {
-        sockopt::set_ip_mtu_discover(fd, sockopt::Ipv4PathMtuDiscovery::DO)?;
-    } else {
-        sockopt::set_ipv6_mtu_discover(fd, sockopt::Ipv6PathMtuDiscovery::DO)?;
-    }
+    never_fragment(fd, peer)?;
     // From here on errors are the program's to see, one by one.
     own::report_errors(fd, peer.is_ipv6(), false)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
     attach(fd, &filter::program(filter))?;
     let dropped = drop_unwanted(fd, peer, filter, buffer);
-    let limit = if peer.is_ipv4() {
+    Ok((longest_sdu(fd, peer)?, dropped))
+}
+
+fn never_fragment(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<(), Errno> {
+    if peer.is_ipv4() {
+        sockopt::set_ip_mtu_discover(fd, sockopt::Ipv4PathMtuDiscovery::DO)
+    } else {
+        sockopt::set_ipv6_mtu_discover(fd, sockopt::Ipv6PathMtuDiscovery::DO)
+    }
+}
+
+/// Of a connected socket.
+fn longest_sdu(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<u32, Errno> {
+    Ok(if peer.is_ipv4() {
         sockopt::ip_mtu(fd)?.saturating_sub(28).min(65_507)
     } else {
         sockopt::ipv6_mtu(fd)?.saturating_sub(48).min(65_527)
-    };
-    Ok((limit, dropped))
+    })
+}
+
+/// A socket that is to share the listen port: not bound yet, because between bind and connect it would take what the
+/// listener is to hear.
+pub(super) fn reserve(listen: SocketAddr) -> Result<OwnedFd, OpenError> {
+    let other = |errno: Errno| OpenError::Other(errno.to_string());
+    let fd = unbound(listen).map_err(|errno| exhausted(errno).unwrap_or_else(|| other(errno)))?;
+    sockopt::set_socket_reuseport(&fd, true).map_err(other)?;
+    Ok(fd)
+}
+
+/// Binds that socket to the listen port and connects it; gives the longest SDU. All that takes time comes before: the
+/// kernel compiles filters for 25 to 45 µs.
+pub(super) fn join(fd: BorrowedFd<'_>, listen: SocketAddr, peer: SocketAddr, filter: &Filter) -> Result<u32, Errno> {
+    never_fragment(fd, peer)?;
+    attach(fd, &filter::program(filter))?;
+    net::bind(fd, &listen)?;
+    net::connect(fd, &peer)?;
+    longest_sdu(fd, peer)
 }
 
 /// Drops the queue's head up to the last datagram that is not from the peer, or is its echo again.

@@ -9,6 +9,7 @@ use super::flow::{Flow, State};
 use super::liveness::Vital;
 use super::open::Path;
 use super::output::{Key, Owner};
+use super::shared::Shared;
 use super::table::{Cause, Phase};
 use super::{Shim, ticket};
 
@@ -55,6 +56,7 @@ impl Shim {
             return Err(Failure::new(FailureKind::Exhausted, text));
         }
         let key = self.next_key();
+        let shared = ticket.accepting && local == self.settings.listen;
         let (flow, sdu_limit, of) = (ticket.flow, ticket.sdu_limit, ticket.of());
         let mut adopted = Flow {
             id: Some(ticket.flow),
@@ -78,6 +80,7 @@ impl Shim {
             swap_at: None,
             keepalive: None,
             path: Path::default(),
+            shared: shared.then(Shared::default),
             vital: Vital::default(),
             state: State::Held,
             armed: None,
@@ -87,7 +90,11 @@ impl Shim {
         };
         adopted.begin(Cause::Adopted);
         adopted.keepalive(now);
-        self.ports.hold(local.port());
+        if shared {
+            self.by_peer.insert(peer, key);
+        } else {
+            self.ports.hold(local.port());
+        }
         self.insert(key, adopted);
         self.pair(now, key);
         self.settle(key);

@@ -7,7 +7,7 @@ use super::{Fault, list, print, program};
 use crate::cli::{
     BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, NameCommand, Policy, UnbindCommand,
 };
-use crate::machine::argument::HostEntry;
+use crate::machine::argument::{HostEntry, PortRange};
 use crate::machine::text::printable;
 
 fn type_name(kind: IpcpType) -> String {
@@ -42,7 +42,11 @@ pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fa
 }
 
 fn bootstrap(options: Bootstrap) -> v1::IpcpBootstrapRequest {
-    let (sp_first, sp_last) = options.sp_range.map_or((0, 0), |range| (range.first.into(), range.last.into()));
+    let (sp_first, sp_last, sp_listen) = match options.sp_range {
+        None => (0, 0, false),
+        Some(PortRange::Ports(first, last)) => (first.into(), last.into(), false),
+        Some(PortRange::Listen) => (0, 0, true),
+    };
     let echo = match options.echo {
         Echo::OnAccept => v1::EchoMoment::OnAccept,
         Echo::OnArrival => v1::EchoMoment::OnArrival,
@@ -53,6 +57,7 @@ fn bootstrap(options: Bootstrap) -> v1::IpcpBootstrapRequest {
         hosts: options.hosts.into_iter().map(static_host).collect(),
         sp_first,
         sp_last,
+        sp_listen,
         echo: echo.into(),
     };
     v1::IpcpBootstrapRequest {
