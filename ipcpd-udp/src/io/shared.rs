@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use proto::v1::{Failure, FailureKind};
+use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use super::driver::Driver;
 use super::socket::{self, Received};
@@ -36,7 +38,14 @@ impl Driver {
         let Some(socket) = self.sockets.get(&key).cloned() else {
             return self.shim.connected(now, key, Err("its socket is closed".to_owned()));
         };
-        let result = socket::join(socket.as_fd(), listen, peer, filter);
+        let mut result = socket::join(socket.as_fd(), listen, peer, filter);
+        if result == Err(Errno::ADDRINUSE) {
+            // A program took the option off its socket, which closes the port to all that come after.
+            for other in self.sockets.values() {
+                let _ = sockopt::set_socket_reuseport(other, true);
+            }
+            result = socket::join(socket.as_fd(), listen, peer, filter);
+        }
         // Nothing of the client's can be an SDU yet: it has not been answered.
         let strays = drain(socket.as_fd(), &mut self.buffer);
         if let Err(errno) = result {
