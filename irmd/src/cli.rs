@@ -13,7 +13,7 @@ use crate::io::Options;
     version,
     after_help = "Without root, give --run-dir DIR (or set FLOWRING_RUN_DIR or XDG_RUNTIME_DIR): \
     the sockets are made there.\nThe configuration file is described in docs/irmd.md; everything in it can also be \
-    done with irm while irmd runs.\n\nExit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start."
+    done with irm while irmd runs.\n\nExit codes: 0 stopped by SIGTERM, SIGINT or irm shutdown, 1 could not start."
 )]
 pub struct Cli {
     /// Folder of the sockets [default: $FLOWRING_RUN_DIR, /run/flowring as root, $XDG_RUNTIME_DIR/flowring]
@@ -29,6 +29,9 @@ pub struct Cli {
     /// Folder of ipcpd-udp [default: that of irmd, else the PATH]
     #[arg(long, value_name = "DIR")]
     ipcpd_dir: Option<PathBuf>,
+    /// At SIGTERM let the IPCPs go on: for a service manager that restarts irmd alone (`irm shutdown` ends all)
+    #[arg(long)]
+    leave_ipcps: bool,
     /// What to log: error, warn, info, debug, or a filter such as irmd=debug
     #[arg(long, value_name = "FILTER", default_value = "info", env = "FLOWRING_LOG")]
     pub log: String,
@@ -36,8 +39,8 @@ pub struct Cli {
 
 impl From<Cli> for Options {
     fn from(cli: Cli) -> Self {
-        let Cli { run_dir, config, state_dir, ipcpd_dir, log } = cli;
-        Self { run_dir, config, state_dir, ipcpd_dir, log }
+        let Cli { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, log } = cli;
+        Self { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, log }
     }
 }
 

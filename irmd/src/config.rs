@@ -10,9 +10,12 @@ use proto::v1::{EchoMoment, StaticHost, UdpConfig};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+mod lookup;
 mod options;
+mod rules;
 
 pub use options::Options;
+pub use rules::{Account, Pattern, PatternEntry, Range, Rules, Who};
 
 /// A whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub struct Config {
     /// Names.
     #[serde(rename = "name", skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<NameEntry>,
+    /// Rules of all names that a pattern matches.
+    #[serde(rename = "rule", skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<PatternEntry>,
 }
 
 /// An IPCP.
@@ -54,6 +60,9 @@ pub struct Ipcp {
     /// When a classic caller gets its echo.
     #[serde(default, skip_serializing_if = "Echo::is_default")]
     pub echo: Echo,
+    /// irmd starts its process; else somebody else does, such as a service manager.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub start: bool,
     /// Started again when it ends.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub restart: bool,
@@ -116,9 +125,21 @@ pub struct NameEntry {
     /// The layers it is registered in; `"*"` is every layer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
-    /// Who may serve it, beside root and irmd's own user.
-    #[serde(default, skip_serializing_if = "Users::is_default")]
-    pub users: Users,
+    /// The user it belongs to; irmd's own unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Account>,
+    /// Who may serve it: see [`Rules`], as for the next three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serve: Option<Vec<Who>>,
+    /// Which users may allocate to it within this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_local: Option<Vec<Who>>,
+    /// Which hosts may allocate to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_remote: Option<Vec<Range>>,
+    /// Which may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deny_remote: Option<Vec<Range>>,
     /// Programs bound to it.
     #[serde(default, rename = "program", skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<Program>,
@@ -135,17 +156,6 @@ pub enum Policy {
     Spill,
 }
 
-/// Who may serve a name, beside root and irmd's own user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Users {
-    /// Nobody else.
-    #[default]
-    Own,
-    /// Everybody.
-    Any,
-}
-
 /// A program bound to a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -159,6 +169,9 @@ pub struct Program {
     /// Started when a flow arrives and nobody accepts.
     #[serde(default)]
     pub auto: bool,
+    /// The user it runs as; irmd's own unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Account>,
 }
 
 fn yes() -> bool {
@@ -170,12 +183,6 @@ fn is_true(value: &bool) -> bool {
 }
 
 impl Echo {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl Users {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -293,10 +300,12 @@ impl Config {
             if !seen.insert(&entry.name) {
                 return Err(format!("[[name]] {} is declared twice; join the two", entry.name));
             }
+            entry.rules().check().map_err(|e| format!("[[name]] {}: {e}", entry.name))?;
             for layer in entry.layers.iter().filter(|layer| *layer != "*") {
                 check_layer(layer).map_err(|e| format!("[[name]] {}: {e}", entry.name))?;
             }
         }
+        self.check_rules()?;
         if !(1..=60_000).contains(&self.options.timeout_ms) || !(1..=8_192).contains(&self.options.backlog) {
             return Err("[options]: timeout-ms is 1 to 60000 and backlog 1 to 8192".into());
         }
@@ -355,6 +364,7 @@ impl Ipcp {
             port: None,
             sp_range: None,
             echo: Echo::OnAccept,
+            start: true,
             restart,
             hosts: BTreeMap::new(),
         };

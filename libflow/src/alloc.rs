@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proto::shim::MAX_DATA;
 use proto::v1::FlowAllocRequest;
-use proto::{Cube, Name, PROTOCOL_VERSION, Qos};
+use proto::{Cube, Name, Qos, protocol_version};
 
 use crate::error::AllocError;
 use crate::flow::Flow;
@@ -96,7 +96,7 @@ impl Alloc {
             )));
         }
         Ok(FlowAllocRequest {
-            version: PROTOCOL_VERSION,
+            version: protocol_version(),
             name: self.name.clone(),
             qos: Some(self.qos.into()),
             layer: self.layer.clone(),

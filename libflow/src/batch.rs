@@ -98,6 +98,23 @@ impl Batch {
         self.spans.push(span);
     }
 
+    /// Forgets those SDUs of the last message that are not to be kept.
+    pub(crate) fn retain_last(&mut self, keep: impl Fn(&[u8]) -> bool) {
+        let Some(&Span { start, len, segment }) = self.spans.last() else { return };
+        if self.storage[start..start + len].chunks(segment).all(&keep) {
+            return;
+        }
+        self.spans.pop();
+        self.sdus -= len.div_ceil(segment);
+        self.bytes -= len;
+        for at in (start..start + len).step_by(segment) {
+            let len = segment.min(start + len - at);
+            if keep(&self.storage[at..at + len]) {
+                self.add(Span { start: at, len, segment: len });
+            }
+        }
+    }
+
     /// Copies an SDU to the end of a batch that has not been received into.
     pub(crate) fn push(&mut self, sdu: &[u8]) {
         let start = self.spans.last().map_or(0, |span| span.start + span.len);
@@ -125,6 +142,11 @@ mod tests {
         batch.fill(2, 3, 0);
         assert_eq!(batch.iter().collect::<Vec<_>>(), [&b"aa"[..], b"bb", b"cc", b"d", b"eee"]);
         assert_eq!((batch.len(), batch.bytes()), (5, 10));
+        batch.storage(1).0[..7].copy_from_slice(b"aabbaad");
+        batch.fill(0, 7, 2);
+        batch.retain_last(|sdu| sdu != b"aa");
+        assert_eq!(batch.iter().collect::<Vec<_>>(), [&b"bb"[..], b"d"]);
+        assert_eq!((batch.len(), batch.bytes()), (2, 3));
         batch.clear();
         batch.push(b"xy");
         batch.push(b"z");

@@ -49,6 +49,15 @@ impl Unreachable {
         Self { path: path.to_path_buf(), text, cause: String::new() }
     }
 
+    pub(crate) fn irmd_ended(path: &std::path::Path, name: &str) -> Self {
+        let text = format!(
+            "irmd on {} ended while it allocated a flow to {name}; one that was granted meanwhile ends by itself, so \
+             allocate again if {name} may be asked twice",
+            path.display()
+        );
+        Self { path: path.to_path_buf(), text, cause: String::new() }
+    }
+
     pub(crate) fn handoff(path: &std::path::Path, cause: impl std::fmt::Display) -> Self {
         let cause = cause.to_string();
         let text = format!(
@@ -262,7 +271,10 @@ pub enum FlowError {
 /// A call to a daemon failed; what each operation makes its own error of.
 #[derive(Debug, Clone)]
 pub(crate) enum CallError {
+    /// Nothing was asked of irmd, or what may be asked twice.
     Irmd(Unreachable),
+    /// irmd ended while it did what must not be asked twice.
+    Ended(Unreachable),
     Handoff(Unreachable),
     Failed(Failure),
 }
@@ -270,7 +282,7 @@ pub(crate) enum CallError {
 impl From<CallError> for AllocError {
     fn from(error: CallError) -> Self {
         let Failure { kind, message, reason, asked } = match error {
-            CallError::Irmd(unreachable) => return Self::IrmdUnreachable(unreachable),
+            CallError::Irmd(unreachable) | CallError::Ended(unreachable) => return Self::IrmdUnreachable(unreachable),
             CallError::Handoff(unreachable) => return Self::HandoverUnreachable(unreachable),
             CallError::Failed(failure) => failure,
         };
@@ -283,7 +295,7 @@ impl From<CallError> for AllocError {
             FailureKind::NotPermitted => Self::NotPermitted { message },
             FailureKind::UnsupportedQos => Self::UnsupportedQos { message },
             FailureKind::Exhausted => Self::Exhausted { message },
-            FailureKind::IpcpDown => Self::IpcpDown { message },
+            FailureKind::IpcpDown | FailureKind::Recovering | FailureKind::ShuttingDown => Self::IpcpDown { message },
             FailureKind::Invalid => Self::Invalid { message },
             _ => Self::Failed { message },
         }
@@ -293,7 +305,7 @@ impl From<CallError> for AllocError {
 impl From<CallError> for ListenError {
     fn from(error: CallError) -> Self {
         let Failure { kind, message, .. } = match error {
-            CallError::Irmd(unreachable) | CallError::Handoff(unreachable) => {
+            CallError::Irmd(unreachable) | CallError::Ended(unreachable) | CallError::Handoff(unreachable) => {
                 return Self::IrmdUnreachable(unreachable);
             }
             CallError::Failed(failure) => failure,
@@ -311,7 +323,7 @@ impl From<CallError> for ListenError {
 impl From<CallError> for AcceptError {
     fn from(error: CallError) -> Self {
         let Failure { kind, message, .. } = match error {
-            CallError::Irmd(unreachable) => return Self::IrmdUnreachable(unreachable),
+            CallError::Irmd(unreachable) | CallError::Ended(unreachable) => return Self::IrmdUnreachable(unreachable),
             CallError::Handoff(unreachable) => return Self::HandoverUnreachable(unreachable),
             CallError::Failed(failure) => failure,
         };

@@ -199,7 +199,7 @@ impl Flow {
 
 impl AsFd for Flow {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.core.borrow()
+        self.core.filtered()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{FlowHandle, ServeRequest};
-use proto::{Name, PROTOCOL_VERSION};
+use proto::{Name, protocol_version};
 use tokio::sync::oneshot;
 
 use crate::error::{AcceptError, ListenError};
@@ -24,7 +24,7 @@ pub struct Listen {
 impl Listen {
     pub(crate) fn new(keeper: Arc<Keeper>, name: &str) -> Self {
         let request = ServeRequest {
-            version: PROTOCOL_VERSION,
+            version: protocol_version(),
             name: name.to_owned(),
             create: true,
             register: true,

@@ -43,7 +43,7 @@ fn code_of(kind: FailureKind) -> Code {
         FailureKind::UnsupportedQos | FailureKind::Invalid => Code::InvalidArgument,
         FailureKind::Exhausted => Code::ResourceExhausted,
         FailureKind::AlreadyExists | FailureKind::AddressInUse => Code::AlreadyExists,
-        FailureKind::IpcpDown => Code::Unavailable,
+        FailureKind::IpcpDown | FailureKind::Recovering | FailureKind::ShuttingDown => Code::Unavailable,
         FailureKind::Internal | FailureKind::Unspecified => Code::Internal,
     }
 }

@@ -132,7 +132,15 @@ mod tests {
         let failure = Failure::new(FailureKind::NotPermitted, "not yours");
         for message in [
             ToProgram::Welcome(Welcome { version: 1, slots: 16_384 }),
-            ToProgram::Grant(Grant { token: token.clone(), flow_id: 9, slot: 4, sdu_limit: 1472, ticket: vec![2; 99] }),
+            ToProgram::Grant(Grant {
+                token: token.clone(),
+                flow_id: 9,
+                slot: 4,
+                sdu_limit: 1472,
+                ticket: vec![2; 99],
+                wire_id: 5,
+                answers_at: 6,
+            }),
             ToProgram::Denied(Denied { token, failure: Some(failure) }),
             ToProgram::Gone(Gone { flow_id: 9, reason: EndReason::PeerDied.into() }),
         ] {

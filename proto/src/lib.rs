@@ -35,5 +35,20 @@ pub mod v1 {
 /// other, naming both.
 pub const PROTOCOL_VERSION: u32 = 1;
 
+/// The version that this process says: [`PROTOCOL_VERSION`]. In debug builds `FLOWRING_TEST_PROTOCOL_VERSION` takes its
+/// place, so that tests have daemons and programs of another version without a second build; release builds never look.
+pub fn protocol_version() -> u32 {
+    #[cfg(debug_assertions)]
+    {
+        static SAID: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| {
+            let said = std::env::var("FLOWRING_TEST_PROTOCOL_VERSION").ok().and_then(|text| text.parse().ok());
+            said.unwrap_or(PROTOCOL_VERSION)
+        });
+        *SAID
+    }
+    #[cfg(not(debug_assertions))]
+    PROTOCOL_VERSION
+}
+
 /// Longest gRPC message either side takes, bytes. Listings stream, so no message grows with their length.
 pub const MAX_MESSAGE: usize = 1 << 20;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proto::shim::{
     Answer, Control, ControlKind, DATAGRAM, Extension, MAX_COOKIE, MAX_DATA, MAX_REASON, Malformed, PORT, Peek,
-    Request, Verdict, answer_prefix, control_prefix,
+    Request, Unwanted, Verdict, answer_prefix, control_prefix,
 };
 use proto::{BootId, Cube, HostId, Name, Qos, WireId};
 
@@ -129,6 +129,29 @@ proptest! {
                 prop_assert_eq!(&datagram[at..at + part.len()], &part[..]);
             }
             prop_assert_eq!(Control::decode(&datagram), Ok(control));
+        }
+    }
+
+    /// A program drops what a socket filter would.
+    #[test]
+    fn unwanted_is_what_has_its_prefixes(name in name(), id in 1u64.., answer in answer(), flip in 0..DATAGRAM, far in any::<bool>()) {
+        let control = Control {
+            kind: ControlKind::Opened, host: HostId(1), boot: BootId(2), sender: WireId(3), receiver: WireId(id),
+        };
+        let Answer::Extended { client, .. } = &answer else { unreachable!() };
+        for unwanted in [Unwanted::control(WireId(id)), Unwanted::answers(&name, WireId(id)), Unwanted::answers(&name, *client)] {
+            prop_assert_eq!(Unwanted::from_parts(unwanted.parts().0, unwanted.parts().1), Some(unwanted));
+            for mut payload in [control.encode().to_vec(), answer.encode(&name), vec![0; 40]] {
+                for _ in 0..2 {
+                    let has = |(at, part): &(usize, Vec<u8>)| payload.get(*at..at + part.len()) == Some(part);
+                    let want = unwanted.prefixes().iter().any(|parts| parts.iter().all(has));
+                    prop_assert_eq!(unwanted.matches(&payload), want);
+                    prop_assert_eq!(unwanted.matches(&payload[..unwanted.tells().min(payload.len())]), want);
+                    let at = if far { flip % payload.len() } else { flip % 64 % payload.len() };
+                    payload[at] ^= 1;
+                }
+            }
+            prop_assert!(unwanted.matches(&[]));
         }
     }
 

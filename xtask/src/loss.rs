@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lab::binaries::Build;
-use lab::{Host, Lab, Link, Middlebox};
+use lab::{Behaviour, Host, Lab, Link, Middlebox};
 
 use crate::bench::{operf, said};
 use crate::report::number;
@@ -47,8 +47,10 @@ pub(crate) fn run(seconds: f64, dry: bool) -> Result<()> {
     }
     let _ = write!(
         text,
-        "\nThrough middleboxes in front of the client, {THROUGH} ms there and back, nothing lost, one after the other:\n\n\
-         | before the client | allocated | failed | median ms | p99 ms |\n|---|---|---|---|---|\n"
+        "\nThrough middleboxes in front of the client, {THROUGH} ms there and back by their links, nothing lost, one after the other. The round\n\
+         trip is that of SDUs on a flow by the same way; a box that drops what comes from sp takes two of them, by design.\n\n\
+         | before the client | round trip ms | allocated | failed | median ms | p99 ms | median beyond its round trips |\n\
+         |---|---|---|---|---|---|---|\n"
     );
     for kind in Middlebox::ALL {
         println!("behind {kind}");
@@ -76,31 +78,48 @@ fn stage(lab: Lab, a: Host, b: Host, round_trip: u64, loss: f64) -> Result<Stage
     Ok(Stage { a, b, _running: (daemons.0, daemons.1, server), _lab: lab })
 }
 
-/// Allocated, failed, median, p99, frames.
 fn lossy(loss: f64, round_trip: u64, seconds: &str) -> Result<String> {
     let lab = Lab::new()?;
     let [a, b] = lab.hosts(["a", "b"])?;
     let stage = stage(lab, a, b, round_trip, loss)?;
     let frames = || -> Result<u64> { stage.b.link().counts().map(|(up, down)| up.arrived + down.arrived) };
     let before = frames()?;
-    let (columns, count) = allocate(&stage, &["--parallel", PARALLEL], seconds)?;
+    let done = allocate(&stage, &["--parallel", PARALLEL], seconds)?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 frames")]
-    let each = (frames()? - before) as f64 / count.max(1) as f64;
-    Ok(format!("{columns} | {}", number(each)))
+    let each = (frames()? - before) as f64 / done.count.max(1) as f64;
+    Ok(format!("{} | {}", done.columns, number(each)))
 }
 
 fn behind(kind: Middlebox, seconds: &str) -> Result<String> {
     let lab = Lab::new()?;
     let [b] = lab.hosts(["b"])?;
     let a = lab.host_behind("a", kind)?;
-    allocate(&stage(lab, a, b, THROUGH, 0.0)?, &[], seconds).map(|(columns, _)| columns)
+    let stage = stage(lab, a, b, THROUGH, 0.0)?;
+    let round_trip = operf(&stage.a, &["perf", "--rtt", "-s", "64", "--json", "-t", seconds])?["rtt_us"]["p50"]
+        .as_f64()
+        .context("operf says no round trip")?;
+    let done = allocate(&stage, &[], seconds)?;
+    let round_trips = if kind.filtering() == Behaviour::AddressAndPortDependent { 2.0 } else { 1.0 };
+    let beyond = done.median.map_or("–".to_owned(), |us| {
+        format!("{round_trips} × + {} ms", number((us - round_trips * round_trip) / 1000.0))
+    });
+    Ok(format!("{} | {} | {beyond}", number(round_trip / 1000.0), done.columns))
 }
 
-fn allocate(stage: &Stage, more: &[&str], seconds: &str) -> Result<(String, u64)> {
+struct Allocations {
+    count: u64,
+    /// µs.
+    median: Option<f64>,
+    /// Allocated, failed, median, p99.
+    columns: String,
+}
+
+fn allocate(stage: &Stage, more: &[&str], seconds: &str) -> Result<Allocations> {
     let json = operf(&stage.a, &[&["perf", "--alloc", "--json", "-t", seconds], more].concat())?;
     let count = json["allocs"].as_u64().with_context(|| format!("operf says no allocs: {json}"))?;
     let ms = |key: &str| json["alloc_us"][key].as_f64().map_or("–".to_owned(), |us| number(us / 1000.0));
-    Ok((format!("{count} | {} | {} | {}", json["failures"], ms("p50"), ms("p99")), count))
+    let columns = format!("{count} | {} | {} | {}", json["failures"], ms("p50"), ms("p99"));
+    Ok(Allocations { count, median: json["alloc_us"]["p50"].as_f64(), columns })
 }
 
 /// Puts the tables between their markers.

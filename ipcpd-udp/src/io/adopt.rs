@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use handoff::server::{AdoptionId, Process};
+use proto::FlowId;
 use proto::v1::{Failure, FailureKind};
 use rustix::net::{self, SocketType, ipproto, sockopt};
 
 use super::driver::Driver;
+use super::irm::News;
 use crate::machine::Owner;
 
 impl Driver {
@@ -23,21 +25,41 @@ impl Driver {
     ) {
         let result = ends(&socket).and_then(|(local, peer)| {
             let Process { pid, uid, gid } = process;
-            let owner = Owner { pid, uid, gid, command: command_of(pid).into() };
-            self.shim.adopt(now, ticket, owner, local, peer)
+            let command = self.commands.get(&pid).cloned().unwrap_or_default();
+            self.shim.adopt(now, ticket, Owner { pid, uid, gid, command }, local, peer)
         });
         match result {
             Ok(adopted) => {
                 let socket = Arc::new(socket);
                 self.sockets.insert(adopted.key, socket.clone());
-                tracing::info!(flow = %adopted.flow, pid = process.pid, "flow taken back after a restart");
+                tracing::debug!(flow = %adopted.flow, pid = process.pid, "flow taken back after a restart");
                 let limit = adopted.sdu_limit;
                 self.tools.hand.adopted(adoption, adopted.flow, socket, limit, ticket.to_vec());
+                if let Some(row) = self.shim.row(now, adopted.flow) {
+                    // Where too many wait for irmd's return: it asks for all there are then.
+                    let _ = self.tools.news.try_send(News::Adopted(Box::new(self.info(row))));
+                }
             }
             Err(failure) => {
-                tracing::warn!(pid = process.pid, "a flow was not taken back: {failure}");
+                tracing::warn!(pid = process.pid, uid = process.uid, "a flow was not taken back: {failure}");
                 self.tools.hand.denied(adoption, failure);
             }
+        }
+    }
+
+    /// A program's lease began: its flows are listed under its command, which is read once and not for each.
+    pub(super) fn lease_opened(&mut self, process: Process) {
+        tracing::debug!(pid = process.pid, "lease opened");
+        self.commands.insert(process.pid, command_of(process.pid).into());
+    }
+
+    pub(super) fn lease_closed(&mut self, now: Instant, process: Process, flows: Vec<FlowId>, last: bool) {
+        tracing::debug!(pid = process.pid, flows = flows.len(), "lease closed");
+        if last {
+            self.commands.remove(&process.pid);
+        }
+        for flow in flows {
+            self.shim.died(now, flow);
         }
     }
 }

@@ -10,7 +10,7 @@ use handoff::Answers;
 use proto::calls::Allocs;
 use proto::v1::ipcp_server::{Ipcp, IpcpServer};
 use proto::v1::{self, Empty, Failure, FailureKind};
-use proto::{FlowId, MAX_MESSAGE, PROTOCOL_VERSION, Qos};
+use proto::{FlowId, MAX_MESSAGE, Qos, protocol_version};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
@@ -135,10 +135,9 @@ pub(super) fn owner_of(process: v1::Process) -> Owner {
 impl Ipcp for Api {
     async fn bootstrap(&self, request: Request<v1::BootstrapRequest>) -> Result<Response<v1::BootstrapReply>, Status> {
         let v1::BootstrapRequest { version, layer, udp } = request.into_inner();
-        if version != PROTOCOL_VERSION {
-            let text = format!(
-                "irmd speaks version {version}, this IPCP version {PROTOCOL_VERSION}; update the older of the two"
-            );
+        let ours = protocol_version();
+        if version != ours {
+            let text = format!("irmd speaks version {version}, this IPCP version {ours}; update the older of the two");
             return Err(Failure::new(FailureKind::Invalid, text).into());
         }
         let bootstrap = Bootstrap::new(&layer, udp.ok_or_else(|| missing("UDP configuration"))?)?;

@@ -83,9 +83,8 @@ fn a_move_is_a_move_for_all_who_hold_the_socket() {
         let mut buffer = [0; 64];
         assert_eq!(outside.recv_from(&mut buffer).unwrap(), (6, flow.local), "{ip}");
         assert_eq!(flow.program.peer_addr().unwrap(), *from);
-        // The old one is refused; OPEN come again is the filter's, still.
+        // The old one is refused.
         flow.peer.send_to(b"old", flow.local).unwrap();
-        outside.send_to(&open, flow.local).unwrap();
         outside.send_to(b"new", flow.local).unwrap();
         assert_eq!(next(&flow.program), b"new", "{ip}");
     }

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use handoff::server as hand;
+use handoff::service::Service;
+use proto::shim;
 use proto::v1::{self, Failure, FailureKind};
-use proto::{FlowId, shim};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -22,19 +23,18 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::asking::{Asking, Ready};
 use super::batch::{self, Batch};
 use super::command::{Command, Page, Reply};
-use super::irm::Irm;
+use super::irm::{Irm, News};
+use super::limits::{ephemeral_ports, max_flows, rss_bytes};
 use super::socket::{self, Listener, Received};
 use super::sockopt as own;
 use super::state::Identity;
 use crate::config::{Bootstrap, Sp};
 use crate::machine::{Accept, Key, Limits, Row, Settings, Shim, Via};
 
-/// Datagrams read from one pending flow's socket before others get their turn.
+/// Datagrams read from one pending flow's socket, or events of the hand-over, before others get their turn.
 const PER_TURN: usize = 64;
 /// Rows of a listing taken at once.
 const PAGE: usize = 256;
-/// Descriptors that flows leave alone: catchers, sockets of irmd, leases of programs, files.
-const RESERVE: u64 = 1536;
 /// Flows that may wait for a program's answer.
 const MAX_PENDING: usize = 4096;
 
@@ -43,9 +43,10 @@ pub(super) struct Tools {
     pub(super) hand: hand::Server,
     pub(super) hand_events: mpsc::Receiver<hand::Event>,
     pub(super) irm: Irm,
-    pub(super) ended: mpsc::Sender<(FlowId, v1::EndReason)>,
+    pub(super) news: mpsc::Sender<News>,
     pub(super) identity: Identity,
     pub(super) ipcp: String,
+    pub(super) service: Service,
 }
 
 pub(super) struct Driver {
@@ -58,6 +59,8 @@ pub(super) struct Driver {
     pub(super) sockets: HashMap<Key, Arc<OwnedFd>>,
     /// Second sockets on ports of accepted flows.
     pub(super) catchers: HashMap<Key, OwnedFd>,
+    /// What processes that hold a lease are called.
+    pub(super) commands: HashMap<u32, Arc<str>>,
     /// Calls of `Alloc` that wait.
     pub(super) allocs: HashMap<Key, Reply<v1::AllocReply>>,
     /// Calls of `FlowReqArr` under way.
@@ -78,6 +81,7 @@ enum Woken {
     Hand(Option<hand::Event>),
     Answer(Key, Result<Accept, Failure>),
     Time,
+    Watchdog,
 }
 
 impl Driver {
@@ -108,6 +112,7 @@ impl Driver {
             limits: Limits::default(),
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
+        shim.clock(handoff::kept::epoch());
         if tools.identity.restarted {
             shim.recover(Instant::now());
         }
@@ -123,6 +128,7 @@ impl Driver {
             asking: Asking::new()?,
             sockets: HashMap::new(),
             catchers: HashMap::new(),
+            commands: HashMap::new(),
             allocs: HashMap::new(),
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),
@@ -144,13 +150,14 @@ impl Driver {
                 Woken::Asking => self.read_asking(now),
                 Woken::Call(Some(command)) => self.call(now, command),
                 Woken::Call(None) => anyhow::bail!("the gRPC socket is gone"),
-                Woken::Hand(Some(event)) => self.hand(now, event),
+                Woken::Hand(Some(event)) => self.hand_some(now, event),
                 Woken::Hand(None) => anyhow::bail!("the hand-over socket is gone"),
                 Woken::Answer(key, answer) => {
                     self.arriving.remove(&key);
                     self.shim.answered(now, key, answer);
                 }
                 Woken::Time => {}
+                Woken::Watchdog => self.tools.service.alive(&self.summary()),
             }
             self.shim.handle_timeout(now);
             self.carry_out(now);
@@ -186,6 +193,7 @@ impl Driver {
                 Err(_) => Woken::Time,
             },
             () = time => Woken::Time,
+            () = self.tools.service.watchdog() => Woken::Watchdog,
         };
         Ok(woken)
     }
@@ -248,14 +256,21 @@ impl Driver {
         }
     }
 
+    /// After a restart thousands come at once: a bounded number in one turn.
+    fn hand_some(&mut self, now: Instant, first: hand::Event) {
+        self.hand(now, first);
+        for _ in 1..PER_TURN {
+            let Ok(event) = self.tools.hand_events.try_recv() else { return };
+            self.carry_out(now);
+            self.hand(now, event);
+        }
+    }
+
     fn hand(&mut self, now: Instant, event: hand::Event) {
         match event {
-            hand::Event::LeaseOpened(process) => tracing::debug!(pid = process.pid, "lease opened"),
-            hand::Event::LeaseClosed { process, flows, .. } => {
-                tracing::debug!(pid = process.pid, flows = flows.len(), "lease closed");
-                for flow in flows {
-                    self.shim.died(now, flow);
-                }
+            hand::Event::LeaseOpened(process) => self.lease_opened(process),
+            hand::Event::LeaseClosed { process, flows, last_of_process } => {
+                self.lease_closed(now, process, flows, last_of_process);
             }
             hand::Event::Taken { flow, .. } => self.shim.taken(now, flow),
             hand::Event::NotTaken { flow } => self.shim.not_taken(now, flow),
@@ -327,7 +342,7 @@ impl Driver {
         Page { rows: rows.into_iter().map(|row| self.info(row)).collect(), next }
     }
 
-    fn info(&self, row: Row) -> v1::FlowInfo {
+    pub(super) fn info(&self, row: Row) -> v1::FlowInfo {
         let process = match row.flow.and_then(|flow| self.tools.hand.holder(flow)) {
             Some(hand::Process { pid, uid, gid }) => v1::Process { pid, uid, gid, ..Default::default() },
             None => v1::Process { pid: row.owner.pid, uid: row.owner.uid, gid: row.owner.gid, ..Default::default() },
@@ -354,6 +369,13 @@ impl Driver {
         }
     }
 
+    /// How things stand, for a service manager.
+    pub(super) fn summary(&self) -> String {
+        let (flows, pending) = self.shim.census();
+        let settings = self.shim.settings();
+        format!("layer {} at {}: {flows} flows, {pending} of them pending", settings.layer, settings.listen)
+    }
+
     fn report(&self) -> v1::ReportReply {
         let (flows, pending) = self.shim.census();
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -365,33 +387,6 @@ impl Driver {
         let leases = (leases > 0).then(|| ("refused_leases".to_owned(), leases));
         let counters = counters.chain(overflown).chain(leases).collect();
         v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
-    }
-}
-
-/// Memory of this process, bytes; 0 where /proc does not say.
-pub(super) fn rss_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * rustix::param::page_size() as u64
-}
-
-/// Each flow holds a descriptor; the rest of the process needs some, too.
-fn max_flows() -> usize {
-    use rustix::process::{Resource, getrlimit};
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    let flows = limit.saturating_sub(RESERVE).max(limit / 2).min(60_000);
-    usize::try_from(flows).unwrap_or(60_000)
-}
-
-/// The ports the system gives to sockets that ask for none.
-fn ephemeral_ports() -> (u16, u16) {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let ports: Vec<u16> = text.split_whitespace().filter_map(|port| port.parse().ok()).collect();
-    match ports[..] {
-        [first, last] if 0 < first && first <= last => (first, last),
-        _ => (32_768, 60_999),
     }
 }
 

@@ -9,8 +9,9 @@ use handoff::server::{Offer, Owner as Taker};
 use proto::v1;
 
 use super::driver::Driver;
-use super::socket;
+use super::irm::News;
 use super::sockopt as own;
+use super::{filter, socket};
 use crate::machine::{Filter, Key, OpenError, Output, Owner};
 
 impl Driver {
@@ -56,7 +57,7 @@ impl Driver {
             }
             Output::Refilter { key, filter } => {
                 if let Some(socket) = self.sockets.get(&key) {
-                    let _ = socket::refilter(socket.as_fd(), &filter);
+                    let _ = filter::attach(socket.as_fd(), &filter);
                 }
             }
             Output::CheckSent { key } => {
@@ -74,6 +75,11 @@ impl Driver {
             Output::Revoke { key } => {
                 if let Some(socket) = self.sockets.get(&key) {
                     socket::revoke(socket.as_fd());
+                }
+            }
+            Output::Retire { key } => {
+                if let Some(socket) = self.sockets.get(&key) {
+                    socket::retire(socket.as_fd());
                 }
             }
             Output::Close { key } => {
@@ -101,13 +107,13 @@ impl Driver {
                     task.abort();
                 }
             }
-            Output::Offer { key, flow, token, owner, sdu_limit, ticket } => {
+            Output::Offer { key, flow, token, owner, sdu_limit, ticket, unwanted } => {
                 if let Some(socket) = self.sockets.get(&key) {
                     let Owner { uid, pid, .. } = owner;
                     tracing::info!(%flow, pid, sdu_limit, "flow allocated");
                     let owner = Taker { uid, pid };
                     let socket = socket.clone();
-                    self.tools.hand.offer(Offer { token, flow, owner, socket, sdu_limit, ticket });
+                    self.tools.hand.offer(Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted });
                 }
             }
             Output::Withdraw { token, failure } => self.tools.hand.withdraw(token, failure),
@@ -128,7 +134,7 @@ impl Driver {
             Output::Forget { flow } => self.tools.hand.forget(flow),
             Output::Ended { flow, reason } => {
                 tracing::info!(%flow, reason = reason.as_str_name(), "flow over");
-                if self.tools.ended.try_send((flow, reason)).is_err() {
+                if self.tools.news.try_send(News::Ended(flow, reason)).is_err() {
                     tracing::warn!(%flow, "irmd is not told of a flow's end: too many wait for its return");
                 }
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use handoff::server as hand;
+use handoff::service::Service;
 use proto::RunDir;
 use proto::v1::{self, Failure, FailureKind};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,6 +28,7 @@ mod driver;
 mod effect;
 mod filter;
 mod irm;
+mod limits;
 mod shared;
 mod socket;
 mod sockopt;
@@ -42,8 +44,8 @@ use driver::{Driver, Tools};
 const COMMANDS: usize = 1024;
 /// Calls under way at the end get this long.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Ended flows irmd has not heard of yet.
-const ENDED: usize = 16_384;
+/// Flows that ended or were brought back, of which irmd has not heard yet.
+const NEWS: usize = 16_384;
 
 /// Runs an IPCP until `stop`, or until irmd shuts it down. Flows outlive it: it only removes its sockets.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
@@ -60,11 +62,19 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Re
 
     let irm = irm::Irm::new(&run_dir, &options.name)?;
     let (commands, mut calls) = mpsc::channel(COMMANDS);
-    let (ended, ended_queue) = mpsc::channel(ENDED);
+    let (news, news_queue) = mpsc::channel(NEWS);
     let (bootstrapped, is_bootstrapped) = watch::channel(None);
-    let tools = Tools { hand, hand_events, irm: irm.clone(), ended, identity, ipcp: options.name.clone() };
+    let tools = Tools {
+        hand,
+        hand_events,
+        irm: irm.clone(),
+        news,
+        identity,
+        ipcp: options.name.clone(),
+        service: Service::new(),
+    };
     let mut tasks = JoinSet::new();
-    tasks.spawn(irm.clone().tell_ended(ended_queue));
+    tasks.spawn(irm.clone().tell(news_queue));
     let (stop_api, api_stops) = oneshot::channel::<()>();
     let mut api = JoinSet::new();
     api.spawn(async move {
@@ -76,11 +86,13 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Re
         let mut driver = match first {
             Some(bootstrap) => {
                 let driver = Driver::open(tools, &bootstrap)?;
+                driver.tools.service.ready(&driver.summary());
                 bootstrapped.send_replace(Some(bootstrap));
                 tasks.spawn(irm.attach(is_bootstrapped));
                 driver
             }
             None => {
+                tools.service.ready("waits to be bootstrapped");
                 tasks.spawn(irm.attach(is_bootstrapped));
                 match wait_for_bootstrap(tools, &mut calls).await? {
                     Some((driver, bootstrap)) => {
@@ -95,7 +107,10 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Re
     };
     tokio::select! {
         result = work => result?,
-        () = stop => return Ok(()),
+        () = stop => {
+            Service::new().stopping();
+            return Ok(());
+        }
     }
     // Whoever asked for the shutdown hears that it is done.
     drop(stop_api);
@@ -105,10 +120,18 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Re
 
 /// Answers calls until one of them bootstraps. `None`: shut down before.
 async fn wait_for_bootstrap(
-    tools: Tools,
+    mut tools: Tools,
     calls: &mut mpsc::Receiver<Command>,
 ) -> anyhow::Result<Option<(Driver, Bootstrap)>> {
-    while let Some(command) = calls.recv().await {
+    loop {
+        let command = tokio::select! {
+            command = calls.recv() => command,
+            () = tools.service.watchdog() => {
+                tools.service.alive("waits to be bootstrapped");
+                continue;
+            }
+        };
+        let Some(command) = command else { return Ok(None) };
         match command {
             Command::Bootstrap(bootstrap, reply) => {
                 let listen = match socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen)) {
@@ -127,7 +150,7 @@ async fn wait_for_bootstrap(
                 return Ok(None);
             }
             Command::Report(reply) => {
-                let _ = reply.send(Ok(v1::ReportReply { rss_bytes: driver::rss_bytes(), ..Default::default() }));
+                let _ = reply.send(Ok(v1::ReportReply { rss_bytes: limits::rss_bytes(), ..Default::default() }));
             }
             command => command.fail(Failure::new(
                 FailureKind::Invalid,
@@ -135,7 +158,6 @@ async fn wait_for_bootstrap(
             )),
         }
     }
-    Ok(None)
 }
 
 /// The name becomes part of file names.

@@ -7,11 +7,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use handoff::filter as queue;
 use proto::v1::{Failure, FailureKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
-use socket2::SockRef;
 
 use super::shared::guard;
 use super::{filter, sockopt as own};
@@ -19,8 +19,6 @@ use crate::machine::{Filter, OpenError, Unreachable};
 
 /// Room for the longest datagram.
 pub(super) const LONGEST: usize = 65_536;
-/// Datagrams looked at in a queue; more do not fit into one of the usual size.
-const MOST_QUEUED: u64 = 4096;
 
 /// Receive queue of the listen port, bytes: a burst of some thousand requests or deallocs. As much of it as the
 /// system allows.
@@ -43,8 +41,8 @@ pub(super) fn listen(at: SocketAddr, shared: bool) -> Result<Listener, Failure> 
         Errno::ADDRINUSE => fail(
             FailureKind::AddressInUse,
             format!(
-                "UDP port {} of {} is in use by another socket, or by flows of an ipcpd-udp with --sp-range listen; \
-                 stop what holds it or choose --port",
+                "UDP port {} of {} is in use by another socket (flows of an ipcpd-udp with --sp-range listen hold it, too); \
+                 stop it or choose --port",
                 at.port(),
                 at.ip()
             ),
@@ -141,16 +139,7 @@ pub(super) fn move_to(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<(), Errno>
     Ok(())
 }
 
-fn attach(fd: BorrowedFd<'_>, program: &[socket2::SockFilter]) -> Result<(), Errno> {
-    SockRef::from(&fd).attach_filter(program).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
-}
-
-/// Sets another filter.
-pub(super) fn refilter(fd: BorrowedFd<'_>, filter: &Filter) -> Result<(), Errno> {
-    attach(fd, &filter::program(filter))
-}
-
-/// Connects a flow's socket and sets its filter. Gives the longest SDU, and how many datagrams that were there before
+/// Connects a flow's socket, and sets its filter unless that is left to the program. Gives the longest SDU, and how many datagrams that were there before
 /// were dropped.
 ///
 /// Between bind and connect anybody could fill the queue; a program must not see that. What the peer itself sent right
@@ -167,8 +156,11 @@ pub(super) fn connect(
     // From here on errors are the program's to see, one by one.
     own::report_errors(fd, peer.is_ipv6(), false)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
-    attach(fd, &filter::program(filter))?;
-    let dropped = drop_unwanted(fd, peer, filter, buffer);
+    if !filter.left_to_program() {
+        filter::attach(fd, filter)?;
+    }
+    // A filter lets nothing of the kind in any more, or the program drops it.
+    let dropped = queue::clear(fd, buffer, |from, payload| from != Some(peer) || filter::drops(filter, payload));
     Ok((longest_sdu(fd, peer)?, dropped))
 }
 
@@ -202,45 +194,31 @@ pub(super) fn reserve(listen: SocketAddr) -> Result<OwnedFd, OpenError> {
 /// kernel compiles filters for 25 to 45 µs.
 pub(super) fn join(fd: BorrowedFd<'_>, listen: SocketAddr, peer: SocketAddr, filter: &Filter) -> Result<u32, Errno> {
     never_fragment(fd, peer)?;
-    attach(fd, &filter::program(filter))?;
+    filter::attach(fd, filter)?;
     net::bind(fd, &listen)?;
     net::connect(fd, &peer)?;
     longest_sdu(fd, peer)
-}
-
-/// Drops the queue's head up to the last datagram that is not from the peer, or is its echo again.
-fn drop_unwanted(fd: BorrowedFd<'_>, peer: SocketAddr, filter: &Filter, buffer: &mut [u8]) -> u64 {
-    if all_read(fd) || own::peek_from(fd, 0).is_err() {
-        return 0;
-    }
-    let (mut seen, mut last_unwanted) = (0, 0);
-    // The filter lets nothing of the kind in any more. SDUs that keep coming are the peer's, and the queue is finite.
-    while seen < MOST_QUEUED
-        && let Ok((_, length, from)) = net::recvfrom(fd, &mut *buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)
-    {
-        seen += 1;
-        let stranger = from.and_then(|any| SocketAddr::try_from(any).ok()) != Some(peer);
-        if stranger || filter::drops(filter, &buffer[..length]) {
-            last_unwanted = seen;
-        }
-    }
-    let _ = own::peek_from(fd, -1);
-    for _ in 0..last_unwanted {
-        let _ = net::recvfrom(fd, &mut *buffer, RecvFlags::DONTWAIT);
-    }
-    last_unwanted
 }
 
 /// Takes the socket away from everybody: nothing arrives or leaves any more, a blocked receive ends, and no holder can
 /// undo it. What arrived before can still be read.
 pub(super) fn revoke(fd: BorrowedFd<'_>) {
     // Shutting down alone leaves the queue open to new datagrams.
-    let filtered = attach(fd, &filter::program(&Filter::Nothing));
+    let filtered = filter::attach(fd, &Filter::Nothing);
     if let Err(errno) = filtered.and_then(|()| own::lock_filter(fd).map_err(|_| Errno::PERM)) {
         // A program may lock a filter of its own; it only keeps its own queue open.
         tracing::debug!(%errno, "the filter of a flow that is over could not be set");
     }
     let _ = net::shutdown(fd, Shutdown::Both);
+}
+
+/// The same where the peer has closed its end and nobody is to be kept from anything: at a tenth of the cost. Connected to
+/// itself, the socket takes nothing from anybody; a peer that sends all the same hears that the port is closed.
+pub(super) fn retire(fd: BorrowedFd<'_>) {
+    let _ = net::shutdown(fd, Shutdown::Both);
+    if let Some(own) = net::getsockname(fd).ok().and_then(|any| SocketAddr::try_from(any).ok()) {
+        let _ = net::connect(fd, &own);
+    }
 }
 
 /// Whether everything that was sent has left this host.

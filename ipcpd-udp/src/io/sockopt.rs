@@ -20,11 +20,6 @@ pub(super) fn report_errors(fd: BorrowedFd<'_>, v6: bool, on: bool) -> io::Resul
     }
 }
 
-/// Where in the receive queue, in bytes, the next peek begins; -1: always at its head.
-pub(super) fn peek_from(fd: BorrowedFd<'_>, offset: c_int) -> io::Result<()> {
-    set(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, offset)
-}
-
 /// Bytes that were sent and have not left yet.
 pub(super) fn unsent(fd: BorrowedFd<'_>) -> io::Result<c_int> {
     let mut bytes: c_int = 0;

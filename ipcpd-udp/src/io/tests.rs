@@ -51,6 +51,9 @@ pub(super) fn control(kind: ControlKind, receiver: u64) -> Vec<u8> {
 pub(super) fn through(ip: &str, filter: &Filter, payloads: &[&[u8]]) -> Vec<Vec<u8>> {
     let (far, (fd, local)) = (far(ip), open(ip));
     socket::connect(fd.as_fd(), far.local_addr().unwrap(), filter, &mut [0; 2048]).unwrap();
+    if filter.left_to_program() {
+        super::filter::attach(fd.as_fd(), filter).unwrap();
+    }
     for payload in payloads {
         far.send_to(payload, local).unwrap();
     }
@@ -172,6 +175,9 @@ fn an_echo_that_came_twice_is_no_sdu() {
         }
         let (_, dropped) = socket::connect(fd.as_fd(), peer.local_addr().unwrap(), &filter, &mut [0; 2048]).unwrap();
         assert_eq!(dropped, 1);
+        if filter.left_to_program() {
+            super::filter::attach(fd.as_fd(), &filter).unwrap();
+        }
         for payload in [twice, b"second"] {
             peer.send_to(payload, local).unwrap();
         }
@@ -206,22 +212,43 @@ fn revocation_cannot_be_undone_and_ends_a_blocked_receive() {
     assert_eq!(program.recv(&mut [0; 64]).unwrap(), 0);
     let option = SockRef::from(&program);
     assert_eq!(option.detach_filter().unwrap_err().kind(), ErrorKind::PermissionDenied);
-    assert!(socket::refilter(program.as_fd(), &Filter::Flow).is_err());
+    assert!(super::filter::attach(program.as_fd(), &Filter::Flow).is_err());
     // Again, at the end of everything: no harm.
     socket::revoke(fd.as_fd());
 }
 
 #[test]
-fn what_arrived_before_a_revocation_can_be_read() {
-    let peer = far("127.0.0.1");
-    let (fd, local) = open("127.0.0.1");
-    socket::connect(fd.as_fd(), peer.local_addr().unwrap(), &Filter::Flow, &mut [0; 2048]).unwrap();
-    peer.send_to(b"last words", local).unwrap();
-    assert!(!socket::all_read(fd.as_fd()));
-    socket::revoke(fd.as_fd());
-    let (program, mut buffer) = (program(&fd), [0; 64]);
-    assert_eq!(program.recv(&mut buffer).unwrap(), 10);
-    assert_eq!(program.recv(&mut buffer).unwrap(), 0);
+fn what_arrived_before_a_flows_end_can_be_read() {
+    let ends: [fn(std::os::fd::BorrowedFd<'_>); 2] = [socket::revoke, socket::retire];
+    for end in ends {
+        let peer = far("127.0.0.1");
+        let (fd, local) = open("127.0.0.1");
+        socket::connect(fd.as_fd(), peer.local_addr().unwrap(), &Filter::Flow, &mut [0; 2048]).unwrap();
+        peer.send_to(b"last words", local).unwrap();
+        assert!(!socket::all_read(fd.as_fd()));
+        end(fd.as_fd());
+        let (program, mut buffer) = (program(&fd), [0; 64]);
+        assert_eq!(program.recv(&mut buffer).unwrap(), 10);
+        assert_eq!(program.recv(&mut buffer).unwrap(), 0);
+    }
+}
+
+#[test]
+fn a_retired_socket_takes_and_sends_nothing() {
+    for ip in ["127.0.0.1", "::1"] {
+        let peer = far(ip);
+        let (fd, local) = open(ip);
+        socket::connect(fd.as_fd(), peer.local_addr().unwrap(), &Filter::Flow, &mut [0; 2048]).unwrap();
+        socket::retire(fd.as_fd());
+        let program = program(&fd);
+        assert_eq!(program.send(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe, "{ip}");
+        peer.connect(local).unwrap();
+        peer.send(b"late").unwrap();
+        assert_eq!(peer.recv(&mut [0; 64]).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{ip}");
+        assert_eq!(program.recv(&mut [0; 64]).unwrap(), 0, "{ip}");
+        // Again, at the end of everything: no harm.
+        socket::retire(fd.as_fd());
+    }
 }
 
 #[test]
@@ -230,7 +257,7 @@ fn a_flows_filter_is_not_locked_before_its_end() {
     let (fd, _) = open("127.0.0.1");
     socket::connect(fd.as_fd(), peer.local_addr().unwrap(), &Filter::NoEchoes(name(), WireId(1)), &mut [0; 64])
         .unwrap();
-    socket::refilter(fd.as_fd(), &Filter::Flow).unwrap();
+    super::filter::attach(fd.as_fd(), &Filter::Flow).unwrap();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::open::Path;
 use super::output::{Key, Owner};
 use super::shared::Shared;
 use super::table::{Cause, Phase};
-use super::{Shim, ticket};
+use super::{Reason, Shim, ticket};
 
 /// A flow that was taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,19 @@ impl Shim {
     /// Takes a flow back whose socket is bound to `local` and connected to `peer`, if the ticket says the same and the
     /// process is of the ticket's user.
     pub fn adopt(
+        &mut self,
+        now: Instant,
+        sealed: &[u8],
+        owner: Owner,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<Adopted, Failure> {
+        let result = self.take_back(now, sealed, owner, local, peer);
+        self.counters.count(if result.is_ok() { Reason::Adopted } else { Reason::TicketRefused });
+        result
+    }
+
+    fn take_back(
         &mut self,
         now: Instant,
         sealed: &[u8],
@@ -63,7 +76,7 @@ impl Shim {
             name: ticket.name,
             source: ticket.source,
             qos: ticket.qos,
-            since: now,
+            since: self.born(now, ticket.born),
             accepting: ticket.accepting,
             classic: ticket.classic,
             ours: ticket.ours,
@@ -99,5 +112,9 @@ impl Shim {
         self.pair(now, key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
+    }
+
+    fn born(&self, now: Instant, host_ms: u64) -> Instant {
+        self.epoch.filter(|_| host_ms > 0).map_or(now, |epoch| epoch.to_instant(host_ms, now))
     }
 }

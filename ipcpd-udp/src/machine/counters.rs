@@ -98,6 +98,10 @@ reasons! {
     Repeats = "answered_again",
     /// Refused because the program that accepted is of another user.
     OtherUser = "refused_other_user",
+    /// Flows that programs brought back after a restart.
+    Adopted = "adopted",
+    /// Flows not taken back: the ticket was forged, another user's, or of a flow that is here already.
+    TicketRefused = "refused_tickets",
     /// Refused because a bound was reached.
     Exhausted = "refused_exhausted",
     /// What was found in a queue when its socket was connected and dropped: of strangers, and answers come twice.

@@ -188,7 +188,7 @@ impl Shim {
             && now >= draining.arrived + GRACE
         {
             // What its client sends from now on is not of this flow.
-            self.detach(now, key);
+            self.detach(now, key, false);
         }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let State::Draining(draining) = &mut flow.state else { return };
@@ -237,7 +237,10 @@ impl Shim {
                 _ if !told => self.out(Output::Gone { flow, reason }),
                 _ => {}
             }
-            self.out(Output::Revoke { key });
+            // Nobody has it, or nobody has it any more.
+            if !matches!(cause, Cause::NotTaken | Cause::Released) {
+                self.out(Output::Retire { key });
+            }
             self.out(Output::Ended { flow, reason });
         }
         self.close(now, key);

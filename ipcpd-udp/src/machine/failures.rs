@@ -72,7 +72,10 @@ pub(super) fn verdict_of(failure: &Failure) -> (Verdict, &str) {
         FailureKind::UnsupportedQos => Verdict::UnsupportedQos,
         FailureKind::Exhausted => Verdict::Exhausted,
         FailureKind::NobodyAccepts | FailureKind::TimedOut => return (Verdict::NobodyAccepts, ""),
-        FailureKind::IpcpDown => return (Verdict::NobodyAccepts, "irmd does not run on that host"),
+        FailureKind::ShuttingDown => return (Verdict::NobodyAccepts, "that host is shutting down"),
+        FailureKind::IpcpDown | FailureKind::Recovering => {
+            return (Verdict::NobodyAccepts, "irmd does not run on that host");
+        }
         _ => return (Verdict::Exhausted, "that host could not make the flow; its log says why"),
     };
     (verdict, "")

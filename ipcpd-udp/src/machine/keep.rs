@@ -118,7 +118,9 @@ impl Shim {
 
     /// Closes the flow's socket, if it has one. Its port rests, unless nobody ever heard of it.
     pub(super) fn close(&mut self, now: Instant, key: Key) {
-        self.detach(now, key);
+        if self.flows.get(&key).is_some_and(|flow| flow.local.is_some()) {
+            self.detach(now, key, true);
+        }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(local) = flow.local.take() else { return };
         let unheard_of = flow.request.is_some() && flow.answered.is_none();

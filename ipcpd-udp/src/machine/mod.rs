@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use handoff::kept::Epoch;
 use proto::shim::DATAGRAM;
 use proto::v1::{EndReason, Failure, FailureKind};
 use proto::{FlowId, Name, Token, WireId};
@@ -98,6 +99,8 @@ pub struct Shim {
     stopping: Option<Instant>,
     /// Programs may bring flows of an earlier start back until then.
     recovering: Option<Instant>,
+    /// What turns instants into moments that a ticket can hold; without it flows brought back begin anew.
+    epoch: Option<Epoch>,
     #[cfg(test)]
     visited: std::collections::BTreeSet<(Phase, table::Cause, Phase)>,
 }
@@ -129,9 +132,15 @@ impl Shim {
             outputs: VecDeque::new(),
             stopping: None,
             recovering: None,
+            epoch: None,
             #[cfg(test)]
             visited: std::collections::BTreeSet::new(),
         }
+    }
+
+    /// Ages of flows go on over restarts from now on: what the host's clock says.
+    pub fn clock(&mut self, epoch: Epoch) {
+        self.epoch = Some(epoch);
     }
 
     /// What it was set up with.

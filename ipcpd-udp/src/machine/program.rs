@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use proto::shim::Unwanted;
 use proto::v1::EndReason;
 use proto::{FlowId, Token};
 
@@ -28,9 +29,15 @@ impl Shim {
     pub(super) fn offer(&mut self, key: Key, token: Token) {
         let Some(flow) = self.flows.get(&key) else { return };
         let Some(id) = flow.id else { return };
-        let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket());
+        let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket(self.epoch));
         let (owner, sdu_limit) = (flow.owner.clone(), flow.sdu_limit);
-        self.out(Output::Offer { key, flow: id, token, owner, sdu_limit, ticket });
+        // On the listen port its socket's filter drops it all: the kernel counts what that drops.
+        let unwanted = match (flow.classic || flow.shared.is_some(), flow.accepting) {
+            (true, _) => None,
+            (false, true) => Some(Unwanted::control(flow.ours)),
+            (false, false) => Some(Unwanted::answers(&flow.name, flow.ours)),
+        };
+        self.out(Output::Offer { key, flow: id, token, owner, sdu_limit, ticket, unwanted });
     }
 
     /// The program took the flow's socket.

@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub(super) asks_until: Option<Instant>,
     /// When it is looked whether the request came again.
     pub(super) look: Option<Look>,
-    /// Nothing of its client's comes to its socket any more.
+    /// Nothing of its client's comes to its socket any more, unless that was retired since.
     detached: bool,
 }
 
@@ -158,14 +158,14 @@ impl Shim {
         self.settle(key);
     }
 
-    /// The flow's socket is about to be closed, or what its client still sends is not for the program: who holds it
-    /// keeps nothing from the listener.
-    pub(super) fn detach(&mut self, now: Instant, key: Key) {
+    /// What its client still sends is not for the program: whoever holds the flow's socket keeps nothing from the
+    /// listener. Again when the socket is closed: it may have been retired in between.
+    pub(super) fn detach(&mut self, now: Instant, key: Key, closing: bool) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let (peer, connected) = (flow.peer, flow.answered.is_some() || flow.request.is_none());
         if let Some(shared) = &mut flow.shared
             && connected
-            && !shared.detached
+            && (closing || !shared.detached)
         {
             shared.detached = true;
             self.left.rest(now, peer, LATE);

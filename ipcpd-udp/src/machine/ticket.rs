@@ -3,21 +3,22 @@
 //!
 //! Layout, numbers in network order: version (1), flow id (8), our id (8), the peer's id (8), user (4), flags (1:
 //! accepting, classic), cube (1), timeout (4), keep-alive (4), longest SDU (4), three addresses (local, peer, the
-//! peer's listen port: family 4 or 6, address, port), the peer's host id and boot id (8, 8; 0 of a classic peer), name and source (length 1, text), seal (32).
+//! peer's listen port: family 4 or 6, address, port), the peer's host id and boot id (8, 8; 0 of a classic peer), the moment of the request (8: ms of the host's monotonic clock), name and
+//! source (length 1, text), seal (32).
 
 use std::net::{IpAddr, SocketAddr};
 
-use hmac::{Hmac, KeyInit, Mac};
+use handoff::kept::{self, Epoch, Reader, put_text};
 use proto::{BootId, Cube, FlowId, HostId, Name, Qos, WireId};
-use sha2::Sha256;
 
 use super::flow::Flow;
 use super::liveness::Peer;
 
-const VERSION: u8 = 2;
-const SEAL: usize = 32;
+const VERSION: u8 = 3;
+/// Without the moment of the request; taken still, from programs that a daemon of then gave it.
+const AGELESS: u8 = 2;
 /// A hand-over packet has room for tickets of 512 bytes; the source is for listings only and may be cut.
-const LONGEST_SOURCE: usize = 100;
+const LONGEST_SOURCE: usize = 92;
 
 /// What a ticket says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Ticket {
     pub host: HostId,
     /// The peer's ipcpd since its start.
     pub boot: BootId,
+    /// When it was asked for, in the host's time ([`Epoch`]); 0: not known.
+    pub born: u64,
     /// The name that was asked for.
     pub name: Name,
     /// Who asked.
@@ -55,7 +58,7 @@ pub struct Ticket {
 }
 
 impl Flow {
-    pub(super) fn ticket(&self) -> Ticket {
+    pub(super) fn ticket(&self, epoch: Option<Epoch>) -> Ticket {
         Ticket {
             flow: self.id.unwrap_or_default(),
             ours: self.ours,
@@ -70,6 +73,7 @@ impl Flow {
             control: self.control,
             host: self.of.unwrap_or_default().host,
             boot: self.of.unwrap_or_default().boot,
+            born: epoch.map_or(0, |epoch| epoch.to_host(self.since)),
             name: self.name.clone(),
             source: super::clip(&self.source, LONGEST_SOURCE).to_owned(),
         }
@@ -107,24 +111,20 @@ pub fn seal(key: &[u8; 32], ticket: &Ticket) -> Vec<u8> {
         }
         out.extend(address.port().to_be_bytes());
     }
-    for number in [ticket.host.0, ticket.boot.0] {
+    for number in [ticket.host.0, ticket.boot.0, ticket.born] {
         out.extend(number.to_be_bytes());
     }
     for text in [ticket.name.as_str(), &ticket.source] {
-        out.push(u8::try_from(text.len()).expect("names have at most 255 bytes"));
-        out.extend(text.as_bytes());
+        put_text(&mut out, text);
     }
-    let seal = mac(key, &out).finalize().into_bytes();
-    out.extend(seal);
-    out
+    kept::seal(key, out)
 }
 
 /// What a sealed ticket says; `None` for any other bytes.
 pub fn open(key: &[u8; 32], sealed: &[u8]) -> Option<Ticket> {
-    let (body, seal) = sealed.split_at_checked(sealed.len().checked_sub(SEAL)?)?;
-    mac(key, body).verify_slice(seal).ok()?;
-    let mut body = Reader(body);
-    if body.array()? != [VERSION] {
+    let mut body = kept::unseal(key, sealed)?;
+    let [version] = body.array()?;
+    if ![VERSION, AGELESS].contains(&version) {
         return None;
     }
     let [flow, ours, theirs] = [body.u64()?, body.u64()?, body.u64()?];
@@ -140,55 +140,25 @@ pub fn open(key: &[u8; 32], sealed: &[u8]) -> Option<Ticket> {
         classic: flags & 2 != 0,
         qos,
         sdu_limit: body.u32()?,
-        local: body.address()?,
-        peer: body.address()?,
-        control: body.address()?,
+        local: address(&mut body)?,
+        peer: address(&mut body)?,
+        control: address(&mut body)?,
         host: HostId(body.u64()?),
         boot: BootId(body.u64()?),
+        born: if version == AGELESS { 0 } else { body.u64()? },
         name: Name::new(body.text()?).ok()?,
         source: body.text()?.to_owned(),
     };
-    body.0.is_empty().then_some(ticket)
+    body.is_empty().then_some(ticket)
 }
 
-fn mac(key: &[u8; 32], bytes: &[u8]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key length will do");
-    mac.update(bytes);
-    mac
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    fn address(&mut self) -> Option<SocketAddr> {
-        let ip: IpAddr = match self.array()? {
-            [4] => self.array::<4>()?.into(),
-            [6] => self.array::<16>()?.into(),
-            _ => return None,
-        };
-        Some(SocketAddr::new(ip, self.array().map(u16::from_be_bytes)?))
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let [length] = self.array()?;
-        let (text, rest) = self.0.split_at_checked(length.into())?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok()
-    }
+fn address(body: &mut Reader<'_>) -> Option<SocketAddr> {
+    let ip: IpAddr = match body.array()? {
+        [4] => body.array::<4>()?.into(),
+        [6] => body.array::<16>()?.into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, body.u16()?))
 }
 
 #[cfg(test)]
@@ -211,6 +181,7 @@ mod tests {
             control: "[fd00::2]:3359".parse().unwrap(),
             host: HostId(5),
             boot: BootId(6),
+            born: 1 << 40,
             name: Name::new(&"n".repeat(255)).unwrap(),
             source: "s".repeat(LONGEST_SOURCE),
         }
@@ -236,9 +207,35 @@ mod tests {
         fn opening_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert_eq!(open(&[1; 32], &bytes), None);
             // Past the seal, too: total over what a later version of ours may have sealed.
-            let mut sealed = bytes.clone();
-            sealed.extend(mac(&[1; 32], &bytes).finalize().into_bytes());
-            let _ = open(&[1; 32], &sealed);
+            let _ = open(&[1; 32], &kept::seal(&[1; 32], bytes));
         }
+    }
+
+    /// What daemons of earlier versions sealed, as they did: programs bring it to later ones.
+    #[test]
+    fn tickets_of_earlier_versions_stay_good() {
+        let body = |version: u8, born: &[u8]| {
+            let mut body = vec![version];
+            for number in [7, u64::MAX, 3] {
+                body.extend(number.to_be_bytes());
+            }
+            body.extend([0, 0, 3, 232, 1, 1, 0, 0, 0, 0, 0, 0, 58, 152, 0, 0, 5, 192]);
+            for address in [[1, 0x9c, 0x40], [2, 0x9c, 0x41], [2, 0x0d, 0x1f]] {
+                body.extend([6, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+                body.extend(address);
+            }
+            for number in [5u64, 6] {
+                body.extend(number.to_be_bytes());
+            }
+            body.extend(born);
+            body.extend(b"\x04echo\x02me");
+            kept::seal(&[7; 32], body)
+        };
+        let said = Ticket { name: Name::new("echo").unwrap(), source: "me".into(), ..ticket() };
+        assert_eq!(open(&[7; 32], &body(2, &[])), Some(Ticket { born: 0, ..said.clone() }));
+        let third = body(3, &(1u64 << 40).to_be_bytes());
+        assert_eq!(open(&[7; 32], &third), Some(said.clone()));
+        assert_eq!(seal(&[7; 32], &said), third);
+        assert_eq!(open(&[7; 32], &body(4, &[])), None);
     }
 }

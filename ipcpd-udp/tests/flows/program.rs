@@ -55,9 +55,13 @@ impl Program {
 
     pub(crate) async fn granted(&self, token: &[u8]) -> Result<End, Failure> {
         match soon("the socket", self.receiver.next()).await.unwrap() {
-            Said::Granted { asked, flow, sdu_limit, ticket, socket, .. } => {
+            Said::Granted { asked, flow, sdu_limit, ticket, unwanted, socket, .. } => {
                 assert_eq!(asked, token);
                 let socket = UdpSocket::from(socket.expect("a descriptor"));
+                // As libflow does for who reads the bare descriptor.
+                if let Some(unwanted) = unwanted {
+                    handoff::filter::keep_out(socket.as_fd(), unwanted);
+                }
                 socket.set_read_timeout(Some(SOON)).unwrap();
                 Ok(End { flow: flow.0, socket, ticket, sdu_limit })
             }

@@ -1,7 +1,8 @@
 //! The table `[options]`: limits and defaults.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::Account;
 use crate::machine::Quotas;
 
 /// Limits and defaults.
@@ -22,11 +23,22 @@ pub struct Options {
     pub accepts_per_process: u32,
     /// Leases with irmd that a user's programs may hold.
     pub leases_per_user: u32,
+    /// Flows that the hosts of one prefix of addresses (/24, /56) may have here.
+    pub flows_per_prefix: u32,
     /// Users without these limits, by number; root and irmd's own user unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlimited_users: Option<Vec<u32>>,
     /// A classic caller, who cannot show that it is where it says it is, may have programs started.
     pub classic_starts: bool,
+    /// Where a rule judges addresses, a classic caller is believed its own.
+    pub classic_addresses: bool,
+    /// The group whose members may administrate, beside root and irmd's own user.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "group")]
+    pub admin_group: Option<Account>,
+}
+
+fn group<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Account>, D::Error> {
+    Account::group(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
 }
 
 impl Default for Options {
@@ -42,8 +54,11 @@ impl Default for Options {
             names_per_user: number(quotas.names),
             accepts_per_process: number(quotas.accepts),
             leases_per_user: 1_024,
+            flows_per_prefix: number(quotas.prefix),
             unlimited_users: None,
             classic_starts: false,
+            classic_addresses: false,
+            admin_group: None,
         }
     }
 }
@@ -56,6 +71,7 @@ impl Options {
             pending: self.pending_per_user as usize,
             names: self.names_per_user as usize,
             accepts: self.accepts_per_process as usize,
+            prefix: self.flows_per_prefix as usize,
             unlimited: self.unlimited_users.clone().unwrap_or_else(|| vec![0, own]),
         }
     }

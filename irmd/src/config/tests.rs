@@ -8,6 +8,7 @@ backlog = 64
 flows-per-user = 100
 unlimited-users = [0, 33]
 classic-starts = true
+admin-group = "flowring"
 
 [[ipcp]]
 name = "udp0"
@@ -27,12 +28,22 @@ name = "later"
 name = "echo"
 policy = "spill"
 layers = ["net", "*"]
-users = "any"
+owner = "1001"
+serve = ["any"]
+allow-local = ["alice", "@33"]
+allow-remote = ["10.0.0.0/8", "fd00::1"]
+deny-remote = ["10.9.0.0/16"]
 
 [[name.program]]
 path = "/usr/bin/oping"
 args = ["--listen", "echo"]
 auto = true
+user = "www-data"
+
+[[rule]]
+pattern = "game.*"
+serve = ["@games"]
+allow-remote = []
 "#;
 
 #[test]

@@ -3,6 +3,7 @@
 use handoff::server::Server;
 use proto::v1::irm_admin_server::IrmAdmin;
 use proto::v1::{self, Failure, FailureKind};
+use tokio::sync::Semaphore;
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
 
@@ -11,7 +12,9 @@ use super::callers::Callers;
 use super::calls::Asker;
 use super::ipcp::Links;
 use super::listing;
-use crate::machine::{Command, Reply};
+use super::users;
+use crate::config::{Account, Rules};
+use crate::machine::{Caller, Command, May, Reply, RulesChange};
 
 /// The service.
 pub(super) struct Tools {
@@ -20,6 +23,8 @@ pub(super) struct Tools {
     pub(super) handoff: Server,
     pub(super) callers: Callers,
     pub(super) run_dir: String,
+    /// Whose turn it is with what costs more than a look.
+    pub(super) turn: Semaphore,
 }
 
 /// A listing's rows.
@@ -33,6 +38,35 @@ impl Tools {
     async fn ask<T>(&self, request: Request<T>, command: impl FnOnce(T) -> Command) -> Result<Reply, Status> {
         let caller = caller(&request)?;
         Ok(self.asker.ask(caller, command(request.into_inner())).await?)
+    }
+
+    /// Finds the users and groups that rules name. Only for administrators: it may take its time.
+    async fn look_up(&self, caller: &Caller, said: v1::NameRules) -> Result<RulesChange, Failure> {
+        let mut rules = Rules::default();
+        rules.change(&said).map_err(|e| Failure::new(FailureKind::Invalid, e))?;
+        let mut accounts: Vec<(Account, bool)> =
+            rules.accounts().map(|(account, group)| (account.clone(), group)).collect();
+        if said != v1::NameRules::default() {
+            self.asker.ask(caller.clone(), Command::Administers).await?;
+        }
+        for (account, group) in accounts.iter_mut().filter(|(account, _)| account.id.is_none()) {
+            let (text, is_group) = (account.as_str().to_owned(), *group);
+            account.id = users::aside(move || users::id(&text, is_group)).await;
+            if account.id.is_none() {
+                return Err(users::missing(account.as_str(), *group));
+            }
+        }
+        Ok(RulesChange { said, accounts })
+    }
+
+    /// A user whom an administrator names, with its groups.
+    async fn user(&self, caller: &Caller, text: &str) -> Result<Caller, Failure> {
+        let account = Account::user(text).map_err(|e| Failure::new(FailureKind::Invalid, e))?;
+        if account.id != Some(caller.uid) {
+            self.asker.ask(caller.clone(), Command::Administers).await?;
+        }
+        let found = account.clone();
+        users::aside(move || users::caller(&found)).await.ok_or_else(|| users::missing(account.as_str(), false))
     }
 
     async fn done<T>(
@@ -104,7 +138,37 @@ impl IrmAdmin for Tools {
     }
 
     async fn name_create(&self, request: Request<v1::NameCreateRequest>) -> Result<Response<v1::Empty>, Status> {
-        self.done(request, Command::NameCreate).await
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let rules = self.look_up(&caller, request.rules.clone().unwrap_or_default()).await?;
+        empty(&self.asker.ask(caller, Command::NameCreate(request, rules)).await?)
+    }
+
+    async fn name_rules(&self, request: Request<v1::NameRulesRequest>) -> Result<Response<v1::Empty>, Status> {
+        let caller = caller(&request)?;
+        let v1::NameRulesRequest { name, rules } = request.into_inner();
+        let rules = self.look_up(&caller, rules.unwrap_or_default()).await?;
+        empty(&self.asker.ask(caller, Command::NameRules(name, rules)).await?)
+    }
+
+    async fn rule_list(&self, request: Request<v1::Empty>) -> Result<Response<v1::RuleListReply>, Status> {
+        match self.ask(request, |_| Command::RuleList).await? {
+            Reply::Rules(rules) => Ok(Response::new(v1::RuleListReply { rules })),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn name_may(&self, request: Request<v1::NameMayRequest>) -> Result<Response<v1::NameMayReply>, Status> {
+        let caller = caller(&request)?;
+        let v1::NameMayRequest { name, user, address } = request.into_inner();
+        let user = match user.as_str() {
+            "" => None,
+            user => Some(self.user(&caller, user).await?),
+        };
+        match self.asker.ask(caller, Command::NameMay(May { name, user, address })).await? {
+            Reply::Rulings(rulings) => Ok(Response::new(v1::NameMayReply { rulings })),
+            other => Err(nonsense(&other).into()),
+        }
     }
 
     async fn name_destroy(&self, request: Request<v1::NameDestroyRequest>) -> Result<Response<v1::Empty>, Status> {
@@ -130,7 +194,12 @@ impl IrmAdmin for Tools {
     }
 
     async fn bind_program(&self, request: Request<v1::BindProgramRequest>) -> Result<Response<v1::Empty>, Status> {
-        self.done(request, Command::BindProgram).await
+        let caller = caller(&request)?;
+        let mut request = request.into_inner();
+        if let Some(program) = request.program.as_mut().filter(|program| !program.user.is_empty()) {
+            program.user = self.user(&caller, &program.user).await?.uid.to_string();
+        }
+        empty(&self.asker.ask(caller, Command::BindProgram(request)).await?)
     }
 
     async fn bind_process(&self, request: Request<v1::BindProcessRequest>) -> Result<Response<v1::Empty>, Status> {
@@ -148,6 +217,14 @@ impl IrmAdmin for Tools {
     async fn flow_list(&self, request: Request<v1::Empty>) -> Result<Response<Rows<v1::FlowInfo>>, Status> {
         match self.ask(request, |_| Command::FlowList).await? {
             Reply::Flows(known) => Ok(rows(listing::flows(&self.links, &self.handoff, known).await)),
+            Reply::FlowsOf(user, known) => {
+                // One at a time: a listing asks every IPCP for all its flows, and any user may want one.
+                let _turn = self.turn.acquire().await;
+                let mut all = listing::flows(&self.links, &self.handoff, known).await;
+                let is = |process: &Option<v1::Process>| process.as_ref().is_some_and(|p| p.uid == user);
+                all.retain(|flow| is(&flow.process) || is(&flow.peer_process));
+                Ok(rows(all))
+            }
             other => Err(nonsense(&other).into()),
         }
     }
@@ -175,6 +252,13 @@ impl IrmAdmin for Tools {
                 })?;
                 Ok(Response::new(v1::ConfigExportReply { toml }))
             }
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn shutdown(&self, request: Request<v1::ShutdownRequest>) -> Result<Response<v1::ShutdownReply>, Status> {
+        match self.ask(request, Command::Shutdown).await? {
+            Reply::Stopped(flows) => Ok(Response::new(v1::ShutdownReply { flows })),
             other => Err(nonsense(&other).into()),
         }
     }

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use handoff::Answers;
-use proto::PROTOCOL_VERSION;
 use proto::calls::FlowReqArrs;
+use proto::protocol_version;
 use proto::v1;
 use proto::v1::irm_for_ipcp_server::IrmForIpcp;
 use tokio_stream::Stream;
@@ -45,7 +45,7 @@ impl IrmForIpcp for Ipcps {
         let (reply, open) = self.asker.ask_open(caller, Command::Attach(request.into_inner())).await?;
         match reply {
             Reply::Done => {
-                let stands = Some(v1::AttachReply { version: PROTOCOL_VERSION });
+                let stands = Some(v1::AttachReply { version: protocol_version() });
                 Ok(Response::new(Attachment { stands, _open: open }))
             }
             other => Err(nonsense(&other).into()),
@@ -68,9 +68,13 @@ impl IrmForIpcp for Ipcps {
     async fn flows_ended(&self, request: Request<v1::FlowsEndedRequest>) -> Result<Response<v1::Empty>, Status> {
         let caller = caller(&request)?;
         let mut failed = Ok(());
-        for flow in request.into_inner().flows {
+        let v1::FlowsEndedRequest { flows, adopted } = request.into_inner();
+        if !adopted.is_empty() {
+            self.asker.ask(caller.clone(), Command::FlowsAdopted(adopted)).await?;
+        }
+        for flow in flows {
             // One that is unknown keeps none of the others from being heard.
-            failed = self.asker.ask(caller, Command::FlowEnded(flow)).await.map(|_| ()).and(failed);
+            failed = self.asker.ask(caller.clone(), Command::FlowEnded(flow)).await.map(|_| ()).and(failed);
         }
         failed.map(|()| Response::new(v1::Empty {})).map_err(Status::from)
     }

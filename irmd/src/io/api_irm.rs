@@ -6,7 +6,6 @@ use proto::Token;
 use proto::calls::{FlowAccepts, FlowAllocs, FlowAnswers};
 use proto::v1::irm_server::Irm;
 use proto::v1::{self, Failure, FailureKind};
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::Asker;
@@ -19,10 +18,7 @@ pub(super) struct Programs {
 
 /// Who is at the other end of the socket a request came by.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    let known = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    let caller =
-        known.and_then(|cred| Some(Caller { pid: u32::try_from(cred.pid()?).ok()?, uid: cred.uid(), gid: cred.gid() }));
-    caller.ok_or_else(|| {
+    request.extensions().get::<Caller>().cloned().ok_or_else(|| {
         let text = "the kernel does not say who calls; call from a process of this host";
         Failure::new(FailureKind::NotPermitted, text).into()
     })

@@ -9,7 +9,10 @@ use std::task::{Context, Poll};
 
 use handoff::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::{Connected, UdsConnectInfo};
+use tonic::transport::server::Connected;
+
+use super::users;
+use crate::machine;
 
 /// Sockets of one user's programs: each needs one.
 const MOST: usize = 1_024;
@@ -26,7 +29,7 @@ pub(super) struct Callers {
 #[derive(Debug)]
 pub(super) struct Caller {
     stream: Stream,
-    uid: u32,
+    who: machine::Caller,
     callers: Callers,
 }
 
@@ -39,7 +42,9 @@ impl Callers {
     /// Lets a caller in, unless its user has as many sockets open as a user may.
     pub(super) fn enter(&self, stream: Stream) -> Option<Caller> {
         let cred = stream.connect_info().peer_cred?;
-        let uid = cred.uid();
+        let (uid, gid) = (cred.uid(), cred.gid());
+        let groups = users::groups_behind(&stream);
+        let who = machine::Caller { pid: u32::try_from(cred.pid()?).ok()?, uid, gid, groups };
         {
             let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
             let open = by_user.entry(uid).or_default();
@@ -50,7 +55,7 @@ impl Callers {
             }
             *open += 1;
         }
-        Some(Caller { stream, uid, callers: self.clone() })
+        Some(Caller { stream, who, callers: self.clone() })
     }
 
     /// How many were not let in.
@@ -62,20 +67,20 @@ impl Callers {
 impl Drop for Caller {
     fn drop(&mut self) {
         let mut by_user = self.callers.by_user.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = by_user.get_mut(&self.uid) {
+        if let Some(open) = by_user.get_mut(&self.who.uid) {
             *open -= 1;
             if *open == 0 {
-                by_user.remove(&self.uid);
+                by_user.remove(&self.who.uid);
             }
         }
     }
 }
 
 impl Connected for Caller {
-    type ConnectInfo = UdsConnectInfo;
+    type ConnectInfo = machine::Caller;
 
-    fn connect_info(&self) -> UdsConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> machine::Caller {
+        self.who.clone()
     }
 }
 

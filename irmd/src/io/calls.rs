@@ -99,7 +99,7 @@ impl Asker {
     ) -> Result<Response<Answers<C>>, Status> {
         let asker = self.clone();
         let work = move |request| {
-            let asker = asker.clone();
+            let (asker, caller) = (asker.clone(), caller.clone());
             async move { reply(asker.ask(caller, command(request)?).await?) }
         };
         Ok(Response::new(handoff::answers::<C, _, _>(calls.into_inner(), CALLS, work)))

@@ -2,27 +2,35 @@
 #![expect(clippy::disallowed_methods, reason = "io reads the clock and owns the machine's timer")]
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use handoff::server::{Event, Server};
-use proto::v1::{self, Failure, FailureKind};
+use handoff::server::{AdoptionId, Event, Process, Server};
+use handoff::service::Service;
+use proto::Name;
+use proto::v1::{self, Failure};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::calls::{Ask, Gone};
 use super::ipcp::{self, Links};
-use super::local::Pairs;
+use super::local::{self, Pairs};
 use super::place;
 use super::spawn::{self, Children};
 use super::state::State;
-use crate::machine::{CallId, ChildId, Effect, IpcpAnswer, IpcpCall, Irm, Level, Reply};
+use super::users;
+use crate::machine::{
+    Adopted, CallId, Caller, ChildId, Effect, IpcpAnswer, IpcpCall, Irm, LOCAL_SDU_LIMIT, Level, Reply,
+};
 
 /// Events of the hand-over that are taken before a command, so that a process' lease is known before its words.
 const EVENTS_FIRST: usize = 1_024;
 /// How long IPCPs may take to end when irmd does.
 const IPCPS_END: Duration = Duration::from_secs(2);
+/// How long answers may take to leave at the end.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// What comes in.
 pub(super) struct Inputs {
@@ -41,12 +49,26 @@ pub(super) struct Core {
     pub(super) calls: HashMap<CallId, oneshot::Sender<Reply>>,
     pub(super) pairs: Pairs,
     pub(super) jobs: JoinSet<Done>,
+    /// At SIGTERM the IPCPs go on: a service manager restarts irmd.
+    pub(super) leave_ipcps: bool,
+    pub(super) service: Service,
+    /// A tool asked for the end of all.
+    pub(super) shut_down: bool,
 }
 
 /// What a job ends with.
 pub(super) enum Done {
     Answered(Box<Answered>),
     Exited { child: ChildId, how: String },
+    Known { start: Start, user: Result<Option<users::Login>, String> },
+}
+
+/// A program to be started.
+pub(super) struct Start {
+    child: ChildId,
+    name: Name,
+    path: String,
+    args: Vec<String>,
 }
 
 /// An IPCP's answer, with what it was asked.
@@ -74,6 +96,10 @@ impl Core {
             let timeout = self.irm.poll_timeout();
             let input = tokio::select! {
                 () = &mut stop => break,
+                () = self.service.watchdog() => {
+                    self.service.alive(&self.irm.summary());
+                    continue;
+                }
                 ask = inputs.asks.recv() => Input::Ask(ask),
                 event = inputs.events.recv() => Input::Event(event),
                 Some(done) = self.jobs.join_next() => match done {
@@ -94,6 +120,9 @@ impl Core {
             }
             self.handle(now, input, &mut inputs.events);
             self.after_input();
+            if self.shut_down {
+                break;
+            }
         }
         self.stop(&mut inputs.events).await;
     }
@@ -118,6 +147,7 @@ impl Core {
                 self.children.reaped(child);
                 self.irm.child_exited(now, child, &how);
             }
+            Input::Done(Done::Known { start, user }) => self.started(start, user),
             Input::Timeout => self.irm.handle_timeout(now),
             Input::Ask(_) | Input::Event(None) | Input::Gone => {}
         }
@@ -137,11 +167,29 @@ impl Core {
             Event::Taken { flow, .. } => self.irm.taken(flow),
             Event::NotTaken { flow } => self.irm.not_taken(flow),
             Event::Released { flow } => self.irm.released(flow),
-            // A socket pair has no port that could be unreachable.
-            Event::Suspect { .. } => {}
-            Event::Adopt { adoption, .. } => {
-                let text = "local flows are not taken back after irmd's restart; they go on without it";
-                self.handoff.denied(adoption, Failure::new(FailureKind::NotFound, text));
+            Event::Suspect { flow } => self.irm.suspected(flow),
+            Event::Adopt { adoption, process, ticket, socket, .. } => self.adopt(adoption, process, ticket, socket),
+        }
+    }
+
+    /// A program brings its end of a local flow back, after a restart of irmd.
+    fn adopt(&mut self, adoption: AdoptionId, process: Process, ticket: Vec<u8>, socket: OwnedFd) {
+        let (cookie, over) = local::look_at(&socket);
+        // Whom a ticket was given to is a user; groups do not count.
+        let caller = Caller { pid: process.pid, uid: process.uid, gid: process.gid, groups: Default::default() };
+        match self.irm.adopt(Instant::now(), caller, &ticket, cookie, over) {
+            Ok(Adopted { end, row }) => {
+                let socket = Arc::new(socket);
+                self.handoff.adopted(adoption, end, socket.clone(), LOCAL_SDU_LIMIT, ticket);
+                match row {
+                    Some(row) => self.pairs.bring_back(row, end, socket),
+                    // The other program ended while no irmd ran.
+                    None => self.handoff.gone(end, v1::EndReason::PeerUnknown),
+                }
+            }
+            Err(failure) => {
+                tracing::warn!(pid = process.pid, uid = process.uid, "a flow was not taken back: {failure}");
+                self.handoff.denied(adoption, failure);
             }
         }
     }
@@ -172,7 +220,7 @@ impl Core {
                 let made = self.pairs.open(row, *ends, &self.handoff);
                 self.irm.local_opened(row, made);
             }
-            Effect::CloseLocal { row, drain } => self.pairs.close(row, drain),
+            Effect::CloseLocal { row, over } => self.pairs.close(row, over),
             Effect::Withdraw(token, failure) => self.handoff.withdraw(token, failure),
             Effect::Gone(flow, reason) => self.handoff.gone(flow, reason),
             Effect::Forget(flow) => self.handoff.forget(flow),
@@ -196,21 +244,41 @@ impl Core {
                 self.watch(child, process);
                 self.irm.ipcp_started(Instant::now(), &ipcp, child, started);
             }
-            Effect::StartProgram { child, path, args } => {
-                let (started, process) = match self.children.start_program(child, &path, &args) {
-                    Ok((pid, process)) => (Ok(pid), Some(process)),
-                    Err(why) => (Err(why), None),
-                };
-                self.watch(child, process);
-                self.irm.program_started(Instant::now(), child, started);
+            Effect::StartProgram { child, name, path, args, user } => {
+                self.start_program(Start { child, name, path, args }, user)
             }
             Effect::Kill { child, hard } => self.children.kill(child, hard),
             Effect::KillAttached { ipcp } => self.children.kill_attached(&ipcp),
+            Effect::Stop => self.shut_down = true,
             Effect::Log(Level::Debug, text) => tracing::debug!("{text}"),
             Effect::Log(Level::Info, text) => tracing::info!("{text}"),
             Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
             Effect::Persist => {}
         }
+    }
+
+    /// Starts a program, at once as irmd's own user, else when the user is looked up: that may take its time.
+    fn start_program(&mut self, start: Start, user: u32) {
+        let own = rustix::process::geteuid().as_raw();
+        if user == own {
+            return self.started(start, Ok(None));
+        }
+        if own != 0 {
+            let why = format!("irmd runs as user {own} and can start nothing as user {user}; run it as root");
+            return self.started(start, Err(why));
+        }
+        self.jobs.spawn_blocking(move || Done::Known { start, user: users::Login::of(user).map(Some) });
+    }
+
+    fn started(&mut self, start: Start, user: Result<Option<users::Login>, String>) {
+        let Start { child, name, path, args } = start;
+        let spawned = user.and_then(|user| self.children.start_program(child, name.as_str(), &path, &args, user));
+        let (started, process) = match spawned {
+            Ok((pid, process)) => (Ok(pid), Some(process)),
+            Err(why) => (Err(why), None),
+        };
+        self.watch(child, process);
+        self.irm.program_started(Instant::now(), child, started);
     }
 
     /// Reaps a child when it ends.
@@ -219,25 +287,54 @@ impl Core {
         self.jobs.spawn(async move { Done::Exited { child, how: spawn::how(process.wait().await) } });
     }
 
+    /// Programs that an earlier irmd started are known again, and their end is seen.
+    pub(super) fn find_programs(&mut self, now: Instant) {
+        for program in self.children.programs_of_before() {
+            let Some(child) = self.irm.found_program(now, &program.name, &program.path) else { continue };
+            tracing::info!(
+                "{}, started for {} by an earlier irmd (pid {}), still runs",
+                program.path,
+                program.name,
+                program.pid
+            );
+            let Some(ended) = self.children.found(child, program) else { continue };
+            self.jobs.spawn(async move {
+                ended.await;
+                Done::Exited { child, how: "ended".to_owned() }
+            });
+        }
+    }
+
     /// The reverse of the start: IPCPs first, then what is waited for, then the files.
     async fn stop(mut self, events: &mut mpsc::Receiver<Event>) {
         tracing::info!("irmd is stopping; flows go on");
+        self.service.stopping();
         events.close();
         // Whoever waits is told at once.
         self.calls.clear();
-        let managed = self.irm.managed_ipcps();
-        self.children.stop_ipcps(&managed, false);
+        if self.shut_down || !self.leave_ipcps {
+            self.stop_ipcps().await;
+        }
+        if self.shut_down {
+            // Who asked for it is told before the sockets go.
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+        self.state.release(self.irm.next_flow());
+    }
+
+    async fn stop_ipcps(&mut self) {
+        let which = self.irm.ipcps_to_stop(self.shut_down);
+        self.children.stop_ipcps(&which, false);
         let deadline = Instant::now() + IPCPS_END;
         let mut tick = tokio::time::interval(Duration::from_millis(10));
-        while self.children.ipcps_live(&managed) {
+        while self.children.ipcps_live(&which) {
             if Instant::now() > deadline {
                 tracing::warn!("an IPCP did not end within {} s and is killed", IPCPS_END.as_secs());
-                self.children.stop_ipcps(&managed, true);
+                self.children.stop_ipcps(&which, true);
                 break;
             }
             tick.tick().await;
         }
-        self.state.release(self.irm.next_flow());
     }
 }
 

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use handoff::kept::KEY;
 use handoff::server::{Offer, Owner, Server};
 use proto::FlowId;
 use proto::v1::{Failure, FailureKind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, sockopt};
 
+use crate::machine::ticket::Ticket;
 use crate::machine::{End, LOCAL_SDU_LIMIT};
 
 /// What a send buffer must hold so that the longest SDU fits beside the kernel's own book-keeping.
@@ -17,48 +20,78 @@ const SEND_BUFFER: usize = 2 * LOCAL_SDU_LIMIT as usize;
 /// More SDUs than a receive queue can hold.
 const QUEUE_BOUND: usize = 1 << 16;
 
-/// The pairs of all local flows.
-#[derive(Debug, Default)]
+/// The pairs of all local flows: one end of each, to end the flow with.
+#[derive(Debug)]
 pub(super) struct Pairs {
-    asking_ends: HashMap<FlowId, Arc<OwnedFd>>,
+    held: HashMap<FlowId, Held>,
+    ticket_key: [u8; KEY],
+}
+
+#[derive(Debug)]
+struct Held {
+    /// Which end it is.
+    end: FlowId,
+    socket: Arc<OwnedFd>,
 }
 
 impl Pairs {
+    /// None yet; their tickets are sealed with the key.
+    pub(super) fn new(ticket_key: [u8; KEY]) -> Self {
+        Self { held: HashMap::new(), ticket_key }
+    }
+
     /// Makes a pair and offers its ends to their programs.
     pub(super) fn open(&mut self, row: FlowId, ends: [End; 2], handoff: &Server) -> Result<(), Failure> {
         let (asking, accepting) = pair().map_err(|errno| failure(row, errno))?;
         let asking = Arc::new(asking);
-        self.asking_ends.insert(row, asking.clone());
+        self.held.insert(row, Held { end: row, socket: asking.clone() });
         for (end, socket) in ends.into_iter().zip([asking, Arc::new(accepting)]) {
+            // Without a cookie the ticket is good for no socket.
+            let cookie = sockopt::socket_cookie(&socket).unwrap_or(0);
             handoff.offer(Offer {
                 token: end.token,
                 flow: end.flow,
                 owner: Owner { uid: end.uid, pid: end.pid },
                 socket,
                 sdu_limit: LOCAL_SDU_LIMIT,
-                ticket: Vec::new(),
+                ticket: Ticket { cookie, ..end.ticket }.seal(&self.ticket_key),
+                unwanted: None,
             });
         }
         Ok(())
     }
 
-    /// Ends a flow: nothing more can be sent, what is queued can still be read. `drain`: the asking program is gone,
-    /// so nobody will read its queue; left there, it would make the kernel tell the other program of a reset
-    /// before it has read its own.
-    pub(super) fn close(&mut self, row: FlowId, drain: bool) {
-        let Some(asking) = self.asking_ends.remove(&row) else { return };
+    /// A program brought an end back to this irmd. One of the two is enough, and the asking one is better.
+    pub(super) fn bring_back(&mut self, row: FlowId, end: FlowId, socket: Arc<OwnedFd>) {
+        if end == row || !self.held.contains_key(&row) {
+            self.held.insert(row, Held { end, socket });
+        }
+    }
+
+    /// Ends a flow: nothing more can be sent, what is queued can still be read. `over`: the end whose program is gone, so
+    /// nobody will read its queue; left there, it would make the kernel tell the other program of a reset before it has
+    /// read its own.
+    pub(super) fn close(&mut self, row: FlowId, over: Option<FlowId>) {
+        let Some(Held { end, socket }) = self.held.remove(&row) else { return };
         // Both programs may have closed theirs already: then there is nothing to shut down.
-        let _ = net::shutdown(&asking, Shutdown::Both);
-        if drain {
+        let _ = net::shutdown(&socket, Shutdown::Both);
+        if over == Some(end) {
             let mut byte = [0; 1];
             for _ in 0..QUEUE_BOUND {
-                match net::recv(&asking, &mut byte, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+                match net::recv(&socket, &mut byte, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
                     Ok((_, 0)) | Err(_) => break,
                     Ok(_) => {}
                 }
             }
         }
     }
+}
+
+/// What a program claims to be its end: the kernel's number of it, and whether nobody holds the other end any more.
+pub(super) fn look_at(socket: &OwnedFd) -> (u64, bool) {
+    let mut ended = [PollFd::new(socket, PollFlags::empty())];
+    let over = poll(&mut ended, Some(&Timespec::default())) == Ok(1) && ended[0].revents().contains(PollFlags::HUP);
+    (sockopt::socket_cookie(socket).unwrap_or(0), over)
 }
 
 fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
@@ -95,8 +128,8 @@ mod tests {
 
     fn opened() -> (Pairs, OwnedFd, OwnedFd) {
         let (a, b) = pair().unwrap();
-        let mut pairs = Pairs::default();
-        pairs.asking_ends.insert(FlowId(1), Arc::new(a.try_clone().unwrap()));
+        let mut pairs = Pairs::new([1; KEY]);
+        pairs.bring_back(FlowId(1), FlowId(1), Arc::new(a.try_clone().unwrap()));
         (pairs, a, b)
     }
 
@@ -114,7 +147,7 @@ mod tests {
         for (end, sdu) in [(&a, b"to b"), (&b, b"to a")] {
             net::send(end, sdu, SendFlags::DONTWAIT).unwrap();
         }
-        pairs.close(FlowId(1), false);
+        pairs.close(FlowId(1), None);
         assert_eq!(recv(&b).unwrap(), b"to b");
         assert_eq!(recv(&b).unwrap(), b"");
         assert_eq!(recv(&a).unwrap(), b"to a");
@@ -128,8 +161,32 @@ mod tests {
         net::send(&a, b"last words", SendFlags::DONTWAIT).unwrap();
         net::send(&b, b"never read", SendFlags::DONTWAIT).unwrap();
         drop(a);
-        pairs.close(FlowId(1), true);
+        pairs.close(FlowId(1), Some(FlowId(1)));
         assert_eq!(recv(&b).unwrap(), b"last words");
         assert_eq!(recv(&b).unwrap(), b"");
+    }
+    #[test]
+    fn a_flow_that_only_its_accepting_end_brought_back_ends_for_both() {
+        let (a, b) = pair().unwrap();
+        let mut pairs = Pairs::new([1; KEY]);
+        pairs.bring_back(FlowId(1), FlowId(2), Arc::new(b.try_clone().unwrap()));
+        net::send(&a, b"never read", SendFlags::DONTWAIT).unwrap();
+        net::send(&b, b"last words", SendFlags::DONTWAIT).unwrap();
+        drop(b);
+        pairs.close(FlowId(1), Some(FlowId(2)));
+        assert_eq!(recv(&a).unwrap(), b"last words");
+        assert_eq!(recv(&a).unwrap(), b"");
+    }
+
+    #[test]
+    fn an_end_is_known_again_and_so_is_its_loneliness() {
+        let (a, b) = pair().unwrap();
+        let (cookie, over) = look_at(&a);
+        assert!(cookie != 0 && !over);
+        assert_eq!(look_at(&a.try_clone().unwrap()), (cookie, false), "a duplicate is the same socket");
+        assert_ne!(look_at(&b).0, cookie);
+        net::send(&b, b"queued", SendFlags::DONTWAIT).unwrap();
+        drop(b);
+        assert_eq!(look_at(&a), (cookie, true));
     }
 }

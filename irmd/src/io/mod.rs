@@ -18,8 +18,10 @@ mod ipcp;
 mod listing;
 mod local;
 mod place;
+mod programs;
 mod spawn;
 mod state;
+mod users;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use handoff::server::Config as HandoffConfig;
+use handoff::service;
 use proto::v1::irm_admin_server::IrmAdminServer;
 use proto::v1::irm_for_ipcp_server::IrmForIpcpServer;
 use proto::v1::irm_server::IrmServer;
@@ -48,6 +51,9 @@ use crate::machine::{Irm, Settings};
 
 /// Streams that one caller's socket may have open: calls that are not done per flow have one each.
 const STREAMS: u32 = 4_096;
+/// What a service manager calls the sockets that it opens for irmd.
+const CALLS_SOCKET: &str = "irmd.sock";
+const HANDOFF_SOCKET: &str = "irmd.flow";
 /// Accepting pauses this long when descriptors ran out, rather than spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,12 +68,15 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// `--ipcpd-dir`.
     pub ipcpd_dir: Option<PathBuf>,
+    /// `--leave-ipcps`.
+    pub leave_ipcps: bool,
     /// `--log`, for the IPCPs it starts; empty: theirs.
     pub log: String,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. Errors are those of the start, and say what to do.
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    place::keep_descriptors();
     let run_dir = RunDir::find(options.run_dir.as_deref()).map_err(|e| anyhow!(e))?;
     let config = state::configuration(options.config.as_deref())?;
     let place = place::Place::take(&run_dir)?;
@@ -79,21 +88,29 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let state = state::State::open(&state_dir, &run_path)?;
     let made = state.load()?;
 
-    let (handoff, events) = handoff::server::Server::start(leases(&config.options, &run_dir))
-        .with_context(|| format!("cannot listen at {}", run_dir.irmd_handoff().display()))?;
-    let listener = place::listen(&run_dir.irmd())?;
+    let mut given = service::sockets().context("the service manager's sockets cannot be taken")?;
+    let leases = leases(&config.options, &run_dir);
+    let handoff = match given.remove(HANDOFF_SOCKET) {
+        Some(socket) => handoff::server::Server::start_on(leases, socket),
+        None => handoff::server::Server::start(leases),
+    };
+    let (handoff, events) =
+        handoff.with_context(|| format!("cannot listen at {}", run_dir.irmd_handoff().display()))?;
+    let (listener, own_socket) = place::listen(&run_dir.irmd(), given.remove(CALLS_SOCKET))?;
     let settings = Settings {
         uid: rustix::process::geteuid().as_raw(),
         pid: std::process::id(),
         handoff: run_dir.irmd_handoff().display().to_string(),
         first_flow: state.first_flow(),
+        ticket_key: state.ticket_key(),
+        host_ms: handoff::kept::epoch().ms,
+        restarted: state.restarted(),
         ..Settings::default()
     };
     let now = Instant::now();
     let mut irm = Irm::new(now, settings);
     irm.restore(&config, Origin::Config);
     irm.restore(&made, Origin::Runtime);
-    irm.begin(now);
 
     let (asker, asks, gone) = calls::channel();
     let links = ipcp::Links::default();
@@ -104,24 +121,33 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         handoff: handoff.clone(),
         callers: callers.clone(),
         run_dir: run_path.display().to_string(),
+        turn: tokio::sync::Semaphore::new(1),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(listener, callers, Programs { asker: asker.clone() }, tools, Ipcps { asker }));
-    let core = Core {
+    let mut core = Core {
         irm,
         handoff,
         links,
         children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log),
+        pairs: local::Pairs::new(state.ticket_key()),
         state,
         calls: HashMap::new(),
-        pairs: local::Pairs::default(),
         jobs: JoinSet::new(),
+        leave_ipcps: options.leave_ipcps,
+        service: service::Service::new(),
+        shut_down: false,
     };
+    core.find_programs(now);
+    core.irm.begin(now);
     let stop = stop_signal()?;
     tracing::info!("irmd is ready on {run_dir}");
+    core.service.ready(&core.irm.summary());
     core.run(Inputs { asks, gone, events }, stop).await;
     tasks.shutdown().await;
-    place::leave(&run_dir);
+    if own_socket {
+        place::leave(&run_dir.irmd());
+    }
     drop(place);
     Ok(())
 }

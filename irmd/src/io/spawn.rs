@@ -12,6 +12,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 
+use super::programs::{Program, Programs};
+use super::users::Login;
 use crate::machine::{ChildId, Started};
 
 /// What children are started with, and those that live.
@@ -22,6 +24,8 @@ pub(super) struct Children {
     ipcpd_dir: Option<PathBuf>,
     /// What IPCPs are to log: as much as irmd itself.
     log: String,
+    /// Programs on demand that run, written down for the next irmd.
+    programs: Programs,
     /// By descriptor, not by number: numbers recycle.
     alive: HashMap<ChildId, OwnedFd>,
     ipcps: Vec<ChildId>,
@@ -31,8 +35,9 @@ pub(super) struct Children {
 
 impl Children {
     pub(super) fn new(run_dir: RunDir, state_dir: PathBuf, ipcpd_dir: Option<PathBuf>, log: String) -> Self {
+        let programs = Programs::new(run_dir.path().join("programs"));
         let (alive, attached) = (HashMap::new(), HashMap::new());
-        Self { run_dir, state_dir, ipcpd_dir, log, alive, ipcps: Vec::new(), attached }
+        Self { run_dir, state_dir, ipcpd_dir, log, programs, alive, ipcps: Vec::new(), attached }
     }
 
     /// Starts an IPCP's process, unless one serves at its socket already.
@@ -45,6 +50,8 @@ impl Children {
             Err(why) => return (Started::Failed(why), None),
         };
         let mut command = Command::new(&program);
+        // A group of its own: Ctrl-C for irmd is not for its children, and they outlive a killed irmd.
+        command.process_group(0);
         command.args(["--name", ipcp]).arg("--run-dir").arg(self.run_dir.path());
         command.arg("--state-dir").arg(&self.state_dir);
         if !self.log.is_empty() {
@@ -59,21 +66,50 @@ impl Children {
         }
     }
 
-    /// Starts a program on demand.
+    /// Starts a program on demand, as another user if one is given.
     pub(super) fn start_program(
         &mut self,
         child: ChildId,
+        name: &str,
         path: &str,
         args: &[String],
+        user: Option<Login>,
     ) -> Result<(u32, Child), String> {
         let mut command = Command::new(path);
-        command.args(args);
-        self.spawn(command, child).map_err(|e| e.to_string())
+        command.args(args).current_dir("/");
+        match user {
+            Some(user) => user.enter(&mut command),
+            // A group of its own: Ctrl-C for irmd is not for its children, and they outlive a killed irmd.
+            None => drop(command.process_group(0)),
+        }
+        let (pid, process) = self.spawn(command, child).map_err(|e| e.to_string())?;
+        self.programs.started(child, name, path, pid);
+        Ok((pid, process))
+    }
+
+    /// Programs that an earlier irmd started and that still run.
+    pub(super) fn programs_of_before(&self) -> Vec<Program> {
+        self.programs.of_before()
+    }
+
+    /// One of them is known again; the future ends when it does.
+    pub(super) fn found(&mut self, child: ChildId, program: Program) -> Option<impl Future<Output = ()> + use<>> {
+        let fd = pidfd(program.pid)?;
+        // Looked at again now that the number cannot go to another process unseen.
+        let ended = handoff::watch_readable(fd.try_clone().ok()?).ok().filter(|_| program.runs())?;
+        self.alive.insert(child, fd);
+        self.programs.add(child, program);
+        Some(async move {
+            // An error would be that of the descriptor, which cannot be: then it counts as ended.
+            let _ = ended.readable().await;
+        })
     }
 
     fn spawn(&mut self, mut command: Command, child: ChildId) -> std::io::Result<(u32, Child)> {
-        // A group of its own: Ctrl-C for irmd is not for its children, and they outlive a killed irmd.
-        command.stdin(Stdio::null()).process_group(0).env("FLOWRING_RUN_DIR", self.run_dir.path());
+        command.stdin(Stdio::null()).env("FLOWRING_RUN_DIR", self.run_dir.path());
+        for variable in handoff::service::VARIABLES {
+            command.env_remove(variable);
+        }
         let process = command.spawn()?;
         let pid = process.id().unwrap_or_default();
         if let Some(fd) = pidfd(pid) {
@@ -97,6 +133,7 @@ impl Children {
     /// A child has been reaped.
     pub(super) fn reaped(&mut self, child: ChildId) {
         self.alive.remove(&child);
+        self.programs.ended(child);
         self.ipcps.retain(|ipcp| *ipcp != child);
     }
 

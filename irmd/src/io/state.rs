@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use handoff::kept::{self, KEY};
 
+use super::{place, users};
 use crate::config::Config;
 
 /// Flow ids reserved at a time: one small write per so many flows.
@@ -17,17 +20,39 @@ pub(super) struct State {
     runtime: PathBuf,
     flow_ids: PathBuf,
     reserved: u64,
+    ticket_key: [u8; KEY],
+    restarted: bool,
 }
 
 impl State {
     /// Makes the state directory. The flow ids are kept beside the sockets: like flows, they do not outlive the
     /// host.
     pub(super) fn open(state_dir: &Path, run_dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(state_dir)
+        // Whatever the umask: nobody else writes there.
+        let mut builder = fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o755)
+            .create(state_dir)
             .with_context(|| format!("cannot make the state directory {}; give --state-dir", state_dir.display()))?;
+        // What is read from here at the start says which programs to run, and as whom.
+        place::check_folder(state_dir)?;
         let flow_ids = run_dir.join("flow-ids");
+        let ticket_key = kept::secret(&state_dir.join("irmd.key"))?;
+        let restarted = flow_ids.exists();
         let reserved = fs::read_to_string(&flow_ids).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        Ok(Self { runtime: state_dir.join("runtime.toml"), flow_ids, reserved })
+        Ok(Self { runtime: state_dir.join("runtime.toml"), flow_ids, reserved, ticket_key, restarted })
+    }
+
+    /// Seals the tickets of local flows. Of this host, and never told: who knows it makes flows of others appear as its
+    /// own.
+    pub(super) fn ticket_key(&self) -> [u8; KEY] {
+        self.ticket_key
+    }
+
+    /// An earlier irmd ran here since the host's start: its programs and IPCPs may come back.
+    pub(super) fn restarted(&self) -> bool {
+        self.restarted
     }
 
     /// The first flow id that no earlier irmd can have minted.
@@ -56,7 +81,12 @@ impl State {
 
     /// What an earlier irmd's tools made.
     pub(super) fn load(&self) -> anyhow::Result<Config> {
-        Ok(read(&self.runtime)?.unwrap_or_default())
+        let mut config = read(&self.runtime)?.unwrap_or_default();
+        // Somebody who was removed meanwhile keeps nobody from being served.
+        for missing in config.look_up(&users::id) {
+            tracing::warn!("{}: {missing}; until then it is nobody", self.runtime.display());
+        }
+        Ok(config)
     }
 
     /// Writes down what was made at run time.
@@ -73,11 +103,20 @@ impl State {
 /// irmd.toml: the one given, which must be there, else the usual one if it is.
 pub(super) fn configuration(given: Option<&Path>) -> anyhow::Result<Config> {
     if let Some(path) = given {
-        let config = read(path)?;
+        let config = declared(path)?;
         return config.ok_or_else(|| anyhow!("no file {}; give --config FILE that exists", path.display()));
     }
     let Some(path) = usual_config() else { return Ok(Config::default()) };
-    Ok(read(&path)?.unwrap_or_default())
+    Ok(declared(&path)?.unwrap_or_default())
+}
+
+/// What a file declares that somebody wrote: all whom it names must exist.
+fn declared(path: &Path) -> anyhow::Result<Option<Config>> {
+    let Some(mut config) = read(path)? else { return Ok(None) };
+    match config.look_up(&users::id).as_slice() {
+        [] => Ok(Some(config)),
+        missing => Err(anyhow!("{}: {}", path.display(), missing.join("; "))),
+    }
 }
 
 fn usual_config() -> Option<PathBuf> {

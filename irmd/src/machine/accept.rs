@@ -17,7 +17,7 @@ impl Irm {
         &mut self,
         now: Instant,
         call: CallId,
-        caller: Caller,
+        caller: &Caller,
         request: &v1::FlowAcceptRequest,
     ) -> Answer {
         let name = parse_name(&request.name)?;
@@ -122,8 +122,12 @@ impl Irm {
         let tokens = local.tokens;
         let (caller, peer) = (local.caller.clone(), local.peer);
         let peer = peer.unwrap_or_else(|| self.flows.mint_peer(row));
-        let end = |flow, token, process: &v1::Process| End { flow, token, pid: process.pid, uid: process.uid };
-        let ends = Box::new([end(row, tokens[0], &caller), end(peer, tokens[1], &to)]);
+        let end = |flow, token, process: &v1::Process| {
+            let ticket = self.ticket(row, peer, flow == peer, process.uid)?;
+            Some(End { flow, token, pid: process.pid, uid: process.uid, ticket })
+        };
+        let (Some(asking), Some(accepting)) = (end(row, tokens[0], &caller), end(peer, tokens[1], &to)) else { return };
+        let ends = Box::new([asking, accepting]);
         self.flows.step(row, Event::Paired, Stage::Opening { call, to, accept, data });
         self.opening += 1;
         self.effects.push_back(Effect::OpenLocal { row, ends });
@@ -134,7 +138,7 @@ impl Irm {
     pub fn local_opened(&mut self, row: FlowId, made: Result<(), Failure>) {
         self.opening = self.opening.saturating_sub(1);
         let Some(Stage::Opening { call, to, accept, data }) = self.flows.get(row).map(|flow| &flow.stage) else {
-            return self.effects.push_back(Effect::CloseLocal { row, drain: true });
+            return self.effects.push_back(Effect::CloseLocal { row, over: Some(row) });
         };
         let (call, to, accept, data) = (*call, to.clone(), *accept, data.clone());
         if let Err(failure) = made {
@@ -198,7 +202,7 @@ impl Irm {
         }
     }
 
-    pub(super) fn flow_answer(&mut self, _now: Instant, caller: Caller, answer: v1::FlowAnswerRequest) -> Answer {
+    pub(super) fn flow_answer(&mut self, _now: Instant, caller: &Caller, answer: v1::FlowAnswerRequest) -> Answer {
         let id = FlowId(answer.flow_id);
         let row = self.flows.row(id);
         let Some(Stage::Offered { call, to }) = row.and_then(|row| self.flows.get(row)).map(|flow| &flow.stage) else {

@@ -4,68 +4,105 @@ use std::time::Instant;
 
 use proto::v1::{self, FailureKind};
 
-use super::name::{Entry, Origin, Users};
+use super::name::{Entry, Origin};
+use super::permit::changed_rules;
+use super::policy::Rank;
 use super::program::Program;
 use super::register::{changed, no_name};
-use super::{Answer, CallId, Caller, Effect, Irm, Reply, fail, parse_name};
-use crate::config::{Policy, check_program_path};
+use super::{Answer, CallId, Caller, Effect, Irm, Reply, RulesChange, fail, parse_name};
+use crate::config::{Account, Policy, Rules, check_program_path};
 
 /// Programs bound to one name.
 const PROGRAMS: usize = 64;
 
 impl Irm {
-    pub(super) fn name_create(&mut self, caller: Caller, request: &v1::NameCreateRequest) -> Answer {
+    pub(super) fn name_create(
+        &mut self,
+        now: Instant,
+        caller: &Caller,
+        request: &v1::NameCreateRequest,
+        rules: &RulesChange,
+    ) -> Answer {
         let name = parse_name(&request.name)?;
         let policy = Policy::from_message(request.policy());
-        match self.names.get_mut(name.as_str()) {
+        let rules = changed_rules(Rules::default(), rules)?;
+        if !rules.is_empty() {
+            self.check_rank(now, caller, &super::Command::Administers)?;
+        }
+        match self.names.get(name.as_str()).map(|entry| entry.origin) {
             // A process made it by serving it: from now on it stays.
-            Some(entry) if entry.origin == Origin::Process => {
-                entry.origin = Origin::Runtime;
-                entry.policy = policy;
-            }
+            Some(Origin::Process) => self.check_owner(now, caller, &name)?,
             Some(_) => {
                 let text = format!("the name {name} exists already; see irm name list");
                 return Err(fail(FailureKind::AlreadyExists, text));
             }
-            None => self.make_name(&name, policy, caller)?,
+            None => {}
         }
+        self.make_name(now, &name, caller, caller.uid)?;
+        let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
+        (entry.origin, entry.policy, entry.rules) = (Origin::Runtime, policy, rules);
         self.effects.push_back(Effect::Persist);
+        self.register_again(&name);
         Ok(Some(Reply::Done))
     }
 
-    fn make_name(&mut self, name: &proto::Name, policy: Policy, caller: Caller) -> Result<(), v1::Failure> {
+    /// Sees that a name is there which lasts, or may be made to: `owner` is whose it becomes if it is new.
+    fn make_name(&mut self, now: Instant, name: &proto::Name, caller: &Caller, owner: u32) -> Result<(), v1::Failure> {
+        let lasts = self.names.get(name.as_str()).is_some_and(|entry| entry.origin != Origin::Process);
+        if !lasts && self.rank(caller) == Rank::User {
+            self.check_serve(now, caller, name)?;
+            self.check_made(caller.uid)?;
+        }
+        self.check_change(now, caller)?;
+        if self.names.get(name.as_str()).is_some() {
+            return Ok(());
+        }
         if self.names.len() >= self.settings.names {
             let text = format!("this irmd has {} names, as many as it may; destroy some", self.names.len());
             return Err(fail(FailureKind::Exhausted, text));
         }
-        let entry = Entry::new(policy, Origin::Runtime, Users::One(caller.uid));
+        let entry = Entry::new(Policy::default(), Origin::Runtime, owner);
         self.names.insert(name.clone(), entry);
         self.info(format!("name {name} is made"));
         Ok(())
     }
 
-    pub(super) fn name_destroy(&mut self, call: CallId, name: &str) -> Answer {
+    pub(super) fn name_destroy(&mut self, now: Instant, call: CallId, caller: &Caller, name: &str) -> Answer {
         let name = parse_name(name)?;
-        if self.names.get(name.as_str()).is_none() {
-            return Err(no_name(&name));
-        }
+        self.check_owner(now, caller, &name)?;
+        self.check_change(now, caller)?;
+        self.check_calls()?;
         self.drop_name(&name, Some(call));
         self.effects.push_back(Effect::Persist);
         Ok(None)
     }
 
-    pub(super) fn bind_program(&mut self, now: Instant, caller: Caller, request: v1::BindProgramRequest) -> Answer {
+    pub(super) fn bind_program(&mut self, now: Instant, caller: &Caller, request: v1::BindProgramRequest) -> Answer {
         let name = parse_name(&request.name)?;
         let program = request.program.unwrap_or_default();
+        let user = match program.user.as_str() {
+            "" => None,
+            user => Some(Account::user(user).map_err(|e| fail(FailureKind::Invalid, e))?),
+        };
+        let user = self.runs_as(now, caller, user)?;
         check_program_path(&program.path).map_err(|e| fail(FailureKind::Invalid, e))?;
         let size: usize = program.args.iter().map(String::len).sum();
         if program.args.len() > 1_024 || size > 65_536 || program.args.iter().any(|arg| arg.contains('\0')) {
             let text = "a program takes at most 1,024 arguments of 64 KiB together, without NUL; shorten them";
             return Err(fail(FailureKind::Invalid, text));
         }
-        if self.names.get(name.as_str()).is_none() {
-            self.make_name(&name, Policy::default(), caller)?;
+        if self.rank(caller) == Rank::User {
+            self.check_programs(caller.uid)?;
+            if self.names.get(name.as_str()).is_some() {
+                self.check_owner(now, caller, &name)?;
+            }
         }
+        let uid = user.id.unwrap_or(self.settings.uid);
+        if uid == caller.uid {
+            // Else it would be started only to be refused.
+            self.check_serve(now, caller, &name)?;
+        }
+        self.make_name(now, &name, caller, uid)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
         if entry.programs.iter().any(|p| p.path == program.path) {
             let text = format!("{} is bound to {name} already; unbind it first to change it", program.path);
@@ -76,7 +113,7 @@ impl Irm {
             return Err(fail(FailureKind::Exhausted, text));
         }
         let before = entry.starts();
-        entry.programs.push(Program::new(program.path, program.args, program.auto_start));
+        entry.programs.push(Program::new(program.path, program.args, program.auto_start).run_as(user));
         // A bound name stays, even if a process had made it.
         entry.origin = Origin::Runtime;
         let changed = before != entry.starts();
@@ -88,8 +125,15 @@ impl Irm {
         Ok(Some(Reply::Done))
     }
 
-    pub(super) fn unbind_program(&mut self, request: &v1::UnbindProgramRequest) -> Answer {
+    pub(super) fn unbind_program(
+        &mut self,
+        now: Instant,
+        caller: &Caller,
+        request: &v1::UnbindProgramRequest,
+    ) -> Answer {
         let name = parse_name(&request.name)?;
+        self.check_owner(now, caller, &name)?;
+        self.check_change(now, caller)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Err(no_name(&name)) };
         let (before, started) = (entry.programs.len(), entry.starts());
         entry.programs.retain(|p| p.path != request.path);

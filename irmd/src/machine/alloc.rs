@@ -26,7 +26,7 @@ impl Irm {
         &mut self,
         now: Instant,
         call: CallId,
-        caller: Caller,
+        caller: &Caller,
         request: v1::FlowAllocRequest,
         tokens: [Token; 2],
     ) -> Answer {
@@ -36,8 +36,12 @@ impl Irm {
         check_words(&request)?;
         self.check_room()?;
         self.check_user(caller.uid)?;
-        let route = self.route(&name, &request.layer)?;
-        let caller = self.processes.describe(&caller);
+        let route = self.route(&name, &request.layer).map_err(|failure| self.unless_returning(now, failure))?;
+        if matches!(route, Route::Local) || self.names.get(name.as_str()).is_some() {
+            // One that no layer reaches may come back to this host.
+            self.check_allocate(now, caller, &name)?;
+        }
+        let caller = self.processes.describe(caller);
         let way = match &route {
             Route::Local => local(caller, tokens),
             Route::Layers(_) => Way::Out(Box::new(Out {
@@ -60,6 +64,7 @@ impl Irm {
             source: request.source_name,
             qos,
             since: now,
+            known: now,
             deadline,
             data: request.data,
             stage,
@@ -182,7 +187,8 @@ impl Irm {
         }
         let unknown =
             || fail(FailureKind::UnknownName, format!("no layer knows {name}; is it registered on its host?"));
-        self.fail_flow(row, Event::Failed, failure.unwrap_or_else(unknown));
+        let failure = self.unless_returning(now, failure.unwrap_or_else(unknown));
+        self.fail_flow(row, Event::Failed, failure);
     }
 
     /// An IPCP has answered for a flow.

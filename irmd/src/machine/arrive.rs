@@ -12,6 +12,11 @@ use super::{fail, parse_name, raw};
 
 impl Irm {
     pub(super) fn flow_req_arr(&mut self, now: Instant, call: CallId, request: v1::FlowReqArrRequest) -> Answer {
+        let arrived = self.arrived(now, call, request);
+        arrived.map_err(|failure| self.unless_returning(now, failure))
+    }
+
+    fn arrived(&mut self, now: Instant, call: CallId, request: v1::FlowReqArrRequest) -> Answer {
         let name = parse_name(&request.name)?;
         let qos = raw(request.qos)?;
         let layer = match self.ipcps.get(&request.ipcp) {
@@ -28,6 +33,8 @@ impl Irm {
             let text = format!("{name} is not registered in layer {layer} on this host; see irm name register");
             return Err(fail(FailureKind::UnknownName, text));
         }
+        self.check_stranger(now, &name, &request)?;
+        let prefix = self.check_prefix(&request.peer_address)?;
         self.check_room()?;
         self.check_backlog(&name)?;
         let (row, deadline) = (self.flows.mint(), now + self.wait(request.deadline_ms));
@@ -39,6 +46,7 @@ impl Irm {
             peer_address: request.peer_address,
             classic: request.classic,
             proven: request.proven,
+            prefix,
         };
         self.flows.insert(Flow {
             id: row,
@@ -46,6 +54,7 @@ impl Irm {
             source: request.source_name,
             qos,
             since: now,
+            known: now,
             deadline,
             data: request.data,
             stage: Stage::Waiting { call },

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use proto::PROTOCOL_VERSION;
+use proto::protocol_version;
 use proto::v1::{self, Failure, FailureKind};
 
 use super::ipcp::{Ipcp, State, Waiter};
@@ -11,7 +11,7 @@ use super::{Answer, CallId, Caller, Effect, IpcpAnswer, IpcpCall, Irm, Parked, R
 use super::{check_version, fail};
 
 impl Irm {
-    pub(super) fn attach(&mut self, now: Instant, call: CallId, caller: Caller, request: v1::AttachRequest) -> Answer {
+    pub(super) fn attach(&mut self, now: Instant, call: CallId, caller: &Caller, request: v1::AttachRequest) -> Answer {
         check_version(request.version)?;
         let name = request.name;
         if self.ipcps.get(&name).is_none() {
@@ -69,7 +69,7 @@ impl Irm {
         let Some(ipcp) = self.ipcps.get_mut(name) else { return };
         let (Some((layer, udp)), Some(attach)) = (ipcp.config.clone(), ipcp.attach) else { return };
         ipcp.state = State::Bootstrapping(waiter);
-        let request = v1::BootstrapRequest { version: PROTOCOL_VERSION, layer, udp: Some(udp) };
+        let request = v1::BootstrapRequest { version: protocol_version(), layer, udp: Some(udp) };
         self.ask(name, attach, IpcpCall::Bootstrap(request));
     }
 

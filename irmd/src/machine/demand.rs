@@ -5,6 +5,7 @@ use std::time::Instant;
 use proto::Name;
 use proto::v1::FailureKind;
 
+use super::adopt::RETURN_WITHIN;
 use super::flow::{Flow, Way};
 use super::name::Policy;
 use super::program::{HELP_AFTER, Plan};
@@ -33,10 +34,11 @@ impl Irm {
                 };
                 program.started(child, now);
                 let (path, args) = (program.path.clone(), program.args.clone());
+                let user = program.uid(self.settings.uid);
                 self.programs.insert(child, name.clone());
                 self.timers.set(timer, now + super::program::ACCEPTS_WITHIN);
-                self.info(format!("starting {path}: a flow for {name} waits"));
-                self.effects.push_back(Effect::StartProgram { child, path, args });
+                self.info(format!("starting {path} as user {user}: a flow for {name} waits"));
+                self.effects.push_back(Effect::StartProgram { child, name: name.clone(), path, args, user });
             }
             Step::GiveUp(why) => {
                 self.timers.clear(&timer);
@@ -75,6 +77,10 @@ impl Irm {
         if served && oldest.since + HELP_AFTER > now {
             return Step::Look(oldest.since + HELP_AFTER);
         }
+        // After a restart those that serve it may not have come back yet.
+        if !served && self.is_returning(now) {
+            return Step::Look(self.since + RETURN_WITHIN);
+        }
         let wait = autos.iter().filter_map(|(_, plan)| if let Plan::Wait(until) = plan { Some(*until) } else { None });
         if let Some(until) = wait.min() {
             return Step::Look(until);
@@ -99,6 +105,16 @@ impl Irm {
             }
             None => Step::Nothing,
         }
+    }
+
+    /// A program that an earlier irmd started for the name still runs: it may yet be on its way to accepting. What to call
+    /// it; `None`: it is bound to the name no more. To be called before [`Self::begin`].
+    pub fn found_program(&mut self, now: Instant, name: &str, path: &str) -> Option<ChildId> {
+        let child = self.next_child();
+        let program = self.names.get_mut(name)?.programs.iter_mut().find(|program| program.path == path)?;
+        program.started(child, now);
+        self.programs.insert(child, Name::new(name).ok()?);
+        Some(child)
     }
 
     /// A program that was to be started has been, or could not be.

@@ -1,11 +1,14 @@
 //! What goes into the machine and what comes out of it, as values.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{self, EndReason, Failure};
 use proto::{FlowId, Name, Token};
 
 use super::quota::Quotas;
+use super::ticket::Ticket;
+use crate::config::Account;
 
 /// A call that waits for its one [`Reply`]. Minted by the owner, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +19,7 @@ pub struct CallId(pub u64);
 pub struct ChildId(pub u64);
 
 /// Who calls, as the kernel told it of the caller's socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Caller {
     /// Process id.
     pub pid: u32,
@@ -24,6 +27,40 @@ pub struct Caller {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+    /// Its other groups, when it opened the socket.
+    pub groups: Option<Arc<[u32]>>,
+}
+
+impl Caller {
+    /// Its groups but the first.
+    pub fn groups(&self) -> &[u32] {
+        self.groups.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it is a member of a group.
+    pub fn is_member(&self, group: u32) -> bool {
+        self.gid == group || self.groups().contains(&group)
+    }
+}
+
+/// New rules of a name or pattern, whose users and groups were looked up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RulesChange {
+    /// What was asked for.
+    pub said: v1::NameRules,
+    /// The accounts in it, and whether each is a group.
+    pub accounts: Vec<(Account, bool)>,
+}
+
+/// Who asks whom about a name: [`Command::NameMay`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct May {
+    /// The name.
+    pub name: String,
+    /// The user who would; the caller if none is given.
+    pub user: Option<Caller>,
+    /// The host that would, instead.
+    pub address: String,
 }
 
 /// What a caller asks. Each is answered by exactly one [`Effect::Reply`], unless it is cancelled before.
@@ -45,6 +82,8 @@ pub enum Command {
     FlowReqArr(v1::FlowReqArrRequest),
     /// A flow of an IPCP is over.
     FlowEnded(v1::FlowEndedRequest),
+    /// Flows were brought back to an IPCP.
+    FlowsAdopted(Vec<v1::FlowInfo>),
     /// The daemon's figures.
     Status,
     /// Start an IPCP.
@@ -59,8 +98,16 @@ pub enum Command {
     HostAdd(v1::HostAddRequest),
     /// A row of it removed.
     HostRemove(v1::HostRemoveRequest),
+    /// Nothing but whether the caller is an administrator: before something is looked up for it.
+    Administers,
     /// Create a name.
-    NameCreate(v1::NameCreateRequest),
+    NameCreate(v1::NameCreateRequest, RulesChange),
+    /// Say who may use a name, or the names of a pattern.
+    NameRules(String, RulesChange),
+    /// The rules of patterns.
+    RuleList,
+    /// Whether somebody may use a name.
+    NameMay(May),
     /// Destroy a name.
     NameDestroy(v1::NameDestroyRequest),
     /// Rows of all names.
@@ -69,7 +116,7 @@ pub enum Command {
     NameRegister(v1::NameRegisterRequest),
     /// Take it out of the layer.
     NameUnregister(v1::NameUnregisterRequest),
-    /// Bind a program to a name.
+    /// Bind a program to a name. Its user is given as a number.
     BindProgram(v1::BindProgramRequest),
     /// Bind a process to a name.
     BindProcess(v1::BindProcessRequest),
@@ -85,6 +132,8 @@ pub enum Command {
     FlowDealloc(v1::FlowDeallocRequest),
     /// The running configuration.
     ConfigExport,
+    /// irmd's orderly end.
+    Shutdown(v1::ShutdownRequest),
 }
 
 /// The answer to a [`Command`].
@@ -110,8 +159,16 @@ pub enum Reply {
     Names(Vec<v1::NameInfo>),
     /// Flows; counters are left to the owner.
     Flows(Vec<FlowRow>),
+    /// The flows of one user, who may see no others.
+    FlowsOf(u32, Vec<FlowRow>),
+    /// Rules of patterns.
+    Rules(Vec<v1::RuleInfo>),
+    /// Judgements.
+    Rulings(Vec<v1::Ruling>),
     /// The configuration.
     Config(crate::config::Config),
+    /// irmd ends now; so many flows are left.
+    Stopped(u32),
 }
 
 /// A flow as the registry knows it.
@@ -134,6 +191,8 @@ pub struct End {
     pub pid: u32,
     /// Its user.
     pub uid: u32,
+    /// What its program shows to the next irmd; to be sealed with the socket's cookie in it.
+    pub ticket: Ticket,
 }
 
 /// What to ask of an IPCP. The owner hands it back with the answer to [`super::Irm::ipcp_answered`].
@@ -188,8 +247,8 @@ pub enum Effect {
     CloseLocal {
         /// The flow.
         row: FlowId,
-        /// The asking program is gone: nobody will read its queue.
-        drain: bool,
+        /// This end's program is gone: nobody will read its queue.
+        over: Option<FlowId>,
     },
     /// A token that nobody redeemed is void.
     Withdraw(Token, Failure),
@@ -228,10 +287,14 @@ pub enum Effect {
     StartProgram {
         /// How to call its process.
         child: ChildId,
+        /// For a flow to this name.
+        name: Name,
         /// Absolute path.
         path: String,
         /// Its arguments.
         args: Vec<String>,
+        /// The user it runs as.
+        user: u32,
     },
     /// End a process that was started.
     Kill {
@@ -247,6 +310,8 @@ pub enum Effect {
     },
     /// What was made at run time has changed: write it down.
     Persist,
+    /// End the daemon, and every IPCP that is attached or was started.
+    Stop,
     /// A line for the log.
     Log(Level, String),
 }
@@ -300,6 +365,12 @@ pub struct Settings {
     pub longest: Duration,
     /// The first flow id to mint.
     pub first_flow: u64,
+    /// Seals the tickets of local flows; nobody else knows it.
+    pub ticket_key: [u8; handoff::kept::KEY],
+    /// What the host's monotonic clock says at the start, ms: ages of flows go on over restarts.
+    pub host_ms: u64,
+    /// An irmd ran here before: programs and IPCPs of its time may come back.
+    pub restarted: bool,
 }
 
 impl Default for Settings {
@@ -317,6 +388,9 @@ impl Default for Settings {
             timeout: Duration::from_secs(5),
             longest: Duration::from_secs(60),
             first_flow: 1,
+            ticket_key: [0; handoff::kept::KEY],
+            host_ms: 0,
+            restarted: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use proto::v1::{self, Failure, FlowState};
 use proto::{FlowId, Name, Token};
 
 use super::CallId;
-use super::quota::Usage;
+use super::quota::{Prefix, Usage};
 use super::transitions::{Event, Kind, allowed};
 
 /// All flows of this host.
@@ -34,6 +34,8 @@ pub struct Flow {
     pub qos: v1::QosSpec,
     /// When it was asked for.
     pub since: Instant,
+    /// When this irmd first heard of it; later than `since` of a flow that outlived an earlier one.
+    pub known: Instant,
     /// When it is given up unless it is allocated by then.
     pub deadline: Instant,
     /// The asking program's piggy-back.
@@ -102,6 +104,8 @@ pub struct In {
     pub classic: bool,
     /// The peer was shown to receive where it says it is.
     pub proven: bool,
+    /// Whose share of flows it counts for.
+    pub prefix: Option<Prefix>,
 }
 
 /// The state of a flow. A flow that has ended has no row.
@@ -247,6 +251,26 @@ impl Flows {
         self.pending += usize::from(flow.stage.kind() != Kind::Allocated);
         self.users.add(&flow);
         self.map.insert(flow.id, flow);
+    }
+
+    /// A row of an earlier irmd, with its ids.
+    pub(super) fn restore(&mut self, flow: Flow) {
+        self.skip(flow.id);
+        if let Way::Local(local) = &flow.way
+            && let Some(peer) = local.peer
+        {
+            self.skip(peer);
+            self.ends.insert(peer, flow.id);
+        }
+        self.insert(flow);
+    }
+
+    /// Changes who is at the ends of a row.
+    pub(super) fn change(&mut self, row: FlowId, change: impl FnOnce(&mut Flow)) {
+        let Some(flow) = self.map.get_mut(&row) else { return };
+        self.users.remove(flow);
+        change(flow);
+        self.users.add(flow);
     }
 
     /// The row that `id` names: its own, or the accepting end of a local flow.

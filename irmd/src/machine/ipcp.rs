@@ -18,8 +18,9 @@ pub const STOPS_WITHIN: Duration = Duration::from_secs(3);
 pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest one.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// An IPCP that was operational this long has its pause reset.
-pub const STEADY: Duration = Duration::from_secs(30);
+/// An IPCP that was operational this long did not fail at its start: its pause is reset, so that it is back at once
+/// however often it is killed.
+pub const STEADY: Duration = Duration::from_secs(1);
 /// How long a returned IPCP may take until every program has handed its flows back.
 pub const RECONCILE_AFTER: Duration = Duration::from_secs(10);
 
@@ -36,6 +37,8 @@ pub struct Ipcp {
     pub name: String,
     /// Its layer and what it is bootstrapped with, once known.
     pub config: Option<(String, UdpConfig)>,
+    /// irmd starts its process; else somebody else does, a service manager say, and irmd bootstraps it.
+    pub start: bool,
     /// Started again when it ends.
     pub restart: bool,
     /// Where it comes from; [`Origin::Process`]: started by hand.
@@ -120,6 +123,7 @@ impl Ipcp {
         Self {
             name: name.to_owned(),
             config,
+            start: true,
             restart,
             origin,
             state: State::Starting(None),
@@ -184,7 +188,8 @@ impl Ipcp {
     /// As an entry of a configuration.
     pub fn entry(&self) -> Result<config::Ipcp, String> {
         let bootstrap = self.config.as_ref().map(|(layer, udp)| (layer.as_str(), udp));
-        config::Ipcp::from_parts(&self.name, self.restart, bootstrap)
+        let entry = config::Ipcp::from_parts(&self.name, self.restart, bootstrap)?;
+        Ok(config::Ipcp { start: self.start, ..entry })
     }
 }
 

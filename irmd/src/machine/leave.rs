@@ -7,7 +7,7 @@ use super::arrive::words;
 use super::flow::{Flow, Stage, Way};
 use super::name::Accept;
 use super::transitions::{Event, Kind};
-use super::{Answer, CallId, Effect, IpcpCall, Irm, Reply, Timer, fail};
+use super::{Answer, CallId, Caller, Effect, IpcpCall, Irm, Reply, Timer, fail};
 
 impl Irm {
     /// A flow cannot be had: its row goes, its caller is told.
@@ -142,7 +142,7 @@ impl Irm {
     }
 
     /// A local flow is over because of `end`; the other end is told `reason`, and this one too unless it is `over`.
-    fn end_local(&mut self, end: FlowId, reason: EndReason, over: bool) {
+    pub(super) fn end_local(&mut self, end: FlowId, reason: EndReason, over: bool) {
         let Some(row) = self.flows.row(end) else { return };
         let is_local = |flow: &Flow| matches!(flow.way, Way::Local(_)) && flow.stage.kind() == Kind::Allocated;
         if !self.flows.get(row).is_some_and(is_local) {
@@ -159,16 +159,25 @@ impl Irm {
             // Said of one that is not taken, too: its program may be taking it at this moment.
             self.effects.push_back(Effect::Gone(id, reason));
         }
-        self.effects.push_back(Effect::CloseLocal { row, drain: over && end == row });
+        self.effects.push_back(Effect::CloseLocal { row, over: over.then_some(end) });
         self.debug(format!("flow {row} within this host is over: {}", words(reason)));
     }
 
-    pub(super) fn flow_dealloc(&mut self, id: FlowId) -> Answer {
+    pub(super) fn flow_dealloc(&mut self, caller: &Caller, id: FlowId) -> Answer {
         let row = self.flows.row(id);
-        let Some(flow) = row.and_then(|row| self.flows.get(row)) else { return Err(no_flow(id)) };
-        let row = flow.id;
+        // Of a flow that is not its own a user does not even learn that it is there.
+        let seen = row.and_then(|row| self.flows.get(row)).filter(|flow| self.may_see(caller, flow));
+        match seen.map(|flow| flow.id) {
+            Some(row) => self.end_flow(row),
+            None => Err(no_flow(id)),
+        }
+    }
+
+    /// Ends a flow by order of whoever may.
+    pub(super) fn end_flow(&mut self, row: FlowId) -> Answer {
+        let Some(flow) = self.flows.get(row) else { return Err(no_flow(row)) };
         if let Some(call) = flow.stage.call() {
-            let text = format!("an administrator ended flow {row} before it was allocated");
+            let text = format!("flow {row} was ended with irm flow dealloc before it was allocated");
             self.refuse(call, fail(FailureKind::Refused, text));
             self.caller_gone(row);
             return Ok(Some(Reply::Done));

@@ -1,22 +1,23 @@
 //! What the registry shows.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::v1::{self, Failure};
-use proto::{FlowId, PROTOCOL_VERSION};
+use proto::{FlowId, protocol_version};
 
 use super::flow::{Flow, In, Local, Out, Stage, Way};
 use super::ipcp::{RECONCILE_AFTER, State};
 use super::leave::no_flow;
+use super::policy::Rank;
 use super::transitions::{Event, Kind};
-use super::{Answer, FlowRow, IpcpAnswer, Irm, Reply};
+use super::{Answer, Caller, FlowRow, IpcpAnswer, Irm, Reply};
 
 impl Irm {
     pub(super) fn status(&self, now: Instant) -> Answer {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(Some(Reply::Status(v1::StatusReply {
-            version: PROTOCOL_VERSION,
+            version: protocol_version(),
             build: env!("CARGO_PKG_VERSION").into(),
             pid: self.settings.pid,
             uptime_ms: millis(now, self.since),
@@ -38,24 +39,31 @@ impl Irm {
         self.ipcps.iter().map(|i| i.info(flows.get(i.name.as_str()).copied().unwrap_or(0))).collect()
     }
 
-    pub(super) fn name_infos(&self) -> Vec<v1::NameInfo> {
+    /// All names; what programs and processes there are only to their users and to administrators.
+    pub(super) fn name_infos(&self, caller: &Caller) -> Vec<v1::NameInfo> {
+        let all = self.rank(caller) >= Rank::Administrator;
+        let own = |uid: u32| all || uid == caller.uid;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let process = |pid| self.processes.get(pid).map(|p| p.process.clone());
+        let process = |pid| self.processes.get(pid).map(|p| p.process.clone()).filter(|p| own(p.uid));
         let program = |p: &super::program::Program| v1::BoundProgram {
             path: p.path.clone(),
             args: p.args.clone(),
             auto_start: p.auto,
+            user: p.user.as_ref().map(|user| user.as_str().to_owned()).unwrap_or_default(),
         };
+        let ours = |p: &&super::program::Program| own(p.uid(self.settings.uid));
         self.names
             .iter()
             .map(|(name, entry)| v1::NameInfo {
                 name: name.to_string(),
                 policy: entry.policy.message().into(),
-                programs: entry.programs.iter().map(program).collect(),
+                programs: entry.programs.iter().filter(ours).map(program).collect(),
                 processes: entry.processes().filter_map(process).collect(),
                 layers: entry.layers.to_texts(),
                 accepting: count(entry.accepting()),
                 pending: count(entry.backlog.len()),
+                rules: Some(entry.rules.message()),
+                owner: entry.owner.to_string(),
             })
             .collect()
     }
@@ -66,8 +74,24 @@ impl Irm {
         rows
     }
 
-    pub(super) fn flow_show(&self, now: Instant, id: FlowId) -> Answer {
+    /// Whether the caller may see a flow: one of its ends is its own, or it is an administrator.
+    pub(super) fn may_see(&self, caller: &Caller, flow: &Flow) -> bool {
+        super::quota::ends(flow).any(|(uid, _)| uid == caller.uid) || self.rank(caller) >= Rank::Administrator
+    }
+
+    pub(super) fn flow_list(&self, now: Instant, caller: &Caller) -> Answer {
+        if self.rank(caller) >= Rank::Administrator {
+            return Ok(Some(Reply::Flows(self.flow_rows(now))));
+        }
+        let mut rows: Vec<FlowRow> =
+            self.flows.iter().filter(|flow| self.may_see(caller, flow)).map(|flow| row(flow, now)).collect();
+        rows.sort_unstable_by_key(|row| row.info.flow_id);
+        Ok(Some(Reply::FlowsOf(caller.uid, rows)))
+    }
+
+    pub(super) fn flow_show(&self, now: Instant, caller: &Caller, id: FlowId) -> Answer {
         let flow = self.flows.row(id).and_then(|row| self.flows.get(row));
+        let flow = flow.filter(|flow| self.may_see(caller, flow));
         flow.map(|flow| Some(Reply::Flows(vec![row(flow, now)]))).ok_or_else(|| no_flow(id))
     }
 
@@ -86,7 +110,7 @@ impl Irm {
             let lost = |flow: &&Flow| {
                 flow.ipcp() == ipcp
                     && flow.stage.kind() == Kind::Allocated
-                    && flow.since + RECONCILE_AFTER <= now
+                    && flow.known + RECONCILE_AFTER <= now
                     && !known.contains(&flow.id.0)
             };
             let rows: Vec<FlowId> = self.flows.iter().filter(lost).map(|flow| flow.id).collect();
@@ -102,7 +126,7 @@ impl Irm {
         }
     }
 
-    fn take_over(&mut self, now: Instant, ipcp: &str, info: v1::FlowInfo) {
+    pub(super) fn take_over(&mut self, now: Instant, ipcp: &str, info: v1::FlowInfo) {
         let id = FlowId(info.flow_id);
         let Ok(name) = proto::Name::new(&info.name) else { return };
         if id.0 == 0 || self.flows.row(id).is_some() || self.flows.len() >= self.settings.flows {
@@ -110,6 +134,7 @@ impl Irm {
         }
         self.flows.skip(id);
         let process = info.process.unwrap_or_default();
+        let prefix = super::quota::Prefix::of(&info.peer_address);
         let way = if info.accepting {
             Way::In(Box::new(In {
                 ipcp: ipcp.to_owned(),
@@ -119,6 +144,7 @@ impl Irm {
                 peer_address: info.peer_address,
                 classic: info.classic,
                 proven: true,
+                prefix,
             }))
         } else {
             Way::Out(Box::new(Out {
@@ -135,7 +161,8 @@ impl Irm {
             name,
             source: info.source_name,
             qos: info.qos.unwrap_or_default(),
-            since: now,
+            since: now.checked_sub(Duration::from_millis(info.age_ms)).unwrap_or(now),
+            known: now,
             deadline: now,
             data: Vec::new(),
             stage: Stage::Allocated { to: info.accepting.then_some(process) },
@@ -156,7 +183,8 @@ fn row(flow: &Flow, now: Instant) -> FlowRow {
         ipcp: flow.ipcp().to_owned(),
         qos: Some(flow.qos),
         state: flow.stage.message().into(),
-        process: flow.caller().cloned(),
+        // An end that was not brought back after a restart has none.
+        process: flow.caller().filter(|process| process.pid != 0).cloned(),
         age_ms: millis(now, flow.since),
         ..v1::FlowInfo::default()
     };

@@ -4,12 +4,14 @@
 //! One registry per noun: [`name`], [`process`], [`program`], [`ipcp`], [`flow`]. The verbs, which join them:
 //! `alloc` (a program here asks), `arrive` (a peer asks), `accept` (a program takes), `serve` (names and who serves
 //! them), `demand` (programs started when needed), `supervise` (IPCPs), `register` (names in layers), `leave`
-//! (ends), `admin`, `list`, `restore`.
+//! (ends), `adopt` (flows that outlived an irmd), `admin`, `list`, `restore`. Who may do it is judged in [`policy`], asked through
+//! `permit`.
 //!
 //! Every call gets exactly one reply unless it is cancelled before; every wait has a deadline; every table a bound.
 
 mod accept;
 mod admin;
+mod adopt;
 mod alloc;
 mod arrive;
 mod attach;
@@ -20,26 +22,33 @@ pub mod ipcp;
 mod leave;
 mod list;
 pub mod name;
+mod permit;
+pub mod policy;
 pub mod process;
 pub mod program;
 pub mod quota;
 mod register;
 mod restore;
 mod serve;
+mod shutdown;
 mod supervise;
 #[cfg(test)]
 mod tests;
+pub mod ticket;
 mod timers;
 pub mod transitions;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use handoff::kept::Epoch;
 use proto::v1::{self, Failure, FailureKind};
-use proto::{FlowId, Name, PROTOCOL_VERSION};
+use proto::{FlowId, Name, protocol_version};
 
+pub use adopt::{Adopted, RETURN_WITHIN};
 pub use effect::{
-    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Reply, Settings, Started,
+    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, May, Reply, RulesChange,
+    Settings, Started,
 };
 use flow::Flows;
 use ipcp::Ipcps;
@@ -61,12 +70,18 @@ pub struct Irm {
     settings: Settings,
     options: crate::config::Options,
     names: Names,
+    /// Rules of patterns of names.
+    patterns: policy::Patterns,
+    refusals: permit::Refusals,
+    changes: quota::Changes,
     processes: Processes,
     ipcps: Ipcps,
     flows: Flows,
     timers: Timers,
+    epoch: Epoch,
     calls: HashMap<CallId, Parked>,
     programs: HashMap<ChildId, Name>,
+    shutdown: Option<shutdown::Shutdown>,
     accepting: usize,
     /// Pairs whose making was asked for and not yet told of.
     opening: usize,
@@ -88,6 +103,8 @@ enum Parked {
     Registering(Registering),
     /// An IPCP's start, bootstrap or end.
     Ipcp(String),
+    /// irmd's end.
+    Shutdown,
     /// Nothing: it is an IPCP's attachment, whose end is told by cancelling it.
     Attach(String),
 }
@@ -97,16 +114,14 @@ fn fail(kind: FailureKind, message: impl Into<String>) -> Failure {
 }
 
 fn check_version(version: u32) -> Result<(), Failure> {
-    if version == PROTOCOL_VERSION {
+    let ours = protocol_version();
+    if version == ours {
         return Ok(());
     }
-    Err(fail(
-        FailureKind::Invalid,
-        format!(
-            "the caller speaks protocol version {version} and this irmd version {PROTOCOL_VERSION}; \
-             install the same release of both"
-        ),
-    ))
+    let text = format!(
+        "the caller speaks protocol version {version} and this irmd version {ours}; install the same release of both"
+    );
+    Err(fail(FailureKind::Invalid, text))
 }
 
 fn parse_name(text: &str) -> Result<Name, Failure> {
@@ -118,14 +133,19 @@ impl Irm {
     pub fn new(now: Instant, settings: Settings) -> Self {
         Self {
             flows: Flows::new(settings.first_flow),
+            epoch: Epoch { at: now, ms: settings.host_ms },
             settings,
             options: crate::config::Options::default(),
             names: Names::default(),
+            patterns: policy::Patterns::default(),
+            refusals: permit::Refusals::default(),
+            changes: quota::Changes::default(),
             processes: Processes::default(),
             ipcps: Ipcps::default(),
             timers: Timers::default(),
             calls: HashMap::new(),
             programs: HashMap::new(),
+            shutdown: None,
             accepting: 0,
             opening: 0,
             next_child: 1,
@@ -142,7 +162,7 @@ impl Irm {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next().map(|(at, _)| at)
+        self.timers.next().map(|(at, _)| at).into_iter().chain(self.shutdown_timeout()).min()
     }
 
     /// The id that the next flow will get: ids below are taken for ever.
@@ -152,32 +172,33 @@ impl Irm {
 
     /// A caller asks something; `call` is what its reply will be under.
     pub fn command(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) {
-        match self.dispatch(now, call, caller, command) {
+        match self.dispatch(now, call, &caller, command) {
             Ok(Some(reply)) => self.reply(call, reply),
             Ok(None) => {}
             Err(failure) => self.reply(call, Reply::Failed(failure)),
         }
     }
 
-    fn dispatch(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) -> Answer {
+    fn dispatch(&mut self, now: Instant, call: CallId, caller: &Caller, command: Command) -> Answer {
+        self.check_taking(&command)?;
+        self.check_rank(now, caller, &command)?;
         match command {
             Command::FlowAlloc(request, tokens) => self.flow_alloc(now, call, caller, request, tokens),
             Command::Serve(request) => self.serve(now, call, caller, &request),
             Command::Unserve(request) => self.unserve(caller, &request.name),
             Command::FlowAccept(request) => self.flow_accept(now, call, caller, &request),
             Command::FlowAnswer(request) => self.flow_answer(now, caller, request),
-            other => {
-                self.may_administrate(caller)?;
-                self.dispatch_admin(now, call, caller, other)
-            }
+            other => self.dispatch_admin(now, call, caller, other),
         }
     }
 
-    fn dispatch_admin(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) -> Answer {
+    fn dispatch_admin(&mut self, now: Instant, call: CallId, caller: &Caller, command: Command) -> Answer {
         match command {
             Command::Attach(request) => self.attach(now, call, caller, request),
             Command::FlowReqArr(request) => self.flow_req_arr(now, call, request),
+            Command::Administers => Ok(Some(Reply::Done)),
             Command::FlowEnded(request) => self.flow_ended(&request),
+            Command::FlowsAdopted(infos) => self.flows_adopted(now, infos),
             Command::Status => self.status(now),
             Command::IpcpCreate(request) => self.ipcp_create(now, call, &request),
             Command::IpcpBootstrap(request) => self.ipcp_bootstrap(now, call, request),
@@ -185,19 +206,23 @@ impl Irm {
             Command::IpcpList => Ok(Some(Reply::Ipcps(self.ipcp_infos()))),
             Command::HostAdd(request) => self.host_add(call, request),
             Command::HostRemove(request) => self.host_remove(call, &request),
-            Command::NameCreate(request) => self.name_create(caller, &request),
-            Command::NameDestroy(request) => self.name_destroy(call, &request.name),
-            Command::NameList => Ok(Some(Reply::Names(self.name_infos()))),
-            Command::NameRegister(request) => self.name_register(call, &request.name, &request.layer),
-            Command::NameUnregister(request) => self.name_unregister(call, &request.name, &request.layer),
+            Command::NameCreate(request, rules) => self.name_create(now, caller, &request, &rules),
+            Command::NameDestroy(request) => self.name_destroy(now, call, caller, &request.name),
+            Command::NameList => Ok(Some(Reply::Names(self.name_infos(caller)))),
+            Command::NameRules(name, change) => self.name_rules(&name, &change),
+            Command::RuleList => self.rule_list(),
+            Command::NameMay(asked) => self.name_may(now, caller, &asked),
+            Command::NameRegister(request) => self.name_register(now, call, caller, &request),
+            Command::NameUnregister(request) => self.name_unregister(now, call, caller, &request),
             Command::BindProgram(request) => self.bind_program(now, caller, request),
             Command::BindProcess(request) => self.bind_process(now, &request),
-            Command::UnbindProgram(request) => self.unbind_program(&request),
+            Command::UnbindProgram(request) => self.unbind_program(now, caller, &request),
             Command::UnbindProcess(request) => self.unbind_process(&request),
-            Command::FlowList => Ok(Some(Reply::Flows(self.flow_rows(now)))),
-            Command::FlowShow(request) => self.flow_show(now, FlowId(request.flow_id)),
-            Command::FlowDealloc(request) => self.flow_dealloc(FlowId(request.flow_id)),
+            Command::FlowList => self.flow_list(now, caller),
+            Command::FlowShow(request) => self.flow_show(now, caller, FlowId(request.flow_id)),
+            Command::FlowDealloc(request) => self.flow_dealloc(caller, FlowId(request.flow_id)),
             Command::ConfigExport => Ok(Some(Reply::Config(self.export()))),
+            Command::Shutdown(request) => self.shutdown(now, call, request),
             Command::FlowAlloc(..)
             | Command::Serve(_)
             | Command::Unserve(_)
@@ -208,6 +233,9 @@ impl Irm {
 
     /// Deadlines have passed. Early and repeated calls do nothing. Some may be left, for the next call.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.opening == 0 {
+            self.go_on_shutting_down(now);
+        }
         // A flow whose pair is being made is not to meet its own deadline, nor that of the accept it was given to.
         while self.opening == 0 {
             let Some(timer) = self.timers.pop(now) else { return };
@@ -233,6 +261,7 @@ impl Irm {
             Some(Parked::Flow(row)) => self.caller_gone(row),
             Some(Parked::Attach(ipcp)) => self.detached(now, &ipcp),
             Some(Parked::Ipcp(ipcp)) => self.waiter_gone(&ipcp, call),
+            Some(Parked::Shutdown) => self.shutdown_waiter_gone(call),
             Some(Parked::Registering(_)) | None => {}
         }
     }
@@ -302,20 +331,6 @@ impl Irm {
             0 => self.settings.timeout,
             ms => Duration::from_millis(ms.into()).min(self.settings.longest),
         }
-    }
-
-    fn may_administrate(&self, caller: Caller) -> Result<(), Failure> {
-        if caller.uid == 0 || caller.uid == self.settings.uid {
-            return Ok(());
-        }
-        Err(fail(
-            FailureKind::NotPermitted,
-            format!(
-                "user {} may not administrate this irmd: only root and its own user {} may; \
-                 run the tool as one of them",
-                caller.uid, self.settings.uid
-            ),
-        ))
     }
 }
 

@@ -6,9 +6,10 @@ use proto::v1::LoadBalancing;
 use proto::{FlowId, Name};
 
 pub use crate::config::Policy;
+use crate::config::Rules;
 
+use super::CallId;
 use super::program::Program;
-use super::{CallId, Caller};
 
 /// All names of this host.
 #[derive(Debug, Default)]
@@ -28,15 +29,6 @@ pub enum Origin {
     Process,
 }
 
-/// Who may serve a name, beside root and irmd's own user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Users {
-    /// Everybody.
-    Any,
-    /// The user who created it.
-    One(u32),
-}
-
 /// The layers a name is to be registered in.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Layers {
@@ -53,8 +45,10 @@ pub struct Entry {
     pub policy: Policy,
     /// Where it comes from.
     pub origin: Origin,
-    /// Who may serve it.
-    pub users: Users,
+    /// The user it belongs to: who created it.
+    pub owner: u32,
+    /// Who may use it, as far as patterns and defaults are not to decide.
+    pub rules: Rules,
     /// Programs that can be started for it.
     pub programs: Vec<Program>,
     /// Where it is to be registered.
@@ -125,17 +119,6 @@ impl Layers {
     }
 }
 
-impl Users {
-    /// Whether `caller` may serve the name; `own` is irmd's user.
-    pub fn allow(self, caller: &Caller, own: u32) -> bool {
-        let owner = match self {
-            Self::Any => return true,
-            Self::One(uid) => uid,
-        };
-        [owner, own, 0].contains(&caller.uid)
-    }
-}
-
 impl Names {
     /// The entry of a name.
     pub fn get(&self, name: &str) -> Option<&Entry> {
@@ -175,11 +158,12 @@ impl Names {
 
 impl Entry {
     /// A name that nobody serves yet.
-    pub fn new(policy: Policy, origin: Origin, users: Users) -> Self {
+    pub fn new(policy: Policy, origin: Origin, owner: u32) -> Self {
         Self {
             policy,
             origin,
-            users,
+            owner,
+            rules: Rules::default(),
             programs: Vec::new(),
             layers: Layers::default(),
             backlog: VecDeque::new(),
@@ -269,7 +253,7 @@ mod tests {
     use super::*;
 
     fn entry(policy: Policy, waiting: &[(u32, usize)]) -> Entry {
-        let mut entry = Entry::new(policy, Origin::Runtime, Users::One(0));
+        let mut entry = Entry::new(policy, Origin::Runtime, 0);
         let mut call = 0;
         for (pid, accepts) in waiting {
             entry.bind(*pid);
@@ -321,12 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn users_and_layers() {
-        let caller = |uid| Caller { pid: 1, uid, gid: uid };
-        assert!(Users::Any.allow(&caller(5), 1));
-        for (uid, allowed) in [(5, true), (0, true), (1, true), (6, false)] {
-            assert_eq!(Users::One(5).allow(&caller(uid), 1), allowed, "uid {uid}");
-        }
+    fn layers_are_all_or_some() {
         let mut layers = Layers::default();
         assert!(layers.is_empty());
         layers.insert("net");

@@ -101,7 +101,7 @@ mod tests {
     fn a_recycled_pid_of_another_user_is_not_taken_for_the_old_one() {
         let mut processes = Processes::default();
         processes.lease_opened(v1::Process { pid: 4, uid: 1, gid: 1, command: "oping".into() });
-        assert_eq!(processes.describe(&Caller { pid: 4, uid: 1, gid: 1 }).command, "oping");
-        assert_eq!(processes.describe(&Caller { pid: 4, uid: 2, gid: 1 }).command, "");
+        assert_eq!(processes.describe(&Caller { pid: 4, uid: 1, gid: 1, groups: None }).command, "oping");
+        assert_eq!(processes.describe(&Caller { pid: 4, uid: 2, gid: 1, groups: None }).command, "");
     }
 }

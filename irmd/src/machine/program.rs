@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::ChildId;
+use crate::config::Account;
 
 /// How long a started program may take to accept before another may be started.
 pub const ACCEPTS_WITHIN: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ pub struct Program {
     pub args: Vec<String>,
     /// Started when a flow arrives and nobody accepts.
     pub auto: bool,
+    /// As whom it is started: as irmd's own user unless given.
+    pub user: Option<Account>,
     instances: BTreeSet<ChildId>,
     starting: Option<(ChildId, Instant)>,
     pause: Duration,
@@ -56,12 +59,23 @@ impl Program {
             path,
             args,
             auto,
+            user: None,
             instances: BTreeSet::new(),
             starting: None,
             pause: FIRST_PAUSE,
             not_before: None,
             last_failure: String::new(),
         }
+    }
+
+    /// The same, started as a user.
+    pub fn run_as(self, user: Account) -> Self {
+        Self { user: Some(user), ..self }
+    }
+
+    /// The user it is started as; `own` is irmd's. One that does not exist is nobody, whom nothing can be started as.
+    pub fn uid(&self, own: u32) -> u32 {
+        self.user.as_ref().map_or(own, |user| user.id.unwrap_or(u32::MAX))
     }
 
     /// What to do for a flow that waits.

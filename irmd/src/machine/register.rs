@@ -1,12 +1,13 @@
 //! Names in layers: IPCPs are told which names this host answers for.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use proto::Name;
-use proto::v1::{Failure, FailureKind};
+use proto::v1::{self, Failure, FailureKind};
 
-use super::name::{Entry, Origin};
-use super::{Answer, CallId, Effect, IpcpAnswer, IpcpCall, Irm, Parked, Reply, fail, parse_name};
+use super::name::Origin;
+use super::{Answer, CallId, Caller, Effect, IpcpAnswer, IpcpCall, Irm, Parked, Reply, fail, parse_name};
 use crate::config::check_layer;
 
 /// Names that a returned IPCP is told at the same time.
@@ -34,10 +35,18 @@ pub(super) enum Then {
 }
 
 impl Irm {
-    pub(super) fn name_register(&mut self, call: CallId, name: &str, layer: &str) -> Answer {
-        let name = parse_name(name)?;
+    pub(super) fn name_register(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        caller: &Caller,
+        request: &v1::NameRegisterRequest,
+    ) -> Answer {
+        let (name, layer) = (parse_name(&request.name)?, request.layer.as_str());
         let text = if layer.is_empty() { "*" } else { layer };
         self.check_known_layer(text)?;
+        self.check_owner(now, caller, &name)?;
+        self.check_change(now, caller)?;
         self.check_calls()?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Err(no_name(&name)) };
         entry.layers.insert(text);
@@ -47,9 +56,17 @@ impl Irm {
         Ok(None)
     }
 
-    pub(super) fn name_unregister(&mut self, call: CallId, name: &str, layer: &str) -> Answer {
-        let name = parse_name(name)?;
+    pub(super) fn name_unregister(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        caller: &Caller,
+        request: &v1::NameUnregisterRequest,
+    ) -> Answer {
+        let (name, layer) = (parse_name(&request.name)?, request.layer.as_str());
         let text = if layer.is_empty() { "*" } else { layer };
+        self.check_owner(now, caller, &name)?;
+        self.check_change(now, caller)?;
         self.check_calls()?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Err(no_name(&name)) };
         let everywhere = text == "*";
@@ -110,10 +127,16 @@ impl Irm {
     }
 
     fn registration(&self, name: &Name) -> IpcpCall {
-        IpcpCall::Register(name.clone(), self.names.get(name.as_str()).is_some_and(Entry::starts))
+        IpcpCall::Register(name.clone(), self.needs_proof(name))
     }
 
-    /// Programs were bound to the name, or unbound: its layers hear again whether it starts any.
+    /// Whether callers of the name must have shown that they receive where they say they are.
+    fn needs_proof(&self, name: &Name) -> bool {
+        self.names.get(name.as_str()).is_some_and(|entry| entry.starts() || self.judges_addresses(name))
+    }
+
+    /// Programs were bound to the name, or unbound, or its rules changed: its layers hear again whether callers are to
+    /// be proven.
     pub(super) fn register_again(&mut self, name: &Name) {
         let told = |i: &&super::ipcp::Ipcp| i.registered.contains(name);
         let calls: Vec<_> =
@@ -165,11 +188,10 @@ impl Irm {
         if let (Some(next), Some(attach)) = (at.to_register.pop_front(), at.operational()) {
             self.ask(ipcp, attach, self.registration(&next));
         }
+        let wanted = self.names.get(name.as_str()).is_some_and(|e| e.layers.contains(&layer));
+        // A program was bound or unbound, or a rule changed, while the IPCP was being told.
+        let changed = wanted && self.needs_proof(name) != starts;
         let Some(at) = self.ipcps.get_mut(ipcp) else { return };
-        let entry = self.names.get(name.as_str());
-        let wanted = entry.is_some_and(|e| e.layers.contains(&layer));
-        // A program was bound or unbound while the IPCP was being told.
-        let changed = entry.is_some_and(|e| e.starts() != starts);
         let outcome = match answer {
             Ok(_) => {
                 at.registered.insert(name.clone());

@@ -7,11 +7,11 @@ use proto::v1::{self, Failure, FailureKind};
 
 use super::alloc::down;
 use super::ipcp::{Ipcp, State};
-use super::name::{Entry, Layers, Origin, Users};
+use super::name::{Entry, Layers, Origin};
 use super::program::Program;
 use super::register::changed;
 use super::{Answer, CallId, Effect, IpcpAnswer, IpcpCall, Irm, Parked, Reply, fail};
-use crate::config::{self, Config, NameEntry};
+use crate::config::{self, Config, NameEntry, Rules};
 
 impl Irm {
     /// Takes in a configuration: `origin` says whether it is irmd.toml or what was made at run time. An entry takes
@@ -26,6 +26,7 @@ impl Irm {
         for entry in &config.ipcps {
             let mut ipcp = Ipcp::new(&entry.name, origin, entry.restart, entry.bootstrap());
             ipcp.state = State::Down;
+            ipcp.start = entry.start;
             match self.ipcps.get_mut(&entry.name) {
                 Some(old) => {
                     *old = ipcp;
@@ -33,6 +34,9 @@ impl Irm {
                 }
                 None => self.ipcps.push(ipcp),
             }
+        }
+        for entry in &config.rules {
+            self.patterns.set(entry.pattern.clone(), entry.rules(), origin);
         }
         for entry in &config.names {
             let Ok(name) = Name::new(&entry.name) else { continue };
@@ -44,15 +48,14 @@ impl Irm {
     }
 
     fn restored(&self, from: &NameEntry, origin: Origin) -> Entry {
-        let users = match from.users {
-            config::Users::Own => Users::One(self.settings.uid),
-            config::Users::Any => Users::Any,
-        };
-        let mut entry = Entry::new(from.policy, origin, users);
+        let own = self.settings.uid;
+        let owner = from.owner.as_ref().map_or(own, |owner| owner.id.unwrap_or(u32::MAX));
+        let mut entry = Entry::new(from.policy, origin, owner);
+        entry.rules = from.rules();
         let mut layers = Layers::default();
         from.layers.iter().for_each(|layer| layers.insert(layer));
         entry.layers = layers;
-        entry.programs = from.programs.iter().map(|p| Program::new(p.path.clone(), p.args.clone(), p.auto)).collect();
+        entry.programs = from.programs.iter().map(program).collect();
         entry
     }
 
@@ -60,16 +63,26 @@ impl Irm {
     pub fn begin(&mut self, now: Instant) {
         let names: Vec<String> = self.ipcps.iter().map(|i| i.name.clone()).collect();
         for name in names {
-            if let Some(ipcp) = self.ipcps.get_mut(&name) {
+            if let Some(ipcp) = self.ipcps.get_mut(&name).filter(|ipcp| ipcp.start) {
                 ipcp.state = State::Starting(None);
+                self.start_ipcp(now, &name);
             }
-            self.start_ipcp(now, &name);
         }
     }
 
-    /// IPCPs that this daemon starts and stops: all but those started by hand.
-    pub fn managed_ipcps(&self) -> Vec<String> {
-        self.ipcps.iter().filter(|i| i.origin != Origin::Process).map(|i| i.name.clone()).collect()
+    /// IPCPs that end with this daemon: those that it started, in this life or an earlier one; when all is shut down,
+    /// those that others started, too.
+    pub fn ipcps_to_stop(&self, all: bool) -> Vec<String> {
+        let own = |i: &&Ipcp| all || i.start && i.origin != Origin::Process;
+        self.ipcps.iter().filter(own).map(|i| i.name.clone()).collect()
+    }
+
+    /// How things stand, in a few words.
+    pub fn summary(&self) -> String {
+        let up = self.ipcps.iter().filter(|i| i.operational().is_some()).count();
+        let (names, flows) = (self.names.len(), self.flows.len());
+        let ending = if self.is_shutting_down() { "shutting down: " } else { "" };
+        format!("{ending}{flows} flows, {names} names, {up} of {} IPCPs in their layers", self.ipcps.len())
     }
 
     /// What was made at run time, to be written down.
@@ -88,7 +101,13 @@ impl Irm {
         Config {
             options: self.options.clone(),
             ipcps: ipcps.filter_map(|i| i.entry().ok()).collect(),
-            names: names.map(|(name, entry)| written(name, entry)).collect(),
+            names: names.map(|(name, entry)| written(name, entry, self.settings.uid)).collect(),
+            rules: self
+                .patterns
+                .iter()
+                .filter(|p| origins.contains(&p.origin))
+                .map(|p| config::PatternEntry::new(p.pattern.clone(), p.rules.clone()))
+                .collect(),
         }
     }
 
@@ -152,16 +171,26 @@ fn unfinished(ipcp: &Ipcp) -> bool {
     ipcp.state.waiter().is_some_and(|w| w.made) || matches!(ipcp.state, State::Stopping(_))
 }
 
-fn written(name: &Name, entry: &Entry) -> NameEntry {
+fn program(from: &config::Program) -> Program {
+    let program = Program::new(from.path.clone(), from.args.clone(), from.auto);
+    from.user.clone().map_or(program.clone(), |user| program.run_as(user))
+}
+
+fn written(name: &Name, entry: &Entry, own: u32) -> NameEntry {
+    let Rules { serve, allow_local, allow_remote, deny_remote } = entry.rules.clone();
     NameEntry {
+        owner: (entry.owner != own).then(|| entry.owner.into()),
+        serve,
+        allow_local,
+        allow_remote,
+        deny_remote,
         name: name.to_string(),
         policy: entry.policy,
         layers: entry.layers.to_texts(),
-        users: if entry.users == Users::Any { config::Users::Any } else { config::Users::Own },
         programs: entry
             .programs
             .iter()
-            .map(|p| config::Program { path: p.path.clone(), args: p.args.clone(), auto: p.auto })
+            .map(|p| config::Program { path: p.path.clone(), args: p.args.clone(), auto: p.auto, user: p.user.clone() })
             .collect(),
     }
 }

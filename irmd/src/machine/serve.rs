@@ -5,14 +5,14 @@ use std::time::Instant;
 use proto::Name;
 use proto::v1::{self, Failure, FailureKind};
 
-use super::name::{Entry, Origin, Users};
+use super::name::{Entry, Origin};
 use super::quota::over;
 use super::register::Then;
 use super::{Answer, CallId, Caller, Irm, Reply, check_version, fail, parse_name};
 use crate::config::Policy;
 
 impl Irm {
-    pub(super) fn serve(&mut self, now: Instant, call: CallId, caller: Caller, request: &v1::ServeRequest) -> Answer {
+    pub(super) fn serve(&mut self, now: Instant, call: CallId, caller: &Caller, request: &v1::ServeRequest) -> Answer {
         check_version(request.version)?;
         let name = parse_name(&request.name)?;
         if self.processes.get(caller.pid).is_none_or(|p| p.process.uid != caller.uid) {
@@ -24,7 +24,7 @@ impl Irm {
         }
         self.check_calls()?;
         self.check_served(caller, &name)?;
-        self.find_or_create(&name, caller, request.create)?;
+        self.find_or_create(now, &name, caller, request.create)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
         if entry.bind(caller.pid) {
             self.effects
@@ -45,7 +45,7 @@ impl Irm {
     }
 
     /// Whether the process may serve one more name. Each process of a user counts by itself.
-    fn check_served(&mut self, caller: Caller, name: &Name) -> Result<(), Failure> {
+    fn check_served(&mut self, caller: &Caller, name: &Name) -> Result<(), Failure> {
         if self.is_unlimited(caller.uid) || self.processes.get(caller.pid).is_some_and(|p| p.serves.contains(name)) {
             return Ok(());
         }
@@ -57,33 +57,27 @@ impl Irm {
         Err(self.exhausted("refused_names_per_user", text))
     }
 
-    fn find_or_create(&mut self, name: &Name, caller: Caller, create: bool) -> Result<(), Failure> {
+    fn find_or_create(&mut self, now: Instant, name: &Name, caller: &Caller, create: bool) -> Result<(), Failure> {
         if let Some(entry) = self.names.get(name.as_str()) {
-            if entry.users.allow(&caller, self.settings.uid) || entry.serves(caller.pid) {
-                return Ok(());
-            }
-            let text = format!(
-                "user {} may not serve {name}: only the user who made the name, root and irmd's own user {} may; \
-                 choose another name or let an administrator bind process {}",
-                caller.uid, self.settings.uid, caller.pid
-            );
-            return Err(fail(FailureKind::NotPermitted, text));
+            // An administrator may have bound this very process.
+            return if entry.serves(caller.pid) { Ok(()) } else { self.check_serve(now, caller, name) };
         }
         if !create {
             let text = format!("the name {name} does not exist; create it with irm name create {name}");
             return Err(fail(FailureKind::UnknownName, text));
         }
+        self.check_serve(now, caller, name)?;
         let all = self.names.len();
         if all >= self.settings.names {
             let text = format!("this irmd has {all} names, as many as it may; destroy some");
             return Err(self.exhausted("refused_names", text));
         }
-        let entry = Entry::new(Policy::default(), Origin::Process, Users::One(caller.uid));
+        let entry = Entry::new(Policy::default(), Origin::Process, caller.uid);
         self.names.insert(name.clone(), entry);
         Ok(())
     }
 
-    pub(super) fn unserve(&mut self, caller: Caller, name: &str) -> Answer {
+    pub(super) fn unserve(&mut self, caller: &Caller, name: &str) -> Answer {
         let name = parse_name(name)?;
         if !self.processes.get(caller.pid).is_some_and(|p| p.serves.contains(&name)) {
             let text = format!("process {} does not serve {name}; there is nothing to end", caller.pid);

@@ -169,9 +169,10 @@ impl Irm {
     }
 
     fn start_later(&mut self, now: Instant, name: &str) {
+        let shutting_down = self.is_shutting_down();
         let Some(ipcp) = self.ipcps.get_mut(name) else { return };
         let timer = Timer::Ipcp(name.to_owned());
-        if !ipcp.restart || ipcp.origin == Origin::Process {
+        if !ipcp.restart || !ipcp.start || ipcp.origin == Origin::Process || shutting_down {
             return self.timers.clear(&timer);
         }
         let pause = ipcp.next_pause();

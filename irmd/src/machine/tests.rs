@@ -7,6 +7,8 @@ mod flows;
 mod ipcps;
 mod quota;
 mod random;
+mod rules;
+mod who;
 
 use super::*;
 use proto::Token;
@@ -25,10 +27,10 @@ pub(super) struct World {
     next_call: u64,
 }
 
-pub(super) const ROOT: Caller = Caller { pid: 1, uid: 0, gid: 0 };
+pub(super) const ROOT: Caller = Caller { pid: 1, uid: 0, gid: 0, groups: None };
 
 pub(super) fn user(pid: u32) -> Caller {
-    Caller { pid, uid: 1000, gid: 1000 }
+    Caller { pid, uid: 1000, gid: 1000, groups: None }
 }
 
 impl World {
@@ -123,7 +125,7 @@ impl World {
     }
 
     pub(super) fn lease(&mut self, caller: Caller) {
-        let Caller { pid, uid, gid } = caller;
+        let Caller { pid, uid, gid, .. } = caller;
         self.irm.lease_opened(v1::Process { pid, uid, gid, command: format!("program-{pid}") });
         self.settle();
     }
@@ -139,7 +141,7 @@ impl World {
     }
 
     pub(super) fn server_as(&mut self, caller: Caller, name: &str) {
-        self.lease(caller);
+        self.lease(caller.clone());
         let reply = self.answer(caller, serve(name));
         assert!(matches!(reply, Reply::Served(_)), "{reply:?}");
     }
@@ -167,7 +169,7 @@ impl World {
     /// An IPCP that was started by hand, in its layer.
     pub(super) fn ipcp(&mut self, name: &str, layer: &str) -> CallId {
         let request = v1::AttachRequest {
-            version: PROTOCOL_VERSION,
+            version: proto::PROTOCOL_VERSION,
             name: name.into(),
             r#type: "udp".into(),
             socket: format!("{name}.sock"),
@@ -177,7 +179,7 @@ impl World {
             address: "10.0.0.1:3359".into(),
             ..v1::AttachRequest::default()
         };
-        let call = self.call(Caller { pid: 900, uid: 500, gid: 500 }, Command::Attach(request));
+        let call = self.call(Caller { pid: 900, ..ROOT }, Command::Attach(request));
         assert!(matches!(self.reply(call), Some(Reply::Done)));
         call
     }
@@ -212,7 +214,7 @@ impl World {
 
 pub(super) fn serve(name: &str) -> Command {
     Command::Serve(v1::ServeRequest {
-        version: PROTOCOL_VERSION,
+        version: proto::PROTOCOL_VERSION,
         name: name.into(),
         create: true,
         register: true,
@@ -222,7 +224,7 @@ pub(super) fn serve(name: &str) -> Command {
 
 pub(super) fn alloc_request(name: &str) -> v1::FlowAllocRequest {
     v1::FlowAllocRequest {
-        version: PROTOCOL_VERSION,
+        version: proto::PROTOCOL_VERSION,
         name: name.into(),
         source_name: "me".into(),
         data: b"hello".to_vec(),

@@ -52,8 +52,8 @@ async fn what_tools_made_outlives_a_killed_irmd() {
     std::fs::write(host.path("irmd.toml"), "[[name]]\nname = \"declared\"\nlayers = [\"*\"]\n").unwrap();
     let irmd = host.start().await;
     let mut admin = host.admin();
-    admin.name_create(v1::NameCreateRequest { name: "made".into(), policy: 2 }).await.unwrap();
-    let program = v1::BoundProgram { path: "/bin/true".into(), args: vec!["-x y".into()], auto_start: false };
+    admin.name_create(v1::NameCreateRequest { name: "made".into(), policy: 2, ..Default::default() }).await.unwrap();
+    let program = v1::BoundProgram { path: "/bin/true".into(), args: vec!["-x y".into()], ..Default::default() };
     admin.bind_program(v1::BindProgramRequest { name: "bound".into(), program: Some(program) }).await.unwrap();
     let before = (host.names().await, admin.config_export(v1::Empty {}).await.unwrap().into_inner().toml);
     assert_eq!(before.0.len(), 3);
@@ -94,11 +94,13 @@ async fn another_version_is_refused_with_both_named() {
 async fn asks_as_another_user() {
     let Some(run) = std::env::var_os("FLOWRING_RUN_DIR") else { return };
     let host = Host { dir: tempfile::tempdir().unwrap(), run_dir: RunDir::find(Some(run.as_ref())).unwrap() };
-    let failed = failure(host.admin().name_create(v1::NameCreateRequest::default()).await).unwrap_err();
+    let failed = failure(host.admin().config_export(v1::Empty {}).await).unwrap_err();
     assert_eq!(failed.kind(), FailureKind::NotPermitted);
-    assert!(failed.message.contains("only root and its own user"), "{failed}");
+    assert!(failed.message.contains("only root, its own user 0 may"), "{failed}");
     let failed = failure(
-        host.for_ipcp().flows_ended(v1::FlowsEndedRequest { flows: vec![v1::FlowEndedRequest::default()] }).await,
+        host.for_ipcp()
+            .flows_ended(v1::FlowsEndedRequest { flows: vec![v1::FlowEndedRequest::default()], adopted: vec![] })
+            .await,
     )
     .unwrap_err();
     assert_eq!(failed.kind(), FailureKind::NotPermitted);

@@ -7,7 +7,7 @@ use super::stage::{Host, until};
 
 async fn bind(host: &Host, path: &str, args: &[&str]) {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-    let program = v1::BoundProgram { path: path.into(), args, auto_start: true };
+    let program = v1::BoundProgram { path: path.into(), args, auto_start: true, ..Default::default() };
     host.admin().bind_program(v1::BindProgramRequest { name: "echo".into(), program: Some(program) }).await.unwrap();
 }
 

@@ -7,6 +7,7 @@ pub use crate::io::slots::{Slot, SlotMap};
 pub use proto::v1::{Counters, EndReason, Failure};
 
 use proto::FlowId;
+use proto::shim::Unwanted;
 
 /// Why a lease could not be opened.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub enum Said {
         sdu_limit: u32,
         /// To present after a restart of the daemon.
         ticket: Vec<u8>,
+        /// What to drop of what comes; nothing for a ticket, whose presenter knows.
+        unwanted: Option<Unwanted>,
         /// The flow's socket, in blocking mode; `None` for a ticket, whose presenter has it.
         socket: Option<OwnedFd>,
     },

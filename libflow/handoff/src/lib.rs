@@ -10,6 +10,7 @@
 //!
 //! * [`server`]: the daemon's half.
 //! * [`client`]: the program's half.
+//! * [`kept`]: what a daemon keeps so that flows outlive it: keys, seals of tickets, moments.
 //!
 //! `machine/` decides who gets what and contains no socket and no clock; `io/` owns both.
 
@@ -17,7 +18,13 @@ mod io;
 mod machine;
 
 pub mod client;
+pub mod filter {
+    //! Socket filters, and what they came too late for.
+    pub use crate::io::filter::{Rule, TELLS, attach, clear, keep_out};
+}
+pub mod kept;
 pub mod server;
+pub mod service;
 pub mod slot;
 
 pub use io::calls::{Answers, Caller, Questions, answers};

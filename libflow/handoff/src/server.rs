@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::shim::Unwanted;
 use proto::{FlowId, Token};
 
 pub use crate::io::server::Server;
@@ -80,6 +81,8 @@ pub struct Offer {
     pub sdu_limit: u32,
     /// What the program shows to take the flow back after the daemon's restart; at most [`MAX_TICKET`] bytes.
     pub ticket: Vec<u8>,
+    /// Datagrams on the socket that the program is to drop, since no filter of the socket does.
+    pub unwanted: Option<Unwanted>,
 }
 
 /// One flow that a program hands back after a restart of the daemon.

@@ -107,6 +107,9 @@ impl Core {
             self.slot().receive_failed();
         } else {
             batch.fill(place, message.len, message.segment);
+            if self.unwanted.any() {
+                batch.retain_last(|sdu| !self.unwanted.is(sdu));
+            }
         }
     }
 

@@ -10,17 +10,21 @@ use handoff::client::SlotMap;
 use handoff::client::{Sender, Slot};
 use proto::FlowId;
 use proto::handoff::ToDaemon;
-use proto::v1;
+use proto::{shim, v1};
 use rustix::net::{AddressFamily, SocketType};
 use tokio::sync::{Notify, oneshot};
 
 use super::batches::Leftovers;
 use super::keeper::Keeper;
+use super::unwanted::Unwanted;
 use crate::machine::spin::Spin;
 use crate::peer::EndReason;
 
 /// Processors this program may run on; asked once, since the answer takes reading files.
 static PROCESSORS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, Into::into));
+
+/// Turns given to threads that count in a slot while it is replaced; one that is stopped for longer loses its count.
+const COUNTERS_LET_GO: usize = 10_000;
 
 /// What carries a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,7 @@ pub(crate) struct Core {
     pub(super) spin: Spin,
     id: AtomicU64,
     pub(super) sdu_limit: AtomicU32,
+    pub(super) unwanted: Unwanted,
     /// An [`EndReason`], 0 while the flow lives.
     reason: AtomicU8,
     ended: Notify,
@@ -140,6 +145,7 @@ impl Core {
         id: FlowId,
         sdu_limit: u32,
         slot: Slot,
+        unwanted: Option<shim::Unwanted>,
         link: Option<Link>,
     ) -> std::io::Result<Self> {
         let carrier = match (rustix::net::sockopt::socket_type(&fd)?, rustix::net::sockopt::socket_domain(&fd)?) {
@@ -154,6 +160,7 @@ impl Core {
             spin: Spin::new(*PROCESSORS),
             id: AtomicU64::new(id.0),
             sdu_limit: AtomicU32::new(sdu_limit),
+            unwanted: Unwanted::new(unwanted),
             reason: AtomicU8::new(0),
             ended: Notify::new(),
             slot: ArcSwap::from_pointee(slot),
@@ -173,7 +180,7 @@ impl Core {
     pub(crate) fn unmanaged(fd: OwnedFd, sdu_limit: u32, outside: Option<Arc<Outside>>) -> std::io::Result<Self> {
         let (map, _) = SlotMap::make(1)?;
         let slot = SlotMap::slot(&Arc::new(map), 0).ok_or(std::io::ErrorKind::InvalidData)?;
-        Self::new(fd, FlowId(7), sdu_limit, slot, outside.map(|outside| Link { outside, _keeper: None }))
+        Self::new(fd, FlowId(7), sdu_limit, slot, None, outside.map(|outside| Link { outside, _keeper: None }))
     }
 
     pub(crate) fn id(&self) -> FlowId {
@@ -189,7 +196,13 @@ impl Core {
         self.id.store(id.0, Ordering::Relaxed);
         self.closed_noted.store(false, Ordering::Relaxed);
         let old = self.slot.swap(Arc::new(slot));
-        // What was counted since; a count that races this swap is lost.
+        // Whoever counts at this moment holds the old slot for an instant more; after the swap nobody new does.
+        for _ in 0..COUNTERS_LET_GO {
+            if Arc::strong_count(&old) == 1 {
+                break;
+            }
+            std::thread::yield_now();
+        }
         let now = old.read();
         self.slot.load().add(v1::Counters {
             sdus_sent: now.sdus_sent.wrapping_sub(told.sdus_sent),

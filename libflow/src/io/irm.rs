@@ -1,7 +1,8 @@
 //! gRPC with irmd: one channel, kept, made again when irmd was restarted.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use handoff::Caller;
@@ -18,6 +19,7 @@ use crate::error::{CallError, Unreachable};
 pub(super) struct Irm {
     path: PathBuf,
     link: RefCell<Option<Link>>,
+    reached: Cell<bool>,
 }
 
 /// A channel to irmd, with the streams that calls about flows go over.
@@ -30,9 +32,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) async fn flow_alloc(self, request: FlowAllocRequest) -> Result<FlowHandle, Status> {
+    async fn flow_alloc(self, request: FlowAllocRequest, asked: &AtomicBool) -> Result<FlowHandle, Status> {
         let mut client = self.client;
-        self.allocs.call(|questions| async move { client.flow_alloc(questions).await }, request).await
+        let open = |questions| async move { client.flow_alloc(questions).await };
+        self.allocs.call_noting(open, request, asked).await
     }
 
     pub(super) async fn flow_accept(self, request: FlowAcceptRequest) -> Result<FlowHandle, Status> {
@@ -48,7 +51,7 @@ impl Link {
 
 impl Irm {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, link: RefCell::new(None) }
+        Self { path, link: RefCell::new(None), reached: Cell::new(false) }
     }
 
     /// Connects, if that has not been done.
@@ -65,7 +68,41 @@ impl Irm {
             connect(&self.path).await.map_err(|cause| CallError::Irmd(Unreachable::irmd(&self.path, cause)))?;
         let link = Link { client, allocs: Caller::default(), accepts: Caller::default(), answers: Caller::default() };
         self.link.replace(Some(link.clone()));
+        self.reached.set(true);
         Ok(link)
+    }
+
+    /// irmd was there once.
+    pub(super) fn was_reached(&self) -> bool {
+        self.reached.get()
+    }
+
+    /// It has not answered for so long.
+    pub(super) fn silent(&self, waited: Duration) -> CallError {
+        CallError::Irmd(Unreachable::irmd_silent(&self.path, waited))
+    }
+
+    /// irmd has ended: the next call connects anew.
+    pub(super) fn forget(&self) {
+        self.link.replace(None);
+    }
+
+    /// Asks for a flow, once: an irmd that ends meanwhile may have granted it.
+    pub(super) async fn flow_alloc(&self, request: FlowAllocRequest) -> Result<FlowHandle, CallError> {
+        let name = request.name.clone();
+        let asked = AtomicBool::new(false);
+        let status = match self.link().await?.flow_alloc(request, &asked).await {
+            Ok(handle) => return Ok(handle),
+            Err(status) => status,
+        };
+        if !is_transport(&status) {
+            return Err(CallError::Failed(Failure::from_status(&status)));
+        }
+        self.forget();
+        if !asked.load(Ordering::Relaxed) {
+            return Err(CallError::Irmd(Unreachable::irmd(&self.path, status.message())));
+        }
+        Err(CallError::Ended(Unreachable::irmd_ended(&self.path, &name)))
     }
 
     /// Calls irmd; once more over a new channel when the old one turns out to be broken. `within` bounds both.
@@ -76,9 +113,7 @@ impl Irm {
         let calls = self.call_twice(call);
         match within {
             None => calls.await,
-            Some(within) => tokio::time::timeout(within, calls)
-                .await
-                .unwrap_or_else(|_| Err(CallError::Irmd(Unreachable::irmd_silent(&self.path, within)))),
+            Some(within) => tokio::time::timeout(within, calls).await.unwrap_or_else(|_| Err(self.silent(within))),
         }
     }
 

@@ -19,7 +19,8 @@ use tonic::Response;
 
 use super::core::{Core, Outside};
 use super::irm::Irm;
-use super::lease::{Ask, Lease};
+use super::lease::{Ask, Irmd, Lease};
+use super::patience::{Patience, comes_back};
 use crate::error::{CallError, Unreachable};
 
 /// Calls handed to the thread and not yet begun.
@@ -30,8 +31,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(65);
 const SHORT_WITHIN: Duration = Duration::from_secs(10);
 /// More than the caller's own timeout, so that irmd's answer with its reason comes first.
 const GRACE: Duration = Duration::from_secs(2);
-/// After irmd ended, a waiting accept looks for it this often (and as soon as its lease stands again).
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// After irmd ended, whoever waits for it looks this often (and as soon as its lease stands again).
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// A call waits so long for an irmd that was there and is not: it is being restarted.
+const RETURNS_WITHIN: Duration = Duration::from_secs(2);
+/// Names told at once to an irmd that is back.
+const SERVED_AT_ONCE: usize = 32;
 /// What the last handles left to say gets this long.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 
@@ -116,7 +121,7 @@ struct LeaseHandle {
 /// What all calls share, within the thread.
 struct Context {
     run_dir: RunDir,
-    irm: Irm,
+    irm: Rc<Irm>,
     leases: RefCell<HashMap<PathBuf, LeaseHandle>>,
     lease_tasks: RefCell<JoinSet<()>>,
     /// Names served, with how many listeners each has.
@@ -127,7 +132,7 @@ struct Context {
 
 async fn run(run_dir: RunDir, mut commands: mpsc::Receiver<Command>) {
     let context = Rc::new(Context {
-        irm: Irm::new(run_dir.irmd()),
+        irm: Rc::new(Irm::new(run_dir.irmd())),
         run_dir,
         leases: RefCell::default(),
         lease_tasks: RefCell::default(),
@@ -206,13 +211,32 @@ impl Context {
         let _ = reply.send(result);
     }
 
+    /// Asks for a flow; again where the first time certainly granted none, because irmd was not there or had come back a
+    /// moment before.
     async fn alloc(&self, request: FlowAllocRequest) -> Result<FlowHandle, CallError> {
-        self.open_irmd_lease().await?;
+        let mut again = self.irmd_again.subscribe();
         let within = match request.timeout_ms {
             0 => ANSWER_WITHIN,
             ms => Duration::from_millis(ms.into()) + GRACE,
         };
-        self.irm.call(Some(within), |irm| irm.flow_alloc(request.clone())).await
+        let asked = async {
+            let (was_there, patience) = (self.irm.was_reached(), Patience::new(Some(RETURNS_WITHIN)));
+            loop {
+                let result = match self.open_irmd_lease().await {
+                    Ok(()) => self.irm.flow_alloc(request.clone()).await,
+                    Err(error) => Err(error),
+                };
+                match result {
+                    // One that was never there is not waited for.
+                    Err(CallError::Irmd(error)) if !was_there => return Err(CallError::Irmd(error)),
+                    Err(error) if comes_back(&error) && patience.lasts() => {
+                        let _ = tokio::time::timeout(LOOK_AGAIN, again.changed()).await;
+                    }
+                    other => return other,
+                }
+            }
+        };
+        tokio::time::timeout(within, asked).await.unwrap_or_else(|_| Err(self.irm.silent(within)))
     }
 
     async fn serve(self: &Rc<Self>, request: ServeRequest) -> Result<Serving, CallError> {
@@ -264,30 +288,46 @@ impl Context {
     /// irmd was restarted: it does not know what this process serves.
     async fn serve_again(self: Rc<Self>) {
         let requests: Vec<_> = self.served.borrow().values().map(|(request, _)| request.clone()).collect();
+        let mut under_way = JoinSet::new();
         for request in requests {
+            if under_way.len() == SERVED_AT_ONCE {
+                under_way.join_next().await;
+            }
+            let context = self.clone();
             // A failure shows at the next accept, which serves again before it waits.
-            let _ = self.say_served(&request).await;
+            under_way.spawn_local(async move { drop(context.say_served(&request).await) });
         }
+        while under_way.join_next().await.is_some() {}
     }
 
     /// The next flow for a name; goes on waiting when irmd is restarted.
     async fn accept(&self, name: &str, ask: bool, within: Option<Duration>) -> Result<FlowHandle, CallError> {
         let mut again = self.irmd_again.subscribe();
-        let timeout_ms = within.map_or(0, |d| u32::try_from(d.as_millis()).unwrap_or(u32::MAX).max(1));
-        let request = FlowAcceptRequest { name: name.to_owned(), ask, timeout_ms };
+        let patience = Patience::new(within);
+        let mut served_again = false;
         loop {
-            let call = self.irm.call(within.map(|d| d + GRACE), |irm| irm.flow_accept(request.clone()));
-            match call.await {
-                Err(CallError::Irmd(unreachable)) if within.is_none() => {
+            let left = patience.left();
+            let timeout_ms = left.map_or(0, |d| u32::try_from(d.as_millis()).unwrap_or(u32::MAX).max(1));
+            let request = FlowAcceptRequest { name: name.to_owned(), ask, timeout_ms };
+            let result = self.irm.call(left.map(|d| d + GRACE), |irm| irm.flow_accept(request.clone())).await;
+            let stranger = matches!(&result, Err(CallError::Failed(f)) if f.kind() == FailureKind::NotPermitted);
+            match result {
+                Err(error) if comes_back(&error) && patience.lasts() => {
                     let _ = tokio::time::timeout(LOOK_AGAIN, again.changed()).await;
-                    let request = self.served.borrow().get(name).map(|(request, _)| request.clone());
-                    let Some(request) = request else { return Err(CallError::Irmd(unreachable)) };
-                    match self.say_served(&request).await {
-                        Ok(_) | Err(CallError::Irmd(_)) => {}
-                        Err(other) => return Err(other),
-                    }
                 }
+                // An irmd that came back a moment ago has not heard yet that this process serves the name.
+                Err(_) if stranger && !served_again => served_again = true,
                 other => return other,
+            }
+            let request = self.served.borrow().get(name).map(|(request, _)| request.clone());
+            let Some(request) = request else {
+                let text = format!("{name} is not served by this process any more");
+                return Err(CallError::Failed(Failure::new(FailureKind::NotPermitted, text)));
+            };
+            match self.say_served(&request).await {
+                Ok(_) => {}
+                Err(error) if comes_back(&error) => served_again = false,
+                Err(other) => return Err(other),
             }
         }
     }
@@ -361,8 +401,8 @@ impl Context {
         }
         let (asks, asked) = mpsc::channel(COMMANDS);
         let outside = Arc::new(Outside::default());
-        let announce = if irmd { self.irmd_again.clone() } else { watch::Sender::new(0) };
-        let lease = Lease::new(path.to_path_buf(), irmd, outside.clone(), announce);
+        let irmd = irmd.then(|| Irmd { irm: self.irm.clone(), again: self.irmd_again.clone() });
+        let lease = Lease::new(path.to_path_buf(), irmd, outside.clone());
         self.lease_tasks.borrow_mut().spawn_local(lease.run(asked));
         let handle = LeaseHandle { asks: asks.clone(), outside: outside.clone() };
         self.leases.borrow_mut().insert(path.to_path_buf(), LeaseHandle { asks, outside });

@@ -5,16 +5,20 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use handoff::client::{OpenError, Receiver, Said, Sender, Slot};
 use proto::handoff::ToDaemon;
+use proto::shim::Unwanted;
 use proto::v1::{self, Failure, FailureKind};
 use proto::{FlowId, Token};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::core::{Core, Link, Note, Outside};
+use super::irm::Irm;
 use super::keeper::Keeper;
 use crate::error::{CallError, Unreachable};
 use crate::machine::{CallId, Effect, LeaseTable};
@@ -23,6 +27,8 @@ use crate::machine::{CallId, Effect, LeaseTable};
 const OPEN_WITHIN: Duration = Duration::from_secs(2);
 /// Releases still unsent when the last flow is dropped get this long.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+/// Before descriptors are sent again that the kernel did not take.
+const NO_ROOM: Duration = Duration::from_millis(2);
 
 /// What the keeper asks of a lease.
 pub(super) enum Ask {
@@ -32,9 +38,24 @@ pub(super) enum Ask {
     Open { reply: oneshot::Sender<Result<(), CallError>> },
 }
 
+/// What comes beside a grant.
+struct Granted {
+    slot: Slot,
+    socket: Option<OwnedFd>,
+    unwanted: Option<Unwanted>,
+}
+
 struct Waiting {
     keeper: Arc<Keeper>,
     reply: oneshot::Sender<Result<Arc<Core>, CallError>>,
+}
+
+/// What hangs on the lease with irmd.
+pub(super) struct Irmd {
+    /// gRPC with it, which ends with it.
+    pub(super) irm: Rc<Irm>,
+    /// Counts how often the lease was opened again.
+    pub(super) again: watch::Sender<u64>,
 }
 
 type Opened = Result<(Sender, Receiver), OpenError>;
@@ -54,18 +75,20 @@ pub(super) struct Lease {
     /// Why the last opening failed.
     failed: Option<Unreachable>,
     next_call: u64,
-    /// Counts how often the lease was opened again.
-    announce: watch::Sender<u64>,
+    /// irmd's lease: what else is done when it is lost, and when it stands again.
+    irmd: Option<Irmd>,
+    /// The kernel takes no more descriptors at this moment; it does not tell when it does.
+    pause_until: Option<tokio::time::Instant>,
     /// Told once all that was queued has been written.
     written: Vec<oneshot::Sender<()>>,
 }
 
 impl Lease {
-    /// A lease that is opened when it is first wanted. `lasting`: opened again whenever it is lost.
-    pub(super) fn new(path: PathBuf, lasting: bool, outside: Arc<Outside>, announce: watch::Sender<u64>) -> Self {
+    /// A lease that is opened when it is first wanted. That with irmd is opened again whenever it is lost.
+    pub(super) fn new(path: PathBuf, irmd: Option<Irmd>, outside: Arc<Outside>) -> Self {
         Self {
             path,
-            table: LeaseTable::new(lasting),
+            table: LeaseTable::new(irmd.is_some(), seed()),
             outside,
             waiting: HashMap::new(),
             want_open: Vec::new(),
@@ -76,7 +99,8 @@ impl Lease {
             opening: None,
             failed: None,
             next_call: 0,
-            announce,
+            irmd,
+            pause_until: None,
             written: Vec::new(),
         }
     }
@@ -104,9 +128,12 @@ impl Lease {
                     Ok(said) => self.said(said),
                     Err(_) => self.lost(),
                 },
-                result = writable(self.link.as_ref()), if !self.outgoing.is_empty() => if result.is_err() {
-                    self.lost();
-                },
+                result = writable(self.link.as_ref()), if !self.outgoing.is_empty() && self.pause_until.is_none() => {
+                    if result.is_err() {
+                        self.lost();
+                    }
+                }
+                () = until(self.pause_until), if self.pause_until.is_some() => self.pause_until = None,
                 opened = poll_option(self.opening.as_mut()) => self.opened(opened),
                 () = until(timeout) => self.table.handle_timeout(Instant::now()),
                 () = until(last_words), if last_words.is_some() => return,
@@ -147,11 +174,11 @@ impl Lease {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Granted { asked, flow, slot, sdu_limit, ticket, socket } => {
+            Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, socket } => {
                 self.table.granted(&asked, flow, sdu_limit, ticket, socket.is_some());
-                self.apply(Some((slot, socket)));
+                self.apply(Some(Granted { slot, socket, unwanted }));
             }
-            Said::Denied { asked, failure } => self.table.denied(&asked, failure),
+            Said::Denied { asked, failure } => self.table.denied(Instant::now(), &asked, failure),
             Said::Gone { flow, reason } => self.table.gone(Instant::now(), flow, reason),
         }
     }
@@ -186,11 +213,14 @@ impl Lease {
         self.outside.set_sender(None);
         self.link = None;
         self.outgoing.clear();
+        if let Some(irmd) = &self.irmd {
+            irmd.irm.forget();
+        }
         self.table.lost(Instant::now());
     }
 
     /// Does what the table wants; `granted` came beside what was said last.
-    fn apply(&mut self, mut granted: Option<(Slot, Option<OwnedFd>)>) {
+    fn apply(&mut self, mut granted: Option<Granted>) {
         for effect in self.table.take_effects() {
             match effect {
                 Effect::Open => self.opening = Some(Box::pin(open(self.path.clone()))),
@@ -199,7 +229,9 @@ impl Lease {
                 Effect::Resolve { call, result } => {
                     let Some(waiting) = self.waiting.remove(&call) else { continue };
                     let result = match (result, granted.take()) {
-                        (Ok(taken), Some((slot, Some(socket)))) => self.core(taken, slot, socket, &waiting),
+                        (Ok(taken), Some(Granted { slot, socket: Some(socket), unwanted })) => {
+                            self.core(taken, slot, socket, unwanted, &waiting)
+                        }
                         (Ok(_), _) => continue,
                         (Err(failure), _) => Err(self.call_error(failure)),
                     };
@@ -207,10 +239,10 @@ impl Lease {
                     let _ = waiting.reply.send(result);
                 }
                 Effect::Rehome { was, now } => {
-                    let Some((core, (slot, _))) = self.core_of(was).zip(granted.take()) else { continue };
+                    let Some((core, granted)) = self.core_of(was).zip(granted.take()) else { continue };
                     self.cores.remove(&was);
                     self.cores.insert(now, Arc::downgrade(&core));
-                    core.rehome(now, slot, self.told.remove(&was).unwrap_or_default());
+                    core.rehome(now, granted.slot, self.told.remove(&was).unwrap_or_default());
                 }
                 Effect::End { flow, reason } => {
                     if let Some(core) = self.core_of(flow) {
@@ -222,7 +254,11 @@ impl Lease {
                         core.shut();
                     }
                 }
-                Effect::Announce => self.announce.send_modify(|times| *times += 1),
+                Effect::Announce => {
+                    if let Some(irmd) = &self.irmd {
+                        irmd.again.send_modify(|times| *times += 1);
+                    }
+                }
             }
         }
     }
@@ -236,10 +272,11 @@ impl Lease {
         taken: crate::machine::Taken,
         slot: Slot,
         socket: OwnedFd,
+        unwanted: Option<Unwanted>,
         waiting: &Waiting,
     ) -> Result<Arc<Core>, CallError> {
         let link = Link { outside: self.outside.clone(), _keeper: Some(waiting.keeper.clone()) };
-        match Core::new(socket, taken.flow, taken.sdu_limit, slot, Some(link)) {
+        match Core::new(socket, taken.flow, taken.sdu_limit, slot, unwanted, Some(link)) {
             Ok(core) => {
                 let core = Arc::new(core);
                 self.cores.insert(taken.flow, Arc::downgrade(&core));
@@ -286,7 +323,9 @@ impl Lease {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 // Descriptors in flight are limited; the receiver's reading makes room.
-                Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => return,
+                Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
+                    return self.pause_until = Some(tokio::time::Instant::now() + NO_ROOM);
+                }
                 // The receiver will read the end.
                 Err(_) => return self.outgoing.clear(),
             }
@@ -295,6 +334,12 @@ impl Lease {
             let _ = written.send(());
         }
     }
+}
+
+/// Another one for each lease of each process, so that their pauses differ.
+fn seed() -> u64 {
+    static LEASES: AtomicU32 = AtomicU32::new(0);
+    u64::from(std::process::id()) << 32 | u64::from(LEASES.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Whatever ends the task, flows learn that nobody answers.

@@ -6,6 +6,8 @@ mod irm;
 pub(crate) mod keeper;
 mod lease;
 pub(crate) mod park;
+mod patience;
 pub(crate) mod sdu;
 pub(crate) mod syscalls;
 pub(crate) mod timer;
+mod unwanted;

@@ -131,11 +131,15 @@ impl Core {
             Wait::Kernel => RecvFlags::TRUNC,
             Wait::Never => RecvFlags::TRUNC | RecvFlags::DONTWAIT,
         };
+        if self.unwanted.needs_more_than(buffer.len()) {
+            return self.recv_short(buffer, flags);
+        }
         loop {
             match rustix::net::recv(&self.fd, &mut *buffer, flags) {
                 Ok((_, 0)) if self.closed() => return Err(Stop::Closed),
                 // An empty datagram that no filter dropped: there are no empty SDUs.
                 Ok((_, 0)) => {}
+                Ok((_, len)) if self.unwanted.is(&buffer[..len.min(buffer.len())]) => {}
                 Ok((_, len)) => return self.received(len, buffer.len()),
                 Err(errno) => self.recv_failed(errno)?,
             }

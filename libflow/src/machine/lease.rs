@@ -5,17 +5,28 @@
 //! | Down | open at once → Opening | | | |
 //! | Opening | queued | redeems said, flows handed back → Open | redeems fail → Down | |
 //! | Open | said | | | redeems fail → Down, opened again after a while if there are flows |
+//!
+//! Flows are handed back some at a time, the next as the daemon answers: descriptors on their way are limited, and who
+//! redeems meanwhile does not wait behind ten thousand of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::{Duration, Instant};
 
 use proto::handoff::ToDaemon;
 use proto::v1::{self, Failure, FailureKind};
 use proto::{FlowId, Token};
 
-/// First pause before a lost lease is opened again; doubled up to `RETRY_LAST`.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_secs(1);
+/// First pause before a lost lease is opened again; doubled up to `RETRY_LAST`. A try costs a system call, and a daemon that
+/// is back is to have its flows within a second. Up to half as long again, so that not all programs come at once.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_LAST: Duration = Duration::from_millis(240);
+/// After a daemon said no: it is of another version, or has as many leases as it may.
+const RETRY_DENIED: Duration = Duration::from_secs(2);
+/// Flows handed back of which the daemon has not spoken yet.
+const PRESENTED_AT_ONCE: usize = 128;
+/// A flow that the daemon had no room for is handed back again after this.
+const PRESENT_AGAIN: Duration = Duration::from_secs(1);
 /// The daemon closes a flow's socket by then after it said Gone; later we do.
 const CLOSED_WITHIN: Duration = Duration::from_millis(150);
 /// A closed socket whose reason is not said by then has none.
@@ -77,6 +88,8 @@ enum State {
 struct Held {
     ticket: Vec<u8>,
     ended: bool,
+    shut_at: Option<Instant>,
+    reason_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +98,8 @@ enum Timer {
     Shut,
     /// Give up waiting for the reason of a closed socket.
     Reason,
+    /// Hand the flow back once more.
+    Present,
 }
 
 /// The table of one lease.
@@ -94,26 +109,33 @@ pub(crate) struct LeaseTable {
     /// Opened again whenever it is lost, flows or not.
     lasting: bool,
     was_open: bool,
+    /// Tells this program's pauses from others'.
+    seed: u64,
+    tries: u64,
     pause: Duration,
     redeems: HashMap<Token, CallId>,
     flows: HashMap<FlowId, Held>,
     /// Of the few flows that are about to end. Rows of flows already released do no harm.
     timers: BTreeSet<(Instant, FlowId, Timer)>,
-    /// Tickets presented, by what the answer will carry.
+    /// Flows yet to be handed back, and those that are: by their tickets, which the answer will carry.
+    to_present: VecDeque<FlowId>,
     presented: HashMap<Vec<u8>, FlowId>,
     effects: Vec<Effect>,
 }
 
 impl LeaseTable {
-    pub(crate) fn new(lasting: bool) -> Self {
+    pub(crate) fn new(lasting: bool, seed: u64) -> Self {
         Self {
             state: State::Down { retry_at: None },
             lasting,
             was_open: false,
+            seed,
+            tries: 0,
             pause: RETRY_FIRST,
             redeems: HashMap::new(),
             flows: HashMap::new(),
             timers: BTreeSet::new(),
+            to_present: VecDeque::new(),
             presented: HashMap::new(),
             effects: Vec::new(),
         }
@@ -147,18 +169,31 @@ impl LeaseTable {
         self.state = State::Open;
         self.pause = RETRY_FIRST;
         self.effects.extend(self.redeems.keys().map(|token| say_redeem(*token)));
-        for (flow, held) in &self.flows {
-            if !held.ended && !held.ticket.is_empty() {
-                self.presented.insert(held.ticket.clone(), *flow);
-                self.effects.push(Effect::HandBack { flow: *flow, ticket: held.ticket.clone() });
-            }
-        }
         if std::mem::replace(&mut self.was_open, true) {
             self.effects.push(Effect::Announce);
+        }
+        self.to_present = self.flows.keys().copied().collect();
+        // In order of age: what was allocated first is back first.
+        self.to_present.make_contiguous().sort_unstable();
+        self.present();
+    }
+
+    /// Hands back as many flows as may be on their way.
+    fn present(&mut self) {
+        while self.is_open() && self.presented.len() < PRESENTED_AT_ONCE {
+            let Some(flow) = self.to_present.pop_front() else { return };
+            let Some(held) = self.flows.get(&flow).filter(|held| !held.ended && !held.ticket.is_empty()) else {
+                continue;
+            };
+            self.presented.insert(held.ticket.clone(), flow);
+            self.effects.push(Effect::HandBack { flow, ticket: held.ticket.clone() });
         }
     }
 
     pub(crate) fn open_failed(&mut self, now: Instant, failure: &Failure) {
+        if failure.kind() != FailureKind::IpcpDown {
+            self.pause = RETRY_DENIED;
+        }
         self.down(now, failure);
     }
 
@@ -170,11 +205,16 @@ impl LeaseTable {
 
     fn down(&mut self, now: Instant, failure: &Failure) {
         self.presented.clear();
+        self.to_present.clear();
+        self.timers.retain(|(.., timer)| *timer != Timer::Present);
         for (_, call) in self.redeems.drain() {
             self.effects.push(Effect::Resolve { call, result: Err(failure.clone()) });
         }
         let again = (self.lasting && self.was_open) || self.flows.values().any(|held| !held.ended);
-        self.state = State::Down { retry_at: again.then(|| now + self.pause) };
+        self.tries += 1;
+        let share = BuildHasherDefault::<DefaultHasher>::new().hash_one((self.seed, self.tries)) % 128;
+        let pause = self.pause + self.pause * u32::try_from(share).unwrap_or(0) / 256;
+        self.state = State::Down { retry_at: again.then(|| now + pause) };
         self.pause = (self.pause * 2).min(RETRY_LAST);
     }
 
@@ -202,35 +242,48 @@ impl LeaseTable {
             // Nobody waits for it any more.
             None => self.effects.push(say_release(flow)),
         }
+        self.present();
     }
 
     fn hold(&mut self, flow: FlowId, ticket: Vec<u8>) {
-        self.flows.insert(flow, Held { ticket, ended: false });
+        self.flows.insert(flow, Held { ticket, ended: false, shut_at: None, reason_at: None });
     }
 
-    pub(crate) fn denied(&mut self, asked: &[u8], failure: Failure) {
+    pub(crate) fn denied(&mut self, now: Instant, asked: &[u8], failure: Failure) {
         if let Some(call) = Token::from_bytes(asked).and_then(|token| self.redeems.remove(&token)) {
             return self.effects.push(Effect::Resolve { call, result: Err(failure) });
         }
         // A daemon that does not take a flow back leaves its data path alone: the flow goes on, unwatched, until the
-        // peer ends. It is not presented again.
-        if let Some(held) = self.presented.remove(asked).and_then(|flow| self.flows.get_mut(&flow)) {
+        // peer ends. It is presented again only where there was no room for it.
+        let Some(flow) = self.presented.remove(asked) else { return };
+        if failure.kind() == FailureKind::Exhausted {
+            self.timers.insert((now + PRESENT_AGAIN, flow, Timer::Present));
+        } else if let Some(held) = self.flows.get_mut(&flow) {
             held.ticket.clear();
         }
+        self.present();
     }
 
     pub(crate) fn gone(&mut self, now: Instant, flow: FlowId, reason: v1::EndReason) {
         let Some(held) = self.flows.get_mut(&flow) else { return };
         if !std::mem::replace(&mut held.ended, true) {
-            self.timers.insert((now + CLOSED_WITHIN, flow, Timer::Shut));
+            let at = now + CLOSED_WITHIN;
+            held.shut_at = Some(at);
+            self.timers.insert((at, flow, Timer::Shut));
             self.effects.push(Effect::End { flow, reason });
         }
     }
 
     /// The flow's user has let go of it; `said`: Release has been sent already.
     pub(crate) fn released(&mut self, flow: FlowId, said: bool) {
-        let held = self.flows.remove(&flow).is_some();
-        if held && !said && self.is_open() {
+        let Some(held) = self.flows.remove(&flow) else { return };
+        // A timer that finds nothing wakes the thread all the same.
+        let shut = held.shut_at.map(|at| (at, flow, Timer::Shut));
+        let reason = held.reason_at.map(|at| (at, flow, Timer::Reason));
+        for timer in shut.into_iter().chain(reason) {
+            self.timers.remove(&timer);
+        }
+        if !said && self.is_open() {
             self.effects.push(say_release(flow));
         }
     }
@@ -246,7 +299,16 @@ impl LeaseTable {
     pub(crate) fn found_closed(&mut self, now: Instant, flow: FlowId) {
         match self.flows.get_mut(&flow) {
             Some(held) if !held.ended => {
-                self.timers.insert((now + REASON_WITHIN, flow, Timer::Reason));
+                let at = now + REASON_WITHIN;
+                // Found closed again, the reason is awaited since the first time.
+                if held.reason_at.is_none() {
+                    held.reason_at = Some(at);
+                    self.timers.insert((at, flow, Timer::Reason));
+                }
+                // The other end of a local flow may have closed while irmd was down: then only this tells irmd.
+                if self.lasting {
+                    self.suspect(flow);
+                }
             }
             Some(_) => {}
             None => self.effects.push(Effect::End { flow, reason: v1::EndReason::Unspecified }),
@@ -258,6 +320,10 @@ impl LeaseTable {
             let Some((_, flow, timer)) = self.timers.pop_first() else { break };
             let Some(held) = self.flows.get_mut(&flow) else { continue };
             match timer {
+                Timer::Present => {
+                    self.to_present.push_back(flow);
+                    self.present();
+                }
                 Timer::Shut => self.effects.push(Effect::Shut { flow }),
                 Timer::Reason if held.ended => {}
                 Timer::Reason => {

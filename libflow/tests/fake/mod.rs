@@ -82,8 +82,15 @@ fn offer(handoff: &Server, path: &Path, name: &str, near: OwnedFd, at_once: bool
     let mut token = [9; 16];
     token[..8].copy_from_slice(&id.to_le_bytes());
     let token = Token(token);
-    let offer =
-        Offer { token, flow: FlowId(id), owner: me(), socket: Arc::new(near), sdu_limit: 1000, ticket: ticket(id) };
+    let offer = Offer {
+        token,
+        flow: FlowId(id),
+        owner: me(),
+        socket: Arc::new(near),
+        sdu_limit: 1000,
+        ticket: ticket(id),
+        unwanted: None,
+    };
     handoff.expect(token);
     let server = handoff.clone();
     if at_once {

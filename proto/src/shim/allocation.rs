@@ -320,7 +320,11 @@ fn read_answer(header: &Header, fields: &[u8]) -> Result<Answer, Malformed> {
 /// The bytes with which every answer to (`name`, `client`) begins, as (offset, bytes) pairs that a socket filter
 /// can compare: magic, then the client's id. Drops late answers before a program could read one as an SDU.
 pub fn answer_prefix(name: &Name, client: WireId) -> [(usize, Vec<u8>); 2] {
-    let start = name.as_str().len() + 1;
+    answer_prefix_at(name.as_str().len() + 1, client)
+}
+
+/// The same for a header that begins at `start`.
+pub(super) fn answer_prefix_at(start: usize, client: WireId) -> [(usize, Vec<u8>); 2] {
     [(start, header::MAGIC.to_vec()), (start + header::CLIENT_ID, client.0.to_be_bytes().to_vec())]
 }
 

@@ -22,7 +22,7 @@ use crate::{BootId, HostId, WireId};
 /// Length of a control datagram, bytes. Longer ones are read up to here: room for fields of later versions.
 const LENGTH: usize = 40;
 /// Where the receiver's id stands.
-const RECEIVER: usize = 32;
+pub(super) const RECEIVER: usize = 32;
 
 /// A control datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,11 +11,13 @@ mod control;
 mod field;
 mod header;
 mod peek;
+mod unwanted;
 
 pub use allocation::{Answer, Extension, Request, Verdict, answer_prefix};
 pub use control::{Control, ControlKind, control_prefix};
 pub use header::{MAGIC, VERSION};
 pub use peek::Peek;
+pub use unwanted::Unwanted;
 
 /// The listen port: 0x0D1F.
 pub const PORT: u16 = 3359;

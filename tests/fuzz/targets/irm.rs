@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, Quotas, Reply, Settings, Started};
+use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, Quotas, Reply, RulesChange, Settings, Started};
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{self, EndReason, Failure, FailureKind};
 use proto::{FlowId, PROTOCOL_VERSION, Token};
@@ -72,7 +72,7 @@ impl World {
             pending: 8,
             accepts: 16,
             names: 6,
-            quotas: Quotas { flows: 6, pending: 5, names: 3, accepts: 4, unlimited: vec![0] },
+            quotas: Quotas { flows: 6, pending: 5, names: 3, accepts: 4, prefix: 5, unlimited: vec![0] },
             flows: 16,
             ..Settings::default()
         };
@@ -190,7 +190,7 @@ impl World {
                 ..Default::default()
             }),
         };
-        self.call(Caller { pid: 100, uid: 0, gid: 0 }, command);
+        self.call(Caller { pid: 100, ..Caller::default() }, command);
     }
 
     fn administrate(&mut self, flow: FlowId, program: &mut Program<'_>) {
@@ -198,10 +198,10 @@ impl World {
         let layer = program.one_of(&LAYERS);
         let path = program.one_of(&["/bin/server", "relative"]);
         let program_bound =
-            v1::BoundProgram { path: path.clone(), args: vec!["-x".into()], auto_start: program.flag() };
+            v1::BoundProgram { path: path.clone(), args: vec!["-x".into()], auto_start: program.flag(), ..Default::default() };
         let pid = 1 + program.number() % 4;
         let command = match program.byte() % 14 {
-            0 => Command::NameCreate(v1::NameCreateRequest { name, policy: program.byte().into() }),
+            0 => Command::NameCreate(v1::NameCreateRequest { name, policy: program.byte().into(), ..Default::default() }, RulesChange::default()),
             1 => Command::NameDestroy(v1::NameDestroyRequest { name }),
             2 => Command::NameRegister(v1::NameRegisterRequest { name, layer }),
             3 => Command::NameUnregister(v1::NameUnregisterRequest { name, layer }),
@@ -381,7 +381,7 @@ impl World {
 
 fn caller(program: &mut Program<'_>) -> Caller {
     let pid = 1 + program.number() % 4;
-    Caller { pid, uid: pid % 2, gid: 0 }
+    Caller { pid, uid: pid % 2, ..Caller::default() }
 }
 
 fn process(program: &mut Program<'_>) -> v1::Process {

@@ -11,8 +11,10 @@ mod hostile;
 mod links;
 mod load;
 mod middlebox;
+mod outlive;
 mod programs;
 mod vanish;
+mod who;
 
 use std::process::ExitCode;
 
@@ -30,8 +32,10 @@ fn main() -> ExitCode {
         links::cases(),
         load::cases(),
         middlebox::cases(),
+        outlive::cases(),
         programs::cases(),
         vanish::cases(),
+        who::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }

@@ -259,7 +259,7 @@ fn another_user_uses_flows_and_administrates_nothing() -> Result<()> {
     };
     let output = as_other("oping", &["echo", "-c", "1"])?;
     ensure!(output.code() == 0, "{output:?}");
-    for words in [vec!["name", "create", "mine"], vec!["ipcp", "destroy", "--name", "udp0"]] {
+    for words in [vec!["config", "export"], vec!["ipcp", "destroy", "--name", "udp0"]] {
         let output = as_other("irm", &words)?;
         ensure!(output.code() == 1 && output.err.contains("65534"), "irm {words:?}: {output:?}");
     }

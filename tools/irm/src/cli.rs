@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod rules;
+
+pub use rules::{Asker, Rules};
+
 use crate::machine::argument::{HostEntry, PortRange, host_entry, ip_address, ipcp_name, layer_name, name, port_range};
 
 const EXIT_CODES: &str = "\
@@ -51,11 +55,43 @@ pub enum Command {
     /// The running configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// End irmd and its IPCPs in order
+    #[command(after_help = SHUTDOWN_EXAMPLES)]
+    Shutdown(Shutdown),
     /// Print completions for a shell, e.g. `irm completions bash > /etc/bash_completion.d/irm`
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+const SHUTDOWN_EXAMPLES: &str = "\
+At once nothing new is taken: no flow, no name. Flows that there are may end by themselves for the time of --drain, then
+the daemons end. Flows that are left go on between their programs, and the next irmd lists them again; with --flows end
+they are ended. Returns when irmd has ended; prints how many flows were left.
+
+Examples:
+  irm shutdown                            for an upgrade: no flow is lost
+  irm shutdown --drain 60 --flows end     before the host goes down";
+
+/// `irm shutdown …`
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Shutdown {
+    /// Flows have so long to end by themselves; at most a day
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub drain: u32,
+    /// What becomes of flows that are left then
+    #[arg(long, value_enum, default_value_t = Left::Keep)]
+    pub flows: Left,
+}
+
+/// What becomes of flows without daemons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Left {
+    /// They go on.
+    Keep,
+    /// They are ended, on both sides.
+    End,
 }
 
 /// How a listing is printed.
@@ -195,6 +231,34 @@ pub enum NameCommand {
         /// Who takes the next flow, where several serve the name
         #[arg(long, value_enum, default_value_t = Policy::RoundRobin)]
         policy: Policy,
+        /// Who may use it
+        #[command(flatten)]
+        rules: Rules,
+    },
+    /// Say who may serve a name and who may allocate to it; without a name, list the rules of patterns
+    #[command(after_help = rules::EXAMPLES)]
+    Rules {
+        /// The name, or the beginning of names and a *
+        #[arg(value_name = "NAME|PATTERN", value_parser = name, requires = "rule-set")]
+        name: Option<String>,
+        /// Who may use it
+        #[command(flatten)]
+        rules: Rules,
+        /// How the list is printed
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Whether somebody may serve a name or allocate to it, and which rule says so
+    May {
+        /// The name
+        #[arg(value_parser = name)]
+        name: String,
+        /// Who would
+        #[command(flatten)]
+        asker: Asker,
+        /// How to print
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Forget a name, its bindings and registrations
     Destroy {
@@ -249,6 +313,9 @@ Example, a server that starts when its first flow arrives:
         /// Start it when a flow arrives and nobody accepts
         #[arg(long)]
         auto: bool,
+        /// Start it as this user, by name or number [default: whoever runs irm; as root irmd's own user]
+        #[arg(long)]
+        user: Option<String>,
         /// Its arguments when it is started
         #[arg(last = true)]
         args: Vec<String>,
@@ -344,11 +411,17 @@ mod tests {
             "irm ipcp host remove --name udp0 echo",
             "irm ipcp host list --name udp0 --json",
             "irm name create echo --policy spill",
+            "irm name create web --serve alice,@www --allow-local any --allow-remote 10.0.0.0/8 --deny-remote 10.9.0.0/16",
+            "irm name rules game.* --serve @games",
+            "irm name rules web --serve default --allow-remote none",
+            "irm name rules --json",
+            "irm name may web --user alice --json",
+            "irm name may web --from 10.1.2.3",
             "irm name destroy echo",
             "irm name list --json",
             "irm name register echo --layer net",
             "irm name unregister echo --layer net",
-            "irm bind program ./server --name echo --auto -- --listen echo -q",
+            "irm bind program ./server --name echo --auto --user www-data -- --listen echo -q",
             "irm bind process 4711 --name echo",
             "irm unbind program ./server --name echo",
             "irm unbind process 4711 --name echo",
@@ -373,6 +446,10 @@ mod tests {
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --port 0",
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --sp-range 2-1",
             "irm name register echo",
+            "irm name rules web",
+            "irm name rules --serve any",
+            "irm name may web --user alice --from 10.1.2.3",
+            "irm name may web --from nowhere",
             "irm bind process 0 --name echo",
             "irm flow show 0",
             "irm flow show x",

@@ -65,6 +65,9 @@ calls! {
     host_add: HostAddRequest -> Empty = done();
     host_remove: HostRemoveRequest -> Empty = done();
     name_create: NameCreateRequest -> Empty = refused();
+    name_rules: NameRulesRequest -> Empty = done();
+    rule_list: Empty -> RuleListReply = Ok(Response::new(v1::RuleListReply::default()));
+    name_may: NameMayRequest -> NameMayReply = Ok(Response::new(v1::NameMayReply::default()));
     name_destroy: NameDestroyRequest -> Empty = done();
     name_register: NameRegisterRequest -> Empty = done();
     name_unregister: NameUnregisterRequest -> Empty = done();
@@ -74,6 +77,7 @@ calls! {
     unbind_process: UnbindProcessRequest -> Empty = done();
     flow_show: FlowShowRequest -> FlowInfo = Ok(Response::new(v1::FlowInfo { flow_id: 7, ..v1::FlowInfo::default() }));
     flow_dealloc: FlowDeallocRequest -> Empty = done();
+    shutdown: ShutdownRequest -> ShutdownReply = Ok(Response::new(v1::ShutdownReply { flows: 3 }));
     config_export: Empty -> ConfigExportReply =
         Ok(Response::new(v1::ConfigExportReply { toml: "[[ipcp]]\n".into() }));
 }

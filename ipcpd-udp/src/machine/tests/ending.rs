@@ -104,7 +104,7 @@ fn close_before_the_queue_is_drained() {
     assert_eq!(bench.next(), [Output::CheckRead { key }]);
     bench.shim.read_all(bench.now, key, true);
     let reason = EndReason::PeerDeallocated;
-    assert_eq!(bench.outputs(), [gone(1, reason), Output::Revoke { key }, ended(1, reason), Output::Close { key }]);
+    assert_eq!(bench.outputs(), [gone(1, reason), Output::Retire { key }, ended(1, reason), Output::Close { key }]);
     bench.assert_empty();
 }
 
@@ -117,7 +117,7 @@ fn a_program_that_does_not_read_is_told_soon_and_revoked_after_two_seconds() {
     let mut told = None;
     let outputs = loop {
         let outputs = bench.next();
-        if outputs.contains(&Output::Revoke { key }) {
+        if outputs.contains(&Output::Retire { key }) {
             break outputs;
         }
         if outputs.contains(&gone(1, EndReason::PeerDied)) {
@@ -128,7 +128,7 @@ fn a_program_that_does_not_read_is_told_soon_and_revoked_after_two_seconds() {
     };
     assert!(told.unwrap() < ms(700), "{told:?}");
     assert!((ms(2000)..ms(2200)).contains(&bench.elapsed()), "{:?}", bench.elapsed());
-    assert_eq!(outputs, [Output::Revoke { key }, ended(1, EndReason::PeerDied), Output::Close { key }]);
+    assert_eq!(outputs, [Output::Retire { key }, ended(1, EndReason::PeerDied), Output::Close { key }]);
     bench.assert_empty();
 }
 
@@ -148,7 +148,7 @@ fn what_was_sent_before_the_program_took_its_socket_can_be_read() {
     let taken = bench.now;
     loop {
         let outputs = bench.next();
-        if outputs.contains(&Output::Revoke { key }) {
+        if outputs.contains(&Output::Retire { key }) {
             break;
         }
         bench.shim.read_all(bench.now, key, false);

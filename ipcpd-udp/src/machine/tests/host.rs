@@ -292,7 +292,7 @@ impl Host {
                 let all = self.socket(key).queue.is_empty();
                 self.shim.as_mut().unwrap().read_all(now, key, all);
             }
-            Output::Revoke { key } => self.socket(key).revoked = true,
+            Output::Revoke { key } | Output::Retire { key } => self.socket(key).revoked = true,
             Output::Close { key } => {
                 let number = self.by_key.remove(&key).expect("an open socket");
                 self.sockets.get_mut(&number).unwrap().key = None;

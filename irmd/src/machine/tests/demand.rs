@@ -3,7 +3,8 @@
 use super::*;
 
 fn bind(w: &mut World, name: &str, path: &str) {
-    let program = v1::BoundProgram { path: path.into(), args: vec!["-x".into()], auto_start: true };
+    let program =
+        v1::BoundProgram { path: path.into(), args: vec!["-x".into()], auto_start: true, ..Default::default() };
     let request = v1::BindProgramRequest { name: name.into(), program: Some(program) };
     assert!(matches!(w.answer(ROOT, Command::BindProgram(request)), Reply::Done));
 }
@@ -91,7 +92,8 @@ fn the_last_server_gone_the_next_is_started() {
 fn round_robin_starts_the_programs_in_turn_and_spill_the_first() {
     for (policy, want) in [(1, ["/bin/a", "/bin/b"]), (2, ["/bin/a", "/bin/a"])] {
         let mut w = World::new();
-        w.answer(ROOT, Command::NameCreate(v1::NameCreateRequest { name: "echo".into(), policy }));
+        let request = v1::NameCreateRequest { name: "echo".into(), policy, ..Default::default() };
+        w.answer(ROOT, Command::NameCreate(request, RulesChange::default()));
         bind(&mut w, "echo", "/bin/a");
         bind(&mut w, "echo", "/bin/b");
         w.alloc(20, "echo");

@@ -21,7 +21,11 @@ fn a_local_flow_from_end_to_end() {
     let tail: Vec<String> = w.done.iter().skip(1).map(|e| format!("{e:?}")).collect();
     assert_eq!(
         tail,
-        ["Forget(FlowId(2))", "Gone(FlowId(1), PeerDeallocated)", "CloseLocal { row: FlowId(1), drain: false }"]
+        [
+            "Forget(FlowId(2))",
+            "Gone(FlowId(1), PeerDeallocated)",
+            "CloseLocal { row: FlowId(1), over: Some(FlowId(2)) }"
+        ]
     );
     // The other end's release finds nothing left.
     w.irm.released(FlowId(1));
@@ -90,7 +94,8 @@ fn a_name_nobody_accepts_for_is_told_apart_from_an_unknown_one() {
     w.pass(Duration::from_millis(1));
     assert_eq!(w.failure(call).kind(), FailureKind::NobodyAccepts);
     // One that exists only by name waits too.
-    w.answer(ROOT, Command::NameCreate(v1::NameCreateRequest { name: "later".into(), policy: 0 }));
+    let request = v1::NameCreateRequest { name: "later".into(), ..Default::default() };
+    w.answer(ROOT, Command::NameCreate(request, RulesChange::default()));
     let call = w.alloc(20, "later");
     w.server_as(Caller { uid: 500, ..user(11) }, "later");
     w.accept(11, "later", false);

@@ -15,14 +15,14 @@ fn bootstrap(name: &str) -> Command {
 
 fn attach(w: &mut World, name: &str, pid: u32) -> CallId {
     let request = v1::AttachRequest {
-        version: PROTOCOL_VERSION,
+        version: proto::PROTOCOL_VERSION,
         name: name.into(),
         r#type: "udp".into(),
         socket: "s".into(),
         handoff: "h".into(),
         ..v1::AttachRequest::default()
     };
-    w.call(Caller { pid, uid: 500, gid: 500 }, Command::Attach(request))
+    w.call(Caller { pid, uid: 500, gid: 500, groups: None }, Command::Attach(request))
 }
 
 fn spawned(w: &mut World, pid: u32) -> ChildId {

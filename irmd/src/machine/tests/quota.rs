@@ -8,7 +8,7 @@ fn world(quotas: Quotas) -> World {
 }
 
 fn of(pid: u32, uid: u32) -> Caller {
-    Caller { pid, uid, gid: uid }
+    Caller { pid, uid, gid: uid, groups: None }
 }
 
 #[track_caller]
@@ -119,7 +119,7 @@ fn starts(w: &mut World) -> usize {
 fn started(w: &mut World) {
     w.ipcp("udp0", "net");
     w.obey();
-    let program = v1::BoundProgram { path: "/bin/server".into(), args: Vec::new(), auto_start: false };
+    let program = v1::BoundProgram { path: "/bin/server".into(), auto_start: false, ..Default::default() };
     for auto_start in [false, true] {
         let program = v1::BoundProgram { path: format!("/bin/server-{auto_start}"), auto_start, ..program.clone() };
         let request = v1::BindProgramRequest { name: "echo".into(), program: Some(program) };
@@ -159,9 +159,15 @@ fn a_program_bound_while_a_layer_is_told_is_told_after_all() {
     let mut w = World::new();
     w.ipcp("udp0", "net");
     w.obey();
-    w.answer(ROOT, Command::NameCreate(v1::NameCreateRequest { name: "echo".into(), policy: 0 }));
+    w.answer(
+        ROOT,
+        Command::NameCreate(
+            v1::NameCreateRequest { name: "echo".into(), ..Default::default() },
+            RulesChange::default(),
+        ),
+    );
     w.call(ROOT, Command::NameRegister(v1::NameRegisterRequest { name: "echo".into(), layer: "net".into() }));
-    let program = v1::BoundProgram { path: "/bin/server".into(), args: Vec::new(), auto_start: true };
+    let program = v1::BoundProgram { path: "/bin/server".into(), auto_start: true, ..Default::default() };
     w.answer(ROOT, Command::BindProgram(v1::BindProgramRequest { name: "echo".into(), program: Some(program) }));
     let name = proto::Name::new("echo").unwrap();
     assert_eq!(w.obey(), [IpcpCall::Register(name.clone(), false), IpcpCall::Register(name, true)]);

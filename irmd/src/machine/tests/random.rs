@@ -153,7 +153,7 @@ impl Run {
                 }
             }
             Step::Bind(n) => {
-                let program = v1::BoundProgram { path: "/bin/x".into(), args: vec![], auto_start: true };
+                let program = v1::BoundProgram { path: "/bin/x".into(), auto_start: true, ..Default::default() };
                 let request = v1::BindProgramRequest { name: name(n).into(), program: Some(program) };
                 self.call(ROOT, Command::BindProgram(request));
             }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -81,10 +82,24 @@ impl<C: Calls> Caller<C> {
     where
         F: Future<Output = Result<Response<Streaming<C::Answer>>, Status>>,
     {
+        self.call_noting(open, request, &AtomicBool::new(false)).await
+    }
+
+    /// The same, for what must not be done twice: `asked` becomes true before the other side can have heard the question.
+    pub async fn call_noting<F>(
+        &self,
+        open: impl FnOnce(Questions<C>) -> F,
+        request: C::Request,
+        asked: &AtomicBool,
+    ) -> Result<C::Reply, Status>
+    where
+        F: Future<Output = Result<Response<Streaming<C::Answer>>, Status>>,
+    {
         let line = self.line(open).await?;
         let (give, answer) = oneshot::channel();
         let call = lock(&line.waiting).begin(give)?;
         let mut question = Question { line, call, answered: false };
+        asked.store(true, Ordering::Relaxed);
         // Refused only when the stream is over, which the answer says.
         let _ = question.line.questions.send(C::call(call, Some(request))).await;
         let answer = answer.await.unwrap_or_else(|_| Err(broken("it was dropped")));

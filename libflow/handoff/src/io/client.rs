@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proto::handoff::{ToDaemon, ToProgram};
+use proto::shim::Unwanted;
 use proto::v1::{Denied, Gone, Grant, Hello, Welcome};
-use proto::{FlowId, PROTOCOL_VERSION};
+use proto::{FlowId, protocol_version};
 use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -38,13 +39,13 @@ pub async fn open(path: &Path) -> Result<(Sender, Receiver), OpenError> {
     // A Unix socket answers at once; EAGAIN says that the daemon's backlog is full.
     rustix::net::connect(&*socket, &address).map_err(unreachable)?;
     let sender = Sender { socket: socket.clone() };
-    let hello = ToDaemon::Hello(Hello { version: PROTOCOL_VERSION });
+    let hello = ToDaemon::Hello(Hello { version: protocol_version() });
     sender.say(&hello, None).map_err(OpenError::Unreachable)?;
     let watched = watch_shared(socket).map_err(OpenError::Unreachable)?;
     let packet = receive(&watched).await.map_err(OpenError::Unreachable)?;
     let packet = packet.ok_or(OpenError::Protocol("it hung up"))?;
     match ToProgram::decode(&packet.bytes) {
-        Ok(ToProgram::Welcome(Welcome { version: PROTOCOL_VERSION, slots })) => {
+        Ok(ToProgram::Welcome(Welcome { version, slots })) if version == protocol_version() => {
             let memory = packet.descriptor.ok_or(OpenError::Protocol("no statistics memory came with its Welcome"))?;
             let slots = SlotMap::map(&memory, slots).map_err(|_| OpenError::Protocol("its memory is not sealed"))?;
             Ok((sender, Receiver { socket: watched, slots: Arc::new(slots) }))
@@ -85,12 +86,13 @@ impl Receiver {
         let bad = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         Ok(Some(match ToProgram::decode(&packet.bytes).map_err(|_| bad("a packet was malformed"))? {
             ToProgram::Welcome(_) => return Err(bad("the daemon said Welcome twice")),
-            ToProgram::Grant(Grant { token: asked, flow_id, slot, sdu_limit, ticket }) => {
+            ToProgram::Grant(Grant { token: asked, flow_id, slot, sdu_limit, ticket, wire_id, answers_at }) => {
                 let slot = SlotMap::slot(&self.slots, slot).ok_or_else(|| bad("a slot is beyond the memory"))?;
                 let flow = FlowId(flow_id);
                 // Cut off when this process is out of descriptors; whoever asked finds no socket.
                 let socket = packet.descriptor;
-                Said::Granted { asked, flow, slot, sdu_limit, ticket, socket }
+                let unwanted = Unwanted::from_parts(wire_id, answers_at);
+                Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, socket }
             }
             ToProgram::Denied(Denied { token: asked, failure }) => {
                 Said::Denied { asked, failure: failure.unwrap_or_default() }

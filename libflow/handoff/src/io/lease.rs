@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use proto::handoff::{ToDaemon, ToProgram};
 use proto::v1::{Failure, FailureKind, Welcome};
-use proto::{FlowId, PROTOCOL_VERSION, Token};
+use proto::{FlowId, Token, protocol_version};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -76,7 +76,7 @@ impl Outbox {
         match SlotMap::make(slots) {
             Ok((memory, descriptor)) => {
                 self.slots = Some(Arc::new(memory));
-                let packet = ToProgram::Welcome(Welcome { version: PROTOCOL_VERSION, slots });
+                let packet = ToProgram::Welcome(Welcome { version: protocol_version(), slots });
                 self.add(Outgoing::Plain { packet, descriptor: Some(descriptor) });
             }
             Err(error) => {

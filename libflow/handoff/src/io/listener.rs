@@ -12,11 +12,11 @@ use tokio::io::unix::AsyncFd;
 use super::watch::watch_readable;
 use crate::server::Process;
 
-/// A bound, listening socket; its file goes when it is dropped.
+/// A bound, listening socket; its file goes when it is dropped, unless it was inherited.
 pub(crate) struct Listener {
     socket: AsyncFd<OwnedFd>,
-    path: PathBuf,
-    inode: (u64, u64),
+    /// The file, and its device and inode.
+    file: Option<(PathBuf, (u64, u64))>,
 }
 
 impl Listener {
@@ -35,7 +35,19 @@ impl Listener {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
         let file = std::fs::metadata(path)?;
         rustix::net::listen(&socket, 1024)?;
-        Ok(Self { socket: watch_readable(socket)?, path: path.to_path_buf(), inode: (file.dev(), file.ino()) })
+        let file = Some((path.to_path_buf(), (file.dev(), file.ino())));
+        Ok(Self { socket: watch_readable(socket)?, file })
+    }
+
+    /// A socket that listens already and whose file is its maker's.
+    pub(crate) fn inherit(socket: OwnedFd) -> io::Result<Self> {
+        if rustix::net::sockopt::socket_type(&socket)? != SocketType::SEQPACKET {
+            let text =
+                "the hand-over socket that was passed is no SEQPACKET socket; see the unit's ListenSequentialPacket";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Self { socket: watch_readable(socket)?, file: None })
     }
 
     /// The next lease and whose it is. `None`: it ended before it was looked at.
@@ -54,9 +66,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        let Some((path, inode)) = &self.file else { return };
         // A successor may have taken the path over already.
-        if std::fs::metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.inode) {
-            let _ = std::fs::remove_file(&self.path);
+        if std::fs::metadata(path).is_ok_and(|file| (file.dev(), file.ino()) == *inode) {
+            let _ = std::fs::remove_file(path);
         }
     }
 }

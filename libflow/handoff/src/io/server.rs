@@ -57,6 +57,17 @@ impl Server {
     /// Binds the socket (taking a dead server's over) and starts the server's task on the current runtime.
     pub fn start(config: Config) -> io::Result<(Self, mpsc::Receiver<Event>)> {
         let listener = Listener::bind(&config.path)?;
+        Ok(Self::serve(config, listener))
+    }
+
+    /// The same on a SEQPACKET socket that a service manager has bound and listens on: `config.path` stays when the
+    /// server ends.
+    pub fn start_on(config: Config, socket: OwnedFd) -> io::Result<(Self, mpsc::Receiver<Event>)> {
+        let listener = Listener::inherit(socket)?;
+        Ok(Self::serve(config, listener))
+    }
+
+    fn serve(config: Config, listener: Listener) -> (Self, mpsc::Receiver<Event>) {
         let limits = Limits { slots: config.slots, waiting: WAITING_PER_LEASE, take_within: config.take_within };
         let state = State { ledger: Ledger::new(limits), outboxes: HashMap::new(), events: VecDeque::new() };
         let shared = Arc::new(Shared {
@@ -68,7 +79,7 @@ impl Server {
         let (sender, receiver) = mpsc::channel(EVENTS_KEPT);
         // Detached on purpose: it ends when the daemon drops the receiver.
         tokio::spawn(run(listener, shared.clone(), sender, Admission::new(config)));
-        Ok((Self { shared }, receiver))
+        (Self { shared }, receiver)
     }
 
     /// A flow is pending: an early redeem of `token` waits (a bounded number of them) for `offer` or `withdraw`.
@@ -78,8 +89,8 @@ impl Server {
 
     /// The flow's end can be taken now.
     pub fn offer(&self, offer: Offer) {
-        let Offer { token, flow, owner, socket, sdu_limit, ticket } = offer;
-        let offered = Offered { flow, owner, socket, sdu_limit, ticket };
+        let Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted } = offer;
+        let offered = Offered { flow, owner, socket, sdu_limit, ticket, unwanted };
         self.shared.change(|ledger| ledger.offer(Instant::now(), token, offered));
     }
 

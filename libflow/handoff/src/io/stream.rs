@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "reading into memory that nobody has to fill with zeroes first")]
 
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -75,6 +75,12 @@ impl TryFrom<UnixStream> for Stream {
         let peer = stream.connect_info();
         let fd = OwnedFd::from(stream.into_std()?);
         Ok(Self { readable: watch_for(fd, Interest::READABLE)?, writable: None, peer })
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readable.get_ref().as_fd()
     }
 }
 

@@ -156,7 +156,8 @@ impl<S> Ledger<S> {
         let Some(slot) = self.hold(lease, flow, counters) else {
             return self.deny(lease, &presented, no_slot());
         };
-        let grant = v1::Grant { token: presented, flow_id: flow.0, slot, sdu_limit, ticket };
+        // What comes that is no SDU its program knows since its first grant.
+        let grant = v1::Grant { token: presented, flow_id: flow.0, slot, sdu_limit, ticket, ..v1::Grant::default() };
         self.effects.push_back(Effect::Say { lease, packet: ToProgram::Grant(grant) });
     }
 

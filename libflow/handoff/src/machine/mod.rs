@@ -1,11 +1,13 @@
 //! What is decided: who may take which flow, and what each program is told. Contains no socket and no clock.
 
 mod effect;
+pub(crate) mod epoch;
 mod failures;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
 mod program;
+pub(crate) mod seal;
 mod slots;
 mod tokens;
 

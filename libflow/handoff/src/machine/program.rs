@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use proto::handoff::{ToDaemon, ToProgram};
+use proto::shim::Unwanted;
 use proto::v1::{self, Adopt, Counters, Failure, FailureKind};
-use proto::{FlowId, PROTOCOL_VERSION, Token};
+use proto::{FlowId, Token, protocol_version};
 
 use super::failures::{no_slot, not_yours, too_many_waiting, unknown_token};
 use super::ledger::{Adoption, Holder, Lease, Ledger, Row};
@@ -99,9 +100,10 @@ impl<S> Ledger<S> {
     }
 
     fn hello(&mut self, lease: LeaseId, version: u32) {
-        if version != PROTOCOL_VERSION {
+        let ours = protocol_version();
+        if version != ours {
             let text = format!(
-                "the program speaks version {version} of the hand-over protocol, the daemon version {PROTOCOL_VERSION}; \
+                "the program speaks version {version} of the hand-over protocol, the daemon version {ours}; \
                  run both from the same release"
             );
             self.deny(lease, &[], Failure::new(FailureKind::Invalid, text));
@@ -135,13 +137,15 @@ impl<S> Ledger<S> {
     }
 
     fn grant(&mut self, lease: LeaseId, token: Token, offered: Offered<S>) {
-        let Offered { flow, socket, sdu_limit, ticket, .. } = offered;
+        let Offered { flow, socket, sdu_limit, ticket, unwanted, .. } = offered;
         let Some(slot) = self.hold(lease, flow, Counters::default()) else {
             self.flows.remove(&flow);
             self.deny(lease, &token.0, no_slot());
             return self.tell(Told::NotTaken { flow });
         };
-        let grant = v1::Grant { token: token.0.to_vec(), flow_id: flow.0, slot, sdu_limit, ticket };
+        let (wire_id, answers_at) = unwanted.map_or((0, 0), Unwanted::parts);
+        let grant =
+            v1::Grant { token: token.0.to_vec(), flow_id: flow.0, slot, sdu_limit, ticket, wire_id, answers_at };
         self.effects.push_back(Effect::Grant { lease, flow, token, packet: ToProgram::Grant(grant), socket });
         if let Some(reason) = self.flows.get(&flow).and_then(|row| row.gone) {
             self.say_gone(lease, flow, reason);

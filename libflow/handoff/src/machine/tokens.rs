@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
+use proto::shim::Unwanted;
 use proto::{FlowId, Token};
 
 use super::LeaseId;
@@ -19,6 +20,7 @@ pub(crate) struct Offered<S> {
     pub(crate) socket: S,
     pub(crate) sdu_limit: u32,
     pub(crate) ticket: Vec<u8>,
+    pub(crate) unwanted: Option<Unwanted>,
 }
 
 #[derive(Debug)]

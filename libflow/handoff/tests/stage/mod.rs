@@ -55,7 +55,15 @@ impl Stage {
     pub(crate) fn offer(&self, flow: u64, token: Token, owner: Owner) -> OwnedFd {
         let (daemon, far) = pair();
         let socket = Arc::new(daemon);
-        self.server.offer(Offer { token, flow: FlowId(flow), owner, socket, sdu_limit: 1472, ticket: vec![7; 40] });
+        self.server.offer(Offer {
+            token,
+            flow: FlowId(flow),
+            owner,
+            socket,
+            sdu_limit: 1472,
+            ticket: vec![7; 40],
+            unwanted: None,
+        });
         far
     }
 

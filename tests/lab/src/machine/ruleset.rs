@@ -77,14 +77,14 @@ fn nat(kind: Middlebox, public: Ipv4Addr, server: Ipv4Addr, forwarded: &[RangeIn
         // What the server sends from such a port comes from that port, whatever the kind.
         answering = format!("oifname \"eth0\" ip saddr {server} udp sport {ports} snat to {public}");
     }
-    let port = match kind {
-        // The same for the same three, and another for another address.
-        Middlebox::SymmetricByAddress => {
-            format!(": jhash ip saddr . udp sport . ip daddr mod {PORTS} map {}", numbered_ports())
-        }
-        Middlebox::SymmetricSequential => format!(": numgen inc mod {PORTS} map {}", numbered_ports()),
-        Middlebox::SymmetricRandom => ":20000-65535 fully-random".to_owned(),
-        _ => String::new(),
+    let to = |port: &str| format!("oifname \"eth0\" meta l4proto udp snat to {public}{port}");
+    let translating = match kind {
+        // The same for the same address, and another for another. Turned around instead of hashed: two of the host's ports
+        // never meet in one, which would lose the datagrams of the second.
+        Middlebox::SymmetricByAddress => by_address(public),
+        Middlebox::SymmetricSequential => to(&format!(":numgen inc mod {PORTS} map {}", numbered_ports())),
+        Middlebox::SymmetricRandom => to(":20000-65535 fully-random"),
+        _ => to(""),
     };
     // What nobody asked for must not make an entry on the box itself, which would take the port away from the host: such
     // a packet is dropped before its entry is kept.
@@ -107,12 +107,23 @@ fn nat(kind: Middlebox, public: Ipv4Addr, server: Ipv4Addr, forwarded: &[RangeIn
   chain postrouting {{
     type nat hook postrouting priority srcnat;
     {answering}
-    oifname \"eth0\" meta l4proto udp snat to {public}{port}
+    {translating}
     oifname \"eth0\" snat to {public}
   }}
 }}
 "
     )
+}
+
+/// Another port for each destination address, as far as their last four bits differ.
+fn by_address(public: Ipv4Addr) -> String {
+    let rule = |last: u16| {
+        let turn = (last + 1) << 8 | 1;
+        format!(
+            "oifname \"eth0\" meta l4proto udp ip daddr & 0.0.0.15 == 0.0.0.{last} snat to {public}:udp sport ^ {turn:#x}"
+        )
+    };
+    (0..16).map(rule).collect::<Vec<_>>().join("\n    ")
 }
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
 //! Commands that change something. They print nothing when all went well, save what the caller could not know.
 
+use std::time::Duration;
+
 use proto::v1;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::irmd::{Irmd, QUICK, SLOW};
 use super::{Fault, list, print, program};
 use crate::cli::{
-    BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, NameCommand, Policy, UnbindCommand,
+    BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, Left, NameCommand, Policy, Rules, Shutdown,
+    UnbindCommand,
 };
 use crate::machine::argument::{HostEntry, PortRange};
 use crate::machine::text::printable;
@@ -85,21 +90,32 @@ pub(super) async fn host(irmd: &mut Irmd, command: HostCommand) -> Result<(), Fa
     Ok(())
 }
 
+fn message(rules: Rules) -> v1::NameRules {
+    let Rules { serve, allow_local, allow_remote, deny_remote } = rules;
+    v1::NameRules { serve, allow_local, allow_remote, deny_remote }
+}
+
 pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fault> {
     let path = irmd.path();
     match command {
-        NameCommand::Create { name, policy } => {
+        NameCommand::Create { name, policy, rules } => {
             let policy = match policy {
                 Policy::RoundRobin => v1::LoadBalancing::RoundRobin,
                 Policy::Spill => v1::LoadBalancing::Spill,
             };
-            let request = v1::NameCreateRequest { name, policy: policy.into() };
+            let request = v1::NameCreateRequest { name, policy: policy.into(), rules: Some(message(rules)) };
             Irmd::answer(&path, QUICK, irmd.client.name_create(request)).await?;
         }
         NameCommand::Destroy { name } => {
             Irmd::answer(&path, QUICK, irmd.client.name_destroy(v1::NameDestroyRequest { name })).await?;
         }
         NameCommand::List(how) => list::names(irmd, how).await?,
+        NameCommand::Rules { name: Some(name), rules, .. } => {
+            let request = v1::NameRulesRequest { name, rules: Some(message(rules)) };
+            Irmd::answer(&path, QUICK, irmd.client.name_rules(request)).await?;
+        }
+        NameCommand::Rules { name: None, listing, .. } => list::rules(irmd, listing).await?,
+        NameCommand::May { name, asker, listing } => list::may(irmd, name, asker, listing).await?,
         NameCommand::Register { name, layer } => {
             Irmd::answer(&path, QUICK, irmd.client.name_register(v1::NameRegisterRequest { name, layer })).await?;
         }
@@ -113,8 +129,9 @@ pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fa
 pub(super) async fn bind(irmd: &mut Irmd, command: BindCommand) -> Result<(), Fault> {
     let path = irmd.path();
     match command {
-        BindCommand::Program { program, name, auto, args } => {
-            let program = v1::BoundProgram { path: program::text(program)?, args, auto_start: auto };
+        BindCommand::Program { program, name, auto, user, args } => {
+            let user = user.unwrap_or_default();
+            let program = v1::BoundProgram { path: program::text(program)?, args, auto_start: auto, user };
             let request = v1::BindProgramRequest { name, program: Some(program) };
             Irmd::answer(&path, QUICK, irmd.client.bind_program(request)).await?;
         }
@@ -142,4 +159,29 @@ pub(super) async fn unbind(irmd: &mut Irmd, command: UnbindCommand) -> Result<()
 pub(super) async fn dealloc(irmd: &mut Irmd, id: u64) -> Result<(), Fault> {
     Irmd::answer(&irmd.path(), QUICK, irmd.client.flow_dealloc(v1::FlowDeallocRequest { flow_id: id })).await?;
     Ok(())
+}
+
+/// Ends irmd, and waits for its end: whoever starts the next one finds the place free.
+pub(super) async fn shutdown(irmd: &mut Irmd, how: Shutdown) -> Result<(), Fault> {
+    let path = irmd.path();
+    let status = Irmd::answer(&path, QUICK, irmd.client.status(v1::Empty {})).await?;
+    let process = i32::try_from(status.pid).ok().and_then(Pid::from_raw);
+    let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let drain = Duration::from_secs(how.drain.into());
+    let request = v1::ShutdownRequest {
+        drain_ms: u32::try_from(drain.as_millis()).unwrap_or(u32::MAX),
+        end_flows: how.flows == Left::End,
+    };
+    let left = Irmd::answer(&path, drain + SLOW, irmd.client.shutdown(request)).await?.flows;
+    if let Some(process) = process {
+        // Nothing else is to be done meanwhile.
+        let within = Timespec::try_from(SLOW).ok();
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], within.as_ref());
+    }
+    match (left, how.flows) {
+        (0, _) => Ok(()),
+        (1, Left::Keep) => print::raw(b"1 flow goes on without daemons\n"),
+        (_, Left::Keep) => print::raw(format!("{left} flows go on without daemons\n").as_bytes()),
+        (_, Left::End) => print::raw(format!("{left} flows were ended\n").as_bytes()),
+    }
 }

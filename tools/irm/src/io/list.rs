@@ -4,8 +4,8 @@ use proto::v1;
 
 use super::irmd::{Irmd, QUICK};
 use super::{Fault, print};
-use crate::cli::Listing;
-use crate::machine::{flow, host, ipcp, name, status};
+use crate::cli::{Asker, Listing};
+use crate::machine::{flow, host, ipcp, name, rules, status};
 
 pub(super) async fn status(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.status(v1::Empty {})).await?;
@@ -40,6 +40,20 @@ pub(super) async fn names(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let stream = Irmd::answer(&path, QUICK, irmd.client.name_list(v1::Empty {})).await?;
     let rows: Vec<_> = Irmd::rows(&path, stream).await?.into_iter().map(name::NameRow::from).collect();
     print::listing(how, rows.as_slice(), name::table)
+}
+
+pub(super) async fn rules(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
+    let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.rule_list(v1::Empty {})).await?;
+    let rows: Vec<_> = reply.rules.into_iter().map(rules::RuleRow::from).collect();
+    print::listing(how, rows.as_slice(), rules::table)
+}
+
+pub(super) async fn may(irmd: &mut Irmd, name: String, asker: Asker, how: Listing) -> Result<(), Fault> {
+    let (user, address) = (asker.user.unwrap_or_default(), asker.from.unwrap_or_default());
+    let request = v1::NameMayRequest { name, user, address };
+    let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.name_may(request)).await?;
+    let rows: Vec<_> = reply.rulings.into_iter().map(rules::RulingRow::from).collect();
+    print::listing(how, rows.as_slice(), rules::rulings)
 }
 
 pub(super) async fn flows(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 use proto::v1;
 use serde::Serialize;
 
+use super::rules::RuleSet;
 use super::table::{Column, number, render, words};
 use super::text::{policy, printable, process};
 
@@ -16,6 +17,8 @@ pub struct NameRow {
     processes: Vec<ProcessRow>,
     accepting: u32,
     pending: u32,
+    owner: Option<String>,
+    rules: RuleSet,
 }
 
 #[derive(Debug, Serialize)]
@@ -23,6 +26,7 @@ struct ProgramRow {
     path: String,
     args: Vec<String>,
     auto: bool,
+    user: Option<String>,
 }
 
 /// A process, as the kernel told it.
@@ -57,7 +61,12 @@ impl From<v1::Process> for ProcessRow {
 
 impl From<v1::NameInfo> for NameRow {
     fn from(info: v1::NameInfo) -> Self {
-        let program = |p: v1::BoundProgram| ProgramRow { path: p.path, args: p.args, auto: p.auto_start };
+        let program = |p: v1::BoundProgram| ProgramRow {
+            path: p.path,
+            args: p.args,
+            auto: p.auto_start,
+            user: super::ipcp::given(p.user),
+        };
         Self {
             policy: policy(info.policy()),
             name: info.name,
@@ -66,6 +75,8 @@ impl From<v1::NameInfo> for NameRow {
             processes: info.processes.into_iter().map(ProcessRow::from).collect(),
             accepting: info.accepting,
             pending: info.pending,
+            owner: super::ipcp::given(info.owner),
+            rules: info.rules.unwrap_or_default().into(),
         }
     }
 }
@@ -123,6 +134,7 @@ mod tests {
             path: "/usr/bin/oping".into(),
             args: vec!["--listen".into(), "echo".into()],
             auto_start: true,
+            user: "www-data".into(),
         };
         let served = v1::NameInfo {
             name: "echo".into(),
@@ -132,6 +144,8 @@ mod tests {
             layers: vec!["net".into(), "net6".into()],
             accepting: 1,
             pending: 0,
+            owner: "1000".into(),
+            rules: Some(v1::NameRules { serve: vec!["alice".into(), "@www".into()], ..Default::default() }),
         };
         let bare = v1::NameInfo { name: "idle".into(), ..Default::default() };
         [served, bare].into_iter().map(NameRow::from).collect()
@@ -149,7 +163,7 @@ idle  round-robin  -          -                                    -            
 
     #[test]
     fn names_as_json() {
-        let want = r#"{"name":"echo","policy":"spill","layers":["net","net6"],"programs":[{"path":"/usr/bin/oping","args":["--listen","echo"],"auto":true}],"processes":[{"pid":12,"uid":1000,"gid":1000,"command":"oping"}],"accepting":1,"pending":0}"#;
+        let want = r#"{"name":"echo","policy":"spill","layers":["net","net6"],"programs":[{"path":"/usr/bin/oping","args":["--listen","echo"],"auto":true,"user":"www-data"}],"processes":[{"pid":12,"uid":1000,"gid":1000,"command":"oping"}],"accepting":1,"pending":0,"owner":"1000","rules":{"serve":["alice","@www"],"allow_local":null,"allow_remote":null,"deny_remote":null}}"#;
         assert_eq!(serde_json::to_string(&sample()[0]).unwrap(), want);
     }
 }
