@@ -30,6 +30,8 @@ mod filter;
 mod irm;
 mod limits;
 mod shared;
+#[cfg(test)]
+mod shared_tests;
 mod socket;
 mod sockopt;
 mod state;

@@ -38,14 +38,15 @@ impl Driver {
         let Some(socket) = self.sockets.get(&key).cloned() else {
             return self.shim.connected(now, key, Err("its socket is closed".to_owned()));
         };
-        let mut result = socket::join(socket.as_fd(), listen, peer, filter);
-        if result == Err(Errno::ADDRINUSE) {
+        let mut bound = socket::bind_beside(socket.as_fd(), listen, peer, filter);
+        if bound == Err(Errno::ADDRINUSE) {
             // A program took the option off its socket, which closes the port to all that come after.
             for other in self.sockets.values() {
                 let _ = sockopt::set_socket_reuseport(other, true);
             }
-            result = socket::join(socket.as_fd(), listen, peer, filter);
+            bound = socket::bind_beside(socket.as_fd(), listen, peer, filter);
         }
+        let result = bound.and_then(|()| socket::join(socket.as_fd(), peer));
         // Nothing of the client's can be an SDU yet: it has not been answered.
         let strays = drain(socket.as_fd(), &mut self.buffer);
         if let Err(errno) = result {
@@ -66,7 +67,8 @@ impl Driver {
     }
 }
 
-fn drain(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Vec<(Vec<u8>, SocketAddr)> {
+/// What came to it between its bind and its connect.
+pub(super) fn drain(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Vec<(Vec<u8>, SocketAddr)> {
     let mut strays = Vec::new();
     while strays.len() < MOST_STRAYS
         && let Ok(Received::Datagram(length, from)) = socket::receive(fd, buffer)

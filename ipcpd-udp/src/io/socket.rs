@@ -41,8 +41,8 @@ pub(super) fn listen(at: SocketAddr, shared: bool) -> Result<Listener, Failure> 
         Errno::ADDRINUSE => fail(
             FailureKind::AddressInUse,
             format!(
-                "UDP port {} of {} is in use by another socket (flows of an ipcpd-udp with --sp-range listen hold it, too); \
-                 stop it or choose --port",
+                "UDP port {} of {} is in use by another socket; stop it or choose --port (flows of an ipcpd-udp with \
+                 --sp-range listen hold it, too)",
                 at.port(),
                 at.ip()
             ),
@@ -190,12 +190,20 @@ pub(super) fn reserve(listen: SocketAddr) -> Result<OwnedFd, OpenError> {
     Ok(fd)
 }
 
-/// Binds that socket to the listen port and connects it; gives the longest SDU. All that takes time comes before: the
-/// kernel compiles filters for 25 to 45 µs.
-pub(super) fn join(fd: BorrowedFd<'_>, listen: SocketAddr, peer: SocketAddr, filter: &Filter) -> Result<u32, Errno> {
+/// Binds that socket to the listen port. All that takes time comes before: the kernel compiles filters for 25 to 45 µs.
+pub(super) fn bind_beside(
+    fd: BorrowedFd<'_>,
+    listen: SocketAddr,
+    peer: SocketAddr,
+    filter: &Filter,
+) -> Result<(), Errno> {
     never_fragment(fd, peer)?;
     filter::attach(fd, filter)?;
-    net::bind(fd, &listen)?;
+    net::bind(fd, &listen)
+}
+
+/// Connects it, at once; gives the longest SDU.
+pub(super) fn join(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<u32, Errno> {
     net::connect(fd, &peer)?;
     longest_sdu(fd, peer)
 }

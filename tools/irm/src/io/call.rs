@@ -34,8 +34,9 @@ pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fa
         }
         IpcpCommand::Bootstrap(options) => {
             let said = format!("{} is a member of {}", options.name, options.layer);
+            let flows = if options.sp_range == Some(PortRange::Listen) { ", its flows on that port" } else { "" };
             let reply = Irmd::answer(&path, SLOW, irmd.client.ipcp_bootstrap(bootstrap(*options))).await?;
-            print::raw(format!("{said} at {}\n", printable(&reply.address)).as_bytes())?;
+            print::raw(format!("{said} at {}{flows}\n", printable(&reply.address)).as_bytes())?;
         }
         IpcpCommand::Destroy { name } => {
             Irmd::answer(&path, SLOW, irmd.client.ipcp_destroy(v1::IpcpDestroyRequest { name })).await?;
