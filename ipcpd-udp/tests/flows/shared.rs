@@ -1,4 +1,5 @@
 //! All flows on the listen port (`--sp-range listen`), against the kernel itself.
+#![expect(clippy::disallowed_methods, reason = "tests start tasks and threads, and wait for them")]
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
