@@ -54,7 +54,7 @@ pub struct Ipcp {
     /// Its UDP port; 3359 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Ports of accepted flows; the system's range unless given.
+    /// Ports of accepted flows, or "listen"; the system's range unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sp_range: Option<SpRange>,
     /// When a classic caller gets its echo.
@@ -106,14 +106,25 @@ pub enum Echo {
     OnArrival,
 }
 
-/// A range of ports, `"40000-41000"`.
+/// Ports of accepted flows: a range, `"40000-41000"`, or `"listen"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SpRange {
-    /// The first port.
-    pub first: u16,
-    /// The last port.
-    pub last: u16,
+pub enum SpRange {
+    /// From the first to the last port.
+    Ports(u16, u16),
+    /// All of them on the listen port.
+    Listen,
+}
+
+impl SpRange {
+    /// As an IPCP is told: first port, last port, whether on the listen port.
+    fn said(range: Option<Self>) -> (u32, u32, bool) {
+        match range {
+            None => (0, 0, false),
+            Some(Self::Ports(first, last)) => (first.into(), last.into(), false),
+            Some(Self::Listen) => (0, 0, true),
+        }
+    }
 }
 
 /// A name.
@@ -196,19 +207,26 @@ impl TryFrom<String> for SpRange {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        if text == "listen" {
+            return Ok(Self::Listen);
+        }
         let parse = || {
             let (first, last) = text.split_once('-')?;
-            Some(Self { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? })
+            Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
         };
         parse()
-            .filter(|range| range.first > 0 && range.first <= range.last)
-            .ok_or_else(|| format!("{text:?} is no range of ports; write \"40000-41000\""))
+            .filter(|(first, last)| *first > 0 && first <= last)
+            .map(|(first, last)| Self::Ports(first, last))
+            .ok_or_else(|| format!("{text:?} is no range of ports; write \"40000-41000\", or \"listen\""))
     }
 }
 
 impl From<SpRange> for String {
     fn from(range: SpRange) -> Self {
-        format!("{}-{}", range.first, range.last)
+        match range {
+            SpRange::Ports(first, last) => format!("{first}-{last}"),
+            SpRange::Listen => "listen".to_owned(),
+        }
     }
 }
 
@@ -351,6 +369,7 @@ impl Ipcp {
             Echo::OnAccept => EchoMoment::OnAccept,
             Echo::OnArrival => EchoMoment::OnArrival,
         };
+        let (sp_first, sp_last, sp_listen) = SpRange::said(self.sp_range);
         let hosts =
             self.hosts.iter().map(|(name, address)| StaticHost { name: name.clone(), address: address.clone() });
         Some((
@@ -359,8 +378,9 @@ impl Ipcp {
                 ip: ip.to_string(),
                 port: self.port.unwrap_or(0).into(),
                 hosts: hosts.collect(),
-                sp_first: self.sp_range.map_or(0, |range| range.first.into()),
-                sp_last: self.sp_range.map_or(0, |range| range.last.into()),
+                sp_first,
+                sp_last,
+                sp_listen,
                 echo: echo.into(),
                 dns_zone: self.dns_zone.clone().unwrap_or_default(),
                 dns_servers: self.dns_servers.clone(),
@@ -398,7 +418,9 @@ impl Ipcp {
         entry.ip = Some(ip);
         let port = |port: u32| u16::try_from(port).map_err(|_| format!("{port} is no UDP port; take 1 to 65535"));
         entry.port = Some(port(udp.port)?).filter(|port| *port != 0);
-        if udp.sp_first != 0 || udp.sp_last != 0 {
+        if udp.sp_listen {
+            entry.sp_range = Some(SpRange::Listen);
+        } else if udp.sp_first != 0 || udp.sp_last != 0 {
             entry.sp_range = Some(format!("{}-{}", port(udp.sp_first)?, port(udp.sp_last)?).try_into()?);
         }
         if udp.echo() == EchoMoment::OnArrival {

@@ -26,10 +26,11 @@ use super::command::{Command, Page, Reply};
 use super::directory;
 use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
-use super::socket::{self, Received};
+use super::limits::{ephemeral_ports, max_flows, rss_bytes};
+use super::socket::{self, Listener, Received};
 use super::sockopt as own;
 use super::state::Identity;
-use crate::config::Bootstrap;
+use crate::config::{Bootstrap, Sp};
 use crate::machine::directory::Waiter;
 use crate::machine::{Accept, Key, Limits, Row, Settings, Shim, Via};
 
@@ -37,8 +38,6 @@ use crate::machine::{Accept, Key, Limits, Row, Settings, Shim, Via};
 const PER_TURN: usize = 64;
 /// Rows of a listing taken at once.
 const PAGE: usize = 256;
-/// Descriptors that flows leave alone: catchers, sockets of irmd, leases of programs, files.
-const RESERVE: u64 = 1536;
 /// Flows that may wait for a program's answer.
 const MAX_PENDING: usize = 4096;
 
@@ -57,6 +56,8 @@ pub(super) struct Driver {
     pub(super) shim: Shim,
     pub(super) tools: Tools,
     pub(super) listen: AsyncFd<OwnedFd>,
+    /// Held as long as the listen port.
+    _guard: Option<OwnedFd>,
     pub(super) asking: Asking,
     pub(super) sockets: HashMap<Key, Arc<OwnedFd>>,
     /// Second sockets on ports of accepted flows.
@@ -97,7 +98,7 @@ enum Woken {
 impl Driver {
     /// Opens the listen port and starts a layer on it.
     pub(super) fn open(tools: Tools, bootstrap: &Bootstrap) -> anyhow::Result<Self> {
-        let listen = socket::listen(bootstrap.listen)?;
+        let listen = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen))?;
         Self::with_socket(tools, bootstrap, listen, directory::open(bootstrap)?)
     }
 
@@ -105,7 +106,7 @@ impl Driver {
     pub(super) fn with_socket(
         tools: Tools,
         bootstrap: &Bootstrap,
-        listen: OwnedFd,
+        listen: Listener,
         dns: Option<Dns>,
     ) -> anyhow::Result<Self> {
         let range = ephemeral_ports();
@@ -115,7 +116,11 @@ impl Driver {
             host: tools.identity.host,
             boot: tools.identity.boot,
             cp: range,
-            sp: bootstrap.sp.unwrap_or(range),
+            sp: match bootstrap.sp {
+                Some(Sp::Range(first, last)) => (first, last),
+                Some(Sp::Listen) | None => range,
+            },
+            shares: (bootstrap.sp == Some(Sp::Listen)).then(|| rustix::process::geteuid().as_raw()),
             echo: bootstrap.echo,
             max_flows: max_flows(),
             max_pending: MAX_PENDING,
@@ -135,7 +140,8 @@ impl Driver {
         Ok(Self {
             shim,
             tools,
-            listen: handoff::watch_readable(listen)?,
+            listen: handoff::watch_readable(listen.socket)?,
+            _guard: listen.guard,
             asking: Asking::new()?,
             sockets: HashMap::new(),
             catchers: HashMap::new(),
@@ -400,33 +406,6 @@ impl Driver {
         let leases = (leases > 0).then(|| ("refused_leases".to_owned(), leases));
         let counters = counters.chain(overflown).chain(leases).collect();
         v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
-    }
-}
-
-/// Memory of this process, bytes; 0 where /proc does not say.
-pub(super) fn rss_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * rustix::param::page_size() as u64
-}
-
-/// Each flow holds a descriptor; the rest of the process needs some, too.
-fn max_flows() -> usize {
-    use rustix::process::{Resource, getrlimit};
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    let flows = limit.saturating_sub(RESERVE).max(limit / 2).min(60_000);
-    usize::try_from(flows).unwrap_or(60_000)
-}
-
-/// The ports the system gives to sockets that ask for none.
-fn ephemeral_ports() -> (u16, u16) {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let ports: Vec<u16> = text.split_whitespace().filter_map(|port| port.parse().ok()).collect();
-    match ports[..] {
-        [first, last] if 0 < first && first <= last => (first, last),
-        _ => (32_768, 60_999),
     }
 }
 

@@ -30,13 +30,17 @@ mod driver;
 mod effect;
 mod filter;
 mod irm;
+mod limits;
+mod shared;
+#[cfg(test)]
+mod shared_tests;
 mod socket;
 mod sockopt;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Bootstrap, Options};
+use crate::config::{Bootstrap, Options, Sp};
 use command::Command;
 use driver::{Driver, Tools};
 
@@ -134,7 +138,7 @@ async fn wait_for_bootstrap(
         let Some(command) = command else { return Ok(None) };
         match command {
             Command::Bootstrap(bootstrap, reply) => {
-                let opened = socket::listen(bootstrap.listen);
+                let opened = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen));
                 let (listen, dns) = match opened.and_then(|listen| Ok((listen, directory::open(&bootstrap)?))) {
                     Ok(opened) => opened,
                     Err(failure) => {
@@ -151,7 +155,7 @@ async fn wait_for_bootstrap(
                 return Ok(None);
             }
             Command::Report(reply) => {
-                let _ = reply.send(Ok(v1::ReportReply { rss_bytes: driver::rss_bytes(), ..Default::default() }));
+                let _ = reply.send(Ok(v1::ReportReply { rss_bytes: limits::rss_bytes(), ..Default::default() }));
             }
             command => command.fail(Failure::new(
                 FailureKind::Invalid,

@@ -10,6 +10,7 @@ use super::flow::{Flow, State};
 use super::liveness::Vital;
 use super::open::Path;
 use super::output::{Key, Owner};
+use super::shared::Shared;
 use super::table::{Cause, Phase};
 use super::{Reason, Shim, ticket};
 
@@ -69,6 +70,7 @@ impl Shim {
             return Err(Failure::new(FailureKind::Exhausted, text));
         }
         let key = self.next_key();
+        let shared = ticket.accepting && local == self.settings.listen;
         let (flow, sdu_limit, of) = (ticket.flow, ticket.sdu_limit, ticket.of());
         let mut adopted = Flow {
             id: Some(ticket.flow),
@@ -93,6 +95,7 @@ impl Shim {
             keepalive: None,
             path: Path::default(),
             others: Others::default(),
+            shared: shared.then(Shared::default),
             vital: Vital::default(),
             state: State::Held,
             armed: None,
@@ -102,7 +105,11 @@ impl Shim {
         };
         adopted.begin(Cause::Adopted);
         adopted.keepalive(now);
-        self.ports.hold(local.port());
+        if shared {
+            self.by_peer.insert(peer, key);
+        } else {
+            self.ports.hold(local.port());
+        }
         self.insert(key, adopted);
         self.pair(now, key);
         self.brought_back(key);

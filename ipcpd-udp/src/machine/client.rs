@@ -101,6 +101,7 @@ impl Shim {
             swap_at: None,
             keepalive: None,
             path: Path::default(),
+            shared: None,
             vital: Vital::default(),
             others: Others { hosts: others, until: Some(until) },
             state: State::Opening(Opening { deadline: now + timeout, timeout, tries: 1 }),
@@ -222,8 +223,10 @@ impl Shim {
     pub(super) fn client_timeout(&mut self, now: Instant, key: Key) {
         let Some(flow) = self.flows.get(&key) else { return };
         let promised = matches!(flow.state, State::Promised(_));
-        let (deadline, asked, recovering) = match &flow.state {
-            State::Asking(asking) | State::Promised(asking) => (asking.deadline, asking.asked, asking.recovering),
+        let (deadline, asked, recovering, cookie) = match &flow.state {
+            State::Asking(asking) | State::Promised(asking) => {
+                (asking.deadline, asking.asked, asking.recovering, !asking.cookie.is_empty())
+            }
             State::Opening(Opening { deadline, .. }) | State::Joining(Joining { deadline }) if *deadline <= now => {
                 let failure = Failure::new(FailureKind::Internal, "the flow's socket was not ready in time; try again");
                 return self.fail(now, key, Cause::NoSocket, failure);
@@ -238,6 +241,13 @@ impl Shim {
             Failure::new(FailureKind::NobodyAccepts, text)
         } else if recovering {
             let text = format!("the shim at {} restarted and does not know {} yet; try again", flow.peer, flow.name);
+            Failure::new(FailureKind::TimedOut, text)
+        } else if cookie {
+            let text = format!(
+                "the shim at {} answered for {} at first and then no more (asked {asked} times): datagrams are lost on the \
+                 way, or it has too much to do; try again",
+                flow.peer, flow.name
+            );
             Failure::new(FailureKind::TimedOut, text)
         } else {
             let text = format!(

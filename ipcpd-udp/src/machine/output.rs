@@ -33,6 +33,9 @@ pub struct Settings {
     pub sp: (u16, u16),
     /// When a classic caller gets its echo.
     pub echo: Echo,
+    /// Accepting side's sockets share the listen port, and only programs of this user may have them; `sp` is of no
+    /// meaning then.
+    pub shares: Option<u32>,
     /// Flows at most, in any state; each may hold a descriptor.
     pub max_flows: usize,
     /// Flows at most that wait for a program's answer.
@@ -140,6 +143,10 @@ pub enum Filter {
     Flow,
     /// The same without control datagrams to our id: OPEN comes to the flow's port. Left to the program.
     NoControl(WireId),
+    /// On the listen port: the same without requests to (name, the client's id), and without control datagrams to our id.
+    NoRequests(Name, WireId, WireId),
+    /// On the listen port: the same without requests of a classic caller: the name, the name and a NUL.
+    NoRepeats(Name),
     /// The same without late answers to (name, our id). Left to the program.
     NoAnswers(Name, WireId),
     /// The same without late echoes of a classic shim: the name, the name and a NUL, our request returned.
@@ -215,6 +222,33 @@ pub enum Output {
         peer: SocketAddr,
         /// What it lets through from now on.
         filter: Filter,
+    },
+    /// Take a descriptor for the flow's socket, which is to share the listen port; report by `opened`.
+    Reserve {
+        /// Whose socket.
+        key: Key,
+    },
+    /// Bind that socket to the listen port, connect it to the peer, set the filter; hand over what came to it in
+    /// between as of the listen port; report by `connected`.
+    Join {
+        /// Whose socket.
+        key: Key,
+        /// Where to.
+        peer: SocketAddr,
+        /// What it lets through from now on.
+        filter: Filter,
+    },
+    /// Count what was dropped at the flow's socket, and the SDUs its program received; report by `dropped`.
+    CheckDropped {
+        /// The flow.
+        key: Key,
+        /// irmd's id of it.
+        flow: FlowId,
+    },
+    /// Connect the flow's socket, which is on the listen port, to where nobody is, for all who hold it.
+    Detach {
+        /// Whose socket.
+        key: Key,
     },
     /// Open a second, unconnected socket on the flow's port and read it; nothing is reported where that fails.
     Catch {

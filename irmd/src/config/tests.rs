@@ -74,6 +74,18 @@ fn a_full_file_is_read_and_written_back() {
 }
 
 #[test]
+fn flows_on_the_listen_port_are_read_and_written_back() {
+    let text = FULL.replace("40000-41000", "listen");
+    let config = Config::parse(&text).unwrap();
+    let (layer, udp) = config.ipcps[0].bootstrap().unwrap();
+    assert_eq!((udp.sp_first, udp.sp_last, udp.sp_listen), (0, 0, true));
+    let text = config.to_toml().unwrap();
+    assert!(text.contains("sp-range = \"listen\""), "{text}");
+    assert_eq!(Config::parse(&text).unwrap(), config);
+    assert_eq!(Ipcp::from_parts("udp0", false, Some((&layer, &udp))).unwrap(), config.ipcps[0]);
+}
+
+#[test]
 fn mistakes_are_named() {
     let table = [
         ("[[ipcp]]\nname = \"a\"\nspeed = 3", "line 3, column 1"),

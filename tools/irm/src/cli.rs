@@ -164,8 +164,9 @@ pub struct Bootstrap {
     /// A name and the host that has it; may be given again and again
     #[arg(long = "host", value_name = "NAME=ADDR[:PORT]", value_parser = host_entry)]
     pub hosts: Vec<HostEntry>,
-    /// UDP ports for accepted flows [default: the system's range]
-    #[arg(long, value_name = "FIRST-LAST", value_parser = port_range)]
+    /// UDP ports for accepted flows, or `listen`: all on --port, the only one that a firewall must let in; then only
+    /// programs of the IPCP's own user accept flows [default: the system's range]
+    #[arg(long, value_name = "FIRST-LAST|listen", value_parser = port_range)]
     pub sp_range: Option<PortRange>,
     /// Look names up in this DNS zone, and register them there if there is a key
     #[arg(long, value_name = "ZONE")]
@@ -434,6 +435,7 @@ mod tests {
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1",
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip fd00::1 --port 3360 --host echo=10.0.0.2 \
              --host b=[fd00::2]:1 --sp-range 40000-41000 --echo on-arrival --no-restart",
+            "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --sp-range listen",
             "irm ipcp destroy --name udp0",
             "irm ipcp list --json",
             "irm ipcp host add --name udp0 echo=10.0.0.2",

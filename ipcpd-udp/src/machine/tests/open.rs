@@ -78,6 +78,9 @@ pub(super) fn directed() -> Vec<Bench> {
     knocking(&mut bench, 1);
     bench.shim.cancel(bench.now, FlowId(1));
     bench.outputs();
+    let (key, ours) = knocking(&mut bench, 2);
+    bench.answer(key, B, &control(ControlKind::NoSuchFlow, WireId(7), ours));
+    bench.outputs();
     vec![bench]
 }
 
@@ -169,7 +172,7 @@ fn a_flow_that_ended_meanwhile_is_not_knocked_for() {
 
 #[test]
 fn nonsense_for_sp_is_not_knocked_at() {
-    for port in [None, Some(0), Some(PORT)] {
+    for port in [Some(0), Some(PORT)] {
         let mut bench = Bench::new();
         let (key, extension, _) = bench.asking(bench.ask(1, "echo"));
         bench.answer(key, B, &aside(extension.client, port));

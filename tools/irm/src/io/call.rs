@@ -12,7 +12,7 @@ use crate::cli::{
     BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, Left, NameCommand, Policy, Rules, Shutdown,
     UnbindCommand,
 };
-use crate::machine::argument::HostEntry;
+use crate::machine::argument::{HostEntry, PortRange};
 use crate::machine::text::printable;
 
 fn type_name(kind: IpcpType) -> String {
@@ -34,8 +34,9 @@ pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fa
         }
         IpcpCommand::Bootstrap(options) => {
             let said = format!("{} is a member of {}", options.name, options.layer);
+            let flows = if options.sp_range == Some(PortRange::Listen) { ", its flows on that port" } else { "" };
             let reply = Irmd::answer(&path, SLOW, irmd.client.ipcp_bootstrap(bootstrap(*options)?)).await?;
-            print::raw(format!("{said} at {}\n", printable(&reply.address)).as_bytes())?;
+            print::raw(format!("{said} at {}{flows}\n", printable(&reply.address)).as_bytes())?;
         }
         IpcpCommand::Destroy { name } => {
             Irmd::answer(&path, SLOW, irmd.client.ipcp_destroy(v1::IpcpDestroyRequest { name })).await?;
@@ -47,7 +48,11 @@ pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fa
 }
 
 fn bootstrap(options: Bootstrap) -> Result<v1::IpcpBootstrapRequest, Fault> {
-    let (sp_first, sp_last) = options.sp_range.map_or((0, 0), |range| (range.first.into(), range.last.into()));
+    let (sp_first, sp_last, sp_listen) = match options.sp_range {
+        None => (0, 0, false),
+        Some(PortRange::Ports(first, last)) => (first.into(), last.into(), false),
+        Some(PortRange::Listen) => (0, 0, true),
+    };
     let echo = match options.echo {
         Echo::OnAccept => v1::EchoMoment::OnAccept,
         Echo::OnArrival => v1::EchoMoment::OnArrival,
@@ -58,6 +63,7 @@ fn bootstrap(options: Bootstrap) -> Result<v1::IpcpBootstrapRequest, Fault> {
         hosts: options.hosts.into_iter().map(static_host).collect(),
         sp_first,
         sp_last,
+        sp_listen,
         echo: echo.into(),
         dns_zone: options.dns_zone.unwrap_or_default(),
         dns_servers: options.dns_servers,

@@ -33,6 +33,7 @@ struct UdpRow {
     port: u32,
     sp_first: Option<u32>,
     sp_last: Option<u32>,
+    sp_listen: bool,
     echo: &'static str,
     hosts: Vec<HostRow>,
     dns_zone: Option<String>,
@@ -53,6 +54,7 @@ impl From<v1::UdpConfig> for UdpRow {
             port: set(config.port).unwrap_or(3359),
             sp_first: set(config.sp_first),
             sp_last: set(config.sp_last),
+            sp_listen: config.sp_listen,
             echo,
             hosts: host::rows(&config),
             dns_lifetime_s: set(config.dns_lifetime_s),
@@ -181,7 +183,7 @@ udp1  udp   -      down: killed by signal 9  -                 -      0         
     #[test]
     fn ipcps_as_json() {
         let row = IpcpRow::from(sample().remove(0));
-        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}]}}"#;
+        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"sp_listen":false,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}]}}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), want);
     }
 }
