@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use proto::v1::{Failure, FailureKind};
 
+use super::finding::Others;
 use super::flow::{Flow, State};
 use super::liveness::Vital;
 use super::open::Path;
@@ -91,6 +92,7 @@ impl Shim {
             swap_at: None,
             keepalive: None,
             path: Path::default(),
+            others: Others::default(),
             vital: Vital::default(),
             state: State::Held,
             armed: None,
@@ -103,6 +105,7 @@ impl Shim {
         self.ports.hold(local.port());
         self.insert(key, adopted);
         self.pair(now, key);
+        self.brought_back(key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use proto::{FlowId, Name, Qos, Token, WireId};
 
+use super::finding::Others;
 use super::liveness::{Peer, Vital};
 use super::open::{Knocking, Path};
 use super::output::Owner;
@@ -48,6 +49,8 @@ pub(super) struct Flow {
     pub(super) keepalive: Option<KeepAlive>,
     /// How its datagrams come through middleboxes.
     pub(super) path: Path,
+    /// Asking side: hosts that have the name, too, for when this one has no flow to give.
+    pub(super) others: Others,
     /// What is known of the peer's being there.
     pub(super) vital: Vital,
     pub(super) state: State,

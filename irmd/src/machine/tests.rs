@@ -6,6 +6,7 @@ mod admin;
 mod demand;
 mod flows;
 mod ipcps;
+mod outlive;
 mod quota;
 mod random;
 mod rules;
@@ -13,7 +14,7 @@ mod who;
 
 use super::*;
 use proto::Token;
-use proto::v1::FailureKind;
+use proto::v1::{EndReason, FailureKind};
 
 /// A machine, and what came out of it.
 pub(super) struct World {
@@ -181,7 +182,7 @@ impl World {
             address: "10.0.0.1:3359".into(),
             ..v1::AttachRequest::default()
         };
-        let call = self.call(Caller { pid: 900, ..ROOT }, Command::Attach(request));
+        let call = self.call(Caller { pid: 900, ..ROOT }, Command::Attach(request.into()));
         assert!(matches!(self.reply(call), Some(Reply::Done)));
         call
     }
