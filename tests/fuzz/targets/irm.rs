@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, Quotas, Reply, RulesChange, Settings, Started};
+use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, May, Quotas, Reply, RulesChange, Settings, Started};
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{self, EndReason, Failure, FailureKind};
 use proto::{FlowId, PROTOCOL_VERSION, Token};
@@ -200,8 +200,9 @@ impl World {
         let program_bound =
             v1::BoundProgram { path: path.clone(), args: vec!["-x".into()], auto_start: program.flag(), ..Default::default() };
         let pid = 1 + program.number() % 4;
-        let command = match program.byte() % 14 {
-            0 => Command::NameCreate(v1::NameCreateRequest { name, policy: program.byte().into(), ..Default::default() }, RulesChange::default()),
+        let rules = RulesChange { said: rules(program), accounts: Vec::new() };
+        let command = match program.byte() % 17 {
+            0 => Command::NameCreate(v1::NameCreateRequest { name, policy: program.byte().into(), ..Default::default() }, rules),
             1 => Command::NameDestroy(v1::NameDestroyRequest { name }),
             2 => Command::NameRegister(v1::NameRegisterRequest { name, layer }),
             3 => Command::NameUnregister(v1::NameUnregisterRequest { name, layer }),
@@ -214,6 +215,9 @@ impl World {
             10 => Command::FlowList,
             11 => Command::NameList,
             12 => Command::Status,
+            13 => Command::NameRules(name + program.one_of(&["", "*"]).as_str(), rules),
+            14 => Command::RuleList,
+            15 => Command::NameMay(May { name, user: None, address: program.one_of(&["", "10.0.0.9", "nowhere"]) }),
             _ => Command::ConfigExport,
         };
         self.call(Caller { uid: program.number() % 2, ..Caller::default() }, command);
@@ -382,6 +386,19 @@ impl World {
 fn caller(program: &mut Program<'_>) -> Caller {
     let pid = 1 + program.number() % 4;
     Caller { pid, uid: pid % 2, ..Caller::default() }
+}
+
+/// Rules, some of them nonsense.
+fn rules(program: &mut Program<'_>) -> v1::NameRules {
+    let mut list = |words: &[&str]| -> Vec<String> {
+        (0..program.byte() % 3).map(|_| program.one_of(words)).collect()
+    };
+    v1::NameRules {
+        serve: list(&["any", "none", "owner", "1", "@0", "default", "no body"]),
+        allow_local: list(&["any", "none", "owner", "0", "@1", "default"]),
+        allow_remote: list(&["any", "none", "10.0.0.0/8", "10.0.0.9", "10.0.0.1/8", "default"]),
+        deny_remote: list(&["any", "none", "10.0.0.0/16", "fd00::/8", "default", "x"]),
+    }
 }
 
 fn process(program: &mut Program<'_>) -> v1::Process {
