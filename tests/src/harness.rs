@@ -45,6 +45,13 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { $crate::cases!(@ false, [], $($name),*) };
 }
 
+/// What a case returns that needs something this machine has not got: a loud skip, in CI a failure.
+pub fn lacks(case: &str, what: &str) -> Result<()> {
+    anyhow::ensure!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must not skip {case}, but {what}");
+    eprintln!("SKIPPED {case}: {what}");
+    Ok(())
+}
+
 static OTHER_USERS: OnceLock<bool> = OnceLock::new();
 
 /// Whether the lab has more users than root: only where root runs the tests.

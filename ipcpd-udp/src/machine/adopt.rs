@@ -105,6 +105,7 @@ impl Shim {
         self.ports.hold(local.port());
         self.insert(key, adopted);
         self.pair(now, key);
+        self.brought_back(key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
     }

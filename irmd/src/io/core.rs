@@ -162,7 +162,7 @@ impl Core {
                 command: place::command(process.pid),
             }),
             Event::LeaseClosed { process, flows, last_of_process } => {
-                self.irm.lease_closed(process.pid, &flows, last_of_process);
+                self.irm.lease_closed(process.pid, process.uid, &flows, last_of_process);
             }
             Event::Taken { flow, .. } => self.irm.taken(flow),
             Event::NotTaken { flow } => self.irm.not_taken(flow),

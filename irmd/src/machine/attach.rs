@@ -12,8 +12,11 @@ use super::{check_version, fail};
 
 impl Irm {
     pub(super) fn attach(&mut self, now: Instant, call: CallId, caller: &Caller, request: v1::AttachRequest) -> Answer {
-        check_version(request.version)?;
         let name = request.name;
+        if let Err(failure) = check_version(request.version) {
+            self.refused_attach(&name, caller.pid, &failure);
+            return Err(failure);
+        }
         if self.ipcps.get(&name).is_none() {
             self.check_new_ipcp(&name, &request.r#type)?;
             self.ipcps.push(Ipcp::new(&name, Origin::Process, false, None));
@@ -41,6 +44,15 @@ impl Irm {
         self.reply(call, Reply::Done);
         self.after_attach(&name, waiter);
         Ok(None)
+    }
+
+    /// It comes again and again: said once.
+    fn refused_attach(&mut self, name: &str, pid: u32, why: &Failure) {
+        let text = format!("IPCP {name} (pid {pid}) is not taken: {why}");
+        if self.not_taken.as_ref() != Some(&text) {
+            self.warn(text.clone());
+            self.not_taken = Some(text);
+        }
     }
 
     fn after_attach(&mut self, name: &str, waiter: Option<Waiter>) {

@@ -83,6 +83,8 @@ pub struct Irm {
     calls: HashMap<CallId, Parked>,
     programs: HashMap<ChildId, Name>,
     shutdown: Option<shutdown::Shutdown>,
+    /// What was said last of an IPCP that could not attach.
+    not_taken: Option<String>,
     accepting: usize,
     /// Pairs whose making was asked for and not yet told of.
     opening: usize,
@@ -147,6 +149,7 @@ impl Irm {
             calls: HashMap::new(),
             programs: HashMap::new(),
             shutdown: None,
+            not_taken: None,
             accepting: 0,
             opening: 0,
             next_child: 1,

@@ -105,7 +105,7 @@ impl World {
             9 | 10 => self.answer_as_ipcp(program),
             11 => self.end_child(program),
             12 => self.hand_over(flow, program),
-            13 => self.irm.lease_closed(1 + program.number() % 4, &[flow], program.flag()),
+            13 => self.irm.lease_closed(1 + program.number() % 4, program.number() % 2, &[flow], program.flag()),
             14 => {
                 self.exhausted = program.flag();
                 self.irm.handle_timeout(now);

@@ -14,7 +14,10 @@ mod load;
 mod middlebox;
 mod outlive;
 mod programs;
+mod rules;
+mod service;
 mod vanish;
+mod versions;
 mod who;
 
 use std::process::ExitCode;
@@ -36,7 +39,10 @@ fn main() -> ExitCode {
         middlebox::cases(),
         outlive::cases(),
         programs::cases(),
+        service::cases(),
+        rules::cases(),
         vanish::cases(),
+        versions::cases(),
         who::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())

@@ -77,7 +77,9 @@ fn bind(name: &str, user: &str) -> Command {
     Command::BindProgram(v1::BindProgramRequest { name: name.into(), program: Some(program) })
 }
 
-fn about_names() -> Vec<(&'static str, fn(&str) -> Command)> {
+type About = (&'static str, fn(&str) -> Command);
+
+fn about_names() -> Vec<About> {
     vec![
         ("serve", serve),
         ("allocate", alloc),
@@ -115,6 +117,7 @@ fn about_all() -> Vec<(&'static str, Command)> {
     vec![
         ("attach as an IPCP", Command::Attach(attach.into())),
         ("say that a flow arrived", arrival("open", "net")),
+        ("bring flows back as an IPCP", Command::FlowsAdopted(Vec::new())),
         ("say that a flow ended", Command::FlowEnded(v1::FlowEndedRequest::default())),
         ("status", Command::Status),
         ("ipcp list", Command::IpcpList),
@@ -136,6 +139,7 @@ fn about_all() -> Vec<(&'static str, Command)> {
         ("unbind process", Command::UnbindProcess(v1::UnbindProcessRequest { name: "passing".into(), pid: 44 })),
         ("flow list", Command::FlowList),
         ("config export", Command::ConfigExport),
+        ("shutdown", Command::Shutdown(v1::ShutdownRequest::default())),
     ]
 }
 
