@@ -10,7 +10,6 @@ use proto::v1;
 
 use super::driver::Driver;
 use super::irm::News;
-use super::sockopt as own;
 use super::{filter, socket};
 use crate::machine::{Filter, Key, OpenError, Output, Owner};
 
@@ -33,17 +32,10 @@ impl Driver {
                 let _ = socket::send(self.listen.get_ref().as_fd(), Some(to), &bytes);
             }
             Output::SendFlow { key, to, bytes } => self.send_flow(now, key, to, &bytes),
-            Output::Reserve { key } => {
-                let result = self.reserve_socket(key);
-                self.shim.opened(now, key, result);
-            }
-            Output::Join { key, peer, filter } => self.join_port(now, key, peer, &filter),
-            Output::CheckDropped { key, flow } => {
-                let dropped = self.sockets.get(&key).and_then(|socket| own::overflown(socket.as_fd()).ok());
-                let received = self.tools.hand.counters(flow).map_or(0, |counters| counters.sdus_received);
-                self.shim.dropped(now, key, dropped.unwrap_or(0), received);
-            }
-            Output::Detach { key } => self.detach_socket(key),
+            output @ (Output::Reserve { .. }
+            | Output::Join { .. }
+            | Output::CheckDropped { .. }
+            | Output::Detach { .. }) => self.act_on_listen_port(now, output),
             Output::Connect { key, peer, filter } => {
                 let result = self.connect_socket(key, peer, &filter);
                 self.shim.connected(now, key, result);

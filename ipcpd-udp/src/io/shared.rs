@@ -18,7 +18,8 @@ use rustix::net::sockopt;
 
 use super::driver::Driver;
 use super::socket::{self, Received};
-use crate::machine::{Filter, Key, OpenError, Via};
+use super::sockopt as own;
+use crate::machine::{Filter, Key, OpenError, Output, Via};
 
 /// Datagrams taken from the queue of a socket that was bound a moment ago; more do not fit into one of the usual size.
 const MOST_STRAYS: usize = 4096;
@@ -26,14 +27,31 @@ const MOST_STRAYS: usize = 4096;
 const DISCARD: u16 = 9;
 
 impl Driver {
-    pub(super) fn reserve_socket(&mut self, key: Key) -> Result<SocketAddr, OpenError> {
+    pub(super) fn act_on_listen_port(&mut self, now: Instant, output: Output) {
+        match output {
+            Output::Reserve { key } => {
+                let result = self.reserve_socket(key);
+                self.shim.opened(now, key, result);
+            }
+            Output::Join { key, peer, filter } => self.join_port(now, key, peer, &filter),
+            Output::CheckDropped { key, flow } => {
+                let dropped = self.sockets.get(&key).and_then(|socket| own::overflown(socket.as_fd()).ok());
+                let received = self.tools.hand.counters(flow).map_or(0, |counters| counters.sdus_received);
+                self.shim.dropped(now, key, dropped.unwrap_or(0), received);
+            }
+            Output::Detach { key } => self.detach_socket(key),
+            _ => unreachable!("`act` does everything else"),
+        }
+    }
+
+    fn reserve_socket(&mut self, key: Key) -> Result<SocketAddr, OpenError> {
         let listen = self.shim.settings().listen;
         let socket = socket::reserve(listen)?;
         self.sockets.insert(key, Arc::new(socket));
         Ok(listen)
     }
 
-    pub(super) fn join_port(&mut self, now: Instant, key: Key, peer: SocketAddr, filter: &Filter) {
+    fn join_port(&mut self, now: Instant, key: Key, peer: SocketAddr, filter: &Filter) {
         let listen = self.shim.settings().listen;
         let Some(socket) = self.sockets.get(&key).cloned() else {
             return self.shim.connected(now, key, Err("its socket is closed".to_owned()));
@@ -58,7 +76,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn detach_socket(&mut self, key: Key) {
+    fn detach_socket(&mut self, key: Key) {
         let Some(socket) = self.sockets.get(&key) else { return };
         let nobody = SocketAddr::new(self.shim.settings().listen.ip(), DISCARD);
         if let Err(errno) = socket::move_to(socket.as_fd(), nobody) {

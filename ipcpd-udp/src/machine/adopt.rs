@@ -105,16 +105,20 @@ impl Shim {
         };
         adopted.begin(Cause::Adopted);
         adopted.keepalive(now);
-        if shared {
-            self.by_peer.insert(peer, key);
-        } else {
-            self.ports.hold(local.port());
-        }
+        self.keep_port(key, local, peer, shared);
         self.insert(key, adopted);
         self.pair(now, key);
         self.brought_back(key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
+    }
+
+    fn keep_port(&mut self, key: Key, local: SocketAddr, peer: SocketAddr, shared: bool) {
+        if shared {
+            self.by_peer.insert(peer, key);
+        } else {
+            self.ports.hold(local.port());
+        }
     }
 
     fn born(&self, now: Instant, host_ms: u64) -> Instant {

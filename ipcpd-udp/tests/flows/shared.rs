@@ -234,7 +234,7 @@ async fn a_second_daemon_on_the_port_is_refused() {
     let error = second(server.listen, &LISTEN).await.unwrap_err().to_string();
     assert!(error.contains("is in use by another ipcpd-udp"), "{error}");
     let error = second(server.listen, &[]).await.unwrap_err().to_string();
-    assert!(error.contains("is in use by another socket (flows of"), "{error}");
+    assert!(error.contains("(flows of an ipcpd-udp with --sp-range listen hold it, too)"), "{error}");
     all_are_heard(&mut server, 50).await;
     let exclusive = Host::start(anywhere(), &[]).await;
     let error = second(exclusive.listen, &LISTEN).await.unwrap_err().to_string();
