@@ -49,26 +49,7 @@ impl Shim {
         local: SocketAddr,
         peer: SocketAddr,
     ) -> Result<Adopted, Failure> {
-        let not_permitted = |text: &str| Err(Failure::new(FailureKind::NotPermitted, text));
-        let Some(ticket) = ticket::open(&self.settings.ticket_key, sealed) else {
-            return not_permitted("the ticket is not one of this IPCP's; allocate the flow anew");
-        };
-        if ticket.uid != owner.uid {
-            return not_permitted("the ticket belongs to another user; allocate the flow anew");
-        }
-        // An accepted flow may have followed its peer through a middlebox after the ticket was sealed.
-        let strayed = ticket.peer != peer && (ticket.classic || !ticket.accepting);
-        if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
-            return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
-        }
-        if self.by_id.contains_key(&ticket.flow) || self.by_wire.contains_key(&ticket.ours) {
-            let text = format!("flow {} is here already; it cannot be brought back twice", ticket.flow);
-            return Err(Failure::new(FailureKind::AlreadyExists, text));
-        }
-        if self.full() {
-            let text = format!("{} flows are open, no more fit; deallocate some", self.flows.len());
-            return Err(Failure::new(FailureKind::Exhausted, text));
-        }
+        let ticket = self.check_ticket(sealed, &owner, local, peer)?;
         let key = self.next_key();
         let shared = ticket.accepting && local == self.settings.listen;
         let (flow, sdu_limit, of) = (ticket.flow, ticket.sdu_limit, ticket.of());
@@ -111,6 +92,37 @@ impl Shim {
         self.brought_back(key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
+    }
+
+    /// What the ticket was sealed for, if it is this user's and this socket's, and there is room for it.
+    fn check_ticket(
+        &self,
+        sealed: &[u8],
+        owner: &Owner,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<ticket::Ticket, Failure> {
+        let not_permitted = |text: &str| Err(Failure::new(FailureKind::NotPermitted, text));
+        let Some(ticket) = ticket::open(&self.settings.ticket_key, sealed) else {
+            return not_permitted("the ticket is not one of this IPCP's; allocate the flow anew");
+        };
+        if ticket.uid != owner.uid {
+            return not_permitted("the ticket belongs to another user; allocate the flow anew");
+        }
+        // An accepted flow may have followed its peer through a middlebox after the ticket was sealed.
+        let strayed = ticket.peer != peer && (ticket.classic || !ticket.accepting);
+        if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
+            return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
+        }
+        if self.by_id.contains_key(&ticket.flow) || self.by_wire.contains_key(&ticket.ours) {
+            let text = format!("flow {} is here already; it cannot be brought back twice", ticket.flow);
+            return Err(Failure::new(FailureKind::AlreadyExists, text));
+        }
+        if self.full() {
+            let text = format!("{} flows are open, no more fit; deallocate some", self.flows.len());
+            return Err(Failure::new(FailureKind::Exhausted, text));
+        }
+        Ok(ticket)
     }
 
     fn keep_port(&mut self, key: Key, local: SocketAddr, peer: SocketAddr, shared: bool) {
