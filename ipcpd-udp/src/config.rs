@@ -10,6 +10,10 @@ use proto::{Name, v1::EchoMoment};
 
 use crate::machine::Echo;
 
+pub mod dns;
+
+use dns::{Dns, DnsArgs};
+
 /// The shim IPC process over UDP: one layer over IP, on one address of this host.
 ///
 /// irmd starts it and bootstraps it. Started by hand or by systemd with --layer and --ip, it bootstraps itself and
@@ -45,6 +49,9 @@ pub struct Options {
     /// When a classic caller gets its echo: once the program accepted, or at once as in 2016.
     #[arg(long, requires = "layer", value_enum, default_value_t = EchoArg::OnAccept)]
     pub echo: EchoArg,
+    /// Names beyond this host.
+    #[command(flatten)]
+    pub dns: DnsArgs,
     /// What to log, as in "info" or "flowring_ipcpd=debug".
     #[arg(long, default_value = "info", env = "FLOWRING_LOG")]
     pub log: String,
@@ -103,7 +110,7 @@ impl Options {
             EchoArg::OnAccept => EchoMoment::OnAccept,
             EchoArg::OnArrival => EchoMoment::OnArrival,
         };
-        let udp = v1::UdpConfig {
+        let mut udp = v1::UdpConfig {
             ip: ip.to_string(),
             port: self.port.into(),
             hosts: self.hosts.clone(),
@@ -111,7 +118,9 @@ impl Options {
             sp_last: sp_last.into(),
             sp_listen: self.sp_range == Some(Sp::Listen),
             echo: echo.into(),
+            ..v1::UdpConfig::default()
         };
+        self.dns.say(&mut udp);
         Bootstrap::new(layer, udp).map(Some)
     }
 }
@@ -129,6 +138,8 @@ pub struct Bootstrap {
     pub sp: Option<Sp>,
     /// When a classic caller gets its echo.
     pub echo: Echo,
+    /// Names beyond this host and its table.
+    pub dns: Option<Dns>,
     /// The same as it is said.
     pub said: v1::UdpConfig,
 }
@@ -163,7 +174,9 @@ impl Bootstrap {
             let text = format!("host {name}={shim} cannot be reached from {ip}: they are of two IP versions");
             return Err(invalid(text));
         }
-        Ok(Self { layer: layer.to_owned(), listen, hosts, sp, echo, said: v1::UdpConfig { port: port.into(), ..said } })
+        let dns = Dns::new(&said)?;
+        let said = v1::UdpConfig { port: port.into(), ..said };
+        Ok(Self { layer: layer.to_owned(), listen, hosts, sp, echo, dns, said })
     }
 }
 

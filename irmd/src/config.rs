@@ -60,6 +60,21 @@ pub struct Ipcp {
     /// When a classic caller gets its echo.
     #[serde(default, skip_serializing_if = "Echo::is_default")]
     pub echo: Echo,
+    /// Names are looked up, and registered, in this DNS zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_zone: Option<String>,
+    /// Name servers; the system's unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_servers: Vec<String>,
+    /// File of the key that may update the zone, from /.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_key: Option<String>,
+    /// Seconds after which a record that is not refreshed is void.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_lifetime: Option<u32>,
+    /// Seconds that others may keep a record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_ttl: Option<u32>,
     /// irmd starts its process; else somebody else does, such as a service manager.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub start: bool,
@@ -243,7 +258,8 @@ fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>,
 
 /// Whether a program's path can be used.
 pub fn check_program_path(path: &str) -> Result<(), String> {
-    if path.starts_with('/') && !path.contains('\0') {
+    // It is told in the log: a line break would make lines that irmd never said.
+    if path.starts_with('/') && !path.chars().any(char::is_control) {
         return Ok(());
     }
     Err(format!("{path:?} is no absolute path; write the program's path from /"))
@@ -319,7 +335,24 @@ impl Config {
 }
 
 impl Ipcp {
+    /// What DNS takes, its IPCP checks; here only what would be lost or read in the wrong folder.
+    fn check_dns(&self) -> Result<(), String> {
+        let name = &self.name;
+        let told =
+            !self.dns_servers.is_empty() || self.dns_key.is_some() || self.dns_lifetime.or(self.dns_ttl).is_some();
+        if told && self.dns_zone.is_none() {
+            return Err(format!("[[ipcp]] {name} has DNS options and no zone; add dns-zone = \"…\""));
+        }
+        match &self.dns_key {
+            Some(path) if !path.starts_with('/') || path.contains('\0') => {
+                Err(format!("[[ipcp]] {name}: the key file {path:?} has no absolute path; write it from /"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
+        self.check_dns()?;
         let name = &self.name;
         match (&self.layer, self.ip) {
             (Some(layer), Some(_)) => check_layer(layer).map_err(|e| format!("[[ipcp]] {name}: {e}")),
@@ -349,6 +382,11 @@ impl Ipcp {
                 sp_last,
                 sp_listen,
                 echo: echo.into(),
+                dns_zone: self.dns_zone.clone().unwrap_or_default(),
+                dns_servers: self.dns_servers.clone(),
+                dns_key_file: self.dns_key.clone().unwrap_or_default(),
+                dns_lifetime_s: self.dns_lifetime.unwrap_or(0),
+                dns_ttl_s: self.dns_ttl.unwrap_or(0),
             },
         ))
     }
@@ -364,6 +402,11 @@ impl Ipcp {
             port: None,
             sp_range: None,
             echo: Echo::OnAccept,
+            dns_zone: None,
+            dns_servers: Vec::new(),
+            dns_key: None,
+            dns_lifetime: None,
+            dns_ttl: None,
             start: true,
             restart,
             hosts: BTreeMap::new(),
@@ -383,6 +426,12 @@ impl Ipcp {
         if udp.echo() == EchoMoment::OnArrival {
             entry.echo = Echo::OnArrival;
         }
+        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let seconds = |seconds: u32| Some(seconds).filter(|seconds| *seconds != 0);
+        (entry.dns_zone, entry.dns_key) = (text(&udp.dns_zone), text(&udp.dns_key_file));
+        (entry.dns_lifetime, entry.dns_ttl) = (seconds(udp.dns_lifetime_s), seconds(udp.dns_ttl_s));
+        entry.dns_servers.clone_from(&udp.dns_servers);
+        entry.check_dns()?;
         for host in &udp.hosts {
             check_host(&host.name, &host.address)?;
             entry.hosts.insert(host.name.clone(), host.address.clone());

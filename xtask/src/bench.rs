@@ -20,15 +20,16 @@ pub(crate) const STEP: Duration = Duration::from_secs(60);
 /// What `cargo xtask bench` may be told.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to measure: "flow" (beside bare sockets), "loss" (bad links and middleboxes) or "flood" (of forged requests)
+    /// What to measure: "flow" (beside bare sockets), "loss" (bad links and middleboxes), "flood" (of forged requests) or
+    /// "restart" (of killed daemons)
     what: String,
-    /// How often each pair is measured; 7 times for "flow", 3 for "flood" unless given
+    /// How often each pair is measured; 7 times for "flow", 3 for "flood" and "restart" unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
     /// Seconds for each measurement; 2 for "flow", 5 for "loss", 10 for "flood" unless given
     #[arg(long)]
     seconds: Option<f64>,
-    /// Print the table and leave docs/bench.md as it is
+    /// Print the table and leave the page in docs as it is
     #[arg(long)]
     dry: bool,
 }
@@ -41,7 +42,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.what == "loss" {
         return crate::loss::run(options.seconds.unwrap_or(5.0), options.dry);
     }
-    ensure!(options.what == "flow", "there is no bench {:?}; there are \"flow\", \"loss\" and \"flood\"", options.what);
+    if options.what == "restart" {
+        return crate::restart::run(options.rounds.unwrap_or(3), options.dry);
+    }
+    ensure!(
+        options.what == "flow",
+        "there is no bench {:?}; there are \"flow\", \"loss\", \"flood\" and \"restart\"",
+        options.what
+    );
     let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
     println!("Building with optimisation …");
     lab::binaries::prepare(Build { show: true, release: true, also: Some("flowring-tests") })?;

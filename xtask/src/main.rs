@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo demo`, `cargo xtask lab`, `cargo xtask fuzz`, `cargo xtask bench flow`, `bench flood`.
+//! Chores of the project: `cargo demo`, `cargo xtask lab`, `cargo xtask fuzz`, `cargo xtask bench flow`, `bench flood`, `bench restart`.
 
 mod bench;
 mod chart;
@@ -10,6 +10,7 @@ mod loss;
 mod peers;
 mod playground;
 mod report;
+mod restart;
 mod scale;
 
 use std::process::ExitCode;

@@ -23,12 +23,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::asking::{Asking, Ready};
 use super::batch::{self, Batch};
 use super::command::{Command, Page, Reply};
+use super::directory;
+use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
-use super::limits::{ephemeral_ports, max_flows, rss_bytes};
+use super::limits::{ephemeral_ports, max_flows};
 use super::socket::{self, Listener, Received};
-use super::sockopt as own;
 use super::state::Identity;
 use crate::config::{Bootstrap, Sp};
+use crate::machine::directory::Waiter;
 use crate::machine::{Accept, Key, Limits, Row, Settings, Shim, Via};
 
 /// Datagrams read from one pending flow's socket, or events of the hand-over, before others get their turn.
@@ -66,6 +68,13 @@ pub(super) struct Driver {
     /// Calls of `FlowReqArr` under way.
     pub(super) arrivals: JoinSet<(Key, Result<Accept, Failure>)>,
     pub(super) arriving: HashMap<Key, AbortHandle>,
+    /// Name servers, if the layer has a zone.
+    pub(super) dns: Option<Dns>,
+    /// Calls that wait for a name server's word.
+    pub(super) waiters: HashMap<Waiter, Reply<()>>,
+    pub(super) last_waiter: u64,
+    /// Calls of `Retire` that wait for the names to be out of DNS.
+    pub(super) retiring: Vec<Reply<()>>,
     /// Calls of `Shutdown` that wait for the flows to end.
     stops: Vec<Reply<()>>,
     pub(super) stopped: bool,
@@ -80,6 +89,7 @@ enum Woken {
     Call(Option<Command>),
     Hand(Option<hand::Event>),
     Answer(Key, Result<Accept, Failure>),
+    Dns(Done),
     Time,
     Watchdog,
 }
@@ -88,11 +98,16 @@ impl Driver {
     /// Opens the listen port and starts a layer on it.
     pub(super) fn open(tools: Tools, bootstrap: &Bootstrap) -> anyhow::Result<Self> {
         let listen = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen))?;
-        Self::with_socket(tools, bootstrap, listen)
+        Self::with_socket(tools, bootstrap, listen, directory::open(bootstrap)?)
     }
 
     /// Starts a layer on an open listen port.
-    pub(super) fn with_socket(tools: Tools, bootstrap: &Bootstrap, listen: Listener) -> anyhow::Result<Self> {
+    pub(super) fn with_socket(
+        tools: Tools,
+        bootstrap: &Bootstrap,
+        listen: Listener,
+        dns: Option<Dns>,
+    ) -> anyhow::Result<Self> {
         let range = ephemeral_ports();
         let settings = Settings {
             layer: bootstrap.layer.clone(),
@@ -110,6 +125,7 @@ impl Driver {
             max_pending: MAX_PENDING,
             ticket_key: tools.identity.ticket_key,
             limits: Limits::default(),
+            dns: bootstrap.dns.as_ref().map(|dns| dns.machine()),
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
         shim.clock(handoff::kept::epoch());
@@ -132,6 +148,10 @@ impl Driver {
             allocs: HashMap::new(),
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),
+            dns,
+            waiters: HashMap::new(),
+            last_waiter: 0,
+            retiring: Vec::new(),
             stops: Vec::new(),
             stopped: false,
             buffer: vec![0; socket::LONGEST].into(),
@@ -156,6 +176,7 @@ impl Driver {
                     self.arriving.remove(&key);
                     self.shim.answered(now, key, answer);
                 }
+                Woken::Dns(done) => self.dns_done(now, done),
                 Woken::Time => {}
                 Woken::Watchdog => self.tools.service.alive(&self.summary()),
             }
@@ -192,6 +213,7 @@ impl Driver {
                 // It was aborted: nobody waits for it.
                 Err(_) => Woken::Time,
             },
+            done = directory::done(&mut self.dns) => Woken::Dns(done),
             () = time => Woken::Time,
             () = self.tools.service.watchdog() => Woken::Watchdog,
         };
@@ -286,15 +308,10 @@ impl Driver {
         let found = |found, what: String| if found { Ok(()) } else { Err(Failure::new(FailureKind::NotFound, what)) };
         match command {
             Command::Bootstrap(bootstrap, reply) => drop(reply.send(self.bootstrapped(&bootstrap))),
-            Command::Register(name, starts, reply) => {
-                let registered = self.shim.register(name.clone());
-                self.shim.starts(&name, starts);
-                let _ = reply.send(registered);
-            }
-            Command::Unregister(name, reply) => {
-                let known = self.shim.unregister(&name);
-                let _ = reply.send(found(known, format!("{name} is not registered in this layer; nothing to undo")));
-            }
+            Command::Register { name, starts, wait, reply } => self.register(now, &name, starts, wait, reply),
+            Command::Unregister { name, wait, reply } => self.unregister(now, &name, wait, reply),
+            Command::Resolve(name, reply) => self.resolve(now, name, reply),
+            Command::Registrations(after, reply) => drop(reply.send(Ok(self.registrations(now, after.as_ref())))),
             Command::AddHost(name, shim, reply) => drop(reply.send(self.shim.add_host(name, shim))),
             Command::RemoveHost(name, reply) => {
                 let known = self.shim.remove_host(&name);
@@ -316,6 +333,7 @@ impl Driver {
                 let _ = reply.send(info.ok_or_else(missing));
             }
             Command::Report(reply) => drop(reply.send(Ok(self.report()))),
+            Command::Retire(reply) => self.retire(now, reply),
             Command::Shutdown(reply) => {
                 self.stops.push(reply);
                 self.shim.stop(now);
@@ -367,26 +385,6 @@ impl Driver {
             peer_counters: None,
             sdu_limit: row.sdu_limit,
         }
-    }
-
-    /// How things stand, for a service manager.
-    pub(super) fn summary(&self) -> String {
-        let (flows, pending) = self.shim.census();
-        let settings = self.shim.settings();
-        format!("layer {} at {}: {flows} flows, {pending} of them pending", settings.layer, settings.listen)
-    }
-
-    fn report(&self) -> v1::ReportReply {
-        let (flows, pending) = self.shim.census();
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let counters = self.shim.counters().nonzero().map(|(name, n)| (name.to_owned(), n));
-        // What the kernel dropped before we saw it.
-        let overflown = own::overflown(self.listen.get_ref().as_fd()).unwrap_or(0).into();
-        let overflown = (overflown > 0).then(|| ("dropped_queue_full".to_owned(), overflown));
-        let leases = self.tools.hand.refused_leases();
-        let leases = (leases > 0).then(|| ("refused_leases".to_owned(), leases));
-        let counters = counters.chain(overflown).chain(leases).collect();
-        v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
     }
 }
 

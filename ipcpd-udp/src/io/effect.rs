@@ -130,7 +130,7 @@ impl Driver {
                     tracing::warn!(%flow, "irmd is not told of a flow's end: too many wait for its return");
                 }
             }
-            _ => unreachable!("`act` does everything else"),
+            found => self.find(found),
         }
     }
 

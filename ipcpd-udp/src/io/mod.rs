@@ -24,11 +24,14 @@ mod catcher;
 #[cfg(test)]
 mod catcher_tests;
 mod command;
+mod directory;
+mod dns;
 mod driver;
 mod effect;
 mod filter;
 mod irm;
 mod limits;
+mod report;
 mod shared;
 #[cfg(test)]
 mod shared_tests;
@@ -136,14 +139,15 @@ async fn wait_for_bootstrap(
         let Some(command) = command else { return Ok(None) };
         match command {
             Command::Bootstrap(bootstrap, reply) => {
-                let listen = match socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen)) {
-                    Ok(listen) => listen,
+                let opened = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen));
+                let (listen, dns) = match opened.and_then(|listen| Ok((listen, directory::open(&bootstrap)?))) {
+                    Ok(opened) => opened,
                     Err(failure) => {
                         let _ = reply.send(Err(failure));
                         continue;
                     }
                 };
-                let driver = Driver::with_socket(tools, &bootstrap, listen)?;
+                let driver = Driver::with_socket(tools, &bootstrap, listen, dns)?;
                 let _ = reply.send(Ok(v1::BootstrapReply { address: bootstrap.listen.to_string() }));
                 return Ok(Some((driver, *bootstrap)));
             }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use proto::v1::{Failure, FailureKind};
 
+use super::finding::Others;
 use super::flow::{Flow, State};
 use super::liveness::Vital;
 use super::open::Path;
@@ -94,6 +95,7 @@ impl Shim {
             keepalive: None,
             path: Path::default(),
             shared: shared.then(Shared::default),
+            others: Others::default(),
             vital: Vital::default(),
             state: State::Held,
             armed: None,
@@ -106,6 +108,7 @@ impl Shim {
         self.keep_port(key, local, peer, shared);
         self.insert(key, adopted);
         self.pair(now, key);
+        self.brought_back(key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use proto::{FlowId, Name, Qos, Token, WireId};
 
+use super::finding::Others;
 use super::liveness::{Peer, Vital};
 use super::open::{Knocking, Path};
 use super::output::Owner;
@@ -51,6 +52,8 @@ pub(super) struct Flow {
     pub(super) path: Path,
     /// Accepting side: it is on the listen port.
     pub(super) shared: Option<Shared>,
+    /// Asking side: hosts that have the name, too, for when this one has no flow to give.
+    pub(super) others: Others,
     /// What is known of the peer's being there.
     pub(super) vital: Vital,
     pub(super) state: State,

@@ -80,6 +80,8 @@ struct Pair {
     asking: usize,
     /// Accepted flows of which the peer's shim has not spoken yet: their client may have given up unheard.
     unsure: BTreeSet<Key>,
+    /// Flows that were brought back here, of which the peer's shim has not spoken since: it may have lost them meanwhile.
+    brought_back: BTreeSet<Key>,
     /// Then one of several accepted flows is asked for, whatever was heard of others: what the peer has no longer, its
     /// own probes never name.
     turn: Instant,
@@ -190,6 +192,7 @@ impl Shim {
             timeouts: BTreeMap::new(),
             asking: 0,
             unsure: BTreeSet::new(),
+            brought_back: BTreeSet::new(),
             turn: now + DEFAULT_TIMEOUT,
             at: None,
             heard: now,
@@ -222,6 +225,7 @@ impl Shim {
         flow.control = pair.at.filter(|_| !flow.vital.strayed).unwrap_or(flow.control);
         pair.flows.remove(&key);
         pair.unsure.remove(&key);
+        pair.brought_back.remove(&key);
         pair.asking -= usize::from(!flow.accepting);
         let timeout = flow.timeout();
         if let Some(count) = pair.timeouts.get_mut(&timeout) {
@@ -259,6 +263,7 @@ impl Shim {
         pair.heard = now;
         pair.unanswered = 0;
         pair.unsure.remove(&key);
+        pair.brought_back.remove(&key);
         // Another address than the flows come from is believed of this flow alone: behind it could be anybody who
         // allocated a flow under this peer's name.
         if from.ip() == now_of.ip {
@@ -266,7 +271,34 @@ impl Shim {
         }
         let pause = if control.kind == ControlKind::Recovering { RECOVERING_PAUSE } else { pair.period() };
         let next = if pair.flows.len() > pair.asking.max(1) { pair.turn.clamp(now, now + pause) } else { now + pause };
+        let some: Vec<Key> = match control.kind {
+            ControlKind::Recovering => Vec::new(),
+            _ => pair.brought_back.iter().take(ASKED_AT_ONCE).copied().collect(),
+        };
         self.pairs.arm(now_of, next);
+        for key in some {
+            self.ask_for(now, key, Cause::Unconfirmed);
+        }
+    }
+
+    /// A program brought the flow back: once the peer's shim is heard, it is asked for it.
+    pub(super) fn brought_back(&mut self, key: Key) {
+        let pair = self.flows.get(&key).and_then(|flow| flow.vital.pair).and_then(|pair| self.pairs.of.get_mut(&pair));
+        if let Some(pair) = pair {
+            pair.brought_back.insert(key);
+        }
+    }
+
+    fn ask_for(&mut self, now: Instant, key: Key, cause: Cause) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        if let Some(pair) = flow.vital.pair.and_then(|pair| self.pairs.of.get_mut(&pair)) {
+            pair.brought_back.remove(&key);
+        }
+        if matches!(flow.state, State::Held) {
+            flow.go(cause, State::Probing(Probing { sent: 0, next: now }));
+            self.probe_timeout(now, key);
+            self.settle(key);
+        }
     }
 
     /// The client asks again for a flow that it has: it has not heard the acceptance, but it is there.
@@ -296,11 +328,7 @@ impl Shim {
         };
         let some: Vec<Key> = pair.flows.iter().filter(held).take(ASKED_AT_ONCE).copied().collect();
         for key in some {
-            if let Some(flow) = self.flows.get_mut(&key) {
-                flow.go(Cause::Rebooted, State::Probing(Probing { sent: 0, next: now }));
-            }
-            self.probe_timeout(now, key);
-            self.settle(key);
+            self.ask_for(now, key, Cause::Rebooted);
         }
     }
 

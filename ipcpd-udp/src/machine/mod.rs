@@ -26,9 +26,10 @@ mod client;
 mod control;
 mod cookie;
 mod counters;
-mod directory;
+pub mod directory;
 mod ending;
 mod failures;
+mod finding;
 mod flow;
 mod hearing;
 mod keep;
@@ -50,12 +51,14 @@ pub mod ticket;
 
 pub use adopt::Adopted;
 pub use counters::{Counters, Reason};
+pub use finding::Sources;
 pub use listing::Row;
 pub use load::Limits;
 pub use output::{Accept, Arrival, Ask, Echo, Filter, Key, OpenError, Output, Owner, Settings, Unreachable, Via};
 
 use answers::Answers;
 use directory::{Directory, Full};
+use finding::Finding;
 use flow::{Flow, RequestKey, State};
 use liveness::Pairs;
 use load::Load;
@@ -74,6 +77,7 @@ pub struct Shim {
     settings: Settings,
     rng: ChaCha12Rng,
     directory: Directory,
+    finding: Finding,
     peers: Peers,
     pairs: Pairs,
     ports: Ports,
@@ -109,10 +113,11 @@ impl Shim {
     /// A shim without flows. All its ids and tokens come from the seed, which nobody else may know.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
         Self {
+            directory: Directory::new(settings.dns.clone()),
+            finding: Finding::default(),
             settings,
             load: Load::new(seed),
             rng: ChaCha12Rng::from_seed(seed),
-            directory: Directory::default(),
             peers: Peers::new(PEERS),
             pairs: Pairs::default(),
             ports: Ports::default(),
@@ -156,16 +161,6 @@ impl Shim {
     /// Strangers' datagrams were found in a queue and dropped.
     pub fn drained(&mut self, datagrams: u64) {
         self.counters.add(Reason::Drained, datagrams);
-    }
-
-    /// This host answers for the name from now on.
-    pub fn register(&mut self, name: Name) -> Result<(), Failure> {
-        self.directory.register(name).map_err(full)
-    }
-
-    /// This host no longer answers for the name; flows to it go on.
-    pub fn unregister(&mut self, name: &Name) -> bool {
-        self.directory.unregister(name)
     }
 
     /// The static table has a row for the name from now on; a second row replaces the first.
@@ -237,6 +232,7 @@ impl Shim {
     /// Ends every flow, tells programs and peers; [`Output::Stopped`] follows within a second.
     pub fn stop(&mut self, now: Instant) {
         self.stopping.get_or_insert(now + STOP);
+        self.stop_finding(now);
         for key in self.flows.keys().copied().collect::<Vec<_>>() {
             self.end(now, key, EndReason::IpcpStopped);
             self.settle(key);
@@ -252,6 +248,7 @@ impl Shim {
             self.settle(key);
         }
         self.pairs_timeout(now);
+        self.finding_timeout(now);
         self.stop_when_over(now);
     }
 
@@ -263,7 +260,8 @@ impl Shim {
         });
         let stop = self.stopping.map(|at| (at, "stopping"));
         let pair = self.pairs.first().map(|at| (at, "probe"));
-        [flow, pair, stop].into_iter().flatten().min()
+        let find = self.next_finding().map(|at| (at, "directory"));
+        [flow, pair, stop, find].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -272,7 +270,10 @@ impl Shim {
     }
 
     fn stop_when_over(&mut self, now: Instant) {
-        if self.stopping.is_some_and(|until| self.flows.is_empty() || until <= now) {
+        if self
+            .stopping
+            .is_some_and(|until| until <= now || (self.flows.is_empty() && self.directory.registrar.is_idle()))
+        {
             self.stopping = None;
             self.out(Output::Stopped);
         }
@@ -283,7 +284,7 @@ impl Shim {
     }
 
     fn full(&self) -> bool {
-        self.flows.len() >= self.settings.max_flows
+        self.flows.len() + self.finding.len() >= self.settings.max_flows
     }
 
     fn next_key(&mut self) -> Key {

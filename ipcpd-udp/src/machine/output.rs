@@ -8,6 +8,8 @@ use proto::shim::Unwanted;
 use proto::v1::{EndReason, Failure};
 use proto::{BootId, FlowId, HostId, Name, Qos, Token, WireId};
 
+use super::directory::plan::{Aim, Own};
+use super::directory::{Dns, Waiter};
 use super::load::Limits;
 
 /// The machine's own number of a flow, from its first moment on, when irmd has given it no id yet. Never reused.
@@ -42,6 +44,8 @@ pub struct Settings {
     pub ticket_key: [u8; 32],
     /// Where load begins.
     pub limits: Limits,
+    /// How names are found and registered beyond this host and its table.
+    pub dns: Option<Dns>,
 }
 
 /// When a classic caller gets its echo.
@@ -325,6 +329,41 @@ pub enum Output {
         key: Key,
         /// Why.
         failure: Failure,
+    },
+    /// `flow_alloc` goes on under another key: the host that was asked had no flow to give, the next one is.
+    Again {
+        /// What it was.
+        key: Key,
+        /// What it is from now on.
+        next: Key,
+    },
+    /// Ask name servers for the name; report by `looked_up`.
+    LookUp {
+        /// The name.
+        name: Name,
+        /// As it is written in DNS.
+        domain: String,
+    },
+    /// Change the zone; report by `updated`.
+    Update {
+        /// This host's part of it.
+        own: Own,
+        /// The name as it is written in DNS.
+        domain: Arc<str>,
+        /// What is wanted.
+        aim: Aim,
+    },
+    /// Tell a caller that waited for a name server's word.
+    Tell {
+        /// Which.
+        waiter: Waiter,
+        /// How it went.
+        result: Result<(), Failure>,
+    },
+    /// Tell who reads the log.
+    Warn {
+        /// A sentence.
+        text: Arc<str>,
     },
     /// Ask the kernel whether all that was sent has left; report by `sent_all`.
     CheckSent {

@@ -12,6 +12,7 @@ use proto::{Name, Qos, WireId};
 use super::answers;
 use super::client::LONGEST_TIMEOUT;
 use super::failures::{no_port, not_opened, verdict_of};
+use super::finding::Others;
 use super::flow::{Accepting, Flow, RequestKey, State, Waiting};
 use super::liveness::{Peer, Vital};
 use super::open::Path;
@@ -159,6 +160,7 @@ impl Shim {
             keepalive: None,
             path: Path::default(),
             shared: None,
+            others: Others::default(),
             vital: Vital::default(),
             tallied: Phase::Reserving,
             state: State::Reserving(waiting),

@@ -120,7 +120,8 @@ impl Asker {
             Some(reply) => Ok((reply, open)),
             None => {
                 open.answered = true;
-                Err(Failure::new(FailureKind::Internal, "irmd is stopping; ask again when it runs"))
+                // What waited was not granted: it can be asked again.
+                Err(Failure::new(FailureKind::Recovering, "irmd is stopping; ask again when it runs"))
             }
         }
     }

@@ -51,9 +51,6 @@ use crate::machine::{Irm, Settings};
 
 /// Streams that one caller's socket may have open: calls that are not done per flow have one each.
 const STREAMS: u32 = 4_096;
-/// What a service manager calls the sockets that it opens for irmd.
-const CALLS_SOCKET: &str = "irmd.sock";
-const HANDOFF_SOCKET: &str = "irmd.flow";
 /// Accepting pauses this long when descriptors ran out, rather than spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -88,15 +85,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let state = state::State::open(&state_dir, &run_path)?;
     let made = state.load()?;
 
-    let mut given = service::sockets().context("the service manager's sockets cannot be taken")?;
+    let given = place::Given::take()?;
     let leases = leases(&config.options, &run_dir);
-    let handoff = match given.remove(HANDOFF_SOCKET) {
+    let handoff = match given.handoff {
         Some(socket) => handoff::server::Server::start_on(leases, socket),
         None => handoff::server::Server::start(leases),
     };
     let (handoff, events) =
         handoff.with_context(|| format!("cannot listen at {}", run_dir.irmd_handoff().display()))?;
-    let (listener, own_socket) = place::listen(&run_dir.irmd(), given.remove(CALLS_SOCKET))?;
+    let (listener, own_socket) = place::listen(&run_dir.irmd(), given.calls)?;
     let settings = Settings {
         uid: rustix::process::geteuid().as_raw(),
         pid: std::process::id(),

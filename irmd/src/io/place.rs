@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use proto::RunDir;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 
@@ -56,6 +57,33 @@ impl Place {
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())?;
         Ok(Self { _lock: lock })
+    }
+}
+
+/// Sockets that a service manager opened for irmd, told apart by their type.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// For gRPC.
+    pub(super) calls: Option<OwnedFd>,
+    /// For the hand-over.
+    pub(super) handoff: Option<OwnedFd>,
+}
+
+impl Given {
+    /// Takes them. To be called once.
+    pub(super) fn take() -> anyhow::Result<Self> {
+        let mut given = Self::default();
+        for socket in handoff::service::sockets().context("the service manager's sockets cannot be taken")? {
+            match sockopt::socket_type(&socket) {
+                Ok(SocketType::STREAM) => given.calls = Some(socket),
+                Ok(SocketType::SEQPACKET) => given.handoff = Some(socket),
+                _ => bail!(
+                    "the service manager passed what is neither irmd.sock (ListenStream) nor irmd.flow \
+                     (ListenSequentialPacket); see dist/systemd/flowring-irmd.socket"
+                ),
+            }
+        }
+        Ok(given)
     }
 }
 

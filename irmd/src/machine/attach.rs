@@ -12,8 +12,11 @@ use super::{check_version, fail};
 
 impl Irm {
     pub(super) fn attach(&mut self, now: Instant, call: CallId, caller: &Caller, request: v1::AttachRequest) -> Answer {
-        check_version(request.version)?;
         let name = request.name;
+        if let Err(failure) = check_version(request.version) {
+            self.refused_attach(&name, caller.pid, &failure);
+            return Err(failure);
+        }
         if self.ipcps.get(&name).is_none() {
             self.check_new_ipcp(&name, &request.r#type)?;
             self.ipcps.push(Ipcp::new(&name, Origin::Process, false, None));
@@ -43,6 +46,15 @@ impl Irm {
         Ok(None)
     }
 
+    /// It comes again and again: said once.
+    fn refused_attach(&mut self, name: &str, pid: u32, why: &Failure) {
+        let text = format!("IPCP {name} (pid {pid}) is not taken: {why}");
+        if self.not_taken.as_ref() != Some(&text) {
+            self.warn(text.clone());
+            self.not_taken = Some(text);
+        }
+    }
+
     fn after_attach(&mut self, name: &str, waiter: Option<Waiter>) {
         let Some(ipcp) = self.ipcps.get(name) else { return };
         let operational = ipcp.operational().is_some();
@@ -70,7 +82,7 @@ impl Irm {
         let (Some((layer, udp)), Some(attach)) = (ipcp.config.clone(), ipcp.attach) else { return };
         ipcp.state = State::Bootstrapping(waiter);
         let request = v1::BootstrapRequest { version: protocol_version(), layer, udp: Some(udp) };
-        self.ask(name, attach, IpcpCall::Bootstrap(request));
+        self.ask(name, attach, IpcpCall::Bootstrap(Box::new(request)));
     }
 
     pub(super) fn bootstrapped(&mut self, now: Instant, name: &str, answer: Result<IpcpAnswer, Failure>) {

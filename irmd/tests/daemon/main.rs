@@ -5,5 +5,6 @@ mod flows;
 mod hostile;
 mod ipcps;
 mod life;
+mod outlive;
 mod programs;
 mod stage;

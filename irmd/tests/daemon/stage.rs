@@ -1,7 +1,7 @@
 //! A real irmd in a folder of its own, and what talks to it.
 #![expect(clippy::disallowed_methods, reason = "a test waits for events with deadlines of its own")]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -267,6 +267,27 @@ impl Lease {
         match self.next().await {
             Said::Granted { socket: Some(socket), slot, .. } => (socket, slot),
             other => panic!("not granted: {other:?}"),
+        }
+    }
+
+    /// The socket for a token, and the ticket for the next irmd.
+    pub(crate) async fn redeem_ticket(&mut self, handle: &v1::FlowHandle) -> (OwnedFd, Vec<u8>) {
+        self.say(ToDaemon::Redeem(v1::Redeem { token: handle.token.clone() }));
+        match self.next().await {
+            Said::Granted { socket: Some(socket), ticket, .. } => (socket, ticket),
+            other => panic!("not granted: {other:?}"),
+        }
+    }
+
+    /// Hands a socket back with a ticket; the flow's id and counters, or the failure.
+    pub(crate) async fn hand_back(&mut self, ticket: &[u8], socket: &OwnedFd) -> Result<(u64, v1::Counters), Failure> {
+        let counters = v1::Counters { sdus_sent: 7, bytes_sent: 700, ..v1::Counters::default() };
+        let adopt = v1::Adopt { ticket: ticket.to_vec(), counters: Some(counters) };
+        self.sender.say(&ToDaemon::Adopt(adopt), Some(socket.as_fd())).unwrap();
+        match self.next().await {
+            Said::Granted { flow, slot, .. } => Ok((flow.0, slot.read())),
+            Said::Denied { failure, .. } => Err(failure),
+            other => panic!("neither taken back nor refused: {other:?}"),
         }
     }
 

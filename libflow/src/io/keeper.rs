@@ -20,7 +20,7 @@ use tonic::Response;
 use super::core::{Core, Outside};
 use super::irm::Irm;
 use super::lease::{Ask, Irmd, Lease};
-use super::patience::{Patience, comes_back};
+use super::patience::{Patience, comes_back, comes_back_some_day};
 use crate::error::{CallError, Unreachable};
 
 /// Calls handed to the thread and not yet begun.
@@ -312,7 +312,7 @@ impl Context {
             let result = self.irm.call(left.map(|d| d + GRACE), |irm| irm.flow_accept(request.clone())).await;
             let stranger = matches!(&result, Err(CallError::Failed(f)) if f.kind() == FailureKind::NotPermitted);
             match result {
-                Err(error) if comes_back(&error) && patience.lasts() => {
+                Err(error) if comes_back_some_day(&error) && patience.lasts() => {
                     let _ = tokio::time::timeout(LOOK_AGAIN, again.changed()).await;
                 }
                 // An irmd that came back a moment ago has not heard yet that this process serves the name.
@@ -326,7 +326,7 @@ impl Context {
             };
             match self.say_served(&request).await {
                 Ok(_) => {}
-                Err(error) if comes_back(&error) => served_again = false,
+                Err(error) if comes_back_some_day(&error) => served_again = false,
                 Err(other) => return Err(other),
             }
         }

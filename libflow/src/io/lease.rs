@@ -196,12 +196,16 @@ impl Lease {
             Err(error) => {
                 let unreachable = Unreachable::handoff(&self.path, &error);
                 self.failed = Some(unreachable.clone());
-                let failure = match error {
-                    OpenError::Denied(failure) => failure,
-                    other => Failure::new(FailureKind::IpcpDown, other.to_string()),
+                let (failure, told) = match error {
+                    // It is there, and says why not.
+                    OpenError::Denied(failure) => (failure.clone(), CallError::Failed(failure)),
+                    other => {
+                        let failure = Failure::new(FailureKind::IpcpDown, other.to_string());
+                        (failure, CallError::Handoff(unreachable))
+                    }
                 };
                 self.table.open_failed(Instant::now(), &failure);
-                Err(CallError::Handoff(unreachable))
+                Err(told)
             }
         };
         for reply in self.want_open.drain(..) {

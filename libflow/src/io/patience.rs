@@ -16,6 +16,11 @@ pub(super) fn comes_back(error: &CallError) -> bool {
     }
 }
 
+/// The same for what waits for the next irmd however long that takes.
+pub(super) fn comes_back_some_day(error: &CallError) -> bool {
+    comes_back(error) || matches!(error, CallError::Failed(failure) if failure.kind() == FailureKind::ShuttingDown)
+}
+
 /// How long something is tried again; without end where no time is given.
 pub(super) struct Patience(Option<tokio::time::Instant>);
 

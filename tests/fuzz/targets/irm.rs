@@ -105,7 +105,7 @@ impl World {
             9 | 10 => self.answer_as_ipcp(program),
             11 => self.end_child(program),
             12 => self.hand_over(flow, program),
-            13 => self.irm.lease_closed(1 + program.number() % 4, &[flow], program.flag()),
+            13 => self.irm.lease_closed(1 + program.number() % 4, program.number() % 2, &[flow], program.flag()),
             14 => {
                 self.exhausted = program.flag();
                 self.irm.handle_timeout(now);
@@ -169,13 +169,13 @@ impl World {
     fn speak_as_ipcp(&mut self, flow: FlowId, program: &mut Program<'_>) {
         let ipcp = program.one_of(&IPCPS);
         let command = match program.byte() % 4 {
-            0 => Command::Attach(v1::AttachRequest {
+            0 => Command::Attach(Box::new(v1::AttachRequest {
                 version: PROTOCOL_VERSION,
                 name: ipcp,
                 r#type: "udp".into(),
                 layer: program.one_of(&["", "net"]),
                 ..Default::default()
-            }),
+            })),
             1 => Command::FlowEnded(v1::FlowEndedRequest {
                 ipcp,
                 flow_id: flow.0,
@@ -225,13 +225,13 @@ impl World {
         let host = v1::StaticHost { name: program.one_of(&NAMES), address: program.one_of(&["10.0.0.2", "nonsense"]) };
         let command = match program.byte() % 6 {
             0 => Command::IpcpCreate(v1::IpcpCreateRequest { name, r#type: "udp".into(), no_restart }),
-            1 => Command::IpcpBootstrap(v1::IpcpBootstrapRequest {
+            1 => Command::IpcpBootstrap(Box::new(v1::IpcpBootstrapRequest {
                 name,
                 r#type: "udp".into(),
                 layer: program.one_of(&LAYERS),
                 udp: Some(v1::UdpConfig { ip: "10.0.0.1".into(), hosts: vec![host], ..Default::default() }),
                 no_restart,
-            }),
+            })),
             2 => Command::IpcpDestroy(v1::IpcpDestroyRequest { name }),
             3 => Command::IpcpList,
             4 => Command::HostAdd(v1::HostAddRequest { ipcp: name, host: Some(host) }),

@@ -4,6 +4,7 @@
 mod alloc;
 mod classic;
 mod daemons;
+mod dns;
 mod faces;
 mod failure;
 mod flood;
@@ -13,7 +14,10 @@ mod load;
 mod middlebox;
 mod outlive;
 mod programs;
+mod rules;
+mod service;
 mod vanish;
+mod versions;
 mod who;
 
 use std::process::ExitCode;
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
         alloc::cases(),
         classic::cases(),
         daemons::cases(),
+        dns::cases(),
         faces::cases(),
         failure::cases(),
         flood::cases(),
@@ -34,7 +39,10 @@ fn main() -> ExitCode {
         middlebox::cases(),
         outlive::cases(),
         programs::cases(),
+        service::cases(),
+        rules::cases(),
         vanish::cases(),
+        versions::cases(),
         who::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())

@@ -131,7 +131,7 @@ impl Host {
 
     pub(super) fn serve(&mut self, to: &str) {
         self.serves.push(name(to));
-        self.shim.as_mut().unwrap().register(name(to)).unwrap();
+        self.shim.as_mut().unwrap().register(origin(), name(to), None).unwrap();
     }
 
     pub(super) fn know(&mut self, to: &str, at: SocketAddr) {
@@ -146,7 +146,7 @@ impl Host {
         self.rng.fill_bytes(&mut seed);
         let mut shim = Shim::new(Settings { boot: BootId(self.boots), ..self.settings.clone() }, seed);
         for name in &self.serves {
-            shim.register(name.clone()).unwrap();
+            shim.register(origin(), name.clone(), None).unwrap();
         }
         for (name, at) in &self.rows {
             shim.add_host(name.clone(), *at).unwrap();
@@ -319,6 +319,7 @@ impl Host {
             }
             Output::Withdraw { .. } | Output::Forget { .. } | Output::Stopped => {}
             Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
+            found => unreachable!("these hosts have no DNS: {found:?}"),
         }
     }
 

@@ -14,6 +14,7 @@ use super::*;
 mod client;
 mod ending;
 mod fates;
+mod finding;
 mod flood;
 mod host;
 mod kernel;
@@ -74,6 +75,7 @@ pub(super) fn settings(listen: &str) -> Settings {
         max_pending: 100,
         ticket_key: [3; 32],
         limits: Limits::default(),
+        dns: None,
     }
 }
 
@@ -98,7 +100,7 @@ impl Bench {
 
     pub(super) fn with(settings: Settings) -> Self {
         let mut shim = Shim::new(settings, [1; 32]);
-        shim.register(name("here")).unwrap();
+        shim.register(origin(), name("here"), None).unwrap();
         shim.add_host(name("echo"), addr(B)).unwrap();
         let now = origin();
         Self { shim, now, start: now, opens: true, done: Vec::new() }

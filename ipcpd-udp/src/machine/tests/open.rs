@@ -319,7 +319,7 @@ fn both_acceptances_fit_the_request_or_come_one_after_the_other() {
         for data_length in [0, 1, 100, 300, 512] {
             let long = "n".repeat(name_length);
             let mut bench = Bench::new();
-            bench.shim.register(name(&long)).unwrap();
+            bench.shim.register(bench.now, name(&long), None).unwrap();
             bench.request(B_FLOW, &extended(&long, 5));
             let mut spent = bench.outputs();
             let Some(Output::Arrived { key, .. }) = spent.last().cloned() else { panic!() };

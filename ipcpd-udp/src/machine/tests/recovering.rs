@@ -119,6 +119,35 @@ fn a_client_that_restarts_is_heard_at_once_by_the_flows_it_brings_back() {
 }
 
 #[test]
+fn a_ticket_is_good_for_its_own_user_and_socket_only() {
+    let mut before = Bench::new();
+    let (key, extension, _) = before.asking(before.ask(1, "echo"));
+    before.answer(key, B_FLOW, &answer(extension.client, WireId(7), Verdict::Accepted).encode(&name("echo")));
+    before.shim.connected(before.now, key, Ok(1472));
+    let offered = |output| if let Output::Offer { ticket, .. } = output { Some(ticket) } else { None };
+    let ticket = before.outputs().into_iter().find_map(offered).unwrap();
+    let said = ticket::open(&[3; 32], &ticket).unwrap();
+    let mut after = Bench::with(Settings { boot: BootId(10), ..settings(A) });
+    let mut forged = ticket.clone();
+    forged[9] ^= 1;
+    let another = Owner { uid: owner().uid + 1, ..owner() };
+    let elsewhere = addr("10.9.9.9:1");
+    let tries = [
+        (&forged, owner(), said.local, said.peer, "not one of this IPCP's"),
+        (&ticket, another, said.local, said.peer, "belongs to another user"),
+        (&ticket, owner(), elsewhere, said.peer, "not the one of the ticket"),
+        (&ticket, owner(), said.local, elsewhere, "not the one of the ticket"),
+    ];
+    for (ticket, owner, local, peer, why) in tries {
+        let failure = after.shim.adopt(after.now, ticket, owner, local, peer).unwrap_err();
+        assert!(failure.kind() == FailureKind::NotPermitted && failure.message.contains(why), "{failure:?}");
+    }
+    after.shim.adopt(after.now, &ticket, owner(), said.local, said.peer).unwrap();
+    let again = after.shim.adopt(after.now, &ticket, owner(), said.local, said.peer).unwrap_err();
+    assert_eq!(again.kind(), FailureKind::AlreadyExists);
+}
+
+#[test]
 fn a_flow_that_followed_its_client_can_be_brought_back() {
     let mut bench = Bench::new();
     bench.request(B_FLOW, &extended("here", 5));
@@ -152,4 +181,86 @@ fn a_caller_is_told_that_the_shim_restarted() {
     };
     assert_eq!(failure.kind(), FailureKind::TimedOut);
     assert!(failure.message.contains("restarted and does not know echo yet; try again"), "{failure}");
+}
+
+#[test]
+fn what_a_peer_let_go_while_this_shim_was_down_is_found_at_its_first_word() {
+    // Flows that this side accepted, so that the peer's shim is the one who asks; its deallocs went unheard.
+    let mut bench = Bench::new();
+    let mut tickets = Vec::new();
+    for flow in 1..=30u64 {
+        bench.request(&format!("10.0.0.2:{}", 45_000 + flow), &extended("here", 100 + flow));
+        let Some(Output::Arrived { key, .. }) = bench.outputs().pop() else { panic!() };
+        bench.shim.answered(bench.now, key, Ok(Accept { flow: FlowId(flow), owner: owner(), data: vec![] }));
+        bench.outputs();
+        bench.shim.connected(bench.now, key, Ok(1472));
+        tickets.extend(bench.outputs().into_iter().find_map(|output| match output {
+            Output::Offer { ticket, .. } => Some(ticket),
+            _ => None,
+        }));
+    }
+    let mut after = Bench::with(Settings { boot: BootId(10), ..settings(A) });
+    after.shim.recover(after.now);
+    let mut ids = Vec::new();
+    for ticket in &tickets {
+        let said = ticket::open(&[3; 32], ticket).unwrap();
+        after.shim.adopt(after.now, ticket, owner(), said.local, said.peer).unwrap();
+        ids.push((said.ours, said.theirs));
+    }
+    assert_eq!(after.outputs(), [], "nobody is asked before the peer's shim is heard");
+    // It has the even ones still, and asks for one of them.
+    after.control_from_b(ControlKind::Probe, ids[1].1, ids[1].0);
+    let mut asked: std::collections::VecDeque<_> = after.outputs().iter().filter_map(control_of).collect();
+    let mut probes = 0;
+    while let Some((_, control)) = asked.pop_front() {
+        if control.kind != ControlKind::Probe {
+            continue;
+        }
+        probes += 1;
+        let lost = control.receiver.0 % 2 == 1;
+        let kind = if lost { ControlKind::NoSuchFlow } else { ControlKind::Alive };
+        after.control_from_b(kind, control.receiver, control.sender);
+        let now: Vec<_> = after.outputs().iter().filter_map(control_of).collect();
+        assert!(now.len() <= 5, "a few at each answer: {now:?}");
+        asked.extend(now);
+    }
+    assert_eq!(probes, 29, "each but the one that the peer named is asked for once");
+    for (n, (_, theirs)) in ids.iter().enumerate() {
+        let state = after.shim.row(after.now, FlowId(n as u64 + 1)).unwrap().state;
+        let want = if theirs.0 % 2 == 1 { proto::v1::FlowState::Ending } else { proto::v1::FlowState::Allocated };
+        assert_eq!(state, want, "flow {}", n + 1);
+    }
+}
+
+#[test]
+fn a_flow_brought_back_is_as_old_as_it_is() {
+    let mut before = Bench::new();
+    let epoch = handoff::kept::Epoch { at: before.now, ms: 1_000_000 };
+    before.shim.clock(epoch);
+    before.request(B_FLOW, &extended("here", 5));
+    let Some(Output::Arrived { key, .. }) = before.outputs().pop() else { panic!() };
+    before.shim.answered(before.now, key, Ok(Accept { flow: FlowId(9), owner: owner(), data: vec![] }));
+    before.outputs();
+    before.shim.connected(before.now, key, Ok(1472));
+    let ticket = before.outputs().into_iter().find_map(|output| match output {
+        Output::Offer { ticket, .. } => Some(ticket),
+        _ => None,
+    });
+    let ticket = ticket.unwrap();
+    let said = ticket::open(&[3; 32], &ticket).unwrap();
+    assert_eq!(said.born, 1_000_000);
+    // Another process, an hour later, with a clock of its own.
+    let mut after = Bench::new();
+    after.shim.clock(handoff::kept::Epoch { at: after.now, ms: 4_600_000 });
+    after.now += ms(500);
+    after.shim.adopt(after.now, &ticket, owner(), said.local, said.peer).unwrap();
+    assert_eq!(after.shim.row(after.now, FlowId(9)).unwrap().age, ms(3_600_500));
+    assert_eq!(after.shim.counters().get(Reason::Adopted), 1);
+    let again = after.shim.adopt(after.now, &ticket, owner(), said.local, said.peer).unwrap_err();
+    assert_eq!(again.kind(), FailureKind::AlreadyExists);
+    let mut forged = ticket.clone();
+    forged[20] ^= 1;
+    let refused = after.shim.adopt(after.now, &forged, owner(), said.local, said.peer).unwrap_err();
+    assert_eq!(refused.kind(), FailureKind::NotPermitted);
+    assert_eq!(after.shim.counters().get(Reason::TicketRefused), 2);
 }

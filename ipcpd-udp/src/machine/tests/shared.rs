@@ -189,7 +189,7 @@ fn whoever_still_holds_the_socket_keeps_nothing_from_the_listener() {
 #[test]
 fn late_sdus_are_no_requests() {
     let mut bench = bench();
-    bench.shim.register(name("an-sdu")).unwrap();
+    bench.shim.register(bench.now, name("an-sdu"), None).unwrap();
     let (key, ours, _) = held(&mut bench, B_FLOW, 5);
     bench.shim.released(bench.now, FlowId(105));
     bench.shim.sent_all(bench.now, key, true);

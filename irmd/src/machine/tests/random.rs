@@ -1,8 +1,9 @@
 //! Random sequences of inputs against what must always hold.
 
 use super::*;
+use crate::machine::ticket::Ticket;
 use proptest::prelude::*;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -27,6 +28,9 @@ enum Step {
     Dealloc(u64),
     NoPairs(bool),
     Pass(u64),
+    Restart,
+    BringBack(usize),
+    Forge(usize, usize),
 }
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -36,10 +40,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => pid.clone().prop_map(Step::Lease),
         1 => pid.clone().prop_map(Step::Die),
-        3 => (pid.clone(), name.clone()).prop_map(|(p, n)| Step::Serve(p, n)),
+        6 => (pid.clone(), name.clone()).prop_map(|(p, n)| Step::Serve(p, n)),
         1 => (pid.clone(), name.clone()).prop_map(|(p, n)| Step::Unserve(p, n)),
-        5 => (pid.clone(), name.clone(), any::<bool>(), any::<bool>()).prop_map(|(p, n, a, t)| Step::Accept(p, n, a, t)),
-        5 => (pid, name.clone()).prop_map(|(p, n)| Step::Alloc(p, n)),
+        9 => (pid.clone(), name.clone(), any::<bool>(), any::<bool>()).prop_map(|(p, n, a, t)| Step::Accept(p, n, a, t)),
+        9 => (pid, name.clone()).prop_map(|(p, n)| Step::Alloc(p, n)),
         3 => (call.clone(), any::<bool>()).prop_map(|(c, yes)| Step::Answer(c, yes)),
         3 => name.clone().prop_map(Step::Arrive),
         2 => call.prop_map(Step::Cancel),
@@ -55,6 +59,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..40u64).prop_map(Step::Dealloc),
         1 => any::<bool>().prop_map(Step::NoPairs),
         3 => (0..3_000u64).prop_map(Step::Pass),
+        1 => Just(Step::Restart),
+        4 => (0..64usize).prop_map(Step::BringBack),
+        1 => (0..64usize, 0..400usize).prop_map(|(n, at)| Step::Forge(n, at)),
     ]
 }
 
@@ -64,7 +71,24 @@ struct Run {
     open: HashSet<CallId>,
     offered: Vec<(u32, u64)>,
     attach: Option<CallId>,
+    /// What programs hold of local flows, whatever irmd knows of it.
+    held: BTreeMap<FlowId, Held>,
 }
+
+/// An end of a local flow, in its program's hands.
+#[derive(Clone, Debug)]
+struct Held {
+    ticket: Ticket,
+    pid: u32,
+    /// The other end's id.
+    other: FlowId,
+    /// The pair was shut down: nobody is at the other end any more.
+    over: bool,
+    /// The irmd that runs has it.
+    known: bool,
+}
+
+const KEY: [u8; 32] = [0; 32];
 
 impl Run {
     fn call(&mut self, caller: Caller, command: Command) -> CallId {
@@ -83,11 +107,103 @@ impl Run {
             Step::NotTaken(end) => self.world.irm.not_taken(FlowId(end)),
             Step::NoPairs(no) => self.world.no_pairs = no,
             Step::Pass(ms) => self.world.pass(Duration::from_millis(ms)),
+            Step::Restart => self.restart(),
+            Step::BringBack(index) => self.bring_back(index),
+            Step::Forge(index, at) => self.forge(index, at),
             step => self.calls(step),
         }
         self.world.settle();
         self.collect();
         self.check();
+    }
+
+    /// irmd dies, with all calls and attachments, and another one starts.
+    fn restart(&mut self) {
+        let first_flow = self.world.irm.next_flow();
+        let settings = Settings { first_flow, restarted: true, ..self.world.irm.settings.clone() };
+        self.world.irm = Irm::new(self.world.now, settings);
+        self.world.done.clear();
+        self.open.clear();
+        self.offered.clear();
+        self.attach = None;
+        self.held.values_mut().for_each(|held| held.known = false);
+    }
+
+    /// A program brings an end back that the irmd of now has not: it is the flow that it was.
+    fn bring_back(&mut self, index: usize) {
+        let missing: Vec<FlowId> = self.held.iter().filter(|(_, held)| !held.known).map(|(end, _)| *end).collect();
+        let Some(end) = missing.get(index % missing.len().max(1)).copied() else { return };
+        let Held { ticket, pid, other, over, .. } = self.held[&end].clone();
+        if self.world.irm.processes.get(pid).is_none() {
+            self.world.lease(user(pid));
+        }
+        let sealed = ticket.seal(&KEY);
+        // Only as long as the other's program lives is there anybody.
+        let over = over || !self.held.contains_key(&other);
+        let known_before = self.world.irm.flows.row(end).is_some();
+        let adopted = self.world.irm.adopt(self.world.now, user(pid), &sealed, ticket.cookie, over);
+        match adopted {
+            Ok(Adopted { row: Some(row), .. }) => {
+                let irm = &self.world.irm;
+                assert_eq!((irm.flows.row(end), row), (Some(row), ticket.row));
+                let flow = irm.flows.get(row).unwrap();
+                assert_eq!((&flow.name, &flow.source), (&ticket.name, &ticket.source));
+                assert!(known_before || !over, "a flow that is over is listed: {flow:?}");
+                self.held.get_mut(&end).unwrap().known = true;
+                // Once is enough.
+                let again = self.world.irm.adopt(self.world.now, user(pid), &sealed, ticket.cookie, over);
+                assert_eq!(again.unwrap_err().kind(), FailureKind::AlreadyExists);
+            }
+            Ok(Adopted { row: None, .. }) => {
+                assert!(over && !known_before, "{ticket:?}");
+                self.held.remove(&end);
+            }
+            Err(failure) => panic!("{failure}: {ticket:?}"),
+        }
+    }
+
+    /// What is not as it was sealed changes nothing, whoever shows it.
+    fn forge(&mut self, index: usize, at: usize) {
+        let Some((_, held)) = self.held.iter().nth(index % self.held.len().max(1)) else { return };
+        let (ticket, pid) = (held.ticket.clone(), held.pid);
+        let good = ticket.seal(&KEY);
+        let mut forged = good.clone();
+        forged[at % good.len()] ^= 1 << (index % 8);
+        let flows = self.world.irm.flows.len();
+        let stranger = Caller { uid: 1001, ..user(pid) };
+        let attempts = [
+            (user(pid), forged, ticket.cookie),
+            (stranger, good.clone(), ticket.cookie),
+            (user(pid), good, ticket.cookie + 1),
+        ];
+        for (caller, sealed, cookie) in attempts {
+            let refused = self.world.irm.adopt(self.world.now, caller, &sealed, cookie, false).unwrap_err();
+            assert_eq!(refused.kind(), FailureKind::NotPermitted);
+        }
+        assert_eq!(self.world.irm.flows.len(), flows);
+    }
+
+    /// What became of pairs of sockets.
+    fn follow_pairs(&mut self) {
+        for effect in std::mem::take(&mut self.world.done) {
+            match effect {
+                Effect::OpenLocal { ends, .. } if !self.world.no_pairs => {
+                    let [asking, accepting] = ends.each_ref().map(|end| end.flow);
+                    for (end, other) in ends.into_iter().zip([accepting, asking]) {
+                        let ticket = Ticket { cookie: end.flow.0 << 8, ..end.ticket };
+                        let held = Held { ticket, pid: end.pid, other, over: false, known: true };
+                        assert!(self.held.insert(end.flow, held).is_none(), "{} is given twice", end.flow);
+                    }
+                }
+                Effect::OpenLocal { .. } => {}
+                Effect::CloseLocal { row, .. } => {
+                    self.held.values_mut().filter(|held| held.ticket.row == row).for_each(|held| held.over = true);
+                    // Who knows it from irmd lets go.
+                    self.held.retain(|_, held| !(held.over && held.known));
+                }
+                other => self.world.done.push(other),
+            }
+        }
     }
 
     /// Processes come and go, IPCPs answer.
@@ -102,6 +218,7 @@ impl Run {
                     .filter(|row| irm.flows.get(*row).and_then(flow::Flow::caller).is_some_and(|p| p.pid == pid))
                     .collect();
                 self.world.dies(pid, &held);
+                self.held.retain(|_, held| held.pid != pid);
             }
             Step::Attach if self.attach.is_none() => self.attach = Some(self.world.ipcp("udp0", "net")),
             Step::Detach => {
@@ -128,7 +245,13 @@ impl Run {
     fn calls(&mut self, step: Step) {
         let name = |n: usize| NAMES[n];
         match step {
-            Step::Serve(pid, n) => drop(self.call(user(pid), serve(name(n)))),
+            Step::Serve(pid, n) => {
+                // As libflow does.
+                if self.world.irm.processes.get(pid).is_none() {
+                    self.world.lease(user(pid));
+                }
+                self.call(user(pid), serve(name(n)));
+            }
             Step::Unserve(pid, n) => {
                 self.call(user(pid), Command::Unserve(v1::UnserveRequest { name: name(n).into() }));
             }
@@ -169,6 +292,7 @@ impl Run {
 
     /// Takes replies in; a reply to a call that is not open would be a second one.
     fn collect(&mut self) {
+        self.follow_pairs();
         for (call, reply) in std::mem::take(&mut self.world.replies) {
             assert!(self.open.remove(&call), "{call:?} is answered though nobody waits: {reply:?}");
             if let Reply::Handle(handle) = reply {
@@ -219,7 +343,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..120)
     ) {
         let world = World::new();
-        let mut run = Run { world, open: HashSet::new(), offered: Vec::new(), attach: None };
+        let mut run = Run { world, open: HashSet::new(), offered: Vec::new(), attach: None, held: BTreeMap::new() };
         for step in steps {
             run.apply(step);
         }

@@ -1,7 +1,6 @@
 //! A daemon under a service manager (systemd's protocol): readiness, status, watchdog, sockets it was given.
 #![expect(unsafe_code, reason = "descriptors that the service manager passed are numbers")]
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -69,10 +68,10 @@ fn say(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Sockets that the service manager opened for this process, by the names it gave them. To be called once.
-pub fn sockets() -> io::Result<HashMap<String, OwnedFd>> {
-    let given = sd_notify::listen_fds_with_names()?;
+/// Sockets that the service manager opened for this process, in its order. To be called once.
+pub fn sockets() -> io::Result<Vec<OwnedFd>> {
+    let given = sd_notify::listen_fds()?;
     // SAFETY: LISTEN_PID names this process, so these numbers were opened for it and nobody else owns them; they are
     // asked for once.
-    Ok(given.map(|(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) })).collect())
+    Ok(given.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
 }

@@ -6,7 +6,7 @@ use proto::v1;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::irmd::{Irmd, QUICK, SLOW};
+use super::irmd::{DIRECTORY, Irmd, QUICK, SLOW};
 use super::{Fault, list, print, program};
 use crate::cli::{
     BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, Left, NameCommand, Policy, Rules, Shutdown,
@@ -35,7 +35,7 @@ pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fa
         IpcpCommand::Bootstrap(options) => {
             let said = format!("{} is a member of {}", options.name, options.layer);
             let flows = if options.sp_range == Some(PortRange::Listen) { ", its flows on that port" } else { "" };
-            let reply = Irmd::answer(&path, SLOW, irmd.client.ipcp_bootstrap(bootstrap(*options))).await?;
+            let reply = Irmd::answer(&path, SLOW, irmd.client.ipcp_bootstrap(bootstrap(*options)?)).await?;
             print::raw(format!("{said} at {}{flows}\n", printable(&reply.address)).as_bytes())?;
         }
         IpcpCommand::Destroy { name } => {
@@ -47,7 +47,7 @@ pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fa
     Ok(())
 }
 
-fn bootstrap(options: Bootstrap) -> v1::IpcpBootstrapRequest {
+fn bootstrap(options: Bootstrap) -> Result<v1::IpcpBootstrapRequest, Fault> {
     let (sp_first, sp_last, sp_listen) = match options.sp_range {
         None => (0, 0, false),
         Some(PortRange::Ports(first, last)) => (first.into(), last.into(), false),
@@ -65,14 +65,19 @@ fn bootstrap(options: Bootstrap) -> v1::IpcpBootstrapRequest {
         sp_last,
         sp_listen,
         echo: echo.into(),
+        dns_zone: options.dns_zone.unwrap_or_default(),
+        dns_servers: options.dns_servers,
+        dns_key_file: options.dns_key.map(program::text).transpose()?.unwrap_or_default(),
+        dns_lifetime_s: options.dns_lifetime.unwrap_or(0),
+        dns_ttl_s: options.dns_ttl.unwrap_or(0),
     };
-    v1::IpcpBootstrapRequest {
+    Ok(v1::IpcpBootstrapRequest {
         name: options.name,
         r#type: type_name(options.kind),
         layer: options.layer,
         udp: Some(udp),
         no_restart: options.no_restart,
-    }
+    })
 }
 
 pub(super) async fn host(irmd: &mut Irmd, command: HostCommand) -> Result<(), Fault> {
@@ -108,7 +113,7 @@ pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fa
             Irmd::answer(&path, QUICK, irmd.client.name_create(request)).await?;
         }
         NameCommand::Destroy { name } => {
-            Irmd::answer(&path, QUICK, irmd.client.name_destroy(v1::NameDestroyRequest { name })).await?;
+            Irmd::answer(&path, DIRECTORY, irmd.client.name_destroy(v1::NameDestroyRequest { name })).await?;
         }
         NameCommand::List(how) => list::names(irmd, how).await?,
         NameCommand::Rules { name: Some(name), rules, .. } => {
@@ -118,11 +123,14 @@ pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fa
         NameCommand::Rules { name: None, listing, .. } => list::rules(irmd, listing).await?,
         NameCommand::May { name, asker, listing } => list::may(irmd, name, asker, listing).await?,
         NameCommand::Register { name, layer } => {
-            Irmd::answer(&path, QUICK, irmd.client.name_register(v1::NameRegisterRequest { name, layer })).await?;
+            let request = v1::NameRegisterRequest { name, layer };
+            Irmd::answer(&path, DIRECTORY, irmd.client.name_register(request)).await?;
         }
         NameCommand::Unregister { name, layer } => {
-            Irmd::answer(&path, QUICK, irmd.client.name_unregister(v1::NameUnregisterRequest { name, layer })).await?;
+            let request = v1::NameUnregisterRequest { name, layer };
+            Irmd::answer(&path, DIRECTORY, irmd.client.name_unregister(request)).await?;
         }
+        NameCommand::Resolve { name, layer, listing } => list::resolve(irmd, name, layer, listing).await?,
     }
     Ok(())
 }

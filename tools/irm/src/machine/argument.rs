@@ -71,6 +71,16 @@ pub fn host_entry(text: &str) -> Result<HostEntry, String> {
     Ok(HostEntry { name: name(left)?, address })
 }
 
+/// A name server: `ADDR`, `ADDR:PORT` or `[ADDR6]:PORT`.
+pub fn name_server(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    match (text.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+        (Ok(address), _) if address.port() != 0 => Ok(address.to_string()),
+        (Err(_), Ok(ip)) => Ok(ip.to_string()),
+        _ => Err("give the address of a name server, such as 10.0.0.53, 10.0.0.53:5353 or [fd00::53]:53".into()),
+    }
+}
+
 /// `FIRST-LAST` or `listen`.
 pub fn port_range(text: &str) -> Result<PortRange, String> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);

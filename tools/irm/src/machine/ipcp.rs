@@ -36,11 +36,16 @@ struct UdpRow {
     sp_listen: bool,
     echo: &'static str,
     hosts: Vec<HostRow>,
+    dns_zone: Option<String>,
+    dns_servers: Vec<String>,
+    dns_key: Option<String>,
+    dns_lifetime_s: Option<u32>,
+    dns_ttl_s: Option<u32>,
 }
 
 impl From<v1::UdpConfig> for UdpRow {
     fn from(config: v1::UdpConfig) -> Self {
-        let set = |port: u32| (port != 0).then_some(port);
+        let set = |number: u32| (number != 0).then_some(number);
         let echo = match config.echo() {
             v1::EchoMoment::OnArrival => "on-arrival",
             v1::EchoMoment::Unspecified | v1::EchoMoment::OnAccept => "on-accept",
@@ -52,6 +57,11 @@ impl From<v1::UdpConfig> for UdpRow {
             sp_listen: config.sp_listen,
             echo,
             hosts: host::rows(&config),
+            dns_lifetime_s: set(config.dns_lifetime_s),
+            dns_ttl_s: set(config.dns_ttl_s),
+            dns_zone: given(config.dns_zone),
+            dns_servers: config.dns_servers,
+            dns_key: given(config.dns_key_file),
             ip: config.ip,
         }
     }
