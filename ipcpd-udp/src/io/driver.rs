@@ -26,9 +26,8 @@ use super::command::{Command, Page, Reply};
 use super::directory;
 use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
-use super::limits::{ephemeral_ports, max_flows, rss_bytes};
+use super::limits::{ephemeral_ports, max_flows};
 use super::socket::{self, Listener, Received};
-use super::sockopt as own;
 use super::state::Identity;
 use crate::config::{Bootstrap, Sp};
 use crate::machine::directory::Waiter;
@@ -386,26 +385,6 @@ impl Driver {
             peer_counters: None,
             sdu_limit: row.sdu_limit,
         }
-    }
-
-    /// How things stand, for a service manager.
-    pub(super) fn summary(&self) -> String {
-        let (flows, pending) = self.shim.census();
-        let settings = self.shim.settings();
-        format!("layer {} at {}: {flows} flows, {pending} of them pending", settings.layer, settings.listen)
-    }
-
-    fn report(&self) -> v1::ReportReply {
-        let (flows, pending) = self.shim.census();
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let counters = self.shim.counters().nonzero().map(|(name, n)| (name.to_owned(), n));
-        // What the kernel dropped before we saw it.
-        let overflown = own::overflown(self.listen.get_ref().as_fd()).unwrap_or(0).into();
-        let overflown = (overflown > 0).then(|| ("dropped_queue_full".to_owned(), overflown));
-        let leases = self.tools.hand.refused_leases();
-        let leases = (leases > 0).then(|| ("refused_leases".to_owned(), leases));
-        let counters = counters.chain(overflown).chain(leases).collect();
-        v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
     }
 }
 

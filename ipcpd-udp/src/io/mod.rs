@@ -31,6 +31,7 @@ mod effect;
 mod filter;
 mod irm;
 mod limits;
+mod report;
 mod shared;
 #[cfg(test)]
 mod shared_tests;
