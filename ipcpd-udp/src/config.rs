@@ -10,6 +10,10 @@ use proto::{Name, v1::EchoMoment};
 
 use crate::machine::Echo;
 
+pub mod dns;
+
+use dns::{Dns, DnsArgs};
+
 /// The shim IPC process over UDP: one layer over IP, on one address of this host.
 ///
 /// irmd starts it and bootstraps it. Started by hand or by systemd with --layer and --ip, it bootstraps itself and
@@ -38,12 +42,16 @@ pub struct Options {
     /// Where a name is: NAME=ADDRESS or NAME=ADDRESS:PORT. May be given often.
     #[arg(long = "host", requires = "layer", value_name = "NAME=ADDRESS", value_parser = parse_host)]
     pub hosts: Vec<v1::StaticHost>,
-    /// Ports for flows that arrive, "40000-41000". Default: the system's range.
-    #[arg(long, requires = "layer", value_name = "FIRST-LAST", value_parser = parse_range)]
-    pub sp_range: Option<(u16, u16)>,
+    /// Ports for flows that arrive, "40000-41000", or "listen": all on the listen port, for programs of this user.
+    /// Default: the system's range.
+    #[arg(long, requires = "layer", value_name = "FIRST-LAST|listen", value_parser = parse_sp)]
+    pub sp_range: Option<Sp>,
     /// When a classic caller gets its echo: once the program accepted, or at once as in 2016.
     #[arg(long, requires = "layer", value_enum, default_value_t = EchoArg::OnAccept)]
     pub echo: EchoArg,
+    /// Names beyond this host.
+    #[command(flatten)]
+    pub dns: DnsArgs,
     /// What to log, as in "info" or "flowring_ipcpd=debug".
     #[arg(long, default_value = "info", env = "FLOWRING_LOG")]
     pub log: String,
@@ -65,6 +73,23 @@ fn parse_host(text: &str) -> Result<v1::StaticHost, String> {
     Ok(host)
 }
 
+/// `--sp-range`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sp {
+    /// Ports of this range, both ends included.
+    Range(u16, u16),
+    /// The listen port, for all of them.
+    Listen,
+}
+
+fn parse_sp(text: &str) -> Result<Sp, String> {
+    if text == "listen" {
+        return Ok(Sp::Listen);
+    }
+    let (first, last) = parse_range(text).map_err(|error| format!("{error}, or listen"))?;
+    Ok(Sp::Range(first, last))
+}
+
 fn parse_range(text: &str) -> Result<(u16, u16), String> {
     let parse = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port != 0);
     text.split_once('-')
@@ -77,19 +102,25 @@ impl Options {
     /// What the command line bootstraps, if it does.
     pub fn bootstrap(&self) -> Result<Option<Bootstrap>, Failure> {
         let (Some(layer), Some(ip)) = (&self.layer, self.ip) else { return Ok(None) };
-        let (sp_first, sp_last) = self.sp_range.unwrap_or_default();
+        let (sp_first, sp_last) = match self.sp_range {
+            Some(Sp::Range(first, last)) => (first, last),
+            Some(Sp::Listen) | None => (0, 0),
+        };
         let echo = match self.echo {
             EchoArg::OnAccept => EchoMoment::OnAccept,
             EchoArg::OnArrival => EchoMoment::OnArrival,
         };
-        let udp = v1::UdpConfig {
+        let mut udp = v1::UdpConfig {
             ip: ip.to_string(),
             port: self.port.into(),
             hosts: self.hosts.clone(),
             sp_first: sp_first.into(),
             sp_last: sp_last.into(),
+            sp_listen: self.sp_range == Some(Sp::Listen),
             echo: echo.into(),
+            ..v1::UdpConfig::default()
         };
+        self.dns.say(&mut udp);
         Bootstrap::new(layer, udp).map(Some)
     }
 }
@@ -104,9 +135,11 @@ pub struct Bootstrap {
     /// The static directory.
     pub hosts: Vec<(Name, SocketAddr)>,
     /// Ports for flows that arrive; none: the system's range.
-    pub sp: Option<(u16, u16)>,
+    pub sp: Option<Sp>,
     /// When a classic caller gets its echo.
     pub echo: Echo,
+    /// Names beyond this host and its table.
+    pub dns: Option<Dns>,
     /// The same as it is said.
     pub said: v1::UdpConfig,
 }
@@ -125,9 +158,11 @@ impl Bootstrap {
             0 => PORT,
             port => u16::try_from(port).map_err(|_| invalid(format!("{port} is no UDP port; give 1 to 65535")))?,
         };
-        let sp = match (said.sp_first, said.sp_last) {
-            (0, 0) => None,
-            (first, last) => Some(parse_range(&format!("{first}-{last}")).map_err(invalid)?),
+        let sp = match (said.sp_listen, said.sp_first, said.sp_last) {
+            (false, 0, 0) => None,
+            (true, 0, 0) => Some(Sp::Listen),
+            (true, ..) => return Err(invalid("flows are on the listen port or in a range; choose one".to_owned())),
+            (false, first, last) => Some(parse_sp(&format!("{first}-{last}")).map_err(invalid)?),
         };
         let echo = match said.echo() {
             EchoMoment::OnArrival => Echo::OnArrival,
@@ -139,7 +174,9 @@ impl Bootstrap {
             let text = format!("host {name}={shim} cannot be reached from {ip}: they are of two IP versions");
             return Err(invalid(text));
         }
-        Ok(Self { layer: layer.to_owned(), listen, hosts, sp, echo, said: v1::UdpConfig { port: port.into(), ..said } })
+        let dns = Dns::new(&said)?;
+        let said = v1::UdpConfig { port: port.into(), ..said };
+        Ok(Self { layer: layer.to_owned(), listen, hosts, sp, echo, dns, said })
     }
 }
 
@@ -192,12 +229,22 @@ mod tests {
         .unwrap();
         let bootstrap = options.bootstrap().unwrap().unwrap();
         assert_eq!(bootstrap.listen, "10.0.0.1:3359".parse().unwrap());
-        assert_eq!(bootstrap.sp, Some((40_000, 41_000)));
+        assert_eq!(bootstrap.sp, Some(Sp::Range(40_000, 41_000)));
         assert_eq!(bootstrap.echo, Echo::OnArrival);
         let hosts: Vec<_> = bootstrap.hosts.iter().map(|(name, at)| format!("{name}={at}")).collect();
         assert_eq!(hosts, ["echo=10.0.0.2:3359", "chat=10.0.0.3:3400"]);
         // What is said to irmd at attaching makes the same bootstrap again.
         assert_eq!(Bootstrap::new("net", bootstrap.said.clone()).unwrap(), bootstrap);
+    }
+
+    #[test]
+    fn flows_may_be_on_the_listen_port() {
+        let line = ["ipcpd-udp", "--name", "udp0", "--layer", "net", "--ip", "10.0.0.1", "--sp-range"];
+        let parse = |sp: &'static str| Options::try_parse_from(line.into_iter().chain([sp]));
+        let bootstrap = parse("listen").unwrap().bootstrap().unwrap().unwrap();
+        assert_eq!(bootstrap.sp, Some(Sp::Listen));
+        assert_eq!(Bootstrap::new("net", bootstrap.said.clone()).unwrap(), bootstrap);
+        assert!(parse("Listen").unwrap_err().to_string().contains("or listen"));
     }
 
     #[test]
@@ -239,6 +286,7 @@ mod tests {
             v1::UdpConfig { ip: "0.0.0.0".into(), ..good.clone() },
             v1::UdpConfig { port: 70_000, ..good.clone() },
             v1::UdpConfig { sp_first: 5, sp_last: 4, ..good.clone() },
+            v1::UdpConfig { sp_first: 4, sp_last: 5, sp_listen: true, ..good.clone() },
             v1::UdpConfig { sp_first: 5, sp_last: 70_000, ..good.clone() },
             v1::UdpConfig { hosts: vec![row], ..good.clone() },
         ] {

@@ -54,12 +54,27 @@ pub struct Ipcp {
     /// Its UDP port; 3359 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Ports of accepted flows; the system's range unless given.
+    /// Ports of accepted flows, or "listen"; the system's range unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sp_range: Option<SpRange>,
     /// When a classic caller gets its echo.
     #[serde(default, skip_serializing_if = "Echo::is_default")]
     pub echo: Echo,
+    /// Names are looked up, and registered, in this DNS zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_zone: Option<String>,
+    /// Name servers; the system's unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_servers: Vec<String>,
+    /// File of the key that may update the zone, from /.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_key: Option<String>,
+    /// Seconds after which a record that is not refreshed is void.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_lifetime: Option<u32>,
+    /// Seconds that others may keep a record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_ttl: Option<u32>,
     /// irmd starts its process; else somebody else does, such as a service manager.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub start: bool,
@@ -91,14 +106,25 @@ pub enum Echo {
     OnArrival,
 }
 
-/// A range of ports, `"40000-41000"`.
+/// Ports of accepted flows: a range, `"40000-41000"`, or `"listen"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SpRange {
-    /// The first port.
-    pub first: u16,
-    /// The last port.
-    pub last: u16,
+pub enum SpRange {
+    /// From the first to the last port.
+    Ports(u16, u16),
+    /// All of them on the listen port.
+    Listen,
+}
+
+impl SpRange {
+    /// As an IPCP is told: first port, last port, whether on the listen port.
+    fn said(range: Option<Self>) -> (u32, u32, bool) {
+        match range {
+            None => (0, 0, false),
+            Some(Self::Ports(first, last)) => (first.into(), last.into(), false),
+            Some(Self::Listen) => (0, 0, true),
+        }
+    }
 }
 
 /// A name.
@@ -181,19 +207,26 @@ impl TryFrom<String> for SpRange {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        if text == "listen" {
+            return Ok(Self::Listen);
+        }
         let parse = || {
             let (first, last) = text.split_once('-')?;
-            Some(Self { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? })
+            Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
         };
         parse()
-            .filter(|range| range.first > 0 && range.first <= range.last)
-            .ok_or_else(|| format!("{text:?} is no range of ports; write \"40000-41000\""))
+            .filter(|(first, last)| *first > 0 && first <= last)
+            .map(|(first, last)| Self::Ports(first, last))
+            .ok_or_else(|| format!("{text:?} is no range of ports; write \"40000-41000\", or \"listen\""))
     }
 }
 
 impl From<SpRange> for String {
     fn from(range: SpRange) -> Self {
-        format!("{}-{}", range.first, range.last)
+        match range {
+            SpRange::Ports(first, last) => format!("{first}-{last}"),
+            SpRange::Listen => "listen".to_owned(),
+        }
     }
 }
 
@@ -225,7 +258,8 @@ fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>,
 
 /// Whether a program's path can be used.
 pub fn check_program_path(path: &str) -> Result<(), String> {
-    if path.starts_with('/') && !path.contains('\0') {
+    // It is told in the log: a line break would make lines that irmd never said.
+    if path.starts_with('/') && !path.chars().any(char::is_control) {
         return Ok(());
     }
     Err(format!("{path:?} is no absolute path; write the program's path from /"))
@@ -301,7 +335,24 @@ impl Config {
 }
 
 impl Ipcp {
+    /// What DNS takes, its IPCP checks; here only what would be lost or read in the wrong folder.
+    fn check_dns(&self) -> Result<(), String> {
+        let name = &self.name;
+        let told =
+            !self.dns_servers.is_empty() || self.dns_key.is_some() || self.dns_lifetime.or(self.dns_ttl).is_some();
+        if told && self.dns_zone.is_none() {
+            return Err(format!("[[ipcp]] {name} has DNS options and no zone; add dns-zone = \"…\""));
+        }
+        match &self.dns_key {
+            Some(path) if !path.starts_with('/') || path.contains('\0') => {
+                Err(format!("[[ipcp]] {name}: the key file {path:?} has no absolute path; write it from /"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
+        self.check_dns()?;
         let name = &self.name;
         match (&self.layer, self.ip) {
             (Some(layer), Some(_)) => check_layer(layer).map_err(|e| format!("[[ipcp]] {name}: {e}")),
@@ -318,6 +369,7 @@ impl Ipcp {
             Echo::OnAccept => EchoMoment::OnAccept,
             Echo::OnArrival => EchoMoment::OnArrival,
         };
+        let (sp_first, sp_last, sp_listen) = SpRange::said(self.sp_range);
         let hosts =
             self.hosts.iter().map(|(name, address)| StaticHost { name: name.clone(), address: address.clone() });
         Some((
@@ -326,9 +378,15 @@ impl Ipcp {
                 ip: ip.to_string(),
                 port: self.port.unwrap_or(0).into(),
                 hosts: hosts.collect(),
-                sp_first: self.sp_range.map_or(0, |range| range.first.into()),
-                sp_last: self.sp_range.map_or(0, |range| range.last.into()),
+                sp_first,
+                sp_last,
+                sp_listen,
                 echo: echo.into(),
+                dns_zone: self.dns_zone.clone().unwrap_or_default(),
+                dns_servers: self.dns_servers.clone(),
+                dns_key_file: self.dns_key.clone().unwrap_or_default(),
+                dns_lifetime_s: self.dns_lifetime.unwrap_or(0),
+                dns_ttl_s: self.dns_ttl.unwrap_or(0),
             },
         ))
     }
@@ -344,6 +402,11 @@ impl Ipcp {
             port: None,
             sp_range: None,
             echo: Echo::OnAccept,
+            dns_zone: None,
+            dns_servers: Vec::new(),
+            dns_key: None,
+            dns_lifetime: None,
+            dns_ttl: None,
             start: true,
             restart,
             hosts: BTreeMap::new(),
@@ -355,12 +418,20 @@ impl Ipcp {
         entry.ip = Some(ip);
         let port = |port: u32| u16::try_from(port).map_err(|_| format!("{port} is no UDP port; take 1 to 65535"));
         entry.port = Some(port(udp.port)?).filter(|port| *port != 0);
-        if udp.sp_first != 0 || udp.sp_last != 0 {
+        if udp.sp_listen {
+            entry.sp_range = Some(SpRange::Listen);
+        } else if udp.sp_first != 0 || udp.sp_last != 0 {
             entry.sp_range = Some(format!("{}-{}", port(udp.sp_first)?, port(udp.sp_last)?).try_into()?);
         }
         if udp.echo() == EchoMoment::OnArrival {
             entry.echo = Echo::OnArrival;
         }
+        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let seconds = |seconds: u32| Some(seconds).filter(|seconds| *seconds != 0);
+        (entry.dns_zone, entry.dns_key) = (text(&udp.dns_zone), text(&udp.dns_key_file));
+        (entry.dns_lifetime, entry.dns_ttl) = (seconds(udp.dns_lifetime_s), seconds(udp.dns_ttl_s));
+        entry.dns_servers.clone_from(&udp.dns_servers);
+        entry.check_dns()?;
         for host in &udp.hosts {
             check_host(&host.name, &host.address)?;
             entry.hosts.insert(host.name.clone(), host.address.clone());

@@ -84,6 +84,12 @@ pub enum AllocError {
         /// What happened, to what, what to do next.
         message: String,
     },
+    /// A layer's name server could not be asked, or said no: whether the name exists is not known.
+    #[error("{message}")]
+    DirectoryFailed {
+        /// What happened, to what, what to do next.
+        message: String,
+    },
     /// The accepting program said no.
     #[error("{message}")]
     Refused {
@@ -288,6 +294,7 @@ impl From<CallError> for AllocError {
         };
         match FailureKind::try_from(kind).unwrap_or_default() {
             FailureKind::UnknownName | FailureKind::NotFound => Self::UnknownName { message },
+            FailureKind::DirectoryFailed => Self::DirectoryFailed { message },
             FailureKind::Refused => Self::Refused { reason, message },
             FailureKind::NobodyAccepts => Self::NobodyAccepts { message },
             FailureKind::TimedOut => Self::TimedOut { asked, message },

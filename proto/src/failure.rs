@@ -44,6 +44,7 @@ fn code_of(kind: FailureKind) -> Code {
         FailureKind::Exhausted => Code::ResourceExhausted,
         FailureKind::AlreadyExists | FailureKind::AddressInUse => Code::AlreadyExists,
         FailureKind::IpcpDown | FailureKind::Recovering | FailureKind::ShuttingDown => Code::Unavailable,
+        FailureKind::DirectoryFailed => Code::Aborted,
         FailureKind::Internal | FailureKind::Unspecified => Code::Internal,
     }
 }

@@ -1,7 +1,7 @@
 //! Runs cases in the lab, each as a test of its own for `cargo test` and for cargo-nextest.
 //!
 //! A case that needs network namespaces is *skipped* where this machine refuses them, and so is one that needs
-//! middleboxes where `nft` is missing: it is listed as ignored and a line on standard error names it and the reason. With
+//! middleboxes where `nft` is missing, or programs that are not installed: it is listed as ignored and a line on standard error names it and the reason. With
 //! `CI=true` it fails instead: in CI nothing is skipped.
 
 use std::process::ExitCode;
@@ -27,16 +27,22 @@ pub struct Case {
     pub run: fn() -> Result<()>,
     /// Whether it needs [middleboxes](lab::Middlebox), which are made with `nft`.
     pub middleboxes: bool,
+    /// Programs of others that it needs.
+    pub programs: &'static [&'static str],
 }
 
-/// Cases from functions, each named as its function; `middleboxes:` before them says that they need some.
+/// Cases from functions, each named as its function; `middleboxes:` before them says that they need some, `programs
+/// ["named"]:` that they need programs of others.
 #[macro_export]
 macro_rules! cases {
-    (middleboxes: $($name:ident),* $(,)?) => { $crate::cases!(@ true, $($name),*) };
-    (@ $middleboxes:literal, $($name:ident),*) => {
-        vec![$($crate::harness::Case { name: stringify!($name), run: $name, middleboxes: $middleboxes }),*]
+    (middleboxes: $($name:ident),* $(,)?) => { $crate::cases!(@ true, [], $($name),*) };
+    (programs [$($program:literal),*]: $($name:ident),* $(,)?) => { $crate::cases!(@ false, [$($program),*], $($name),*) };
+    (@ $middleboxes:literal, $programs:tt, $($name:ident),*) => {
+        vec![$($crate::harness::Case {
+            name: stringify!($name), run: $name, middleboxes: $middleboxes, programs: &$programs,
+        }),*]
     };
-    ($($name:ident),* $(,)?) => { $crate::cases!(@ false, $($name),*) };
+    ($($name:ident),* $(,)?) => { $crate::cases!(@ false, [], $($name),*) };
 }
 
 /// What a case returns that needs something this machine has not got: a loud skip, in CI a failure.
@@ -80,8 +86,12 @@ pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
     };
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     raise_descriptor_limit();
-    let lacks = |case: &Case| refused.as_ref().or(no_boxes.as_ref().filter(|_| case.middleboxes));
-    let trials = cases.into_iter().map(|case| trial(&case, lacks(&case), ci, arguments.list)).collect();
+    let lacks = |case: &Case| {
+        let missing = case.programs.iter().find(|program| crate::name_server::program(program).is_none());
+        let missing = missing.map(|program| format!("{program} is not installed"));
+        refused.clone().or(no_boxes.clone().filter(|_| case.middleboxes)).or(missing)
+    };
+    let trials = cases.into_iter().map(|case| trial(&case, lacks(&case).as_ref(), ci, arguments.list)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod harness;
+pub mod name_server;
 pub mod net;
 pub mod rules;
 pub mod spoof;

@@ -145,14 +145,15 @@ impl Ipcp for Api {
     }
 
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<Empty>, Status> {
-        let v1::RegisterRequest { name, starts } = request.into_inner();
+        let v1::RegisterRequest { name, starts, wait } = request.into_inner();
         let name = config::name(&name)?;
-        self.done(|reply| Command::Register(name, starts, reply)).await
+        self.done(|reply| Command::Register { name, starts, wait, reply }).await
     }
 
     async fn unregister(&self, request: Request<v1::UnregisterRequest>) -> Result<Response<Empty>, Status> {
-        let name = config::name(&request.into_inner().name)?;
-        self.done(|reply| Command::Unregister(name, reply)).await
+        let v1::UnregisterRequest { name, wait } = request.into_inner();
+        let name = config::name(&name)?;
+        self.done(|reply| Command::Unregister { name, wait, reply }).await
     }
 
     async fn add_host(&self, request: Request<v1::AddHostRequest>) -> Result<Response<Empty>, Status> {
@@ -196,6 +197,23 @@ impl Ipcp for Api {
         self.call(Command::Report).await.map(Response::new).map_err(Status::from)
     }
 
+    async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::ResolveReply>, Status> {
+        let name = config::name(&request.into_inner().name)?;
+        self.call(|reply| Command::Resolve(name, reply)).await.map(Response::new).map_err(Status::from)
+    }
+
+    type RegistrationsStream = ReceiverStream<Result<v1::Registration, Status>>;
+
+    async fn registrations(&self, _: Request<Empty>) -> Result<Response<Self::RegistrationsStream>, Status> {
+        let (sender, stream) = mpsc::channel(64);
+        tokio::spawn(list_registrations(self.clone(), sender));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn retire(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
+        self.done(Command::Retire).await
+    }
+
     async fn shutdown(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
         self.done(Command::Shutdown).await
     }
@@ -218,6 +236,26 @@ async fn list(commands: mpsc::Sender<Command>, mut page: Page, rows: mpsc::Sende
             Ok(Ok(more)) => page = more,
             Ok(Err(failure)) => return drop(rows.send(Err(failure.into())).await),
             Err(_) => return,
+        }
+    }
+}
+
+/// Pages through the registered names, as fast as the caller reads.
+async fn list_registrations(api: Api, rows: mpsc::Sender<Result<v1::Registration, Status>>) {
+    let mut after = None;
+    loop {
+        let page = match api.call(|reply| Command::Registrations(after, reply)).await {
+            Ok(page) => page,
+            Err(failure) => return drop(rows.send(Err(failure.into())).await),
+        };
+        for row in page.0 {
+            if rows.send(Ok(row)).await.is_err() {
+                return;
+            }
+        }
+        after = page.1;
+        if after.is_none() {
+            return;
         }
     }
 }

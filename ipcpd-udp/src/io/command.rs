@@ -11,12 +11,28 @@ use crate::machine::{Ask, Key};
 /// Where an answer goes. A caller that went away is no error.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 
+/// How some names stand in DNS, and the last of them where more follow.
+pub(super) type Registrations = (Vec<v1::Registration>, Option<Name>);
+
 /// One call.
 pub(super) enum Command {
     Bootstrap(Box<Bootstrap>, Reply<v1::BootstrapReply>),
-    /// And whether a program may be started for a flow to it.
-    Register(Name, bool, Reply<()>),
-    Unregister(Name, Reply<()>),
+    Register {
+        name: Name,
+        /// A program may be started for a flow to it.
+        starts: bool,
+        /// Answered once DNS has it, or not.
+        wait: bool,
+        reply: Reply<()>,
+    },
+    Unregister {
+        name: Name,
+        wait: bool,
+        reply: Reply<()>,
+    },
+    Resolve(Name, Reply<v1::ResolveReply>),
+    /// Behind which name; and where the next page begins.
+    Registrations(Option<Name>, Reply<Registrations>),
     AddHost(Name, SocketAddr, Reply<()>),
     RemoveHost(Name, Reply<()>),
     Alloc(Box<Ask>, Reply<v1::AllocReply>),
@@ -26,6 +42,7 @@ pub(super) enum Command {
     Page(Key, Reply<Page>),
     Flow(FlowId, Reply<v1::FlowInfo>),
     Report(Reply<v1::ReportReply>),
+    Retire(Reply<()>),
     Shutdown(Reply<()>),
 }
 
@@ -40,15 +57,18 @@ impl Command {
     pub(super) fn fail(self, failure: Failure) {
         match self {
             Self::Bootstrap(_, reply) => drop(reply.send(Err(failure))),
-            Self::Register(_, _, reply)
-            | Self::Unregister(_, reply)
+            Self::Register { reply, .. }
+            | Self::Unregister { reply, .. }
             | Self::AddHost(_, _, reply)
             | Self::RemoveHost(_, reply)
             | Self::Dealloc(_, reply)
+            | Self::Retire(reply)
             | Self::Shutdown(reply) => drop(reply.send(Err(failure))),
             Self::Alloc(_, reply) => drop(reply.send(Err(failure))),
             Self::Page(_, reply) => drop(reply.send(Err(failure))),
             Self::Flow(_, reply) => drop(reply.send(Err(failure))),
+            Self::Resolve(_, reply) => drop(reply.send(Err(failure))),
+            Self::Registrations(_, reply) => drop(reply.send(Err(failure))),
             Self::Report(reply) => drop(reply.send(Err(failure))),
             Self::Cancel(_) => {}
         }

@@ -23,19 +23,21 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::asking::{Asking, Ready};
 use super::batch::{self, Batch};
 use super::command::{Command, Page, Reply};
+use super::directory;
+use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
-use super::socket::{self, Received};
+use super::limits::{ephemeral_ports, max_flows, rss_bytes};
+use super::socket::{self, Listener, Received};
 use super::sockopt as own;
 use super::state::Identity;
-use crate::config::Bootstrap;
+use crate::config::{Bootstrap, Sp};
+use crate::machine::directory::Waiter;
 use crate::machine::{Accept, Key, Limits, Row, Settings, Shim, Via};
 
 /// Datagrams read from one pending flow's socket, or events of the hand-over, before others get their turn.
 const PER_TURN: usize = 64;
 /// Rows of a listing taken at once.
 const PAGE: usize = 256;
-/// Descriptors that flows leave alone: catchers, sockets of irmd, leases of programs, files.
-const RESERVE: u64 = 1536;
 /// Flows that may wait for a program's answer.
 const MAX_PENDING: usize = 4096;
 
@@ -54,6 +56,8 @@ pub(super) struct Driver {
     pub(super) shim: Shim,
     pub(super) tools: Tools,
     pub(super) listen: AsyncFd<OwnedFd>,
+    /// Held as long as the listen port.
+    _guard: Option<OwnedFd>,
     pub(super) asking: Asking,
     pub(super) sockets: HashMap<Key, Arc<OwnedFd>>,
     /// Second sockets on ports of accepted flows.
@@ -65,6 +69,13 @@ pub(super) struct Driver {
     /// Calls of `FlowReqArr` under way.
     pub(super) arrivals: JoinSet<(Key, Result<Accept, Failure>)>,
     pub(super) arriving: HashMap<Key, AbortHandle>,
+    /// Name servers, if the layer has a zone.
+    pub(super) dns: Option<Dns>,
+    /// Calls that wait for a name server's word.
+    pub(super) waiters: HashMap<Waiter, Reply<()>>,
+    pub(super) last_waiter: u64,
+    /// Calls of `Retire` that wait for the names to be out of DNS.
+    pub(super) retiring: Vec<Reply<()>>,
     /// Calls of `Shutdown` that wait for the flows to end.
     stops: Vec<Reply<()>>,
     pub(super) stopped: bool,
@@ -79,6 +90,7 @@ enum Woken {
     Call(Option<Command>),
     Hand(Option<hand::Event>),
     Answer(Key, Result<Accept, Failure>),
+    Dns(Done),
     Time,
     Watchdog,
 }
@@ -86,12 +98,17 @@ enum Woken {
 impl Driver {
     /// Opens the listen port and starts a layer on it.
     pub(super) fn open(tools: Tools, bootstrap: &Bootstrap) -> anyhow::Result<Self> {
-        let listen = socket::listen(bootstrap.listen)?;
-        Self::with_socket(tools, bootstrap, listen)
+        let listen = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen))?;
+        Self::with_socket(tools, bootstrap, listen, directory::open(bootstrap)?)
     }
 
     /// Starts a layer on an open listen port.
-    pub(super) fn with_socket(tools: Tools, bootstrap: &Bootstrap, listen: OwnedFd) -> anyhow::Result<Self> {
+    pub(super) fn with_socket(
+        tools: Tools,
+        bootstrap: &Bootstrap,
+        listen: Listener,
+        dns: Option<Dns>,
+    ) -> anyhow::Result<Self> {
         let range = ephemeral_ports();
         let settings = Settings {
             layer: bootstrap.layer.clone(),
@@ -99,12 +116,17 @@ impl Driver {
             host: tools.identity.host,
             boot: tools.identity.boot,
             cp: range,
-            sp: bootstrap.sp.unwrap_or(range),
+            sp: match bootstrap.sp {
+                Some(Sp::Range(first, last)) => (first, last),
+                Some(Sp::Listen) | None => range,
+            },
+            shares: (bootstrap.sp == Some(Sp::Listen)).then(|| rustix::process::geteuid().as_raw()),
             echo: bootstrap.echo,
             max_flows: max_flows(),
             max_pending: MAX_PENDING,
             ticket_key: tools.identity.ticket_key,
             limits: Limits::default(),
+            dns: bootstrap.dns.as_ref().map(|dns| dns.machine()),
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
         shim.clock(handoff::kept::epoch());
@@ -118,7 +140,8 @@ impl Driver {
         Ok(Self {
             shim,
             tools,
-            listen: handoff::watch_readable(listen)?,
+            listen: handoff::watch_readable(listen.socket)?,
+            _guard: listen.guard,
             asking: Asking::new()?,
             sockets: HashMap::new(),
             catchers: HashMap::new(),
@@ -126,6 +149,10 @@ impl Driver {
             allocs: HashMap::new(),
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),
+            dns,
+            waiters: HashMap::new(),
+            last_waiter: 0,
+            retiring: Vec::new(),
             stops: Vec::new(),
             stopped: false,
             buffer: vec![0; socket::LONGEST].into(),
@@ -150,6 +177,7 @@ impl Driver {
                     self.arriving.remove(&key);
                     self.shim.answered(now, key, answer);
                 }
+                Woken::Dns(done) => self.dns_done(now, done),
                 Woken::Time => {}
                 Woken::Watchdog => self.tools.service.alive(&self.summary()),
             }
@@ -186,6 +214,7 @@ impl Driver {
                 // It was aborted: nobody waits for it.
                 Err(_) => Woken::Time,
             },
+            done = directory::done(&mut self.dns) => Woken::Dns(done),
             () = time => Woken::Time,
             () = self.tools.service.watchdog() => Woken::Watchdog,
         };
@@ -280,15 +309,10 @@ impl Driver {
         let found = |found, what: String| if found { Ok(()) } else { Err(Failure::new(FailureKind::NotFound, what)) };
         match command {
             Command::Bootstrap(bootstrap, reply) => drop(reply.send(self.bootstrapped(&bootstrap))),
-            Command::Register(name, starts, reply) => {
-                let registered = self.shim.register(name.clone());
-                self.shim.starts(&name, starts);
-                let _ = reply.send(registered);
-            }
-            Command::Unregister(name, reply) => {
-                let known = self.shim.unregister(&name);
-                let _ = reply.send(found(known, format!("{name} is not registered in this layer; nothing to undo")));
-            }
+            Command::Register { name, starts, wait, reply } => self.register(now, &name, starts, wait, reply),
+            Command::Unregister { name, wait, reply } => self.unregister(now, &name, wait, reply),
+            Command::Resolve(name, reply) => self.resolve(now, name, reply),
+            Command::Registrations(after, reply) => drop(reply.send(Ok(self.registrations(now, after.as_ref())))),
             Command::AddHost(name, shim, reply) => drop(reply.send(self.shim.add_host(name, shim))),
             Command::RemoveHost(name, reply) => {
                 let known = self.shim.remove_host(&name);
@@ -310,6 +334,7 @@ impl Driver {
                 let _ = reply.send(info.ok_or_else(missing));
             }
             Command::Report(reply) => drop(reply.send(Ok(self.report()))),
+            Command::Retire(reply) => self.retire(now, reply),
             Command::Shutdown(reply) => {
                 self.stops.push(reply);
                 self.shim.stop(now);
@@ -381,33 +406,6 @@ impl Driver {
         let leases = (leases > 0).then(|| ("refused_leases".to_owned(), leases));
         let counters = counters.chain(overflown).chain(leases).collect();
         v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
-    }
-}
-
-/// Memory of this process, bytes; 0 where /proc does not say.
-pub(super) fn rss_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * rustix::param::page_size() as u64
-}
-
-/// Each flow holds a descriptor; the rest of the process needs some, too.
-fn max_flows() -> usize {
-    use rustix::process::{Resource, getrlimit};
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    let flows = limit.saturating_sub(RESERVE).max(limit / 2).min(60_000);
-    usize::try_from(flows).unwrap_or(60_000)
-}
-
-/// The ports the system gives to sockets that ask for none.
-fn ephemeral_ports() -> (u16, u16) {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let ports: Vec<u16> = text.split_whitespace().filter_map(|port| port.parse().ok()).collect();
-    match ports[..] {
-        [first, last] if 0 < first && first <= last => (first, last),
-        _ => (32_768, 60_999),
     }
 }
 

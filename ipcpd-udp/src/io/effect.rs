@@ -32,6 +32,10 @@ impl Driver {
                 let _ = socket::send(self.listen.get_ref().as_fd(), Some(to), &bytes);
             }
             Output::SendFlow { key, to, bytes } => self.send_flow(now, key, to, &bytes),
+            output @ (Output::Reserve { .. }
+            | Output::Join { .. }
+            | Output::CheckDropped { .. }
+            | Output::Detach { .. }) => self.act_on_listen_port(now, output),
             Output::Connect { key, peer, filter } => {
                 let result = self.connect_socket(key, peer, &filter);
                 self.shim.connected(now, key, result);
@@ -126,7 +130,7 @@ impl Driver {
                     tracing::warn!(%flow, "irmd is not told of a flow's end: too many wait for its return");
                 }
             }
-            _ => unreachable!("`act` does everything else"),
+            found => self.find(found),
         }
     }
 

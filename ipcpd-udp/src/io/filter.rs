@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use handoff::filter::{self, Rule};
+use proto::Name;
 use proto::shim::{Unwanted, answer_prefix};
 use rustix::io::Errno;
 
@@ -15,11 +16,15 @@ fn rules(filter: &Filter) -> Vec<Rule> {
         Filter::Nothing => vec![Rule::all()],
         Filter::Flow => vec![empty],
         Filter::NoControl(ours) => Rule::unwanted(Unwanted::control(*ours)),
+        Filter::NoRequests(name, theirs, ours) => {
+            let requests = Rule::with(&answer_prefix(name, *theirs));
+            Rule::unwanted(Unwanted::control(*ours)).into_iter().chain([requests]).collect()
+        }
+        Filter::NoRepeats(name) => std::iter::once(empty).chain(classic(name)).collect(),
         Filter::NoAnswers(name, ours) => Rule::unwanted(Unwanted::answers(name, *ours)),
         Filter::NoEchoes(name, ours) => {
-            let bytes = name.as_str().as_bytes();
-            let with_nul = [bytes, &[0]].concat();
-            vec![empty, Rule::exactly(bytes), Rule::exactly(&with_nul), Rule::with(&answer_prefix(name, *ours))]
+            let answers = Rule::with(&answer_prefix(name, *ours));
+            std::iter::once(empty).chain(classic(name)).chain([answers]).collect()
         }
     }
 }
@@ -27,6 +32,12 @@ fn rules(filter: &Filter) -> Vec<Rule> {
 /// Whether the filter would have dropped this payload, for what arrived before it was set.
 pub(super) fn drops(filter: &Filter, payload: &[u8]) -> bool {
     rules(filter).iter().any(|rule| rule.drops(payload))
+}
+
+/// A classic request for the name, or its echo.
+fn classic(name: &Name) -> [Rule; 2] {
+    let bytes = name.as_str().as_bytes();
+    [Rule::exactly(bytes), Rule::exactly(&[bytes, &[0]].concat())]
 }
 
 /// Sets it.

@@ -24,17 +24,23 @@ mod catcher;
 #[cfg(test)]
 mod catcher_tests;
 mod command;
+mod directory;
+mod dns;
 mod driver;
 mod effect;
 mod filter;
 mod irm;
+mod limits;
+mod shared;
+#[cfg(test)]
+mod shared_tests;
 mod socket;
 mod sockopt;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Bootstrap, Options};
+use crate::config::{Bootstrap, Options, Sp};
 use command::Command;
 use driver::{Driver, Tools};
 
@@ -135,14 +141,15 @@ async fn wait_for_bootstrap(
         let Some(command) = command else { return Ok(None) };
         match command {
             Command::Bootstrap(bootstrap, reply) => {
-                let listen = match socket::listen(bootstrap.listen) {
-                    Ok(listen) => listen,
+                let opened = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen));
+                let (listen, dns) = match opened.and_then(|listen| Ok((listen, directory::open(&bootstrap)?))) {
+                    Ok(opened) => opened,
                     Err(failure) => {
                         let _ = reply.send(Err(failure));
                         continue;
                     }
                 };
-                let driver = Driver::with_socket(tools, &bootstrap, listen)?;
+                let driver = Driver::with_socket(tools, &bootstrap, listen, dns)?;
                 let _ = reply.send(Ok(v1::BootstrapReply { address: bootstrap.listen.to_string() }));
                 return Ok(Some((driver, *bootstrap)));
             }
@@ -151,7 +158,7 @@ async fn wait_for_bootstrap(
                 return Ok(None);
             }
             Command::Report(reply) => {
-                let _ = reply.send(Ok(v1::ReportReply { rss_bytes: driver::rss_bytes(), ..Default::default() }));
+                let _ = reply.send(Ok(v1::ReportReply { rss_bytes: limits::rss_bytes(), ..Default::default() }));
             }
             command => command.fail(Failure::new(
                 FailureKind::Invalid,

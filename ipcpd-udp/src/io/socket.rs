@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 
+use super::shared::guard;
 use super::{filter, sockopt as own};
 use crate::machine::{Filter, OpenError, Unreachable};
 
@@ -23,13 +24,28 @@ pub(super) const LONGEST: usize = 65_536;
 /// system allows.
 const LISTEN_QUEUE: usize = 4 << 20;
 
-/// Opens the listen port.
-pub(super) fn listen(at: SocketAddr) -> Result<OwnedFd, Failure> {
+/// The listen port, open.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: OwnedFd,
+    /// Where flows share the port: keeps other ipcpds from sharing it, too.
+    pub(super) guard: Option<OwnedFd>,
+}
+
+/// Opens the listen port. `shared`: flows' sockets will be on it, too, and some of an earlier start may be there.
+pub(super) fn listen(at: SocketAddr, shared: bool) -> Result<Listener, Failure> {
+    let guard = if shared { Some(guard(at)?) } else { None };
     let fail = |kind, text: String| Failure::new(kind, text);
-    let fd = bound(at).map_err(|errno| match errno {
+    let opened = if shared { reuse(at) } else { bound(at) };
+    let socket = opened.map_err(|errno| match errno {
         Errno::ADDRINUSE => fail(
             FailureKind::AddressInUse,
-            format!("UDP port {} of {} is in use by another socket; stop it or choose --port", at.port(), at.ip()),
+            format!(
+                "UDP port {} of {} is in use by another socket; stop it or choose --port (flows of an ipcpd-udp with \
+                 --sp-range listen hold it, too)",
+                at.port(),
+                at.ip()
+            ),
         ),
         Errno::ADDRNOTAVAIL => fail(
             FailureKind::NoSuchAddress,
@@ -45,9 +61,17 @@ pub(super) fn listen(at: SocketAddr) -> Result<OwnedFd, Failure> {
         errno => fail(FailureKind::Internal, format!("UDP port {at} could not be opened: {errno}")),
     })?;
     // Beyond the system's limit only root may go.
-    if sockopt::set_socket_recv_buffer_size_force(&fd, LISTEN_QUEUE).is_err() {
-        let _ = sockopt::set_socket_recv_buffer_size(&fd, LISTEN_QUEUE);
+    if sockopt::set_socket_recv_buffer_size_force(&socket, LISTEN_QUEUE).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, LISTEN_QUEUE);
     }
+    Ok(Listener { socket, guard })
+}
+
+/// Bound beside others of this user. SO_REUSEADDR would let other users in.
+fn reuse(at: SocketAddr) -> Result<OwnedFd, Errno> {
+    let fd = unbound(at)?;
+    sockopt::set_socket_reuseport(&fd, true)?;
+    net::bind(&fd, &at)?;
     Ok(fd)
 }
 
@@ -57,14 +81,17 @@ pub(super) fn open(at: SocketAddr, watch: bool) -> Result<(OwnedFd, SocketAddr),
     let fd = bound(at).map_err(|errno| match errno {
         Errno::ADDRINUSE => OpenError::PortInUse,
         Errno::ADDRNOTAVAIL => OpenError::NoSuchAddress,
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => OpenError::Exhausted,
-        errno => other(errno.to_string()),
+        errno => exhausted(errno).unwrap_or_else(|| other(errno.to_string())),
     })?;
     if watch {
         own::report_errors(fd.as_fd(), at.is_ipv6(), true).map_err(|error| other(error.to_string()))?;
     }
     let local = net::getsockname(&fd).ok().and_then(|any| SocketAddr::try_from(any).ok()).unwrap_or(at);
     Ok((fd, local))
+}
+
+fn exhausted(errno: Errno) -> Option<OpenError> {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM).then_some(OpenError::Exhausted)
 }
 
 fn bound(at: SocketAddr) -> Result<OwnedFd, Errno> {
@@ -125,11 +152,7 @@ pub(super) fn connect(
     buffer: &mut [u8],
 ) -> Result<(u32, u64), Errno> {
     net::connect(fd, &peer)?;
-    if peer.is_ipv4() {
-        sockopt::set_ip_mtu_discover(fd, sockopt::Ipv4PathMtuDiscovery::DO)?;
-    } else {
-        sockopt::set_ipv6_mtu_discover(fd, sockopt::Ipv6PathMtuDiscovery::DO)?;
-    }
+    never_fragment(fd, peer)?;
     // From here on errors are the program's to see, one by one.
     own::report_errors(fd, peer.is_ipv6(), false)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
@@ -138,12 +161,51 @@ pub(super) fn connect(
     }
     // A filter lets nothing of the kind in any more, or the program drops it.
     let dropped = queue::clear(fd, buffer, |from, payload| from != Some(peer) || filter::drops(filter, payload));
-    let limit = if peer.is_ipv4() {
+    Ok((longest_sdu(fd, peer)?, dropped))
+}
+
+fn never_fragment(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<(), Errno> {
+    if peer.is_ipv4() {
+        sockopt::set_ip_mtu_discover(fd, sockopt::Ipv4PathMtuDiscovery::DO)
+    } else {
+        sockopt::set_ipv6_mtu_discover(fd, sockopt::Ipv6PathMtuDiscovery::DO)
+    }
+}
+
+/// Of a connected socket.
+fn longest_sdu(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<u32, Errno> {
+    Ok(if peer.is_ipv4() {
         sockopt::ip_mtu(fd)?.saturating_sub(28).min(65_507)
     } else {
         sockopt::ipv6_mtu(fd)?.saturating_sub(48).min(65_527)
-    };
-    Ok((limit, dropped))
+    })
+}
+
+/// A socket that is to share the listen port: not bound yet, because between bind and connect it would take what the
+/// listener is to hear.
+pub(super) fn reserve(listen: SocketAddr) -> Result<OwnedFd, OpenError> {
+    let other = |errno: Errno| OpenError::Other(errno.to_string());
+    let fd = unbound(listen).map_err(|errno| exhausted(errno).unwrap_or_else(|| other(errno)))?;
+    sockopt::set_socket_reuseport(&fd, true).map_err(other)?;
+    Ok(fd)
+}
+
+/// Binds that socket to the listen port. All that takes time comes before: the kernel compiles filters for 25 to 45 µs.
+pub(super) fn bind_beside(
+    fd: BorrowedFd<'_>,
+    listen: SocketAddr,
+    peer: SocketAddr,
+    filter: &Filter,
+) -> Result<(), Errno> {
+    never_fragment(fd, peer)?;
+    filter::attach(fd, filter)?;
+    net::bind(fd, &listen)
+}
+
+/// Connects it, at once; gives the longest SDU.
+pub(super) fn join(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<u32, Errno> {
+    net::connect(fd, &peer)?;
+    longest_sdu(fd, peer)
 }
 
 /// Takes the socket away from everybody: nothing arrives or leaves any more, a blocked receive ends, and no holder can

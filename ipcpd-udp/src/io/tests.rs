@@ -302,10 +302,10 @@ fn ports_and_addresses_that_cannot_be_had_are_told_apart() {
     assert_eq!(socket::open(taken, false).unwrap_err(), OpenError::PortInUse);
     let elsewhere = at("192.0.2.1");
     assert_eq!(socket::open(elsewhere, false).unwrap_err(), OpenError::NoSuchAddress);
-    let failure = socket::listen(taken).unwrap_err();
+    let failure = socket::listen(taken, false).unwrap_err();
     assert_eq!(failure.kind(), proto::v1::FailureKind::AddressInUse);
     assert!(failure.message.contains("is in use by another socket; stop it or choose --port"), "{failure}");
-    let failure = socket::listen(elsewhere).unwrap_err();
+    let failure = socket::listen(elsewhere, false).unwrap_err();
     assert_eq!(failure.kind(), proto::v1::FailureKind::NoSuchAddress);
 }
 

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use proto::v1::{Failure, FailureKind};
 
+use super::finding::Others;
 use super::flow::{Flow, State};
 use super::liveness::Vital;
 use super::open::Path;
 use super::output::{Key, Owner};
+use super::shared::Shared;
 use super::table::{Cause, Phase};
 use super::{Reason, Shim, ticket};
 
@@ -68,6 +70,7 @@ impl Shim {
             return Err(Failure::new(FailureKind::Exhausted, text));
         }
         let key = self.next_key();
+        let shared = ticket.accepting && local == self.settings.listen;
         let (flow, sdu_limit, of) = (ticket.flow, ticket.sdu_limit, ticket.of());
         let mut adopted = Flow {
             id: Some(ticket.flow),
@@ -91,6 +94,8 @@ impl Shim {
             swap_at: None,
             keepalive: None,
             path: Path::default(),
+            others: Others::default(),
+            shared: shared.then(Shared::default),
             vital: Vital::default(),
             state: State::Held,
             armed: None,
@@ -100,12 +105,20 @@ impl Shim {
         };
         adopted.begin(Cause::Adopted);
         adopted.keepalive(now);
-        self.ports.hold(local.port());
+        self.keep_port(key, local, peer, shared);
         self.insert(key, adopted);
         self.pair(now, key);
         self.brought_back(key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
+    }
+
+    fn keep_port(&mut self, key: Key, local: SocketAddr, peer: SocketAddr, shared: bool) {
+        if shared {
+            self.by_peer.insert(peer, key);
+        } else {
+            self.ports.hold(local.port());
+        }
     }
 
     fn born(&self, now: Instant, host_ms: u64) -> Instant {

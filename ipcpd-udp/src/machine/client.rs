@@ -8,8 +8,8 @@ use proto::v1::{Failure, FailureKind};
 use proto::{FlowId, Name, WireId};
 use rand_chacha::rand_core::Rng;
 
-use super::directory::Place;
-use super::failures::{no_port, not_opened, unknown};
+use super::failures::{no_port, not_opened};
+use super::finding::{Others, share};
 use super::flow::{Asking, Flow, Joining, Opening, State, Telling};
 use super::liveness::Vital;
 use super::open::Path;
@@ -18,6 +18,12 @@ use super::table::{Cause, Phase};
 use super::{Reason, Shim};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a program waits for its flow.
+pub(super) fn timeout_of(ask: &Ask) -> Duration {
+    if ask.timeout.is_zero() { DEFAULT_TIMEOUT } else { ask.timeout.min(LONGEST_TIMEOUT) }
+}
+
 pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Before the second request to a host of unknown kind: a classic shim makes another flow of each.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -34,23 +40,7 @@ const MOST_TRIES: u32 = 64;
 const UNREACHABLES: u32 = 2;
 
 impl Shim {
-    /// A program of this host asks for a flow. [`Output::Allocated`] or [`Output::Failed`] follows, or this fails at once.
-    pub fn flow_alloc(&mut self, now: Instant, ask: Ask) -> Result<Key, Failure> {
-        self.check(&ask)?;
-        let peer = match self.directory.find(&ask.name, self.settings.listen) {
-            Place::At(peer) => peer,
-            Place::Here => return Err(unknown(&ask.name, "serves it on this host only: its flows are local flows")),
-            Place::Unknown => {
-                return Err(unknown(
-                    &ask.name,
-                    "has no host for it: register it, or add a row with --host NAME=ADDRESS",
-                ));
-            }
-        };
-        self.ask(now, ask, peer)
-    }
-
-    fn check(&self, ask: &Ask) -> Result<(), Failure> {
+    pub(super) fn check(&self, ask: &Ask) -> Result<(), Failure> {
         let fail = |kind, text: String| Err(Failure::new(kind, text));
         if self.stopping.is_some() {
             return fail(
@@ -58,7 +48,7 @@ impl Shim {
                 format!("the IPCP of layer {} is stopping; try later", self.settings.layer),
             );
         }
-        if self.by_id.contains_key(&ask.flow) {
+        if self.by_id.contains_key(&ask.flow) || self.finding.has(ask.flow) {
             return fail(FailureKind::AlreadyExists, format!("flow {} exists already; ask with a new id", ask.flow));
         }
         if ask.data.len() > MAX_DATA {
@@ -77,10 +67,17 @@ impl Shim {
         Ok(())
     }
 
-    /// Goes on once the peer's address is known.
-    fn ask(&mut self, now: Instant, ask: Ask, peer: SocketAddr) -> Result<Key, Failure> {
-        let timeout = if ask.timeout.is_zero() { DEFAULT_TIMEOUT } else { ask.timeout.min(LONGEST_TIMEOUT) };
-        let key = self.next_key();
+    /// Goes on once the peer's address is known, and those of `others` that have the name, too.
+    pub(super) fn ask(
+        &mut self,
+        now: Instant,
+        key: Key,
+        ask: Ask,
+        peer: SocketAddr,
+        others: Vec<SocketAddr>,
+    ) -> Result<(), Failure> {
+        let until = now + timeout_of(&ask);
+        let timeout = share(until.saturating_duration_since(now), others.len());
         let port = self.ports.choose(now, self.settings.cp, &mut self.rng).ok_or_else(|| no_port(self.settings.cp))?;
         let mut flow = Flow {
             id: Some(ask.flow),
@@ -104,7 +101,9 @@ impl Shim {
             swap_at: None,
             keepalive: None,
             path: Path::default(),
+            shared: None,
             vital: Vital::default(),
+            others: Others { hosts: others, until: Some(until) },
             state: State::Opening(Opening { deadline: now + timeout, timeout, tries: 1 }),
             armed: None,
             tallied: Phase::Opening,
@@ -115,7 +114,7 @@ impl Shim {
         self.insert(key, flow);
         self.settle(key);
         self.out(Output::Open { key, port, watch: true });
-        Ok(key)
+        Ok(())
     }
 
     pub(super) fn cp_opened(&mut self, now: Instant, key: Key, result: Result<(), OpenError>) {
@@ -224,8 +223,10 @@ impl Shim {
     pub(super) fn client_timeout(&mut self, now: Instant, key: Key) {
         let Some(flow) = self.flows.get(&key) else { return };
         let promised = matches!(flow.state, State::Promised(_));
-        let (deadline, asked, recovering) = match &flow.state {
-            State::Asking(asking) | State::Promised(asking) => (asking.deadline, asking.asked, asking.recovering),
+        let (deadline, asked, recovering, cookie) = match &flow.state {
+            State::Asking(asking) | State::Promised(asking) => {
+                (asking.deadline, asking.asked, asking.recovering, !asking.cookie.is_empty())
+            }
             State::Opening(Opening { deadline, .. }) | State::Joining(Joining { deadline }) if *deadline <= now => {
                 let failure = Failure::new(FailureKind::Internal, "the flow's socket was not ready in time; try again");
                 return self.fail(now, key, Cause::NoSocket, failure);
@@ -241,6 +242,13 @@ impl Shim {
         } else if recovering {
             let text = format!("the shim at {} restarted and does not know {} yet; try again", flow.peer, flow.name);
             Failure::new(FailureKind::TimedOut, text)
+        } else if cookie {
+            let text = format!(
+                "the shim at {} answered for {} at first and then no more (asked {asked} times): datagrams are lost on the \
+                 way, or it has too much to do; try again",
+                flow.peer, flow.name
+            );
+            Failure::new(FailureKind::TimedOut, text)
         } else {
             let text = format!(
                 "{} did not answer for {} (asked {asked} times); is that host up and its UDP port {} open?",
@@ -255,6 +263,7 @@ impl Shim {
 
     /// Nobody waits for the answer of `flow_alloc` any more.
     pub fn cancel(&mut self, now: Instant, flow: FlowId) {
+        self.stop_looking(flow);
         let Some(&key) = self.by_id.get(&flow) else { return };
         let Some(flow) = self.flows.get(&key) else { return };
         let phase = flow.state.phase();
@@ -290,12 +299,15 @@ impl Shim {
             State::Joining(_) => !flow.classic,
             _ => false,
         };
-        if let Some(id) = flow.id.take() {
+        let id = flow.id.take();
+        if let Some(id) = id {
             self.by_id.remove(&id);
         }
         let next = if peer_knows { State::Telling(Telling { told: 0, next: now, died: true }) } else { State::Over };
         flow.go(cause, next);
-        self.out(Output::Failed { key, failure });
+        if let Some(failure) = self.ask_another(now, key, id, failure) {
+            self.out(Output::Failed { key, failure });
+        }
         self.ending_timeout(now, key);
     }
 }

@@ -73,7 +73,10 @@ impl Shim {
             ControlKind::Open => return self.open_aside(key, control),
             // A client that says less than both ids knows nothing of its pair yet.
             _ if !flow.is(control.receiver, control.sender) => flow.control = from,
-            _ => self.heard(now, key, from, control),
+            _ => {
+                flow.answer_arrived();
+                self.heard(now, key, from, control);
+            }
         }
         match control.kind {
             ControlKind::Dealloc { died } => {

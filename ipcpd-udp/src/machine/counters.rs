@@ -92,6 +92,12 @@ reasons! {
     PeersRestarted = "peers_restarted",
     /// RECOVERING said: this shim restarted a moment ago.
     SaidRecovering = "said_recovering",
+    /// On the listen port, from the client of a flow that is over: no request.
+    LateSdu = "dropped_late_sdu",
+    /// Acceptances said again because the request came again to the flow's own socket.
+    Repeats = "answered_again",
+    /// Refused because the program that accepted is of another user.
+    OtherUser = "refused_other_user",
     /// Flows that programs brought back after a restart.
     Adopted = "adopted",
     /// Flows not taken back: the ticket was forged, another user's, or of a flow that is here already.

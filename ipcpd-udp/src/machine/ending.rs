@@ -11,7 +11,7 @@ use proto::v1::{EndReason, Failure, FailureKind};
 use rand_chacha::rand_core::Rng;
 
 use super::answers;
-use super::flow::{Accepting, Draining, Flushing, State, Telling, Waiting};
+use super::flow::{Accepting, Draining, Flow, Flushing, State, Telling, Waiting};
 use super::output::{Key, Output};
 use super::table::{Cause, Phase};
 use super::{Reason, Shim};
@@ -184,6 +184,12 @@ impl Shim {
 
     /// Draining, at a time it asked for.
     fn drain(&mut self, now: Instant, key: Key) {
+        if let Some(Flow { state: State::Draining(draining), .. }) = self.flows.get(&key)
+            && now >= draining.arrived + GRACE
+        {
+            // What its client sends from now on is not of this flow.
+            self.detach(now, key, false);
+        }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let State::Draining(draining) = &mut flow.state else { return };
         if draining.next > now {

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use proto::{FlowId, Name, Qos, Token, WireId};
 
+use super::finding::Others;
 use super::liveness::{Peer, Vital};
 use super::open::{Knocking, Path};
 use super::output::Owner;
+use super::shared::Shared;
 use super::table::{self, Cause, Phase};
 
 /// Everything the machine knows of a flow.
@@ -48,6 +50,10 @@ pub(super) struct Flow {
     pub(super) keepalive: Option<KeepAlive>,
     /// How its datagrams come through middleboxes.
     pub(super) path: Path,
+    /// Asking side: hosts that have the name, too, for when this one has no flow to give.
+    pub(super) others: Others,
+    /// Accepting side: it is on the listen port.
+    pub(super) shared: Option<Shared>,
     /// What is known of the peer's being there.
     pub(super) vital: Vital,
     pub(super) state: State,
@@ -248,7 +254,8 @@ impl Flow {
 
     pub(super) fn wake(&self) -> Option<Instant> {
         let keepalive = self.keepalive.map(|keepalive| keepalive.next);
-        [self.state.wake(), keepalive, self.swap_at, self.path.catching].into_iter().flatten().min()
+        let look = self.shared.and_then(|shared| shared.look).map(|look| look.next);
+        [self.state.wake(), keepalive, self.swap_at, self.path.catching, look].into_iter().flatten().min()
     }
 
     /// Whether a peer that knows both ids speaks of this flow.

@@ -56,7 +56,8 @@ impl Shim {
                 match (from_listen, server_port) {
                     (false, _) => self.accepted_by_peer(key, from, accepted),
                     (true, Some(port)) => self.aside(now, key, port, accepted),
-                    (true, None) => self.counters.count(Reason::Late),
+                    // Its flows are on the listen port.
+                    (true, None) => self.accepted_by_peer(key, from, accepted),
                 }
             }
             Answer::Extended { client, verdict, reason, cookie, .. } if client == ours && from_listen => {

@@ -126,6 +126,11 @@ impl Pairs {
         self.timers.first().map(|(at, _)| *at)
     }
 
+    /// Whether the shim of a pair was last heard from there.
+    pub(super) fn speaks(&self, from: SocketAddr) -> bool {
+        self.of.values().any(|pair| pair.at == Some(from))
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.of.is_empty() && self.timers.is_empty()

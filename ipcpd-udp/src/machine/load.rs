@@ -155,7 +155,7 @@ impl Shim {
             return None;
         }
         match peek {
-            Some(Peek { name, client, .. }) if loaded || self.directory.needs_cookie(name) => {
+            Some(Peek { name, client, .. }) if loaded || self.shares() || self.directory.needs_cookie(name) => {
                 self.want_cookie(now, from, client, name);
                 None
             }

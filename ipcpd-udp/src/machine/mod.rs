@@ -26,11 +26,13 @@ mod client;
 mod control;
 mod cookie;
 mod counters;
-mod directory;
+pub mod directory;
 mod ending;
 mod failures;
+mod finding;
 mod flow;
 mod hearing;
+mod keep;
 mod listing;
 mod liveness;
 mod load;
@@ -39,7 +41,9 @@ mod output;
 mod peers;
 mod ports;
 mod program;
+mod saying;
 mod server;
+mod shared;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -47,17 +51,19 @@ pub mod ticket;
 
 pub use adopt::Adopted;
 pub use counters::{Counters, Reason};
+pub use finding::Sources;
 pub use listing::Row;
 pub use load::Limits;
 pub use output::{Accept, Arrival, Ask, Echo, Filter, Key, OpenError, Output, Owner, Settings, Unreachable, Via};
 
 use answers::Answers;
 use directory::{Directory, Full};
+use finding::Finding;
 use flow::{Flow, RequestKey, State};
 use liveness::Pairs;
 use load::Load;
 use peers::Peers;
-use ports::Ports;
+use ports::{Ports, Resting};
 use table::Phase;
 
 /// Hosts remembered as extended.
@@ -71,6 +77,7 @@ pub struct Shim {
     settings: Settings,
     rng: ChaCha12Rng,
     directory: Directory,
+    finding: Finding,
     peers: Peers,
     pairs: Pairs,
     ports: Ports,
@@ -84,6 +91,10 @@ pub struct Shim {
     by_request: HashMap<RequestKey, Key>,
     /// Accepting side: (the client's host, its id), for a client that gives up before it knows ours.
     by_client: HashMap<(IpAddr, WireId), Key>,
+    /// Accepting side, flows on the listen port: whose the client's address is.
+    by_peer: HashMap<SocketAddr, Key>,
+    /// The same, of flows that are over.
+    left: Resting<SocketAddr>,
     /// Accepting side: flows with a second socket on their port.
     catching: BTreeSet<Key>,
     tally: HashMap<Phase, usize>,
@@ -102,10 +113,11 @@ impl Shim {
     /// A shim without flows. All its ids and tokens come from the seed, which nobody else may know.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
         Self {
+            directory: Directory::new(settings.dns.clone()),
+            finding: Finding::default(),
             settings,
             load: Load::new(seed),
             rng: ChaCha12Rng::from_seed(seed),
-            directory: Directory::default(),
             peers: Peers::new(PEERS),
             pairs: Pairs::default(),
             ports: Ports::default(),
@@ -117,6 +129,8 @@ impl Shim {
             by_wire: HashMap::new(),
             by_request: HashMap::new(),
             by_client: HashMap::new(),
+            by_peer: HashMap::new(),
+            left: Resting::default(),
             catching: BTreeSet::new(),
             tally: HashMap::new(),
             timers: BTreeSet::new(),
@@ -147,16 +161,6 @@ impl Shim {
     /// Strangers' datagrams were found in a queue and dropped.
     pub fn drained(&mut self, datagrams: u64) {
         self.counters.add(Reason::Drained, datagrams);
-    }
-
-    /// This host answers for the name from now on.
-    pub fn register(&mut self, name: Name) -> Result<(), Failure> {
-        self.directory.register(name).map_err(full)
-    }
-
-    /// This host no longer answers for the name; flows to it go on.
-    pub fn unregister(&mut self, name: &Name) -> bool {
-        self.directory.unregister(name)
     }
 
     /// The static table has a row for the name from now on; a second row replaces the first.
@@ -198,7 +202,9 @@ impl Shim {
         };
         if let Ok(local) = result {
             flow.local = Some(local);
-            self.ports.hold(local.port());
+            if flow.shared.is_none() {
+                self.ports.hold(local.port());
+            }
         }
         let result = result.map(|_| ());
         match flow.state {
@@ -226,6 +232,7 @@ impl Shim {
     /// Ends every flow, tells programs and peers; [`Output::Stopped`] follows within a second.
     pub fn stop(&mut self, now: Instant) {
         self.stopping.get_or_insert(now + STOP);
+        self.stop_finding(now);
         for key in self.flows.keys().copied().collect::<Vec<_>>() {
             self.end(now, key, EndReason::IpcpStopped);
             self.settle(key);
@@ -241,6 +248,7 @@ impl Shim {
             self.settle(key);
         }
         self.pairs_timeout(now);
+        self.finding_timeout(now);
         self.stop_when_over(now);
     }
 
@@ -252,7 +260,8 @@ impl Shim {
         });
         let stop = self.stopping.map(|at| (at, "stopping"));
         let pair = self.pairs.first().map(|at| (at, "probe"));
-        [flow, pair, stop].into_iter().flatten().min()
+        let find = self.next_finding().map(|at| (at, "directory"));
+        [flow, pair, stop, find].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -261,123 +270,13 @@ impl Shim {
     }
 
     fn stop_when_over(&mut self, now: Instant) {
-        if self.stopping.is_some_and(|until| self.flows.is_empty() || until <= now) {
+        if self
+            .stopping
+            .is_some_and(|until| until <= now || (self.flows.is_empty() && self.directory.registrar.is_idle()))
+        {
             self.stopping = None;
             self.out(Output::Stopped);
         }
-    }
-
-    fn expire(&mut self, now: Instant, key: Key) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        if flow.swap_at.is_some_and(|at| at <= now) {
-            flow.swap_at = None;
-            self.outputs.push_back(Output::Refilter { key, filter: Filter::Flow });
-        }
-        if let (Some(id), Some(keepalive)) = (flow.id, &mut flow.keepalive)
-            && keepalive.next <= now
-        {
-            keepalive.next = now + keepalive.every;
-            self.outputs.push_back(Output::Count { key, flow: id });
-        }
-        if flow.path.catching.is_some_and(|at| at <= now) {
-            self.uncatch(key);
-        }
-        let Some(flow) = self.flows.get(&key) else { return };
-        match flow.state {
-            State::Opening(_) | State::Asking(_) | State::Promised(_) | State::Joining(_) => {
-                self.client_timeout(now, key);
-            }
-            State::Knocking(_) => self.knocking_timeout(now, key),
-            State::Reserving(_) | State::Waiting(_) => self.server_timeout(now, key),
-            State::Probing(_) => self.probe_timeout(now, key),
-            State::Flushing(_) | State::Telling(_) | State::Draining(_) => self.ending_timeout(now, key),
-            State::Accepting(_) | State::Offered | State::Held | State::Over => {}
-        }
-    }
-
-    fn out(&mut self, output: Output) {
-        self.outputs.push_back(output);
-    }
-
-    fn insert(&mut self, key: Key, flow: Flow) {
-        if let Some(id) = flow.id {
-            self.by_id.insert(id, key);
-        }
-        self.by_wire.insert(flow.ours, key);
-        if let Some(request) = &flow.request {
-            self.by_request.insert(request.clone(), key);
-            if let Some(client) = request.client {
-                self.by_client.insert((request.from.ip(), client), key);
-            }
-        }
-        *self.tally.entry(flow.tallied).or_default() += 1;
-        self.load.count_pending(&flow, None);
-        self.flows.insert(key, flow);
-    }
-
-    /// After every change of a flow: its timer, its place in the tally, its removal when it is over.
-    fn settle(&mut self, key: Key) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        #[cfg(test)]
-        self.visited.extend(flow.visited.drain(..));
-        let phase = flow.state.phase();
-        if !matches!(phase, Phase::Offered | Phase::Held | Phase::Probing) {
-            self.uncatch(key);
-            self.unpair(key);
-        }
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        if phase != flow.tallied {
-            *self.tally.entry(flow.tallied).or_default() -= 1;
-            *self.tally.entry(phase).or_default() += 1;
-            self.load.count_pending(flow, Some(flow.tallied));
-            flow.tallied = phase;
-        }
-        let wake = if phase == Phase::Over { None } else { flow.wake() };
-        if wake != flow.armed {
-            if let Some(at) = flow.armed {
-                self.timers.remove(&(at, key));
-            }
-            if let Some(at) = wake {
-                self.timers.insert((at, key));
-            }
-            flow.armed = wake;
-        }
-        if phase == Phase::Over {
-            self.remove(key);
-        }
-    }
-
-    fn remove(&mut self, key: Key) {
-        let Some(flow) = self.flows.remove(&key) else { return };
-        *self.tally.entry(flow.tallied).or_default() -= 1;
-        self.by_wire.remove(&flow.ours);
-        if let Some(id) = flow.id {
-            self.by_id.remove(&id);
-        }
-        if let Some(request) = &flow.request {
-            if self.by_request.get(request) == Some(&key) {
-                self.by_request.remove(request);
-            }
-            if let Some(client) = request.client {
-                let client = (request.from.ip(), client);
-                if self.by_client.get(&client) == Some(&key) {
-                    self.by_client.remove(&client);
-                }
-            }
-        }
-    }
-
-    /// Closes the flow's socket, if it has one. Its port rests, unless nobody ever heard of it.
-    fn close(&mut self, now: Instant, key: Key) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        let Some(local) = flow.local.take() else { return };
-        let unheard_of = flow.request.is_some() && flow.answered.is_none();
-        self.ports.leave(local.port());
-        self.uncatch(key);
-        if !unheard_of {
-            self.ports.rest(now, local.port());
-        }
-        self.out(Output::Close { key });
     }
 
     fn tallied(&self, phase: Phase) -> usize {
@@ -385,7 +284,7 @@ impl Shim {
     }
 
     fn full(&self) -> bool {
-        self.flows.len() >= self.settings.max_flows
+        self.flows.len() + self.finding.len() >= self.settings.max_flows
     }
 
     fn next_key(&mut self) -> Key {

@@ -8,6 +8,8 @@ use proto::shim::Unwanted;
 use proto::v1::{EndReason, Failure};
 use proto::{BootId, FlowId, HostId, Name, Qos, Token, WireId};
 
+use super::directory::plan::{Aim, Own};
+use super::directory::{Dns, Waiter};
 use super::load::Limits;
 
 /// The machine's own number of a flow, from its first moment on, when irmd has given it no id yet. Never reused.
@@ -31,6 +33,9 @@ pub struct Settings {
     pub sp: (u16, u16),
     /// When a classic caller gets its echo.
     pub echo: Echo,
+    /// Accepting side's sockets share the listen port, and only programs of this user may have them; `sp` is of no
+    /// meaning then.
+    pub shares: Option<u32>,
     /// Flows at most, in any state; each may hold a descriptor.
     pub max_flows: usize,
     /// Flows at most that wait for a program's answer.
@@ -39,6 +44,8 @@ pub struct Settings {
     pub ticket_key: [u8; 32],
     /// Where load begins.
     pub limits: Limits,
+    /// How names are found and registered beyond this host and its table.
+    pub dns: Option<Dns>,
 }
 
 /// When a classic caller gets its echo.
@@ -136,6 +143,10 @@ pub enum Filter {
     Flow,
     /// The same without control datagrams to our id: OPEN comes to the flow's port. Left to the program.
     NoControl(WireId),
+    /// On the listen port: the same without requests to (name, the client's id), and without control datagrams to our id.
+    NoRequests(Name, WireId, WireId),
+    /// On the listen port: the same without requests of a classic caller: the name, the name and a NUL.
+    NoRepeats(Name),
     /// The same without late answers to (name, our id). Left to the program.
     NoAnswers(Name, WireId),
     /// The same without late echoes of a classic shim: the name, the name and a NUL, our request returned.
@@ -211,6 +222,33 @@ pub enum Output {
         peer: SocketAddr,
         /// What it lets through from now on.
         filter: Filter,
+    },
+    /// Take a descriptor for the flow's socket, which is to share the listen port; report by `opened`.
+    Reserve {
+        /// Whose socket.
+        key: Key,
+    },
+    /// Bind that socket to the listen port, connect it to the peer, set the filter; hand over what came to it in
+    /// between as of the listen port; report by `connected`.
+    Join {
+        /// Whose socket.
+        key: Key,
+        /// Where to.
+        peer: SocketAddr,
+        /// What it lets through from now on.
+        filter: Filter,
+    },
+    /// Count what was dropped at the flow's socket, and the SDUs its program received; report by `dropped`.
+    CheckDropped {
+        /// The flow.
+        key: Key,
+        /// irmd's id of it.
+        flow: FlowId,
+    },
+    /// Connect the flow's socket, which is on the listen port, to where nobody is, for all who hold it.
+    Detach {
+        /// Whose socket.
+        key: Key,
     },
     /// Open a second, unconnected socket on the flow's port and read it; nothing is reported where that fails.
     Catch {
@@ -291,6 +329,41 @@ pub enum Output {
         key: Key,
         /// Why.
         failure: Failure,
+    },
+    /// `flow_alloc` goes on under another key: the host that was asked had no flow to give, the next one is.
+    Again {
+        /// What it was.
+        key: Key,
+        /// What it is from now on.
+        next: Key,
+    },
+    /// Ask name servers for the name; report by `looked_up`.
+    LookUp {
+        /// The name.
+        name: Name,
+        /// As it is written in DNS.
+        domain: String,
+    },
+    /// Change the zone; report by `updated`.
+    Update {
+        /// This host's part of it.
+        own: Own,
+        /// The name as it is written in DNS.
+        domain: Arc<str>,
+        /// What is wanted.
+        aim: Aim,
+    },
+    /// Tell a caller that waited for a name server's word.
+    Tell {
+        /// Which.
+        waiter: Waiter,
+        /// How it went.
+        result: Result<(), Failure>,
+    },
+    /// Tell who reads the log.
+    Warn {
+        /// A sentence.
+        text: Arc<str>,
     },
     /// Ask the kernel whether all that was sent has left; report by `sent_all`.
     CheckSent {

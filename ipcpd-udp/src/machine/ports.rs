@@ -2,6 +2,7 @@
 //! new owner of a port would get the old peer's datagrams.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha12Rng;
@@ -10,26 +11,69 @@ use rand_chacha::rand_core::Rng;
 /// A closed port rests this long.
 pub(super) const QUARANTINE: Duration = Duration::from_secs(2);
 
-/// Ports at most in quarantine; no descriptor is held for them.
+/// Ports at most in quarantine, and addresses; no descriptor is held for them.
 const MOST: usize = 16_384;
 
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     /// How many of our sockets hold the port (the two ends of a flow to ourselves never share one).
     used: HashMap<u16, u32>,
-    resting: HashMap<u16, Instant>,
-    order: VecDeque<(u16, Instant)>,
+    resting: Resting<u16>,
+}
+
+/// What is not to be used for a while, the oldest first; a bounded number of them.
+#[derive(Debug)]
+pub(super) struct Resting<K> {
+    until: HashMap<K, Instant>,
+    order: VecDeque<(K, Instant)>,
+}
+
+impl<K> Default for Resting<K> {
+    fn default() -> Self {
+        Self { until: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Resting<K> {
+    /// For this long, which is to be the same each time; longer where it rests already.
+    pub(super) fn rest(&mut self, now: Instant, what: K, time: Duration) {
+        self.wake(now);
+        if self.order.len() >= MOST {
+            self.drop_first();
+        }
+        self.until.insert(what, now + time);
+        self.order.push_back((what, now + time));
+    }
+
+    pub(super) fn has(&mut self, now: Instant, what: &K) -> bool {
+        self.wake(now);
+        self.until.contains_key(what)
+    }
+
+    fn wake(&mut self, now: Instant) {
+        while self.order.front().is_some_and(|(_, until)| *until <= now) {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some((oldest, until)) = self.order.pop_front()
+            && self.until.get(&oldest) == Some(&until)
+        {
+            self.until.remove(&oldest);
+        }
+    }
 }
 
 impl Ports {
     /// A port of the range that is neither ours nor resting; `None` when the whole range is taken.
     pub(super) fn choose(&mut self, now: Instant, (first, last): (u16, u16), rng: &mut ChaCha12Rng) -> Option<u16> {
-        self.wake(now);
+        self.resting.wake(now);
         let len = u32::from(last) - u32::from(first) + 1;
         let start = rng.next_u32() % len;
         (0..len)
             .map(|step| first + u16::try_from((start + step) % len).expect("within the range"))
-            .find(|port| !self.used.contains_key(port) && !self.resting.contains_key(port))
+            .find(|port| !self.used.contains_key(port) && !self.resting.until.contains_key(port))
     }
 
     /// A socket of ours is bound to the port.
@@ -49,26 +93,7 @@ impl Ports {
 
     /// Nobody shall have the port for a while.
     pub(super) fn rest(&mut self, now: Instant, port: u16) {
-        self.wake(now);
-        if self.order.len() >= MOST
-            && let Some((oldest, until)) = self.order.pop_front()
-            && self.resting.get(&oldest) == Some(&until)
-        {
-            self.resting.remove(&oldest);
-        }
-        self.resting.insert(port, now + QUARANTINE);
-        self.order.push_back((port, now + QUARANTINE));
-    }
-
-    fn wake(&mut self, now: Instant) {
-        while let Some(&(port, until)) = self.order.front()
-            && until <= now
-        {
-            self.order.pop_front();
-            if self.resting.get(&port) == Some(&until) {
-                self.resting.remove(&port);
-            }
-        }
+        self.resting.rest(now, port, QUARANTINE);
     }
 
     /// No socket holds a port.
@@ -111,6 +136,6 @@ mod tests {
         for n in 0..100_000u32 {
             ports.rest(now, (n % 60_000) as u16);
         }
-        assert!(ports.order.len() <= MOST && ports.resting.len() <= MOST);
+        assert!(ports.resting.order.len() <= MOST && ports.resting.until.len() <= MOST);
     }
 }

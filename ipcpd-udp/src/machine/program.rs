@@ -31,7 +31,8 @@ impl Shim {
         let Some(id) = flow.id else { return };
         let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket(self.epoch));
         let (owner, sdu_limit) = (flow.owner.clone(), flow.sdu_limit);
-        let unwanted = match (flow.classic, flow.accepting) {
+        // On the listen port its socket's filter drops it all: the kernel counts what that drops.
+        let unwanted = match (flow.classic || flow.shared.is_some(), flow.accepting) {
             (true, _) => None,
             (false, true) => Some(Unwanted::control(flow.ours)),
             (false, false) => Some(Unwanted::answers(&flow.name, flow.ours)),

@@ -5,19 +5,20 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::shim::{Answer, CLASSIC_SOURCE, DATAGRAM, Extension, MAX_DATA, MAX_REASON, PORT, Request, Verdict};
+use proto::shim::{CLASSIC_SOURCE, DATAGRAM, Extension, MAX_DATA, PORT, Request, Verdict};
 use proto::v1::{EndReason, Failure, FailureKind};
 use proto::{Name, Qos, WireId};
 
 use super::answers;
 use super::client::LONGEST_TIMEOUT;
 use super::failures::{no_port, not_opened, verdict_of};
+use super::finding::Others;
 use super::flow::{Accepting, Flow, RequestKey, State, Waiting};
 use super::liveness::{Peer, Vital};
 use super::open::Path;
-use super::output::{Accept, Arrival, Echo, Filter, Key, OpenError, Output, Owner};
+use super::output::{Accept, Arrival, Echo, Key, OpenError, Output, Owner};
 use super::table::{Cause, Phase};
-use super::{Reason, Shim, clip};
+use super::{Reason, Shim};
 
 /// For callers that name no deadline, classic ones among them.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
@@ -31,6 +32,9 @@ impl Shim {
         // talk to each other for ever about what neither asked.
         if from.port() == PORT || from == self.settings.listen {
             return self.counters.count(Reason::Spoofed);
+        }
+        if self.is_late(now, from, bytes) {
+            return;
         }
         let Some(proven) = self.gate(now, from, bytes) else { return };
         let request = match Request::decode(bytes) {
@@ -64,6 +68,9 @@ impl Shim {
         // A classic caller hears no reason: silence is its refusal.
         if self.no_room(from) {
             return self.counters.count(Reason::Exhausted);
+        }
+        if self.shares() && self.is_taken(from) {
+            return self.counters.count(Reason::Spoofed);
         }
         let key = self.arrive(now, request, CLASSIC_SOURCE.to_owned(), Qos::raw(), DEFAULT_DEADLINE, false);
         self.open_sp(now, key);
@@ -107,86 +114,15 @@ impl Shim {
             flow.data = extension.data;
         }
         self.open_sp(now, key);
+        if let Some(shared) = self.flows.get_mut(&key).and_then(|flow| flow.shared.as_mut()) {
+            shared.asks_until = Some(now + deadline);
+        }
         self.settle(key);
     }
 
     fn no_room(&mut self, from: SocketAddr) -> bool {
         let full = self.stopping.is_some() || self.waiting() >= self.settings.max_pending || self.full();
         full || self.is_crowded(from.ip())
-    }
-
-    /// Answers a request that is known already; says whether it was.
-    fn again(&mut self, now: Instant, request: &RequestKey, direct: bool) -> bool {
-        if let Some(&key) = self.by_request.get(request) {
-            let Some(flow) = self.flows.get_mut(&key) else { return false };
-            let old = flow.answered.is_some_and(|at| now >= at + answers::CLASSIC);
-            if flow.classic && old {
-                return false;
-            }
-            flow.path.direct &= direct;
-            self.counters.count(Reason::Duplicate);
-            match flow.state {
-                State::Reserving(_) | State::Waiting(_) | State::Accepting(_) => {
-                    self.answer_flow(key, Verdict::Pending);
-                }
-                State::Offered | State::Held | State::Probing(_) if !flow.classic => self.say_accepted(now, key, None),
-                State::Offered | State::Held | State::Probing(_) => self.answer_flow(key, Verdict::Accepted),
-                _ => self.answer_flow(key, Verdict::Refused),
-            }
-            return true;
-        }
-        let Some(answer) = self.answers.find(now, request) else { return false };
-        let answer = answer.map(<[u8]>::to_vec);
-        self.counters.count(Reason::Duplicate);
-        if let Some(answer) = answer {
-            self.answer(request.from, answer);
-        }
-        true
-    }
-
-    /// Says how it stands with the flow, short of acceptance, from the listen port. What a classic caller cannot be told
-    /// is not said; its echo comes from sp.
-    fn answer_flow(&mut self, key: Key, verdict: Verdict) {
-        let Some(flow) = self.flows.get(&key) else { return };
-        if flow.classic {
-            if flow.local.is_some() && flow.answered.is_some() {
-                let bytes = Answer::ClassicEcho.encode(&flow.name);
-                self.counters.count(Reason::Answers);
-                self.out(Output::SendFlow { key, to: None, bytes });
-            }
-            return;
-        }
-        let reason = if verdict == Verdict::Refused { "the flow is over already" } else { "" };
-        let (name, peer) = (flow.name.clone(), flow.peer);
-        let bytes = self.verdict(flow.theirs, WireId(0), verdict, reason, Vec::new(), None).encode(&name);
-        self.answer(peer, bytes);
-    }
-
-    pub(super) fn verdict(
-        &self,
-        client: WireId,
-        server: WireId,
-        verdict: Verdict,
-        reason: &str,
-        data: Vec<u8>,
-        server_port: Option<u16>,
-    ) -> Answer {
-        Answer::Extended {
-            host: self.settings.host,
-            boot: self.settings.boot,
-            client,
-            server,
-            verdict,
-            reason: clip(reason, MAX_REASON).to_owned(),
-            data,
-            cookie: Vec::new(),
-            server_port,
-        }
-    }
-
-    pub(super) fn answer(&mut self, to: SocketAddr, bytes: Vec<u8>) {
-        self.counters.count(Reason::Answers);
-        self.out(Output::SendListen { to, bytes });
     }
 
     fn arrive(
@@ -223,6 +159,8 @@ impl Shim {
             swap_at: None,
             keepalive: None,
             path: Path::default(),
+            others: Others::default(),
+            shared: None,
             vital: Vital::default(),
             tallied: Phase::Reserving,
             state: State::Reserving(waiting),
@@ -272,7 +210,13 @@ impl Shim {
                     self.out(Output::Ended { flow: accept.flow, reason: EndReason::NeverTaken });
                 }
             }
-            Ok(accept) => self.accepted(now, key, waiting, accept),
+            Ok(accept) => match self.not_for(&accept.owner) {
+                Some(failure) => {
+                    self.refuse(now, key, Cause::ProgramRefused, failure);
+                    self.out(Output::Ended { flow: accept.flow, reason: EndReason::NeverTaken });
+                }
+                None => self.accepted(now, key, waiting, accept),
+            },
             Err(failure) => self.refuse(now, key, Cause::ProgramRefused, failure),
         }
         self.settle(key);
@@ -290,13 +234,14 @@ impl Shim {
             self.offer(key, waiting.token);
         } else {
             flow.go(Cause::ProgramAccepted, State::Accepting(Accepting { token: waiting.token }));
-            let peer = flow.peer;
-            let filter = if flow.classic { Filter::Flow } else { Filter::NoControl(flow.ours) };
-            self.out(Output::Connect { key, peer, filter });
+            self.connect_sp(now, key);
         }
     }
 
     fn open_sp(&mut self, now: Instant, key: Key) {
+        if self.shares() {
+            return self.reserve(now, key);
+        }
         match self.ports.choose(now, self.settings.sp, &mut self.rng) {
             // Nothing may arrive before it is connected to the one host that may send.
             Some(port) => self.out(Output::Open { key, port, watch: false }),
@@ -310,8 +255,7 @@ impl Shim {
         waiting.tries += 1;
         match result {
             Ok(()) if flow.classic && self.settings.echo == Echo::OnArrival => {
-                let peer = flow.peer;
-                self.out(Output::Connect { key, peer, filter: Filter::Flow });
+                self.connect_sp(now, key);
             }
             Ok(()) => {
                 let waiting = *waiting;
@@ -351,6 +295,7 @@ impl Shim {
                     self.say_accepted(now, key, Some(spent));
                 }
                 self.offer(key, token);
+                self.look_for_repeats(now, key);
                 self.catch(now, key);
                 self.pair(now, key);
             }

@@ -105,7 +105,7 @@ async fn a_flooded_server_asks_for_cookies_and_serves_those_who_bring_them() {
 #[tokio::test]
 async fn a_name_that_starts_programs_takes_proven_callers_only() {
     let (mut client, mut server) = pair().await;
-    let starts = v1::RegisterRequest { name: "echo".into(), starts: true };
+    let starts = v1::RegisterRequest { name: "echo".into(), starts: true, ..Default::default() };
     server.ipcp.register(starts).await.unwrap();
     client.alloc("echo").await.unwrap();
     assert!(soon("the request", server.arrived.recv()).await.unwrap().proven);

@@ -59,6 +59,8 @@ pub(crate) const PORT: u16 = 23_359;
 pub(crate) enum Policy {
     /// Accepts for this process.
     Accept(Vec<u8>),
+    /// Accepts for a process of this user.
+    AcceptFor(u32),
     Refuse(&'static str),
     /// Answers when the test says so (`Irmd::decide`).
     Park,
@@ -140,6 +142,11 @@ impl Irmd {
             Policy::Accept(data) => {
                 let flow_id = self.next.fetch_add(1, Ordering::Relaxed);
                 Ok(v1::FlowReqArrReply { flow_id, process: Some(process()), data })
+            }
+            Policy::AcceptFor(uid) => {
+                let flow_id = self.next.fetch_add(1, Ordering::Relaxed);
+                let process = Some(v1::Process { uid, ..process() });
+                Ok(v1::FlowReqArrReply { flow_id, process, data: Vec::new() })
             }
             Policy::Refuse(reason) => {
                 Err(Failure { reason: reason.into(), ..Failure::new(FailureKind::Refused, "refused") })
@@ -303,6 +310,15 @@ impl Host {
         };
         soon(what, wait).await;
     }
+}
+
+/// Runs one more ipcpd on the address of another host, until it ends by itself.
+pub(crate) async fn second(listen: SocketAddr, more: &[&str]) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (path, ip, port) = (dir.path().display().to_string(), listen.ip().to_string(), listen.port().to_string());
+    let fixed = ["ipcpd-udp", "--name", "udp0", "--run-dir", &path, "--layer", "net", "--ip", &ip, "--port", &port];
+    let args: Vec<String> = fixed.iter().chain(more).map(|text| (*text).to_owned()).collect();
+    soon("its end", start(&args)).await?
 }
 
 fn start(args: &[String]) -> JoinHandle<anyhow::Result<()>> {

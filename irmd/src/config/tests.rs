@@ -18,6 +18,11 @@ ip = "10.0.0.1"
 port = 3400
 sp-range = "40000-41000"
 echo = "on-arrival"
+dns-zone = "flows.test"
+dns-servers = ["10.0.0.53", "[fd00::53]:5353"]
+dns-key = "/etc/flowring/flows.key"
+dns-lifetime = 600
+dns-ttl = 30
 restart = false
 hosts = { echo = "10.0.0.2", "game.q2" = "[fd00::2]:3400" }
 
@@ -56,6 +61,8 @@ fn a_full_file_is_read_and_written_back() {
     );
     assert_eq!(udp.echo(), EchoMoment::OnArrival);
     assert_eq!(udp.hosts[1], StaticHost { name: "game.q2".into(), address: "[fd00::2]:3400".into() });
+    assert_eq!((udp.dns_zone.as_str(), udp.dns_key_file.as_str()), ("flows.test", "/etc/flowring/flows.key"));
+    assert_eq!((udp.dns_servers.len(), udp.dns_lifetime_s, udp.dns_ttl_s), (2, 600, 30));
     assert_eq!(config.ipcps[1].bootstrap(), None);
     assert!(!config.ipcps[0].restart && config.ipcps[1].restart);
     assert_eq!(config.names[0].programs[0].args, ["--listen", "echo"]);
@@ -64,6 +71,18 @@ fn a_full_file_is_read_and_written_back() {
     assert_eq!(Config::parse(&text).unwrap(), config, "{text}");
     let again = Ipcp::from_parts("udp0", false, Some((&layer, &udp))).unwrap();
     assert_eq!(again, config.ipcps[0]);
+}
+
+#[test]
+fn flows_on_the_listen_port_are_read_and_written_back() {
+    let text = FULL.replace("40000-41000", "listen");
+    let config = Config::parse(&text).unwrap();
+    let (layer, udp) = config.ipcps[0].bootstrap().unwrap();
+    assert_eq!((udp.sp_first, udp.sp_last, udp.sp_listen), (0, 0, true));
+    let text = config.to_toml().unwrap();
+    assert!(text.contains("sp-range = \"listen\""), "{text}");
+    assert_eq!(Config::parse(&text).unwrap(), config);
+    assert_eq!(Ipcp::from_parts("udp0", false, Some((&layer, &udp))).unwrap(), config.ipcps[0]);
 }
 
 #[test]
@@ -78,8 +97,18 @@ fn mistakes_are_named() {
         ("[[ipcp]]\nname = \"a\"\nsp-range = \"9-3\"", "is no range of ports"),
         ("[[ipcp]]\nname = \"a\"\nhosts = { echo = \"nowhere\" }", "is no address"),
         ("[[ipcp]]\nname = \"a\"\n[[ipcp]]\nname = \"a\"", "declared twice"),
+        ("[[ipcp]]\nname = \"a\"\ndns-servers = [\"10.0.0.53\"]", "no zone; add dns-zone"),
+        ("[[ipcp]]\nname = \"a\"\ndns-zone = \"z\"\ndns-key = \"k\"", "no absolute path"),
         ("[[name]]\nname = \"two words\"", "no white space"),
         ("[[name]]\nname = \"a\"\n[[name.program]]\npath = \"oping\"", "is no absolute path"),
+        ("[[name]]\nname = \"a\"\n[[name.program]]\npath = \"/bin/x\\ny\"", "is no absolute path"),
+        ("[[name]]\nname = \"a\"\n[[name.program]]\npath = \"/bin/x\"\nuser = \"@33\"", "is no user"),
+        ("[[name]]\nname = \"a\"\nowner = \"any\"", "is no user"),
+        ("[[name]]\nname = \"a\"\nserve = [\"none\"]", "write [] for nobody"),
+        ("[[name]]\nname = \"a\"\nserve = [\"4294967295\"]", "numbers go up to"),
+        ("[[rule]]\npattern = \"a*\"\nserve = []\n[[rule]]\npattern = \"a*\"\nserve = []", "declared twice"),
+        ("[[name]]\nname = \"a\"\nusers = \"any\"", "unknown field `users`"),
+        ("[options]\nadmin-group = \"any\"", "is no group"),
         ("[[name]]\nname = \"a\"\npolicy = \"random\"", "unknown variant `random`"),
         ("[options]\ntimeout-ms = 0", "timeout-ms is 1 to 60000"),
         ("[oops", "line 1"),

@@ -109,7 +109,7 @@ impl IrmAdmin for Tools {
         &self,
         request: Request<v1::IpcpBootstrapRequest>,
     ) -> Result<Response<v1::IpcpBootstrapReply>, Status> {
-        match self.ask(request, Command::IpcpBootstrap).await? {
+        match self.ask(request, |request| Command::IpcpBootstrap(Box::new(request))).await? {
             Reply::Bootstrapped(address) => Ok(Response::new(v1::IpcpBootstrapReply { address })),
             other => Err(nonsense(&other).into()),
         }
@@ -177,7 +177,10 @@ impl IrmAdmin for Tools {
 
     async fn name_list(&self, request: Request<v1::Empty>) -> Result<Response<Rows<v1::NameInfo>>, Status> {
         match self.ask(request, |_| Command::NameList).await? {
-            Reply::Names(names) => Ok(rows(names)),
+            Reply::Names(mut names) => {
+                listing::add_registrations(&self.links, &mut names).await;
+                Ok(rows(names))
+            }
             other => Err(nonsense(&other).into()),
         }
     }
@@ -191,6 +194,20 @@ impl IrmAdmin for Tools {
         request: Request<v1::NameUnregisterRequest>,
     ) -> Result<Response<v1::Empty>, Status> {
         self.done(request, Command::NameUnregister).await
+    }
+
+    async fn name_resolve(
+        &self,
+        request: Request<v1::NameResolveRequest>,
+    ) -> Result<Response<v1::NameResolveReply>, Status> {
+        let name = request.get_ref().name.clone();
+        match self.ask(request, Command::NameResolve).await? {
+            Reply::Resolving(here, ipcps) => {
+                let steps = listing::resolve(&self.links, &name, here, ipcps).await;
+                Ok(Response::new(v1::NameResolveReply { steps }))
+            }
+            other => Err(nonsense(&other).into()),
+        }
     }
 
     async fn bind_program(&self, request: Request<v1::BindProgramRequest>) -> Result<Response<v1::Empty>, Status> {

@@ -42,7 +42,7 @@ impl IrmForIpcp for Ipcps {
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<Attachment>, Status> {
         let caller = caller(&request)?;
-        let (reply, open) = self.asker.ask_open(caller, Command::Attach(request.into_inner())).await?;
+        let (reply, open) = self.asker.ask_open(caller, Command::Attach(Box::new(request.into_inner()))).await?;
         match reply {
             Reply::Done => {
                 let stands = Some(v1::AttachReply { version: protocol_version() });

@@ -44,7 +44,14 @@ impl Callers {
         let cred = stream.connect_info().peer_cred?;
         let (uid, gid) = (cred.uid(), cred.gid());
         let groups = users::groups_behind(&stream);
-        let who = machine::Caller { pid: u32::try_from(cred.pid()?).ok()?, uid, gid, groups };
+        let pid = u32::try_from(cred.pid().unwrap_or(0)).unwrap_or(0);
+        if pid == 0 {
+            // All such have this number: they could be taken for each other.
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(uid, "a caller is turned away: it is in a PID namespace that irmd cannot see into");
+            return None;
+        }
+        let who = machine::Caller { pid, uid, gid, groups };
         {
             let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
             let open = by_user.entry(uid).or_default();

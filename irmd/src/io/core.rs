@@ -162,7 +162,7 @@ impl Core {
                 command: place::command(process.pid),
             }),
             Event::LeaseClosed { process, flows, last_of_process } => {
-                self.irm.lease_closed(process.pid, &flows, last_of_process);
+                self.irm.lease_closed(process.pid, process.uid, &flows, last_of_process);
             }
             Event::Taken { flow, .. } => self.irm.taken(flow),
             Event::NotTaken { flow } => self.irm.not_taken(flow),
@@ -324,6 +324,14 @@ impl Core {
 
     async fn stop_ipcps(&mut self) {
         let which = self.irm.ipcps_to_stop(self.shut_down);
+        if self.shut_down {
+            // Not at a restart: names stay served over an upgrade.
+            let mut leaving = JoinSet::new();
+            for (ipcp, link) in self.links.all() {
+                leaving.spawn(async move { super::ipcp::retire(link, &ipcp).await });
+            }
+            leaving.join_all().await;
+        }
         self.children.stop_ipcps(&which, false);
         let deadline = Instant::now() + IPCPS_END;
         let mut tick = tokio::time::interval(Duration::from_millis(10));

@@ -17,6 +17,9 @@ use crate::machine::{IpcpAnswer, IpcpCall};
 /// How long a listing waits for one IPCP.
 const LISTING: Duration = Duration::from_secs(2);
 
+/// How long somebody who wants to see waits for one IPCP and its name servers.
+const RESOLVING: Duration = Duration::from_secs(4);
+
 /// The way to an IPCP.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
@@ -77,14 +80,16 @@ async fn send(link: Link, what: &IpcpCall) -> Result<IpcpAnswer, Status> {
     let done = |_: Response<v1::Empty>| IpcpAnswer::Done;
     match what {
         IpcpCall::Bootstrap(request) => {
-            let reply = client.bootstrap(request.clone()).await?;
+            let reply = client.bootstrap(v1::BootstrapRequest::clone(request)).await?;
             Ok(IpcpAnswer::Address(reply.into_inner().address))
         }
-        IpcpCall::Register(name, starts) => {
-            client.register(v1::RegisterRequest { name: name.to_string(), starts: *starts }).await.map(done)
+        IpcpCall::Register(name, starts) | IpcpCall::Publish(name, starts) => {
+            let wait = matches!(what, IpcpCall::Publish(..));
+            client.register(v1::RegisterRequest { name: name.to_string(), starts: *starts, wait }).await.map(done)
         }
-        IpcpCall::Unregister(name) => {
-            client.unregister(v1::UnregisterRequest { name: name.to_string() }).await.map(done)
+        IpcpCall::Unregister(name) | IpcpCall::Retract(name) => {
+            let wait = matches!(what, IpcpCall::Retract(_));
+            client.unregister(v1::UnregisterRequest { name: name.to_string(), wait }).await.map(done)
         }
         IpcpCall::AddHost(_, host) => client.add_host(v1::AddHostRequest { host: Some(host.clone()) }).await.map(done),
         IpcpCall::RemoveHost(_, name) => {
@@ -122,6 +127,34 @@ pub(super) async fn show_flow(mut link: Link, ipcp: &str, flow_id: u64) -> Optio
 /// Its counters.
 pub(super) async fn report(mut link: Link, ipcp: &str) -> Option<v1::ReportReply> {
     in_time(ipcp, link.client.report(v1::Empty {})).await.map(Response::into_inner)
+}
+
+/// How its names stand in its layer's directory.
+pub(super) async fn registrations(mut link: Link, ipcp: &str) -> Option<Vec<v1::Registration>> {
+    let rows = async {
+        let mut stream = link.client.registrations(v1::Empty {}).await?.into_inner();
+        let mut rows = Vec::new();
+        while let Some(row) = stream.next().await {
+            rows.push(row?);
+        }
+        Ok(rows)
+    };
+    in_time(ipcp, rows).await
+}
+
+/// Its names leave their directory, if that can be done in time.
+pub(super) async fn retire(mut link: Link, ipcp: &str) {
+    let _ = in_time(ipcp, link.client.retire(v1::Empty {})).await;
+}
+
+/// What its layer's directory says of a name; it may have to ask name servers.
+pub(super) async fn resolve(mut link: Link, name: &str) -> Result<Vec<v1::ResolveStep>, Failure> {
+    let call = link.client.resolve(v1::ResolveRequest { name: name.to_owned() });
+    match tokio::time::timeout(RESOLVING, call).await {
+        Ok(Ok(reply)) => Ok(reply.into_inner().steps),
+        Ok(Err(status)) => Err(Failure::from_status(&status)),
+        Err(_) => Err(Failure::new(FailureKind::TimedOut, "the IPCP did not answer in time; see irm ipcp list")),
+    }
 }
 
 async fn in_time<T>(ipcp: &str, call: impl Future<Output = Result<T, Status>>) -> Option<T> {

@@ -29,6 +29,61 @@ pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
     }
 }
 
+/// Adds how each name stands in the directories of its layers.
+pub(super) async fn add_registrations(links: &Links, names: &mut [v1::NameInfo]) {
+    let mut answers = JoinSet::new();
+    for (ipcp, client) in links.all() {
+        answers.spawn(async move { ipcp::registrations(client, &ipcp).await });
+    }
+    let mut by_name: HashMap<String, Vec<v1::Registration>> = HashMap::new();
+    for row in answers.join_all().await.into_iter().flatten().flatten() {
+        by_name.entry(row.name.clone()).or_default().push(row);
+    }
+    for info in names {
+        info.registrations = by_name.remove(&info.name).unwrap_or_default();
+        info.registrations.sort_by(|a, b| a.layer.cmp(&b.layer));
+    }
+}
+
+/// What every source says of a name, in the order in which a flow asks them; the first that has a host wins.
+pub(super) async fn resolve(
+    links: &Links,
+    name: &str,
+    here: v1::ResolveStep,
+    ipcps: Vec<(String, String)>,
+) -> Vec<v1::ResolveStep> {
+    let mut answers = JoinSet::new();
+    for (order, (ipcp, layer)) in ipcps.into_iter().enumerate() {
+        let (link, name) = (links.get(&ipcp), name.to_owned());
+        answers.spawn(async move {
+            let steps = match link {
+                Some(link) => ipcp::resolve(link, &name).await.unwrap_or_else(|failure| vec![failed(failure.message)]),
+                None => vec![failed(format!("IPCP {ipcp} is not running; see irm ipcp list"))],
+            };
+            let of = |step| v1::ResolveStep { ipcp: ipcp.clone(), layer: layer.clone(), ..step };
+            (order, steps.into_iter().map(of).collect::<Vec<_>>())
+        });
+    }
+    let mut answers = answers.join_all().await;
+    answers.sort_by_key(|(order, _)| *order);
+    let mut steps = vec![here];
+    steps.extend(answers.into_iter().flat_map(|(_, steps)| steps));
+    if !steps[0].won {
+        let reaches = |step: &&mut v1::ResolveStep| {
+            step.outcome() == v1::ResolveOutcome::Found && step.hosts.iter().any(|host| host.ignored.is_empty())
+        };
+        if let Some(first) = steps.iter_mut().find(reaches) {
+            first.won = true;
+        }
+    }
+    steps
+}
+
+fn failed(said: String) -> v1::ResolveStep {
+    let outcome = v1::ResolveOutcome::Failed.into();
+    v1::ResolveStep { source: "layer".into(), outcome, said, ..Default::default() }
+}
+
 /// All flows: local ones with their counters, the others as their IPCPs know them; those of an IPCP that is stuck or
 /// gone as the registry knows them.
 pub(super) async fn flows(links: &Links, handoff: &Server, known: Vec<FlowRow>) -> Vec<v1::FlowInfo> {

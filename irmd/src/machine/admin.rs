@@ -40,7 +40,11 @@ impl Irm {
         }
         self.make_name(now, &name, caller, caller.uid)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
-        (entry.origin, entry.policy, entry.rules) = (Origin::Runtime, policy, rules);
+        (entry.origin, entry.policy) = (Origin::Runtime, policy);
+        // Its owner does not take away what an administrator said of it meanwhile.
+        if !rules.is_empty() {
+            entry.rules = rules;
+        }
         self.effects.push_back(Effect::Persist);
         self.register_again(&name);
         Ok(Some(Reply::Done))

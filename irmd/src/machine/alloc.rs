@@ -233,7 +233,9 @@ impl Irm {
             return;
         };
         match failure.kind() {
-            FailureKind::UnknownName | FailureKind::IpcpDown => *earlier = Some(worse(earlier.take(), failure)),
+            FailureKind::UnknownName | FailureKind::IpcpDown | FailureKind::DirectoryFailed => {
+                *earlier = Some(worse(earlier.take(), failure))
+            }
             _ => return self.fail_flow(row, Event::Failed, failure),
         }
         let next = Stage::Asking { call: *call, attach: *attach, rest: std::mem::take(rest), failure: earlier.take() };
@@ -298,7 +300,7 @@ fn check_words(request: &v1::FlowAllocRequest) -> Result<(), Failure> {
 fn worse(earlier: Option<Failure>, failure: Failure) -> Failure {
     match earlier {
         None => failure,
-        Some(earlier) if earlier.kind() == FailureKind::IpcpDown => earlier,
+        Some(earlier) if matches!(earlier.kind(), FailureKind::IpcpDown | FailureKind::DirectoryFailed) => earlier,
         Some(earlier) if failure.kind() == FailureKind::UnknownName => {
             Failure { message: format!("{}; {}", earlier.message, failure.message), ..earlier }
         }

@@ -82,7 +82,7 @@ impl Irm {
         let (Some((layer, udp)), Some(attach)) = (ipcp.config.clone(), ipcp.attach) else { return };
         ipcp.state = State::Bootstrapping(waiter);
         let request = v1::BootstrapRequest { version: protocol_version(), layer, udp: Some(udp) };
-        self.ask(name, attach, IpcpCall::Bootstrap(request));
+        self.ask(name, attach, IpcpCall::Bootstrap(Box::new(request)));
     }
 
     pub(super) fn bootstrapped(&mut self, now: Instant, name: &str, answer: Result<IpcpAnswer, Failure>) {

@@ -77,7 +77,7 @@ pub enum Command {
     /// Yes or no to a flow that was taken with `ask`.
     FlowAnswer(v1::FlowAnswerRequest),
     /// An IPCP has come up. Its reply comes at once; [`super::Irm::cancelled`] says that the IPCP is gone.
-    Attach(v1::AttachRequest),
+    Attach(Box<v1::AttachRequest>),
     /// A peer asks for a flow through an IPCP.
     FlowReqArr(v1::FlowReqArrRequest),
     /// A flow of an IPCP is over.
@@ -89,7 +89,7 @@ pub enum Command {
     /// Start an IPCP.
     IpcpCreate(v1::IpcpCreateRequest),
     /// Start an IPCP if need be, and let it join a layer.
-    IpcpBootstrap(v1::IpcpBootstrapRequest),
+    IpcpBootstrap(Box<v1::IpcpBootstrapRequest>),
     /// Stop an IPCP and forget it.
     IpcpDestroy(v1::IpcpDestroyRequest),
     /// Rows of all IPCPs.
@@ -116,6 +116,8 @@ pub enum Command {
     NameRegister(v1::NameRegisterRequest),
     /// Take it out of the layer.
     NameUnregister(v1::NameUnregisterRequest),
+    /// Where a flow to a name would go.
+    NameResolve(v1::NameResolveRequest),
     /// Bind a program to a name. Its user is given as a number.
     BindProgram(v1::BindProgramRequest),
     /// Bind a process to a name.
@@ -155,8 +157,10 @@ pub enum Reply {
     Status(v1::StatusReply),
     /// IPCPs; their counters are left to the owner.
     Ipcps(Vec<v1::IpcpInfo>),
-    /// Names.
+    /// Names; how they stand in their layers' directories is left to the owner.
     Names(Vec<v1::NameInfo>),
+    /// What this host says of a name, and the IPCPs to ask, in order, with their layers; the owner asks them.
+    Resolving(v1::ResolveStep, Vec<(String, String)>),
     /// Flows; counters are left to the owner.
     Flows(Vec<FlowRow>),
     /// The flows of one user, who may see no others.
@@ -199,11 +203,15 @@ pub struct End {
 #[derive(Clone, Debug, PartialEq)]
 pub enum IpcpCall {
     /// Join the layer.
-    Bootstrap(v1::BootstrapRequest),
+    Bootstrap(Box<v1::BootstrapRequest>),
     /// Answer for a name, and whether a program may be started for a flow to it.
     Register(Name, bool),
+    /// The same, answered once the layer's directory says so to others.
+    Publish(Name, bool),
     /// No longer answer for it.
     Unregister(Name),
+    /// The same, answered once the layer's directory says so to nobody.
+    Retract(Name),
     /// A row for the static directory, on behalf of a call.
     AddHost(CallId, v1::StaticHost),
     /// A row of it removed.

@@ -81,17 +81,24 @@ impl Irm {
 
     /// A process has opened a lease.
     pub fn lease_opened(&mut self, process: v1::Process) {
-        self.processes.lease_opened(process);
+        let pid = process.pid;
+        if let Some(gone) = self.processes.lease_opened(process) {
+            self.process_gone(pid, gone);
+        }
     }
 
     /// A lease has ended, and with it the ends of local flows it held; `last`: its process has no other.
-    pub fn lease_closed(&mut self, pid: u32, flows: &[FlowId], last: bool) {
+    pub fn lease_closed(&mut self, pid: u32, uid: u32, flows: &[FlowId], last: bool) {
         for flow in flows {
             self.end_local(*flow, EndReason::PeerDied, true);
         }
-        let Some(mut process) = self.processes.lease_closed(pid, last) else { return };
-        let deciding = std::mem::take(&mut process.deciding);
-        for row in deciding {
+        if let Some(process) = self.processes.lease_closed(pid, uid, last) {
+            self.process_gone(pid, process);
+        }
+    }
+
+    fn process_gone(&mut self, pid: u32, process: super::process::Entry) {
+        for row in process.deciding {
             let text = format!("process {pid}, which was to decide about the flow, has ended");
             self.fail_flow(row, Event::Refused, fail(FailureKind::NobodyAccepts, text));
         }

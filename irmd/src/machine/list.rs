@@ -62,6 +62,8 @@ impl Irm {
                 layers: entry.layers.to_texts(),
                 accepting: count(entry.accepting()),
                 pending: count(entry.backlog.len()),
+                // The IPCPs say; the owner asks them.
+                registrations: Vec::new(),
                 rules: Some(entry.rules.message()),
                 owner: entry.owner.to_string(),
             })

@@ -28,6 +28,7 @@ pub mod process;
 pub mod program;
 pub mod quota;
 mod register;
+mod resolve;
 mod restore;
 mod serve;
 mod shutdown;
@@ -197,14 +198,14 @@ impl Irm {
 
     fn dispatch_admin(&mut self, now: Instant, call: CallId, caller: &Caller, command: Command) -> Answer {
         match command {
-            Command::Attach(request) => self.attach(now, call, caller, request),
+            Command::Attach(request) => self.attach(now, call, caller, *request),
             Command::FlowReqArr(request) => self.flow_req_arr(now, call, request),
             Command::Administers => Ok(Some(Reply::Done)),
             Command::FlowEnded(request) => self.flow_ended(&request),
             Command::FlowsAdopted(infos) => self.flows_adopted(now, infos),
             Command::Status => self.status(now),
             Command::IpcpCreate(request) => self.ipcp_create(now, call, &request),
-            Command::IpcpBootstrap(request) => self.ipcp_bootstrap(now, call, request),
+            Command::IpcpBootstrap(request) => self.ipcp_bootstrap(now, call, *request),
             Command::IpcpDestroy(request) => self.ipcp_destroy(now, call, &request.name),
             Command::IpcpList => Ok(Some(Reply::Ipcps(self.ipcp_infos()))),
             Command::HostAdd(request) => self.host_add(call, request),
@@ -217,6 +218,7 @@ impl Irm {
             Command::NameMay(asked) => self.name_may(now, caller, &asked),
             Command::NameRegister(request) => self.name_register(now, call, caller, &request),
             Command::NameUnregister(request) => self.name_unregister(now, call, caller, &request),
+            Command::NameResolve(request) => self.name_resolve(&request),
             Command::BindProgram(request) => self.bind_program(now, caller, request),
             Command::BindProcess(request) => self.bind_process(now, &request),
             Command::UnbindProgram(request) => self.unbind_program(now, caller, &request),
@@ -287,8 +289,9 @@ impl Irm {
             // The rest is about an IPCP's state: an answer of a life before is void.
             _ if self.ipcps.get(ipcp).and_then(|i| i.attach) != Some(attach) => {}
             IpcpCall::Bootstrap(_) => self.bootstrapped(now, ipcp, answer),
-            IpcpCall::Register(name, starts) => self.registered(ipcp, &name, starts, answer),
-            IpcpCall::Unregister(name) => self.unregistered(ipcp, &name, answer),
+            IpcpCall::Register(name, starts) => self.registered(ipcp, &name, starts, false, answer),
+            IpcpCall::Publish(name, starts) => self.registered(ipcp, &name, starts, true, answer),
+            IpcpCall::Unregister(name) | IpcpCall::Retract(name) => self.unregistered(ipcp, &name, answer),
             IpcpCall::Flows => self.reconcile(now, ipcp, answer),
             IpcpCall::Alloc(_) | IpcpCall::Dealloc(_) | IpcpCall::Shutdown => {}
         }

@@ -327,6 +327,7 @@ pub fn least(command: &Command) -> Rank {
         | Command::NameRegister(_)
         | Command::NameUnregister(_)
         | Command::NameMay(_)
+        | Command::NameResolve(_)
         | Command::BindProgram(_)
         | Command::UnbindProgram(_)
         | Command::FlowList

@@ -27,16 +27,21 @@ pub struct Entry {
 }
 
 impl Processes {
-    /// A lease was opened.
-    pub fn lease_opened(&mut self, process: v1::Process) {
+    /// A lease was opened. Gives the entry of another user's process that had this number: it has ended, and that was
+    /// not told yet.
+    pub fn lease_opened(&mut self, process: v1::Process) -> Option<Entry> {
+        let known = self.map.get(&process.pid);
+        let other = known.is_some_and(|entry| entry.process.uid != process.uid);
+        let gone = if other { self.map.remove(&process.pid) } else { None };
         let entry = self.map.entry(process.pid).or_default();
         entry.leases += 1;
         entry.process = process;
+        gone
     }
 
     /// A lease has ended. Gives the entry when it was the process' last one: `last` says so, or none is left here.
-    pub fn lease_closed(&mut self, pid: u32, last: bool) -> Option<Entry> {
-        let entry = self.map.get_mut(&pid)?;
+    pub fn lease_closed(&mut self, pid: u32, uid: u32, last: bool) -> Option<Entry> {
+        let entry = self.map.get_mut(&pid).filter(|entry| entry.process.uid == uid)?;
         entry.leases = entry.leases.saturating_sub(1);
         if entry.leases > 0 && !last { None } else { self.map.remove(&pid) }
     }
@@ -91,10 +96,24 @@ mod tests {
         processes.lease_opened(process.clone());
         processes.lease_opened(process.clone());
         processes.get_mut(4).unwrap().serves.insert(Name::new("echo").unwrap());
-        assert!(processes.lease_closed(4, false).is_none());
-        assert_eq!(processes.lease_closed(4, true).unwrap().serves.len(), 1);
-        assert!(processes.lease_closed(4, true).is_none());
+        assert!(processes.lease_closed(4, 1, false).is_none());
+        assert_eq!(processes.lease_closed(4, 1, true).unwrap().serves.len(), 1);
+        assert!(processes.lease_closed(4, 1, true).is_none());
         assert!(processes.is_empty());
+    }
+
+    #[test]
+    fn a_recycled_pid_inherits_nothing() {
+        let process = |uid| v1::Process { pid: 4, uid, gid: uid, command: "oping".into() };
+        let mut processes = Processes::default();
+        assert!(processes.lease_opened(process(1)).is_none());
+        processes.get_mut(4).unwrap().serves.insert(Name::new("echo").unwrap());
+        // The first one's end is told late.
+        assert_eq!(processes.lease_opened(process(2)).unwrap().serves.len(), 1);
+        assert!(processes.get(4).unwrap().serves.is_empty());
+        assert!(processes.lease_closed(4, 1, true).is_none());
+        assert_eq!(processes.get(4).unwrap().process.uid, 2);
+        assert!(processes.lease_closed(4, 2, true).is_some());
     }
 
     #[test]

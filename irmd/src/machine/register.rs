@@ -34,6 +34,12 @@ pub(super) enum Then {
     Unregistered,
 }
 
+impl Then {
+    fn serves(self) -> bool {
+        matches!(self, Self::Served(_))
+    }
+}
+
 impl Irm {
     pub(super) fn name_register(
         &mut self,
@@ -113,7 +119,8 @@ impl Irm {
         let mut calls = Vec::new();
         for ipcp in self.ipcps.iter().filter(|i| which(i.layer())) {
             let Some(attach) = ipcp.operational() else { continue };
-            if ipcp.registered.contains(name) {
+            // Who registers by hand wants to know how it stands in the layer's directory, also of a name that is there.
+            if ipcp.registered.contains(name) && then != Then::Registered {
                 wait.layers.insert(ipcp.layer().to_owned());
             } else {
                 wait.left.insert(ipcp.name.clone());
@@ -121,7 +128,11 @@ impl Irm {
             }
         }
         for (ipcp, attach) in calls {
-            self.ask(&ipcp, attach, self.registration(name));
+            let what = match (self.registration(name), then) {
+                (IpcpCall::Register(name, starts), Then::Registered) => IpcpCall::Publish(name, starts),
+                (what, _) => what,
+            };
+            self.ask(&ipcp, attach, what);
         }
         self.wait_for(call, wait);
     }
@@ -161,6 +172,9 @@ impl Irm {
             }
             (Then::Served(_), _) => self.reply(call, Reply::Served(wait.layers.into_iter().collect())),
             (Then::Registered, Some(failure)) => self.refuse(call, failure),
+            (Then::Unregistered, Some(failure)) if failure.kind() == FailureKind::DirectoryFailed => {
+                self.refuse(call, failure);
+            }
             _ => self.reply(call, Reply::Done),
         }
     }
@@ -181,8 +195,16 @@ impl Irm {
         }
     }
 
-    /// An IPCP was told that it answers for the name, and whether that `starts` programs.
-    pub(super) fn registered(&mut self, ipcp: &str, name: &Name, starts: bool, answer: Result<IpcpAnswer, Failure>) {
+    /// An IPCP was told that it answers for the name, and whether that `starts` programs; `published`: and it was to say
+    /// so to others.
+    pub(super) fn registered(
+        &mut self,
+        ipcp: &str,
+        name: &Name,
+        starts: bool,
+        published: bool,
+        answer: Result<IpcpAnswer, Failure>,
+    ) {
         let Some(at) = self.ipcps.get_mut(ipcp) else { return };
         let layer = at.layer().to_owned();
         if let (Some(next), Some(attach)) = (at.to_register.pop_front(), at.operational()) {
@@ -192,8 +214,10 @@ impl Irm {
         // A program was bound or unbound, or a rule changed, while the IPCP was being told.
         let changed = wanted && self.needs_proof(name) != starts;
         let Some(at) = self.ipcps.get_mut(ipcp) else { return };
+        // The IPCP answers for the name, and goes on telling its directory.
+        let unsaid = matches!(&answer, Err(failure) if failure.kind() == FailureKind::DirectoryFailed);
         let outcome = match answer {
-            Ok(_) => {
+            answer if answer.is_ok() || unsaid => {
                 at.registered.insert(name.clone());
                 let attach = at.operational();
                 match attach {
@@ -201,14 +225,15 @@ impl Irm {
                     Some(attach) if changed => self.ask(ipcp, attach, self.registration(name)),
                     _ => {}
                 }
-                Ok(layer)
+                answer.map(|_| layer)
             }
+            Ok(_) => Ok(layer),
             Err(failure) => {
                 self.warn(format!("{name} could not be registered in layer {layer} by {ipcp}: {failure}"));
                 Err(failure)
             }
         };
-        self.settle(ipcp, Some(name), Some(outcome));
+        self.settle(ipcp, Some((name, published)), Some(outcome));
     }
 
     pub(super) fn unregistered(&mut self, ipcp: &str, name: &Name, answer: Result<IpcpAnswer, Failure>) {
@@ -220,7 +245,7 @@ impl Irm {
                 self.ask(ipcp, attach, self.registration(name));
             }
         }
-        self.settle(ipcp, Some(name), Some(answer.map(|_| String::new())));
+        self.settle(ipcp, Some((name, true)), Some(answer.map(|_| String::new())));
     }
 
     /// An IPCP is gone: nobody waits for its word on names any more. It is told them when it comes back.
@@ -228,15 +253,22 @@ impl Irm {
         self.settle(ipcp, None, None);
     }
 
-    fn settle(&mut self, ipcp: &str, name: Option<&Name>, outcome: Option<Result<String, Failure>>) {
+    fn settle(&mut self, ipcp: &str, name: Option<(&Name, bool)>, outcome: Option<Result<String, Failure>>) {
         let mut over = Vec::new();
         for (call, parked) in &mut self.calls {
             let Parked::Registering(wait) = parked else { continue };
-            if name.is_some_and(|name| *name != wait.name) || !wait.left.remove(ipcp) {
+            // Who waits for the directory is not served by the word that the IPCP knows.
+            let meant =
+                |(name, published): (&Name, bool)| *name == wait.name && (published || wait.then != Then::Registered);
+            if !name.is_none_or(meant) || !wait.left.remove(ipcp) {
                 continue;
             }
             match &outcome {
                 Some(Ok(layer)) => drop(wait.layers.insert(layer.clone())),
+                // Its layer has the name; others hear of it once the directory can be told.
+                Some(Err(failure)) if failure.kind() == FailureKind::DirectoryFailed && wait.then.serves() => {
+                    wait.layers.insert(self.ipcps.get(ipcp).map(|i| i.layer().to_owned()).unwrap_or_default());
+                }
                 Some(Err(failure)) => wait.failure = Some(failure.clone()),
                 None => {}
             }
@@ -269,7 +301,8 @@ impl Irm {
             .collect();
         let left = calls.iter().map(|(ipcp, _)| ipcp.clone()).collect();
         for (ipcp, attach) in calls {
-            self.ask(&ipcp, attach, IpcpCall::Unregister(name.clone()));
+            let name = name.clone();
+            self.ask(&ipcp, attach, if call.is_some() { IpcpCall::Retract(name) } else { IpcpCall::Unregister(name) });
         }
         if let Some(call) = call {
             let (layers, then) = (BTreeSet::new(), Then::Unregistered);

@@ -1,6 +1,7 @@
 //! The machine alone, in a world where everything takes no time.
 #![expect(clippy::disallowed_methods, reason = "a test draws one moment to count from")]
 
+mod addresses;
 mod admin;
 mod demand;
 mod flows;
@@ -132,7 +133,8 @@ impl World {
     }
 
     pub(super) fn dies(&mut self, pid: u32, flows: &[FlowId]) {
-        self.irm.lease_closed(pid, flows, true);
+        let uid = self.irm.processes.get(pid).map_or(0, |process| process.process.uid);
+        self.irm.lease_closed(pid, uid, flows, true);
         self.settle();
     }
 
@@ -180,7 +182,7 @@ impl World {
             address: "10.0.0.1:3359".into(),
             ..v1::AttachRequest::default()
         };
-        let call = self.call(Caller { pid: 900, ..ROOT }, Command::Attach(request));
+        let call = self.call(Caller { pid: 900, ..ROOT }, Command::Attach(request.into()));
         assert!(matches!(self.reply(call), Some(Reply::Done)));
         call
     }

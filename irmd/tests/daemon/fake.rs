@@ -101,6 +101,26 @@ impl Ipcp for Fake {
         Ok(Response::new(v1::ReportReply { counters, rss_bytes: 1, ..v1::ReportReply::default() }))
     }
 
+    async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::ResolveReply>, Status> {
+        let name = request.into_inner().name;
+        let host = v1::ResolvedHost { address: "10.0.0.2:3359".into(), from: "hosts".into(), ..Default::default() };
+        let known = !name.starts_with("unknown");
+        let outcome = if known { v1::ResolveOutcome::Found } else { v1::ResolveOutcome::Unknown };
+        let hosts = if known { vec![host] } else { Vec::new() };
+        let step = v1::ResolveStep { source: "hosts".into(), outcome: outcome.into(), hosts, ..Default::default() };
+        Ok(Response::new(v1::ResolveReply { steps: vec![step] }))
+    }
+
+    type RegistrationsStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::Registration, Status>>>;
+
+    async fn registrations(&self, _: Request<v1::Empty>) -> Result<Response<Self::RegistrationsStream>, Status> {
+        Ok(Response::new(tokio_stream::iter(Vec::new())))
+    }
+
+    async fn retire(&self, _: Request<v1::Empty>) -> Result<Response<v1::Empty>, Status> {
+        done()
+    }
+
     async fn shutdown(&self, _: Request<v1::Empty>) -> Result<Response<v1::Empty>, Status> {
         if std::env::var_os("FAKE_NAME").is_some() {
             std::process::exit(0);

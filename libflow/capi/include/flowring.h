@@ -33,7 +33,8 @@ enum flow_error {
     FLOW_ETRUNCATED = -11,   /* the SDU was longer than the buffer; the rest is lost */
     FLOW_EEXHAUSTED = -12,   /* descriptors, ports or a quota ran out */
     FLOW_EUNSUPPORTED = -13, /* no such quality of service, no such layer */
-    FLOW_EFAILED = -14       /* anything else */
+    FLOW_EFAILED = -14,      /* anything else */
+    FLOW_EDIRECTORY = -15    /* a name server could not be asked, or said no: nothing is known of the name */
 };
 
 /* Allocates a flow to a name. Waits up to timeout_ms; 0: the daemon's default of 5 s. */

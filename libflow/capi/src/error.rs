@@ -26,9 +26,10 @@ const ETRUNCATED: c_int = -11;
 pub(crate) const EEXHAUSTED: c_int = -12;
 const EUNSUPPORTED: c_int = -13;
 pub(crate) const EFAILED: c_int = -14;
+const EDIRECTORY: c_int = -15;
 
 /// In the order of the codes, from -1 down.
-const WORDS: [&CStr; 14] = [
+const WORDS: [&CStr; 15] = [
     c"no such flow or listener",
     c"invalid argument",
     c"unknown name",
@@ -43,6 +44,7 @@ const WORDS: [&CStr; 14] = [
     c"descriptors or a quota ran out",
     c"unsupported quality of service or layer",
     c"failed",
+    c"the directory could not be asked",
 ];
 
 pub(crate) fn words(code: c_int) -> &'static CStr {
@@ -87,6 +89,7 @@ impl From<AllocError> for Failed {
             AllocError::Refused { .. } => EREFUSED,
             AllocError::NobodyAccepts { .. } => ENOBODY,
             AllocError::TimedOut { .. } => ETIMEDOUT,
+            AllocError::DirectoryFailed { .. } => EDIRECTORY,
             AllocError::IrmdUnreachable(_) | AllocError::HandoverUnreachable(_) | AllocError::IpcpDown { .. } => {
                 EUNREACHABLE
             }

@@ -11,7 +11,7 @@ use handoff::client::Said;
 use handoff::server::Event;
 use proto::FlowId;
 use proto::handoff::{MAX_PACKET, ToDaemon, ToProgram};
-use proto::v1::{Adopt, FailureKind};
+use proto::v1::{Adopt, Counters, FailureKind};
 use rustix::fs::SealFlags;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use stage::*;
@@ -113,6 +113,31 @@ async fn sealed_statistics_memory_cannot_be_shrunk() {
 }
 
 /// What the daemon has for a program that never reads stays bounded, and others are served meanwhile.
+#[tokio::test]
+async fn statistics_of_a_hostile_program_are_numbers_and_its_own() {
+    let mut stage = Stage::new();
+    let (bad, good) = (stage.program().await, stage.program().await);
+    let _far = [stage.offer(1, token(1), my()), stage.offer(2, token(2), my())];
+    let Said::Granted { slot, .. } = take(&bad, 1).await else { panic!("granted") };
+    let Said::Granted { slot: other, .. } = take(&good, 2).await else { panic!("granted") };
+    other.sent(1, 100);
+    let most = Counters {
+        sdus_sent: u64::MAX,
+        bytes_sent: u64::MAX,
+        sdus_received: u64::MAX,
+        bytes_received: u64::MAX,
+        send_errors: u64::MAX,
+        receive_errors: u64::MAX,
+    };
+    slot.write(most);
+    assert_eq!(stage.server.counters(FlowId(1)), Some(most));
+    // Beyond the greatest they begin again.
+    slot.sent(1, 1);
+    assert_eq!(stage.server.counters(FlowId(1)).map(|counters| counters.sdus_sent), Some(0));
+    let untouched = Counters { sdus_sent: 1, bytes_sent: 100, ..Counters::default() };
+    assert_eq!(stage.server.counters(FlowId(2)), Some(untouched));
+}
+
 #[tokio::test]
 async fn a_program_that_never_reads_is_not_listened_to_and_stalls_nobody() {
     let mut stage = Stage::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use irmd::machine::ticket::Ticket;
-use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, Quotas, Reply, RulesChange, Settings, Started};
+use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, May, Quotas, Reply, RulesChange, Settings, Started};
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{self, EndReason, Failure, FailureKind};
 use proto::{FlowId, Name, PROTOCOL_VERSION, Token};
@@ -106,7 +106,7 @@ impl World {
             9 | 10 => self.answer_as_ipcp(program),
             11 => self.end_child(program),
             12 => self.hand_over(flow, program),
-            13 => self.irm.lease_closed(1 + program.number() % 4, &[flow], program.flag()),
+            13 => self.irm.lease_closed(1 + program.number() % 4, program.number() % 2, &[flow], program.flag()),
             14 => {
                 self.exhausted = program.flag();
                 self.irm.handle_timeout(now);
@@ -170,13 +170,13 @@ impl World {
     fn speak_as_ipcp(&mut self, flow: FlowId, program: &mut Program<'_>) {
         let ipcp = program.one_of(&IPCPS);
         let command = match program.byte() % 4 {
-            0 => Command::Attach(v1::AttachRequest {
+            0 => Command::Attach(Box::new(v1::AttachRequest {
                 version: PROTOCOL_VERSION,
                 name: ipcp,
                 r#type: "udp".into(),
                 layer: program.one_of(&["", "net"]),
                 ..Default::default()
-            }),
+            })),
             1 => Command::FlowEnded(v1::FlowEndedRequest {
                 ipcp,
                 flow_id: flow.0,
@@ -201,9 +201,10 @@ impl World {
         let program_bound =
             v1::BoundProgram { path: path.clone(), args: vec!["-x".into()], auto_start: program.flag(), ..Default::default() };
         let pid = 1 + program.number() % 4;
-        let command = match program.byte() % 15 {
-            13 => Command::Shutdown(v1::ShutdownRequest { drain_ms: program.number(), end_flows: program.flag() }),
-            0 => Command::NameCreate(v1::NameCreateRequest { name, policy: program.byte().into(), ..Default::default() }, RulesChange::default()),
+        let rules = RulesChange { said: rules(program), accounts: Vec::new() };
+        let command = match program.byte() % 18 {
+            17 => Command::Shutdown(v1::ShutdownRequest { drain_ms: program.number(), end_flows: program.flag() }),
+            0 => Command::NameCreate(v1::NameCreateRequest { name, policy: program.byte().into(), ..Default::default() }, rules),
             1 => Command::NameDestroy(v1::NameDestroyRequest { name }),
             2 => Command::NameRegister(v1::NameRegisterRequest { name, layer }),
             3 => Command::NameUnregister(v1::NameUnregisterRequest { name, layer }),
@@ -216,6 +217,9 @@ impl World {
             10 => Command::FlowList,
             11 => Command::NameList,
             12 => Command::Status,
+            13 => Command::NameRules(name + program.one_of(&["", "*"]).as_str(), rules),
+            14 => Command::RuleList,
+            15 => Command::NameMay(May { name, user: None, address: program.one_of(&["", "10.0.0.9", "nowhere"]) }),
             _ => Command::ConfigExport,
         };
         self.call(Caller { uid: program.number() % 2, ..Caller::default() }, command);
@@ -227,13 +231,13 @@ impl World {
         let host = v1::StaticHost { name: program.one_of(&NAMES), address: program.one_of(&["10.0.0.2", "nonsense"]) };
         let command = match program.byte() % 6 {
             0 => Command::IpcpCreate(v1::IpcpCreateRequest { name, r#type: "udp".into(), no_restart }),
-            1 => Command::IpcpBootstrap(v1::IpcpBootstrapRequest {
+            1 => Command::IpcpBootstrap(Box::new(v1::IpcpBootstrapRequest {
                 name,
                 r#type: "udp".into(),
                 layer: program.one_of(&LAYERS),
                 udp: Some(v1::UdpConfig { ip: "10.0.0.1".into(), hosts: vec![host], ..Default::default() }),
                 no_restart,
-            }),
+            })),
             2 => Command::IpcpDestroy(v1::IpcpDestroyRequest { name }),
             3 => Command::IpcpList,
             4 => Command::HostAdd(v1::HostAddRequest { ipcp: name, host: Some(host) }),
@@ -409,6 +413,19 @@ impl World {
 fn caller(program: &mut Program<'_>) -> Caller {
     let pid = 1 + program.number() % 4;
     Caller { pid, uid: pid % 2, ..Caller::default() }
+}
+
+/// Rules, some of them nonsense.
+fn rules(program: &mut Program<'_>) -> v1::NameRules {
+    let mut list = |words: &[&str]| -> Vec<String> {
+        (0..program.byte() % 3).map(|_| program.one_of(words)).collect()
+    };
+    v1::NameRules {
+        serve: list(&["any", "none", "owner", "1", "@0", "default", "no body"]),
+        allow_local: list(&["any", "none", "owner", "0", "@1", "default"]),
+        allow_remote: list(&["any", "none", "10.0.0.0/8", "10.0.0.9", "10.0.0.1/8", "default"]),
+        deny_remote: list(&["any", "none", "10.0.0.0/16", "fd00::/8", "default", "x"]),
+    }
 }
 
 fn process(program: &mut Program<'_>) -> v1::Process {

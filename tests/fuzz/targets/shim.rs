@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ipcpd_udp::machine::{
-    Accept, Ask, Echo, Key, Limits, OpenError, Output, Owner, Settings, Shim, Unreachable, Via,
-};
+use ipcpd_udp::machine::directory::answer::Records;
+use ipcpd_udp::machine::directory::domain::Zone;
+use ipcpd_udp::machine::directory::trouble::Trouble;
+use ipcpd_udp::machine::directory::{Dns, LookedUp, Updated, Waiter};
+use ipcpd_udp::machine::{Accept, Ask, Echo, Key, Limits, OpenError, Output, Owner, Settings, Shim, Unreachable, Via};
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{Failure, FailureKind};
 use proto::{BootId, FlowId, HostId, Name, Qos};
@@ -48,6 +50,11 @@ struct World {
     catchers: BTreeSet<Key>,
     /// Allocations and whether they were replied to.
     asked: BTreeMap<Key, bool>,
+    /// Look-ups and updates under way, and who waits for the latter.
+    looked_for: Vec<Name>,
+    updating: Vec<Name>,
+    waiters: BTreeSet<Waiter>,
+    last_waiter: u64,
     last_id: u64,
     /// The kernel answers every question now.
     ending: bool,
@@ -68,15 +75,16 @@ impl World {
             max_pending: MAX_FLOWS / 2,
             ticket_key: [7; 32],
             limits: Limits { pending: 6, rate: 100, pending_per_prefix: 5 },
+            dns: (mode & 2 != 0).then(dns),
         };
         let mut shim = Shim::new(settings, [mode; 32]);
+        let now = Instant::now();
         for name in &NAMES[..3] {
-            shim.register(name_of(name)).expect("room");
+            shim.register(now, name_of(name), None).expect("room");
             shim.starts(&name_of(name), *name == "x");
         }
         shim.add_host(name_of("other"), address(2, 3359)).expect("room");
         shim.add_host(name_of("self"), address(1, 3359)).expect("room");
-        let now = Instant::now();
         Self {
             shim,
             now,
@@ -86,6 +94,10 @@ impl World {
             open: BTreeSet::new(),
             catchers: BTreeSet::new(),
             asked: BTreeMap::new(),
+            looked_for: Vec::new(),
+            updating: Vec::new(),
+            waiters: BTreeSet::new(),
+            last_waiter: 0,
             last_id: 0,
             ending: false,
             stopped: false,
@@ -96,7 +108,11 @@ impl World {
         let key = self.key(next(program));
         let id = FlowId(u64::from(next(program)) % (self.last_id + 1));
         let now = self.now;
-        match op % 20 {
+        match op % 24 {
+            20 => self.looked_up(program),
+            21 => self.updated(program),
+            22 => self.name(program),
+            23 => drop(self.shim.registrations(now, None, 8)),
             0 => self.ask(program),
             1 | 2 => self.replay(key, program),
             3 => self.raw(key, program),
@@ -140,8 +156,46 @@ impl World {
             3 => self.shim.handle_unreachable(now, key, Unreachable::Host),
             4 => self.shim.counted(key, u64::from(which)),
             5 => self.shim.recover(now),
-            6 => drop(self.shim.unregister(&name_of("x"))),
+            6 => drop(self.shim.unregister(now, &name_of("x"), None)),
             _ => drop(self.shim.rows(now, Key(0), 8)),
+        }
+    }
+
+    fn looked_up(&mut self, program: &mut &[u8]) {
+        let Some(name) = self.looked_for.pop() else { return };
+        let records = match next(program) % 4 {
+            0 => Err(Trouble::NoAnswer),
+            1 => Err(Trouble::Refused),
+            _ => Ok(Records {
+                texts: vec![vec![format!("v=flow1 addr=10.0.0.{} exp={}", next(program), next(program)).into_bytes()]],
+                addresses: vec![[10, 0, 0, next(program)].into(), [10, 0, next(program), 4].into()],
+                ..Records::default()
+            }),
+        };
+        let ttl = Duration::from_secs(next(program).into());
+        let looked_up = LookedUp { records, absent: true, server: "ns".into(), ttl, wall: 100 };
+        self.shim.looked_up(self.now, &name, &looked_up);
+    }
+
+    fn updated(&mut self, program: &mut &[u8]) {
+        let Some(name) = self.updating.pop() else { return };
+        let result = if next(program) % 2 == 0 { Ok(()) } else { Err(Trouble::NoAnswer) };
+        self.shim.updated(self.now, &name, Updated { result, server: "ns".into() });
+    }
+
+    /// A name is registered or unregistered, with or without somebody who waits for its directory.
+    fn name(&mut self, program: &mut &[u8]) {
+        let name = name_of(NAMES[usize::from(next(program)) % NAMES.len()]);
+        let choice = next(program);
+        self.last_waiter += 1;
+        let waiter = (choice & 1 == 0).then_some(Waiter(self.last_waiter));
+        let result = if choice & 2 == 0 {
+            self.shim.register(self.now, name, waiter)
+        } else {
+            self.shim.unregister(self.now, &name, waiter)
+        };
+        if result.is_ok_and(|waits| waits) {
+            assert!(self.waiters.insert(Waiter(self.last_waiter)));
         }
     }
 
@@ -249,6 +303,21 @@ impl World {
                 let replied = self.asked.insert(key, true);
                 assert_eq!(replied, Some(false), "an allocation has one reply");
             }
+            Output::Again { key, next } => {
+                assert_eq!(self.asked.remove(&key), Some(false), "an allocation has one reply");
+                assert!(self.asked.insert(next, false).is_none(), "a key was used twice");
+                self.keys.push(next);
+            }
+            Output::LookUp { name, .. } => {
+                // One that is never heard of again is given up, and may be wanted again.
+                self.looked_for.retain(|asked| *asked != name);
+                self.looked_for.push(name);
+            }
+            Output::Update { own, .. } => {
+                self.updating.retain(|name| *name != own.name);
+                self.updating.push(own.name);
+            }
+            Output::Tell { waiter, .. } => assert!(self.waiters.remove(&waiter), "told twice"),
             Output::Connect { key, .. } if self.ending => self.shim.connected(self.now, key, Err("over".into())),
             Output::CheckSent { key } if self.ending => self.shim.sent_all(self.now, key, true),
             Output::CheckRead { key } if self.ending => self.shim.read_all(self.now, key, true),
@@ -275,6 +344,10 @@ impl World {
         assert!(self.open.is_empty() && self.catchers.is_empty(), "left open: {:?} {:?}", self.open, self.catchers);
         assert!(self.asked.values().all(|replied| *replied), "an allocation without a reply");
     }
+}
+
+fn dns() -> Dns {
+    Dns { zone: Zone::new("z").expect("a zone"), writes: true, lifetime: 30, ttl: 10 }
 }
 
 fn address(host: u8, port: u16) -> SocketAddr {

@@ -4,6 +4,7 @@
 mod alloc;
 mod classic;
 mod daemons;
+mod dns;
 mod faces;
 mod failure;
 mod flood;
@@ -13,6 +14,7 @@ mod load;
 mod middlebox;
 mod outlive;
 mod programs;
+mod rules;
 mod service;
 mod vanish;
 mod versions;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         alloc::cases(),
         classic::cases(),
         daemons::cases(),
+        dns::cases(),
         faces::cases(),
         failure::cases(),
         flood::cases(),
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         outlive::cases(),
         programs::cases(),
         service::cases(),
+        rules::cases(),
         vanish::cases(),
         versions::cases(),
         who::cases(),

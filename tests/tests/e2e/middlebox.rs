@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::cases;
 use flowring_tests::harness::Case;
-use flowring_tests::net::{Net, SOON, await_flows};
+use flowring_tests::net::{Net, SOON, await_flows, ipcp};
 use lab::{Host, Lab, Middlebox};
 use libflow::blocking::{Flow, Stack};
 
@@ -13,6 +13,9 @@ pub(crate) fn cases() -> Vec<Case> {
         a_client_behind_a_middlebox_gets_its_flow,
         two_clients_behind_one_nat_get_their_flows,
         a_server_behind_a_middlebox_with_forwarded_ports_is_reached,
+        a_server_behind_a_middlebox_with_one_forwarded_port_is_reached,
+        a_client_behind_a_middlebox_reaches_a_server_with_one_port,
+        middleboxes_on_both_sides_are_passed_with_one_port,
     ]
 }
 
@@ -106,6 +109,62 @@ fn a_server_behind_a_middlebox_with_forwarded_ports_is_reached() -> Result<()> {
         net.b.bootstrap_with(&[], &["--sp-range", "40000-40009"])?;
         exchange(&net).and_then(|()| as_seen(&net.a, &net.b)).with_context(|| format!("a server behind {kind}"))?;
     }
+    Ok(())
+}
+
+/// The server's middlebox, a firewall among them, lets UDP to 3359 in and nothing else.
+fn a_server_behind_a_middlebox_with_one_forwarded_port_is_reached() -> Result<()> {
+    for kind in Middlebox::ALL {
+        let lab = Lab::new()?;
+        let [client] = lab.hosts(["client"])?;
+        let server = lab.server_behind("server", kind, &[3359..=3359])?;
+        let net = Net::of(lab, client, server)?;
+        net.a.bootstrap(&[("echo", &net.b)])?;
+        net.b.bootstrap_with(&[], &["--sp-range", "listen"])?;
+        exchange(&net).and_then(|()| on_one_port(&net)).with_context(|| format!("a server behind {kind}"))?;
+    }
+    Ok(())
+}
+
+fn a_client_behind_a_middlebox_reaches_a_server_with_one_port() -> Result<()> {
+    for kind in Middlebox::ALL {
+        let lab = Lab::new()?;
+        let [server] = lab.hosts(["server"])?;
+        let client = lab.host_behind("client", kind)?;
+        let net = Net::of(lab, client, server)?;
+        net.a.bootstrap(&[("echo", &net.b)])?;
+        net.b.bootstrap_with(&[], &["--sp-range", "listen"])?;
+        exchange(&net).and_then(|()| on_one_port(&net)).with_context(|| format!("a client behind {kind}"))?;
+    }
+    Ok(())
+}
+
+fn middleboxes_on_both_sides_are_passed_with_one_port() -> Result<()> {
+    for [client, server] in [
+        [Middlebox::SymmetricRandom, Middlebox::Firewall],
+        [Middlebox::PortRestricted, Middlebox::SymmetricSequential],
+        [Middlebox::Firewall, Middlebox::Firewall],
+    ] {
+        let lab = Lab::new()?;
+        let behind = lab.server_behind("server", server, &[3359..=3359])?;
+        let asking = lab.host_behind("client", client)?;
+        let net = Net::of(lab, asking, behind)?;
+        net.a.bootstrap(&[("echo", &net.b)])?;
+        net.b.bootstrap_with(&[], &["--sp-range", "listen"])?;
+        exchange(&net).with_context(|| format!("a client behind {client}, a server behind {server}"))?;
+    }
+    Ok(())
+}
+
+/// Both sides show the listen port, as each sees it, and the listing says why.
+fn on_one_port(net: &Net) -> Result<()> {
+    ensure!(ipcp(&net.b)?["config"]["sp_listen"] == true, "the listing does not say so");
+    let (asked, accepted) = flow(net, "echo")?;
+    for (host, key, want) in [(&net.a, "peer_address", net.b.public()), (&net.b, "local_address", net.b.address())] {
+        let row = await_flows(host, 1)?.remove(0);
+        ensure!(row[key] == format!("{want}:3359"), "{key} at {}: {row}", host.name());
+    }
+    drop((asked, accepted));
     Ok(())
 }
 

@@ -1,22 +1,19 @@
-//! Who may do what: rules of users, groups and addresses, asked of the real daemons.
+//! Who may do what: users and groups of the system, asked of the real daemons.
 //!
 //! Cases with several users need root: a user namespace of an ordinary user has one. They skip loudly there; CI runs
 //! them as root.
 
-use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use flowring_tests::cases;
 use flowring_tests::harness::{Case, has_other_users};
-use flowring_tests::net::{Net, SOON, await_flows, ipcp};
-use flowring_tests::spoof::Forger;
+use flowring_tests::net::{SOON, await_flows};
 use lab::{Host, Lab, Output};
-use libflow::AllocError;
-use libflow::blocking::Stack;
-use proto::shim::{Extension, Request};
-use proto::{BootId, HostId, Name, Qos, WireId};
+use proto::v1::Failure;
 use serde_json::Value;
+
+use crate::rules::{counter, start};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
@@ -25,10 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_group_administrates_and_is_no_ipcp,
         a_user_sees_its_own_flows_only,
         another_user_can_put_nothing_into_the_run_directory,
-        hosts_are_judged_by_their_address,
-        a_forged_address_opens_no_flow,
-        a_prefix_has_its_share_of_flows,
-        mistakes_in_rules_are_told_before_anything_starts,
+        a_process_that_irmd_cannot_see_is_refused,
     ]
 }
 
@@ -111,17 +105,6 @@ fn copy(host: &Host, program: &str) -> PathBuf {
     host.run_dir().join(program)
 }
 
-fn start(host: &Host, config: &str) -> Result<lab::Daemon> {
-    let file = host.run_dir().join("irmd.toml");
-    std::fs::write(&file, config)?;
-    host.irmd().args(&["--config", file.to_str().context("utf-8")?]).start()
-}
-
-fn counter(host: &Host, name: &str) -> Result<u64> {
-    let status: Value = serde_json::from_str(&host.irm(&["status", "--json"])?)?;
-    Ok(status["counters"][name].as_u64().unwrap_or(0))
-}
-
 /// The program that a user binds says who it is, where and with what, before it serves.
 const SCRIPT: &str = "#!/bin/sh
 cat /proc/$$/status /proc/$$/stat > REPORT.new
@@ -160,11 +143,22 @@ fn users_have_names_and_programs_of_their_own() -> Result<()> {
     place.ok((WWW, &[]), "irm", &["bind", "program", script, "--name", "mine", "--auto"])?;
     // Anybody's flow starts it; it runs as who bound it, though irmd is root.
     place.ok((BACKUP, &[]), "oping", &["mine", "-c", "1"])?;
-    let report = std::fs::read_to_string(&report)?;
-    let has = |line: &str| ensure_line(&report, line);
+    is_a_users_process(&std::fs::read_to_string(&report)?)?;
+    let rows = place.host.list("name list")?;
+    let row = rows.iter().find(|row| row["name"] == "mine").context("mine")?;
+    assert_eq!((&row["owner"], &row["programs"][0]["user"]), (&"33".into(), &"33".into()), "{row}");
+    // It lasts: what runtime.toml says is enough for the next irmd.
+    let export = place.host.irm(&["config", "export"])?;
+    ensure!(export.contains("owner = \"33\"") && export.contains("user = \"33\""), "{export}");
+    Ok(())
+}
+
+/// The report of a process that is www-data's, and nobody else's.
+fn is_a_users_process(report: &str) -> Result<()> {
+    let has = |line: &str| ensure_line(report, line);
     has("Uid:\t33\t33\t33\t33")?;
     has("Gid:\t33\t33\t33\t33")?;
-    let groups = line(&report, "Groups:")?;
+    let groups = line(report, "Groups:")?;
     ensure!(!groups.split_whitespace().any(|group| group == "0"), "no group of root's: {groups}");
     has("CapEff:\t0000000000000000")?;
     has("CapPrm:\t0000000000000000")?;
@@ -189,13 +183,6 @@ fn users_have_names_and_programs_of_their_own() -> Result<()> {
     let (pid, rest) = stat.split_once(' ').context("its stat")?;
     let session = rest.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3));
     assert_eq!(session, Some(pid), "{stat}");
-    // Root's own is root's still, and one of root's choice as root says.
-    let rows = place.host.list("name list")?;
-    let row = rows.iter().find(|row| row["name"] == "mine").context("mine")?;
-    assert_eq!((&row["owner"], &row["programs"][0]["user"]), (&"33".into(), &"33".into()), "{row}");
-    // It lasts: what runtime.toml says is enough for the next irmd.
-    let export = place.host.irm(&["config", "export"])?;
-    ensure!(export.contains("owner = \"33\"") && export.contains("user = \"33\""), "{export}");
     Ok(())
 }
 
@@ -333,6 +320,7 @@ fn another_user_can_put_nothing_into_the_run_directory() -> Result<()> {
         return Ok(());
     }
     let place = Place::with("")?;
+    place.host.bootstrap(&[])?;
     let run = place.host.run_dir().to_owned();
     let shell = |script: &str| -> Result<Output> {
         let args = ["--reuid=33", "--regid=33", "--clear-groups", "sh", "-c", script];
@@ -344,6 +332,8 @@ fn another_user_can_put_nothing_into_the_run_directory() -> Result<()> {
         "mv $1/irmd.flow $1/away",
         "ln -s /etc/passwd $1/flow-ids.new",
         "touch $1/ipcp-udp9.sock",
+        // Only irmd speaks to an IPCP.
+        "test -w $1/ipcp-udp0.sock",
         // Held, it would keep the next irmd from starting.
         "exec 9< $1/irmd.lock && flock -n 9",
         "cat $1/state/*.key",
@@ -352,128 +342,61 @@ fn another_user_can_put_nothing_into_the_run_directory() -> Result<()> {
         let output = shell(attack)?;
         ensure!(output.code() != 0, "{attack} worked: {output:?}");
     }
+    // What they may reach is there.
+    ensure!(shell("test -w $1/irmd.sock && test -w $1/irmd.flow && test -w $1/ipcp-udp0.flow")?.code() == 0);
     place.ok((WWW, &[]), "irm", &["status"])?;
-    Ok(())
-}
-
-fn hosts_are_judged_by_their_address() -> Result<()> {
-    let net = Net::up(&["web", "open"])?;
-    let (a, b) = (net.a.address().to_string(), &net.b);
-    let _web = b.serve("web")?;
-    let _open = b.serve("open")?;
-    let ping = |name: &str| net.a.run("oping", &[name, "-c", "1"]);
-    ensure!(ping("web")?.code() == 0);
-    // Made by its server, it lasts from now on.
-    b.irm(&["name", "create", "web", "--allow-remote", &a])?;
-    let proven = || -> Result<u64> { Ok(ipcp(b)?["counters"]["cookies_valid"].as_u64().unwrap_or(0)) };
-    lab::wait_until(SOON, "the rule to be there", || {
-        ping("web").is_ok_and(|output| output.code() == 0) && proven().is_ok_and(|n| n > 0)
-    })?;
-    b.irm(&["name", "rules", "web", "--deny-remote", "10.0.0.0/8", "--allow-remote", "192.0.2.0/24"])?;
-    let refused = ping("web")?;
-    ensure!(refused.code() == 2 && refused.err.contains("does not permit a flow to web"), "{refused:?}");
-    // A peer hears that it may not, and not why.
-    ensure!(!refused.err.contains("192.0.2") && !refused.err.contains("10.0.0.0/8"), "{refused:?}");
-    ensure!(counter(b, "refused_allocate_remote")? > 0);
-    ensure!(ping("open")?.code() == 0, "other names are none the worse");
-    // Who asks on the host itself is told the rule.
-    let out = b.irm(&["name", "may", "web", "--from", &a])?;
-    assert_eq!(out, "allocate: no: its rule (runtime.toml) says deny-remote = [10.0.0.0/8]");
-    // The longest prefix decides.
-    b.irm(&["name", "rules", "web", "--allow-remote", &a])?;
-    ensure!(ping("web")?.code() == 0);
-    b.irm(&["name", "rules", "web", "--allow-remote", "none", "--deny-remote", "default"])?;
-    ensure!(ping("web")?.code() == 2);
-    let local = b.run("oping", &["web", "-c", "1"])?;
-    ensure!(local.code() == 0, "within the host another rule counts: {local:?}");
-    // Rules of a pattern reach names that have none of their own.
-    b.irm(&["name", "rules", "o*", "--allow-remote", "192.0.2.1"])?;
-    let refused = ping("open")?;
-    ensure!(refused.code() == 2 && refused.err.contains("does not permit"), "{refused:?}");
-    b.irm(&["name", "rules", "o*", "--allow-remote", "default"])?;
-    ensure!(ping("open")?.code() == 0);
-    Ok(())
-}
-
-fn a_forged_address_opens_no_flow() -> Result<()> {
-    let net = Net::up(&["web"])?;
-    let b = &net.b;
-    let std::net::IpAddr::V4(a) = net.a.address() else { bail!("the lab has IPv4") };
-    let std::net::SocketAddr::V4(shim) = b.shim() else { bail!("the lab has IPv4") };
-    b.irm(&["name", "create", "web", "--allow-remote", &a.to_string()])?;
-    let _web = b.serve("web")?;
-    ensure!(net.a.run("oping", &["web", "-c", "1"])?.code() == 0, "from the real address it opens");
-    await_flows(b, 0)?;
-    let c = net.another("c")?;
-    let forger = Forger::at(&c)?;
-    let name = Name::new("web")?;
-    let before = ipcp(b)?["counters"]["cookies_wanted"].as_u64().unwrap_or(0);
-    for n in 0..20_u16 {
-        let extension = Extension {
-            host: HostId(1),
-            boot: BootId(2),
-            client: WireId(u64::from(n) + 1),
-            source: "forged".into(),
-            qos: Qos::raw(),
-            deadline_ms: 5_000,
-            listen_port: proto::shim::PORT,
-            data: Vec::new(),
-            direct: false,
-            cookie: Vec::new(),
-        };
-        let from = SocketAddrV4::new(a, 20_000 + n);
-        forger.send(from, shim, &Request::Extended(name.clone(), extension).encode())?;
-        forger.send(from, shim, &Request::Classic(name.clone()).encode())?;
+    // Were the mode of the IPCP's socket another, it would still hear whom it speaks to.
+    let socket = run.join("ipcp-udp0.sock");
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    for (uid, permitted) in [(WWW, false), (0, true)] {
+        let answer = std::thread::scope(|scope| scope.spawn(|| asks_the_ipcp(uid, &socket)).join().expect("no panic"))?;
+        match answer {
+            Ok(()) => ensure!(permitted, "user {uid} spoke to the IPCP"),
+            Err(failure) => {
+                let said = "only irmd, as root or user 0, speaks to an IPCP";
+                ensure!(!permitted && failure.message.contains(said), "user {uid}: {failure:?}");
+            }
+        }
     }
-    lab::wait_until(SOON, "the extended ones to be asked for cookies, the classic ones to be refused", || {
-        ipcp(b).is_ok_and(|row| row["counters"]["cookies_wanted"].as_u64() == Some(before + 20))
-            && counter(b, "refused_allocate_remote").is_ok_and(|n| n == 20)
-    })?;
-    ensure!(flowring_tests::net::flows(b)?.is_empty(), "none opened a flow");
     Ok(())
 }
 
-fn a_prefix_has_its_share_of_flows() -> Result<()> {
-    let lab = Lab::new()?;
-    let [a, b] = lab.hosts(["a", "b"])?;
-    let _irmds = (a.irmd().start()?, start(&b, "[options]\nflows-per-prefix = 3\n")?);
-    a.bootstrap(&[("echo", &b)])?;
-    b.bootstrap(&[])?;
-    let _server = b.serve("echo")?;
-    let stack = Stack::find(Some(a.run_dir()))?;
-    let mut flows = (0..3).map(|_| stack.alloc("echo").timeout(SOON).wait()).collect::<Result<Vec<_>, _>>()?;
-    match stack.alloc("echo").timeout(SOON).wait() {
-        Err(AllocError::Exhausted { .. }) => {}
-        other => bail!("a fourth flow gives {other:?}"),
-    }
-    ensure!(counter(&b, "refused_flows_per_prefix")? > 0);
-    drop(flows.pop());
-    lab::wait_until(SOON, "the place to be given back", || stack.alloc("echo").timeout(SOON).wait().is_ok())?;
-    ensure!(b.run("oping", &["echo", "-c", "1"])?.code() == 0, "programs here do not count");
-    Ok(())
+/// Becomes a user, this thread alone, and asks an IPCP how it is.
+fn asks_the_ipcp(uid: u32, socket: &std::path::Path) -> Result<Result<(), Failure>> {
+    let user = rustix::process::Uid::from_raw(uid);
+    rustix::thread::set_thread_res_uid(user, user, user)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut ipcp = proto::v1::ipcp_client::IpcpClient::new(handoff::channel(socket));
+        let answer = tokio::time::timeout(SOON, ipcp.report(proto::v1::Empty {})).await?;
+        Ok(answer.map(drop).map_err(|status| Failure::from_status(&status)))
+    })
 }
 
-fn mistakes_in_rules_are_told_before_anything_starts() -> Result<()> {
+/// A container that shares the run directory: the kernel gives irmd the number 0 for everybody outside.
+fn a_process_that_irmd_cannot_see_is_refused() -> Result<()> {
     let lab = Lab::new()?;
     let [host] = lab.hosts(["a"])?;
-    let table = [
-        ("[[name]]\nname = \"a\"\nserve = [\"no-such-user\"]", "[[name]] a: rules: there is no user \"no-such-user\""),
-        ("[[name]]\nname = \"a\"\nowner = \"no-such-user\"", "[[name]] a: owner: there is no user"),
-        ("[[rule]]\npattern = \"a.*\"\nserve = [\"@no-such-group\"]", "[[rule]] a.*: rules: there is no group"),
-        ("[options]\nadmin-group = \"no-such-group\"", "admin-group: there is no group \"no-such-group\""),
-        ("[[name]]\nname = \"a\"\nallow-remote = [\"10.0.0.1/8\"]", "line 3, column 16"),
-        ("[[name]]\nname = \"a\"\nallow-remote = [\"10.0.0.1/8\"]", "write 10.0.0.0/8 or 10.0.0.1"),
-        ("[[name]]\nname = \"a\"\nserve = \"any\"", "line 3, column 9"),
-        ("[[rule]]\npattern = \"a*b\"\nserve = [\"any\"]", "* stands at the end only"),
-        ("[[rule]]\npattern = \"a*\"", "says nothing"),
-        ("[[name]]\nname = \"a\"\nallow-remote = [\"::/0\"]\ndeny-remote = [\"::/0\"]", "both in allow-remote and"),
-    ];
-    let file = host.run_dir().join("irmd.toml");
-    for (text, said) in table {
-        std::fs::write(&file, text)?;
-        let output = host.run("irmd", &["--config", file.to_str().context("utf-8")?])?;
-        let named = output.err.contains("irmd.toml") && output.err.contains(said);
-        ensure!(output.code() == 1 && named, "{text}\nshould say {said:?}: {output:?}");
-    }
+    let irmd = lab::binaries::folder().context("prepared")?.join("irmd");
+    let irmd = irmd.to_str().context("utf-8")?;
+    let mut within = host.start("unshare", &["--pid", "--fork", "--kill-child", irmd])?;
+    within.expect_log(SOON, "irmd is ready")?;
+    // Neither by its calls nor by a lease; and nobody waits for ever.
+    let (status, server) = (host.run("irm", &["status"])?, host.run("oping", &["--listen", "echo"])?);
+    ensure!(status.code() == 2 && server.code() == 2, "{status:?} {server:?}");
+    ensure!(within.is_running());
+    let lease = handoff_refusal(&host.run_dir().join("irmd.flow"))?;
+    ensure!(lease.contains("PID namespace"), "{lease}");
     Ok(())
+}
+
+/// What a program hears that opens a lease and is refused.
+fn handoff_refusal(path: &std::path::Path) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match tokio::time::timeout(SOON, handoff::client::open(path)).await? {
+            Ok(_) => bail!("the lease was opened"),
+            Err(error) => Ok(format!("{error:?}")),
+        }
+    })
 }

@@ -8,7 +8,9 @@ mod rules;
 
 pub use rules::{Asker, Rules};
 
-use crate::machine::argument::{HostEntry, PortRange, host_entry, ip_address, ipcp_name, layer_name, name, port_range};
+use crate::machine::argument::{
+    HostEntry, PortRange, host_entry, ip_address, ipcp_name, layer_name, name, name_server, port_range,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -137,6 +139,8 @@ const BOOTSTRAP_EXAMPLES: &str = "\
 Examples:
   irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1
   irm ipcp bootstrap --type udp --name udp6 --layer net6 --ip fd00::1 --host 'echo=[fd00::2]:3400'
+  irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --dns-zone flows.example.org \\
+                     --dns-server 10.0.0.53 --dns-key /etc/flowring/flows.key
   irm ipcp bootstrap --type udp --name old --layer lab --ip 10.0.0.1 --port 3360 --echo on-arrival";
 
 /// `irm ipcp bootstrap …`
@@ -160,9 +164,25 @@ pub struct Bootstrap {
     /// A name and the host that has it; may be given again and again
     #[arg(long = "host", value_name = "NAME=ADDR[:PORT]", value_parser = host_entry)]
     pub hosts: Vec<HostEntry>,
-    /// UDP ports for accepted flows [default: the system's range]
-    #[arg(long, value_name = "FIRST-LAST", value_parser = port_range)]
+    /// UDP ports for accepted flows, or `listen`: all on --port, the only one that a firewall must let in; then only
+    /// programs of the IPCP's own user accept flows [default: the system's range]
+    #[arg(long, value_name = "FIRST-LAST|listen", value_parser = port_range)]
     pub sp_range: Option<PortRange>,
+    /// Look names up in this DNS zone, and register them there if there is a key
+    #[arg(long, value_name = "ZONE")]
+    pub dns_zone: Option<String>,
+    /// A name server; may be given again and again [default: the system's; for updates the zone's primary]
+    #[arg(long = "dns-server", requires = "dns_zone", value_name = "ADDR[:PORT]", value_parser = name_server)]
+    pub dns_servers: Vec<String>,
+    /// File with the TSIG key that may update the zone, as tsig-keygen writes it
+    #[arg(long, requires = "dns_zone", value_name = "FILE")]
+    pub dns_key: Option<PathBuf>,
+    /// Seconds after which a record is void that is not refreshed [default: 900]
+    #[arg(long, requires = "dns_zone", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(3..=604_800))]
+    pub dns_lifetime: Option<u32>,
+    /// Seconds that other name servers may keep a record [default: 60]
+    #[arg(long, requires = "dns_zone", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    pub dns_ttl: Option<u32>,
     /// When a classic caller (2016) gets its echo
     #[arg(long, value_enum, default_value_t = Echo::OnAccept)]
     pub echo: Echo,
@@ -285,6 +305,18 @@ pub enum NameCommand {
         #[arg(long, value_parser = layer_name)]
         layer: String,
     },
+    /// Say where a flow to a name would go, and what every source said
+    Resolve {
+        /// The name
+        #[arg(value_parser = name)]
+        name: String,
+        /// One layer only
+        #[arg(long, value_parser = layer_name)]
+        layer: Option<String>,
+        /// How to print
+        #[command(flatten)]
+        listing: Listing,
+    },
 }
 
 /// Load balancing of a name.
@@ -403,6 +435,7 @@ mod tests {
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1",
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip fd00::1 --port 3360 --host echo=10.0.0.2 \
              --host b=[fd00::2]:1 --sp-range 40000-41000 --echo on-arrival --no-restart",
+            "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --sp-range listen",
             "irm ipcp destroy --name udp0",
             "irm ipcp list --json",
             "irm ipcp host add --name udp0 echo=10.0.0.2",
@@ -419,6 +452,9 @@ mod tests {
             "irm name list --json",
             "irm name register echo --layer net",
             "irm name unregister echo --layer net",
+            "irm name resolve echo --layer net --json",
+            "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --dns-zone flows.test \
+             --dns-server 10.0.0.53 --dns-server [fd00::53]:5353 --dns-key flows.key --dns-lifetime 900 --dns-ttl 60",
             "irm bind program ./server --name echo --auto --user www-data -- --listen echo -q",
             "irm bind process 4711 --name echo",
             "irm unbind program ./server --name echo",
@@ -444,6 +480,9 @@ mod tests {
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --port 0",
             "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --sp-range 2-1",
             "irm name register echo",
+            "irm name resolve",
+            "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --dns-server 10.0.0.53",
+            "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --dns-zone a.b --dns-server ns.a.b",
             "irm name rules web",
             "irm name rules --serve any",
             "irm name may web --user alice --from 10.1.2.3",

@@ -71,6 +71,7 @@ calls! {
     name_destroy: NameDestroyRequest -> Empty = done();
     name_register: NameRegisterRequest -> Empty = done();
     name_unregister: NameUnregisterRequest -> Empty = done();
+    name_resolve: NameResolveRequest -> NameResolveReply = Ok(Response::new(v1::NameResolveReply::default()));
     bind_program: BindProgramRequest -> Empty = done();
     bind_process: BindProcessRequest -> Empty = done();
     unbind_program: UnbindProgramRequest -> Empty = done();

@@ -103,7 +103,7 @@ fn a_cookie_of_another_request_is_none() {
 fn our_own_client_repeats_at_once_with_the_cookie_it_was_given() {
     let (mut client, mut server) = (Bench::new(), bench(SLOW));
     load(&mut server);
-    server.shim.register(name("echo")).unwrap();
+    server.shim.register(server.now, name("echo"), None).unwrap();
     let (key, _, request) = client.asking(client.ask(1, "echo"));
     server.request(B_FLOW, &request);
     let Output::SendListen { bytes, .. } = server.one() else { panic!() };

@@ -131,7 +131,7 @@ impl Host {
 
     pub(super) fn serve(&mut self, to: &str) {
         self.serves.push(name(to));
-        self.shim.as_mut().unwrap().register(name(to)).unwrap();
+        self.shim.as_mut().unwrap().register(origin(), name(to), None).unwrap();
     }
 
     pub(super) fn know(&mut self, to: &str, at: SocketAddr) {
@@ -146,7 +146,7 @@ impl Host {
         self.rng.fill_bytes(&mut seed);
         let mut shim = Shim::new(Settings { boot: BootId(self.boots), ..self.settings.clone() }, seed);
         for name in &self.serves {
-            shim.register(name.clone()).unwrap();
+            shim.register(origin(), name.clone(), None).unwrap();
         }
         for (name, at) in &self.rows {
             shim.add_host(name.clone(), *at).unwrap();
@@ -155,6 +155,12 @@ impl Host {
             shim.recover(now);
         }
         self.shim = Some(shim);
+    }
+
+    /// Starts the shim with other settings; nothing has happened yet.
+    pub(super) fn begin_anew(&mut self) {
+        self.boots -= 1;
+        self.start(None);
     }
 
     pub(super) fn dice(&mut self, hundredth: u32) -> bool {
@@ -259,6 +265,13 @@ impl Host {
         match output {
             Output::Open { key, port, watch } => self.open(now, key, port, watch),
             Output::Connect { key, peer, filter } => self.connect(now, key, peer, filter),
+            Output::Reserve { key } => self.reserve(now, key),
+            Output::Join { key, peer, filter } => self.join(now, key, peer, filter),
+            Output::Detach { key } => drop(self.kernel.connect(self.by_key[&key], addr(NOBODY))),
+            Output::CheckDropped { key, flow } => {
+                let (dropped, received) = (self.socket(key).dropped, self.story.received(flow));
+                self.shim.as_mut().unwrap().dropped(now, key, dropped, received);
+            }
             Output::Refilter { key, filter } => self.socket(key).filter = filter,
             Output::Arrived { key, .. } => {
                 self.story.arrived(self.caller, self.boots);
@@ -291,7 +304,7 @@ impl Host {
                 self.shim.as_mut().unwrap().counted(key, sent);
             }
             Output::Look { key, flow } => {
-                let received = self.story.read.iter().filter(|(of, _)| *of == flow).count() as u64;
+                let received = self.story.received(flow);
                 self.shim.as_mut().unwrap().looked(now, key, received);
             }
             Output::Move { key, peer } => drop(self.kernel.connect(self.by_key[&key], peer)),
@@ -306,6 +319,7 @@ impl Host {
             }
             Output::Withdraw { .. } | Output::Forget { .. } | Output::Stopped => {}
             Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
+            found => unreachable!("these hosts have no DNS: {found:?}"),
         }
     }
 
@@ -322,7 +336,7 @@ impl Host {
 
     /// Open sockets of flows.
     pub(super) fn open_sockets(&self) -> usize {
-        assert_eq!(self.kernel.len(), self.sockets.len());
+        assert!(self.kernel.len() <= self.sockets.len(), "some may not be bound yet");
         self.sockets.len()
     }
 

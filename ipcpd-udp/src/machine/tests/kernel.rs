@@ -12,6 +12,15 @@ pub(super) struct Socket {
     pub(super) catcher: bool,
     pub(super) queue: Vec<(SocketAddr, Vec<u8>)>,
     pub(super) revoked: bool,
+    /// Of those that arrived, how many the filter dropped.
+    pub(super) dropped: u32,
+}
+
+impl Socket {
+    fn new(key: Key) -> Self {
+        let (filter, queue) = (Filter::Flow, Vec::new());
+        Self { key: Some(key), holder: None, filter, watch: false, catcher: false, queue, revoked: false, dropped: 0 }
+    }
 }
 
 impl Host {
@@ -39,14 +48,33 @@ impl Host {
             self.kernel.bind(number, local, false).map(|()| local).map_err(|_| OpenError::PortInUse)
         };
         if result.is_ok() {
-            let (filter, queue) = (Filter::Flow, Vec::new());
-            self.sockets.insert(
-                number,
-                Socket { key: Some(key), holder: None, filter, watch, catcher: false, queue, revoked: false },
-            );
+            self.sockets.insert(number, Socket { watch, ..Socket::new(key) });
             self.by_key.insert(key, number);
         }
         self.shim.as_mut().unwrap().opened(now, key, result);
+    }
+
+    /// Takes a descriptor for a socket that is bound later.
+    pub(super) fn reserve(&mut self, now: Instant, key: Key) {
+        self.count += 1;
+        let number = self.count;
+        let result = if self.dice(self.manners.trouble) {
+            self.story.trouble(key, self.caller);
+            Err(OpenError::Exhausted)
+        } else {
+            self.sockets.insert(number, Socket::new(key));
+            self.by_key.insert(key, number);
+            Ok(self.listen)
+        };
+        self.shim.as_mut().unwrap().opened(now, key, result);
+    }
+
+    /// Binds that to the listen port, and connects it. What comes in between is the listener's.
+    pub(super) fn join(&mut self, now: Instant, key: Key, peer: SocketAddr, filter: Filter) {
+        let number = self.by_key[&key];
+        self.kernel.bind(number, self.listen, true).expect("all share it");
+        assert_eq!(self.kernel.find(self.listen, peer), Some(number), "two flows of one address");
+        self.connect(now, key, peer, filter);
     }
 
     /// Opens a second socket on the flow's port; the two share it while the second is bound.
@@ -60,10 +88,7 @@ impl Host {
         self.kernel.share(flows, true);
         self.kernel.bind(number, local, true).expect("shared for this moment");
         self.kernel.share(flows, false);
-        let (filter, queue) = (Filter::Flow, Vec::new());
-        let catcher =
-            Socket { key: Some(key), holder: None, filter, watch: true, catcher: true, queue, revoked: false };
-        self.sockets.insert(number, catcher);
+        self.sockets.insert(number, Socket { watch: true, catcher: true, ..Socket::new(key) });
         assert_eq!(self.catchers.insert(key, number), None, "a second catcher");
     }
 
@@ -95,7 +120,7 @@ impl Host {
 
     /// A datagram arrives. `false`: nobody takes it.
     pub(super) fn arrive(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
-        if to == self.listen {
+        if to == self.listen && self.kernel.find(to, from).is_none() {
             let Some(shim) = &mut self.shim else { return false };
             // None where bits changed and a classic request came of it.
             self.caller = match Request::decode(bytes) {
@@ -111,7 +136,9 @@ impl Host {
             let via = if socket.catcher { Via::Catcher(key) } else { Via::Flow(key) };
             self.story.heard(via, from, bytes);
             shim.handle_datagram(now, via, from, bytes);
-        } else if !socket.revoked && !passes_not(&socket.filter, bytes) {
+        } else if socket.revoked || passes_not(&socket.filter, bytes) {
+            socket.dropped += 1;
+        } else {
             socket.queue.push((from, bytes.to_vec()));
             if let Some(flow) = socket.holder {
                 self.read_or_wait(now, flow);
@@ -139,14 +166,19 @@ impl Host {
 
 /// The kernel's filters, in as far as the programs of this world care.
 fn passes_not(filter: &Filter, bytes: &[u8]) -> bool {
+    let request = |name, theirs| begins(bytes, &proto::shim::answer_prefix(name, theirs));
     let (name, ours) = match filter {
         Filter::Nothing => return true,
         Filter::Flow => return bytes.is_empty(),
         Filter::NoControl(ours) => return bytes.is_empty() || begins(bytes, &proto::shim::control_prefix(*ours)),
+        Filter::NoRequests(name, theirs, ours) => {
+            return passes_not(&Filter::NoControl(*ours), bytes) || request(name, *theirs);
+        }
+        Filter::NoRepeats(name) => return bytes.is_empty() || bytes == name.as_str().as_bytes(),
         Filter::NoAnswers(name, ours) | Filter::NoEchoes(name, ours) => (name, ours),
     };
     let text = name.as_str().as_bytes();
-    let late = begins(bytes, &proto::shim::answer_prefix(name, *ours));
+    let late = request(name, *ours);
     let control = begins(bytes, &proto::shim::control_prefix(*ours));
     bytes.is_empty() || late || control || matches!(filter, Filter::NoEchoes(..)) && bytes == text
 }

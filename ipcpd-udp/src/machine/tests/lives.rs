@@ -61,6 +61,10 @@ pub(super) fn life(seed: u64) -> Result<Seen, String> {
     let mut rng = ChaCha12Rng::seed_from_u64(seed);
     let kind = if below(&mut rng, 2) == 0 { Kind::Open } else { Kind::ALL[below(&mut rng, 10) as usize] };
     let mut world = World::new(seed, kind, &any_link(&mut rng));
+    // Flows on the listen port: at one host, the other, both, or none.
+    for host in (0..2).filter(|host| ((seed / 3) >> host) & 1 == 1) {
+        world.share(host);
+    }
     for host in &mut world.hosts {
         host.manners = any_manners(&mut rng);
     }

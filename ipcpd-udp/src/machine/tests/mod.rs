@@ -14,6 +14,7 @@ use super::*;
 mod client;
 mod ending;
 mod fates;
+mod finding;
 mod flood;
 mod host;
 mod kernel;
@@ -26,6 +27,7 @@ mod programs;
 mod recovering;
 mod results;
 mod server;
+mod shared;
 mod snapshot;
 mod state_table;
 mod transitions;
@@ -36,6 +38,8 @@ pub(super) const A: &str = "10.0.0.1:3359";
 pub(super) const B: &str = "10.0.0.2:3359";
 /// Somebody else.
 pub(super) const STRANGER: &str = "10.0.0.9:3359";
+/// Where nothing comes from.
+pub(super) const NOBODY: &str = "192.0.2.1:9";
 /// A classic or scripted caller's cp, or a scripted server's sp.
 pub(super) const B_FLOW: &str = "10.0.0.2:45000";
 
@@ -65,11 +69,13 @@ pub(super) fn settings(listen: &str) -> Settings {
         boot: BootId(9),
         cp: (40_000, 40_999),
         sp: (50_000, 50_999),
+        shares: None,
         echo: Echo::OnAccept,
         max_flows: 1000,
         max_pending: 100,
         ticket_key: [3; 32],
         limits: Limits::default(),
+        dns: None,
     }
 }
 
@@ -94,7 +100,7 @@ impl Bench {
 
     pub(super) fn with(settings: Settings) -> Self {
         let mut shim = Shim::new(settings, [1; 32]);
-        shim.register(name("here")).unwrap();
+        shim.register(origin(), name("here"), None).unwrap();
         shim.add_host(name("echo"), addr(B)).unwrap();
         let now = origin();
         Self { shim, now, start: now, opens: true, done: Vec::new() }
@@ -189,6 +195,7 @@ impl Bench {
                     assert!((50_000..=50_999).contains(&port), "in the range for sp");
                     self.shim.opened(self.now, key, Ok(SocketAddr::new(addr(A).ip(), port)));
                 }
+                Output::Reserve { key } if self.opens => self.shim.opened(self.now, key, Ok(addr(A))),
                 output => self.done.push(output),
             }
         }
@@ -209,6 +216,7 @@ impl Shim {
     /// Every table is as it was at the start, but for what is remembered for a bounded time.
     pub(super) fn assert_empty(&self) {
         assert!(self.flows.is_empty(), "{:?}", self.flows);
+        assert!(self.by_peer.is_empty(), "{:?}", self.by_peer);
         assert!(self.pairs.is_empty() && self.catching.is_empty(), "{:?} {:?}", self.pairs, self.catching);
         let left =
             [self.by_id.len(), self.by_wire.len(), self.by_request.len(), self.by_client.len(), self.timers.len()];

@@ -122,6 +122,11 @@ pub(super) struct Story {
 }
 
 impl Story {
+    /// SDUs that a flow's program has read.
+    pub(super) fn received(&self, flow: FlowId) -> u64 {
+        self.read.iter().filter(|(of, _)| *of == flow).count() as u64
+    }
+
     fn asking(&mut self, key: Key) -> Option<&mut Asked> {
         // Keys begin anew with every start of the shim.
         self.asked.iter_mut().rev().find(|asked| asked.key == Some(key))
@@ -149,7 +154,9 @@ impl Story {
                 && Some(client) == asked.wire
                 && (from.port() == PORT || verdict == Verdict::Accepted)
             {
-                asked.heard.push((verdict, from.port() == PORT));
+                // Where flows are on the listen port, acceptance comes from there and names no other.
+                let aside = verdict != Verdict::Accepted || server_port.is_some();
+                asked.heard.push((verdict, from.port() == PORT && aside));
                 asked.sp = asked.sp.or(server_port);
             }
         }
@@ -286,7 +293,8 @@ fn answer_is_true(asked: &Asked, here: &Story, there: &Story) -> Result<(), &'st
             (says(Verdict::Pending) || says(Verdict::NobodyAccepts)) && !says(Verdict::Accepted)
         }
         FailureKind::TimedOut => {
-            asked.unreachable >= 2 || asked.heard.iter().all(|(said, _)| *said == Verdict::Recovering) || shut
+            let undecided = |said| matches!(said, Verdict::Recovering | Verdict::Cookie);
+            asked.unreachable >= 2 || asked.heard.iter().all(|(said, _)| undecided(*said)) || shut
         }
         FailureKind::Exhausted => asked.trouble || asked.wire.is_some_and(|wire| there.no_socket.contains(&wire)),
         FailureKind::Internal => asked.trouble || asked.cancelled,

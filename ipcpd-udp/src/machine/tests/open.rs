@@ -78,6 +78,9 @@ pub(super) fn directed() -> Vec<Bench> {
     knocking(&mut bench, 1);
     bench.shim.cancel(bench.now, FlowId(1));
     bench.outputs();
+    let (key, ours) = knocking(&mut bench, 2);
+    bench.answer(key, B, &control(ControlKind::NoSuchFlow, WireId(7), ours));
+    bench.outputs();
     vec![bench]
 }
 
@@ -169,7 +172,7 @@ fn a_flow_that_ended_meanwhile_is_not_knocked_for() {
 
 #[test]
 fn nonsense_for_sp_is_not_knocked_at() {
-    for port in [None, Some(0), Some(PORT)] {
+    for port in [Some(0), Some(PORT)] {
         let mut bench = Bench::new();
         let (key, extension, _) = bench.asking(bench.ask(1, "echo"));
         bench.answer(key, B, &aside(extension.client, port));
@@ -316,7 +319,7 @@ fn both_acceptances_fit_the_request_or_come_one_after_the_other() {
         for data_length in [0, 1, 100, 300, 512] {
             let long = "n".repeat(name_length);
             let mut bench = Bench::new();
-            bench.shim.register(name(&long)).unwrap();
+            bench.shim.register(bench.now, name(&long), None).unwrap();
             bench.request(B_FLOW, &extended(&long, 5));
             let mut spent = bench.outputs();
             let Some(Output::Arrived { key, .. }) = spent.last().cloned() else { panic!() };

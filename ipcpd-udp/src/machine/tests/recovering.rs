@@ -119,6 +119,35 @@ fn a_client_that_restarts_is_heard_at_once_by_the_flows_it_brings_back() {
 }
 
 #[test]
+fn a_ticket_is_good_for_its_own_user_and_socket_only() {
+    let mut before = Bench::new();
+    let (key, extension, _) = before.asking(before.ask(1, "echo"));
+    before.answer(key, B_FLOW, &answer(extension.client, WireId(7), Verdict::Accepted).encode(&name("echo")));
+    before.shim.connected(before.now, key, Ok(1472));
+    let offered = |output| if let Output::Offer { ticket, .. } = output { Some(ticket) } else { None };
+    let ticket = before.outputs().into_iter().find_map(offered).unwrap();
+    let said = ticket::open(&[3; 32], &ticket).unwrap();
+    let mut after = Bench::with(Settings { boot: BootId(10), ..settings(A) });
+    let mut forged = ticket.clone();
+    forged[9] ^= 1;
+    let another = Owner { uid: owner().uid + 1, ..owner() };
+    let elsewhere = addr("10.9.9.9:1");
+    let tries = [
+        (&forged, owner(), said.local, said.peer, "not one of this IPCP's"),
+        (&ticket, another, said.local, said.peer, "belongs to another user"),
+        (&ticket, owner(), elsewhere, said.peer, "not the one of the ticket"),
+        (&ticket, owner(), said.local, elsewhere, "not the one of the ticket"),
+    ];
+    for (ticket, owner, local, peer, why) in tries {
+        let failure = after.shim.adopt(after.now, ticket, owner, local, peer).unwrap_err();
+        assert!(failure.kind() == FailureKind::NotPermitted && failure.message.contains(why), "{failure:?}");
+    }
+    after.shim.adopt(after.now, &ticket, owner(), said.local, said.peer).unwrap();
+    let again = after.shim.adopt(after.now, &ticket, owner(), said.local, said.peer).unwrap_err();
+    assert_eq!(again.kind(), FailureKind::AlreadyExists);
+}
+
+#[test]
 fn a_flow_that_followed_its_client_can_be_brought_back() {
     let mut bench = Bench::new();
     bench.request(B_FLOW, &extended("here", 5));

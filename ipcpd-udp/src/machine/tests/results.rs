@@ -30,9 +30,24 @@ fn bad_way(rtt: u64, loss: u32) -> Link {
     Link { delay, jitter: delay / 10, loss: f64::from(loss) / 100.0, reorder, hold: delay * 2, duplicate, ..NOTHING }
 }
 
+/// Where the server's flows are.
+#[derive(Clone, Copy, PartialEq)]
+enum Ports {
+    Own,
+    Listen,
+}
+
+fn world(seed: u64, kind: Kind, ports: Ports) -> World {
+    let mut world = World::new(seed, kind, &NOTHING);
+    if ports == Ports::Listen {
+        world.share(1);
+    }
+    world
+}
+
 /// An allocation with the default deadline: how long it took, if it succeeded, and how many datagrams both sides sent.
-fn allocate(seed: u64, way: &Link, known: bool) -> (Option<Duration>, u64) {
-    let mut world = World::new(seed, Kind::Open, &NOTHING);
+fn allocate(seed: u64, way: &Link, known: bool, ports: Ports) -> (Option<Duration>, u64) {
+    let mut world = world(seed, Kind::Open, ports);
     if known {
         // It also knows how far the host is.
         world.relink(&Link { delay: way.delay, ..NOTHING }, &NOTHING);
@@ -54,8 +69,8 @@ fn at(sorted: &[Duration], percent: usize) -> String {
     sorted.get(place).map_or("–".to_owned(), |time| format!("{}", time.as_millis()))
 }
 
-fn cell(way: &Link, known: bool) -> String {
-    let all: Vec<_> = (0..SEEDS).map(|seed| allocate(seed, way, known)).collect();
+fn cell(way: &Link, known: bool, ports: Ports) -> String {
+    let all: Vec<_> = (0..SEEDS).map(|seed| allocate(seed, way, known, ports)).collect();
     let mut took: Vec<Duration> = all.iter().filter_map(|(took, _)| *took).collect();
     took.sort();
     let datagrams: u64 = all.iter().map(|(_, sent)| sent).sum();
@@ -63,27 +78,37 @@ fn cell(way: &Link, known: bool) -> String {
     format!("{} | {} | {} | {}.{}", took.len(), at(&took, 50), at(&took, 99), mean / 10, mean % 10)
 }
 
-#[test]
-fn allocation_under_loss() {
+fn loss_table(rtts: &[u64], ports: Ports) -> String {
     let mut text = format!(
         "| loss each way | RTT ms | first contact: of {SEEDS} | median ms | p99 ms | datagrams | known host: of {SEEDS} | median ms | p99 ms | datagrams |\n\
          |---|---|---|---|---|---|---|---|---|---|\n"
     );
     for loss in LOSSES {
-        for rtt in RTTS {
+        for &rtt in rtts {
             let way = bad_way(rtt, loss);
-            let _ = writeln!(text, "| {loss} % | {rtt} | {} | {} |", cell(&way, false), cell(&way, true));
+            let [first, known] = [false, true].map(|known| cell(&way, known, ports));
+            let _ = writeln!(text, "| {loss} % | {rtt} | {first} | {known} |");
         }
     }
-    snapshot::page_has("../docs/loss.md", "loss table", &text);
+    text
+}
+
+#[test]
+fn allocation_under_loss() {
+    snapshot::page_has("../docs/loss.md", "loss table", &loss_table(&RTTS, Ports::Own));
+}
+
+#[test]
+fn allocation_on_the_listen_port_under_loss() {
+    snapshot::page_has("../docs/loss.md", "one port loss table", &loss_table(&[20, 200], Ports::Listen));
 }
 
 const RTT: u64 = 100;
 
 /// A flow from behind the box to an open host, if it comes to one.
-fn behind(kind: Kind) -> (World, FlowId, Option<FlowId>) {
+fn behind(kind: Kind, ports: Ports) -> (World, FlowId, Option<FlowId>) {
     let half = Link { delay: ms(RTT / 2), ..NOTHING };
-    let mut world = World::new(1, kind, &NOTHING);
+    let mut world = world(1, kind, ports);
     world.relink(&half, &NOTHING);
     let flow = world.ask(0, "echo", 5000);
     world.run_until_told();
@@ -100,8 +125,8 @@ fn carries(world: &mut World) -> bool {
 }
 
 /// Whether the end of a flow is heard by the other side's shim within a few seconds.
-fn end_is_heard(kind: Kind, from: usize) -> bool {
-    let (mut world, ours, theirs) = behind(kind);
+fn end_is_heard(kind: Kind, ports: Ports, from: usize) -> bool {
+    let (mut world, ours, theirs) = behind(kind, ports);
     let flows = [Some(ours), theirs];
     let (Some(mine), Some(other)) = (flows[from], flows[1 - from]) else { return false };
     world.hosts[from].leave(world.now, mine, false);
@@ -110,8 +135,8 @@ fn end_is_heard(kind: Kind, from: usize) -> bool {
     world.hosts[1 - from].story.ends[&other].was_told()
 }
 
-fn row(kind: Kind) -> String {
-    let (mut world, ..) = behind(kind);
+fn row(kind: Kind, ports: Ports) -> String {
+    let (mut world, ..) = behind(kind, ports);
     let sent = world.net.tally().sent;
     let asked = world.hosts[0].story.asked[0].clone();
     let yes = |is: bool| if is { "yes" } else { "no" };
@@ -119,7 +144,7 @@ fn row(kind: Kind) -> String {
         (_, Some(took)) => {
             let trips = took.as_millis() as u64 / RTT;
             let sdus = yes(carries(&mut world));
-            let [heard, told] = [0, 1].map(|from| yes(end_is_heard(kind, from)));
+            let [heard, told] = [0, 1].map(|from| yes(end_is_heard(kind, ports, from)));
             format!("allocated | {trips} | {} | {sent} | {sdus} | {heard} | {told}", took.as_millis())
         }
         ([(_, Told::Failed(failure))], _) => {
@@ -132,15 +157,24 @@ fn row(kind: Kind) -> String {
     }
 }
 
-#[test]
-fn allocation_behind_middleboxes() {
+fn middlebox_table(ports: Ports) -> String {
     let mut text = "| before the client | outcome | round trips | ms | datagrams | SDUs both ways | server hears dealloc | client hears dealloc |\n\
                     |---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for kind in Kind::ALL {
-        let _ = writeln!(text, "| {} | {} |", kind.as_str(), row(kind));
+        let _ = writeln!(text, "| {} | {} |", kind.as_str(), row(kind, ports));
     }
-    snapshot::page_has("../docs/loss.md", "middlebox table", &text);
+    text
+}
+
+#[test]
+fn allocation_behind_middleboxes() {
+    snapshot::page_has("../docs/loss.md", "middlebox table", &middlebox_table(Ports::Own));
+}
+
+#[test]
+fn allocation_on_the_listen_port_behind_middleboxes() {
+    snapshot::page_has("../docs/loss.md", "one port middlebox table", &middlebox_table(Ports::Listen));
 }
 
 /// How long the other side's shim takes to hear of a dealloc, where so many in a hundred datagrams are lost.

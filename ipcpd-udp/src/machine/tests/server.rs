@@ -144,7 +144,7 @@ fn an_unknown_name_is_said_at_once_to_extended_and_not_at_all_to_classic_callers
     bench.request(B_FLOW, b"nowhere");
     assert_eq!(bench.outputs(), []);
     assert_eq!(bench.shim.counters().get(Reason::NotRegistered), 2);
-    bench.shim.unregister(&name("here"));
+    bench.shim.unregister(bench.now, &name("here"), None).unwrap();
     bench.request(B_FLOW, &extended("here", 5));
     assert_eq!(verdict_of(&bench.one(), "here").unwrap().0, Verdict::UnknownName);
     bench.assert_empty();
@@ -271,7 +271,7 @@ fn an_early_echo_that_is_refused_closes_its_socket() {
 fn all_answers_to_a_request_together_are_never_longer_than_it() {
     let long = "n".repeat(255);
     let mut bench = Bench::new();
-    bench.shim.register(name(&long)).unwrap();
+    bench.shim.register(bench.now, name(&long), None).unwrap();
     let headers = 28;
     for verdict in ["accepted", "refused"] {
         let client = if verdict == "accepted" { 5 } else { 6 };

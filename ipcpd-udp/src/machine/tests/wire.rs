@@ -33,7 +33,7 @@ fn capture(file: &str) -> Vec<Datagram> {
 /// The server of a capture, played by ours: gives its answers to the captured requests.
 fn our_server(file: &str, echo: Echo, accepts: bool) -> Vec<(u16, Vec<u8>)> {
     let mut bench = Bench::with(Settings { echo, ..settings(A) });
-    bench.shim.register(name("echo-server")).unwrap();
+    bench.shim.register(bench.now, name("echo-server"), None).unwrap();
     let mut answers = Vec::new();
     let mut flows = 0;
     for datagram in capture(file).iter().filter(|datagram| datagram.to == PORT) {

@@ -113,7 +113,7 @@ fn a_destroyed_name_is_taken_out_of_its_layers() {
     assert!(matches!(w.reply(call), Some(Reply::Done)));
     let call = w.call(ROOT, Command::NameDestroy(v1::NameDestroyRequest { name: "made".into() }));
     assert!(w.reply(call).is_none());
-    assert_eq!(w.obey(), [IpcpCall::Unregister(Name::new("made").unwrap())]);
+    assert_eq!(w.obey(), [IpcpCall::Retract(Name::new("made").unwrap())]);
     assert!(matches!(w.reply(call), Some(Reply::Done)));
     let call = w.call(ROOT, register("made", "net"));
     assert_eq!(w.failure(call).kind(), FailureKind::NotFound);
@@ -151,4 +151,72 @@ fn a_name_is_served_though_its_layer_goes_down_meanwhile() {
     assert!(matches!(w.reply(call), Some(Reply::Served(layers)) if layers.is_empty()));
     w.ipcp("udp0", "net");
     assert!(w.obey().contains(&IpcpCall::Register(Name::new("echo").unwrap(), false)), "told when it comes back");
+}
+
+#[test]
+fn a_name_that_its_directory_does_not_take_is_served_all_the_same() {
+    let mut w = World::new();
+    let attach = w.ipcp("udp0", "net");
+    w.lease(user(10));
+    w.obey();
+    let unsaid = || Err(fail(FailureKind::DirectoryFailed, "the name server says no"));
+    // Who serves it is not held up; who registers it by hand waits, and hears it.
+    let served = w.call(user(10), serve("echo"));
+    let by_hand = w.call(ROOT, register("echo", "net"));
+    let asked = w.asked();
+    let name = Name::new("echo").unwrap();
+    assert_eq!(asked[0].2, IpcpCall::Register(name.clone(), false));
+    assert_eq!(asked[1].2, IpcpCall::Publish(name.clone(), false));
+    w.irm.ipcp_answered(w.now, "udp0", attach, asked[0].2.clone(), Ok(IpcpAnswer::Done));
+    w.settle();
+    assert!(matches!(w.reply(served), Some(Reply::Served(layers)) if layers == ["net"]));
+    assert!(w.reply(by_hand).is_none(), "that the IPCP knows it is not what it waits for");
+    w.irm.ipcp_answered(w.now, "udp0", attach, asked[1].2.clone(), unsaid());
+    w.settle();
+    assert_eq!(w.failure(by_hand).kind(), FailureKind::DirectoryFailed);
+    // It is registered, so it can be tried again, served by others, and unregistered.
+    let again = w.call(ROOT, register("echo", "net"));
+    assert_eq!(w.obey(), [IpcpCall::Publish(name.clone(), false)]);
+    assert!(matches!(w.reply(again), Some(Reply::Done)));
+    w.lease(user(11));
+    let other = w.call(user(11), serve("echo"));
+    assert!(matches!(w.reply(other), Some(Reply::Served(layers)) if layers == ["net"]));
+    let gone =
+        w.call(ROOT, Command::NameUnregister(v1::NameUnregisterRequest { name: "echo".into(), layer: "*".into() }));
+    let asked = w.asked();
+    assert_eq!(asked[0].2, IpcpCall::Retract(name));
+    w.irm.ipcp_answered(w.now, "udp0", attach, asked[0].2.clone(), unsaid());
+    w.settle();
+    assert_eq!(w.failure(gone).kind(), FailureKind::DirectoryFailed);
+}
+
+#[test]
+fn where_a_name_is_says_what_a_flow_would_do() {
+    let mut w = World::new();
+    w.ipcp("udp0", "net");
+    w.ipcp("udp1", "lab");
+    w.lease(user(10));
+    w.obey();
+    let resolve = |w: &mut World, name: &str, layer: &str| {
+        let request = v1::NameResolveRequest { name: name.into(), layer: layer.into() };
+        match w.answer(ROOT, Command::NameResolve(request)) {
+            Reply::Resolving(step, ipcps) => {
+                (step.won, step.said, ipcps.into_iter().map(|(ipcp, _)| ipcp).collect::<Vec<_>>())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        resolve(&mut w, "echo", ""),
+        (false, "the name does not exist on this host".into(), vec!["udp0".into(), "udp1".into()])
+    );
+    w.call(user(10), serve("echo"));
+    w.obey();
+    let (won, said, _) = resolve(&mut w, "echo", "");
+    assert!(won && said.contains("one process serves it"), "{said}");
+    w.answer(ROOT, create("made"));
+    assert!(!resolve(&mut w, "made", "").0);
+    assert_eq!(resolve(&mut w, "made", "lab").2, ["udp1"]);
+    let call = w.call(ROOT, Command::NameResolve(v1::NameResolveRequest { name: "made".into(), layer: "nte".into() }));
+    assert_eq!(w.failure(call).kind(), FailureKind::NoSuchLayer);
 }

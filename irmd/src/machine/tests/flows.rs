@@ -348,3 +348,21 @@ fn an_accept_that_is_given_a_flow_does_not_time_out_beside_it() {
     let ends = (w.reply(asked), w.reply(accept));
     assert!(matches!(ends, (Some(Reply::Handle(_)), Some(Reply::Handle(_)))), "{ends:?}");
 }
+
+#[test]
+fn a_directory_that_could_not_be_asked_is_named_when_no_other_layer_reaches_the_name() {
+    let mut w = World::new();
+    let udp0 = w.ipcp("udp0", "net");
+    let udp1 = w.ipcp("udp1", "lab");
+    w.obey();
+    let kinds = [FailureKind::DirectoryFailed, FailureKind::UnknownName];
+    for (first, second) in [(kinds[0], kinds[1]), (kinds[1], kinds[0])] {
+        let call = w.alloc(20, "far");
+        for (ipcp, attach, kind) in [("udp0", udp0, first), ("udp1", udp1, second)] {
+            let asked = w.asked().remove(0);
+            w.irm.ipcp_answered(w.now, ipcp, attach, asked.2, Err(fail(kind, "no")));
+            w.settle();
+        }
+        assert_eq!(w.failure(call).kind(), FailureKind::DirectoryFailed);
+    }
+}

@@ -4,13 +4,15 @@ use super::*;
 use proto::v1::IpcpState;
 
 fn bootstrap(name: &str) -> Command {
-    Command::IpcpBootstrap(v1::IpcpBootstrapRequest {
+    let udp = v1::UdpConfig { ip: "10.0.0.1".into(), ..v1::UdpConfig::default() };
+    let request = v1::IpcpBootstrapRequest {
         name: name.into(),
         r#type: "udp".into(),
         layer: "net".into(),
-        udp: Some(v1::UdpConfig { ip: "10.0.0.1".into(), ..v1::UdpConfig::default() }),
+        udp: Some(udp),
         no_restart: false,
-    })
+    };
+    Command::IpcpBootstrap(request.into())
 }
 
 fn attach(w: &mut World, name: &str, pid: u32) -> CallId {
@@ -22,7 +24,7 @@ fn attach(w: &mut World, name: &str, pid: u32) -> CallId {
         handoff: "h".into(),
         ..v1::AttachRequest::default()
     };
-    w.call(Caller { pid, uid: 500, gid: 500, groups: None }, Command::Attach(request))
+    w.call(Caller { pid, uid: 500, gid: 500, groups: None }, Command::Attach(request.into()))
 }
 
 fn spawned(w: &mut World, pid: u32) -> ChildId {
@@ -221,9 +223,9 @@ fn a_second_ipcp_of_the_same_name_is_refused() {
 fn other_versions_and_other_users_do_not_attach() {
     let mut w = World::new();
     let request = v1::AttachRequest { version: 9, name: "udp0".into(), ..v1::AttachRequest::default() };
-    let call = w.call(ROOT, Command::Attach(request.clone()));
+    let call = w.call(ROOT, Command::Attach(request.clone().into()));
     assert!(w.failure(call).message.contains("version 9 and this irmd version 1"));
-    let call = w.call(user(5), Command::Attach(request));
+    let call = w.call(user(5), Command::Attach(request.into()));
     assert_eq!(w.failure(call).kind(), FailureKind::NotPermitted);
 }
 

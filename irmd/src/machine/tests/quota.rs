@@ -130,7 +130,7 @@ fn started(w: &mut World) {
                 Command::NameRegister(v1::NameRegisterRequest { name: "echo".into(), layer: "net".into() }),
             );
             let name = proto::Name::new("echo").unwrap();
-            assert_eq!(w.obey(), [IpcpCall::Register(name, false)]);
+            assert_eq!(w.obey(), [IpcpCall::Publish(name, false)]);
             w.reply(call);
         }
     }
@@ -170,7 +170,7 @@ fn a_program_bound_while_a_layer_is_told_is_told_after_all() {
     let program = v1::BoundProgram { path: "/bin/server".into(), auto_start: true, ..Default::default() };
     w.answer(ROOT, Command::BindProgram(v1::BindProgramRequest { name: "echo".into(), program: Some(program) }));
     let name = proto::Name::new("echo").unwrap();
-    assert_eq!(w.obey(), [IpcpCall::Register(name.clone(), false), IpcpCall::Register(name, true)]);
+    assert_eq!(w.obey(), [IpcpCall::Publish(name.clone(), false), IpcpCall::Register(name, true)]);
 }
 
 #[test]

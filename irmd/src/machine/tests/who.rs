@@ -77,7 +77,9 @@ fn bind(name: &str, user: &str) -> Command {
     Command::BindProgram(v1::BindProgramRequest { name: name.into(), program: Some(program) })
 }
 
-fn about_names() -> Vec<(&'static str, fn(&str) -> Command)> {
+type About = (&'static str, fn(&str) -> Command);
+
+fn about_names() -> Vec<About> {
     vec![
         ("serve", serve),
         ("allocate", alloc),
@@ -113,17 +115,19 @@ fn about_all() -> Vec<(&'static str, Command)> {
     let udp0 = || "udp0".to_owned();
     let attach = v1::AttachRequest { version: proto::protocol_version(), name: "udp1".into(), ..Default::default() };
     vec![
-        ("attach as an IPCP", Command::Attach(attach)),
+        ("attach as an IPCP", Command::Attach(attach.into())),
         ("say that a flow arrived", arrival("open", "net")),
+        ("bring flows back as an IPCP", Command::FlowsAdopted(Vec::new())),
         ("say that a flow ended", Command::FlowEnded(v1::FlowEndedRequest::default())),
         ("status", Command::Status),
         ("ipcp list", Command::IpcpList),
         ("ipcp create", Command::IpcpCreate(v1::IpcpCreateRequest::default())),
-        ("ipcp bootstrap", Command::IpcpBootstrap(v1::IpcpBootstrapRequest::default())),
+        ("ipcp bootstrap", Command::IpcpBootstrap(Box::default())),
         ("ipcp destroy", Command::IpcpDestroy(v1::IpcpDestroyRequest { name: "none".into() })),
         ("ipcp host add", Command::HostAdd(v1::HostAddRequest { ipcp: udp0(), host: None })),
         ("ipcp host remove", Command::HostRemove(v1::HostRemoveRequest { ipcp: udp0(), name: "x".into() })),
         ("name list", Command::NameList),
+        ("name resolve", Command::NameResolve(v1::NameResolveRequest { name: "open".into(), ..Default::default() })),
         ("rule list", Command::RuleList),
         ("rules of a pattern", Command::NameRules("*".into(), RulesChange::default())),
         (
@@ -135,6 +139,7 @@ fn about_all() -> Vec<(&'static str, Command)> {
         ("unbind process", Command::UnbindProcess(v1::UnbindProcessRequest { name: "passing".into(), pid: 44 })),
         ("flow list", Command::FlowList),
         ("config export", Command::ConfigExport),
+        ("shutdown", Command::Shutdown(v1::ShutdownRequest::default())),
     ]
 }
 

@@ -25,7 +25,11 @@ impl Admission {
     }
 
     /// One more, or why not.
-    pub(super) fn enter(&mut self, Process { uid, .. }: Process) -> Result<(), String> {
+    pub(super) fn enter(&mut self, Process { uid, pid, .. }: Process) -> Result<(), String> {
+        // All such have the number 0: they could be taken for each other.
+        if pid == 0 {
+            return Err("the process is in a PID namespace that the daemon cannot see into; run both in one".to_owned());
+        }
         let own = self.by_user.get(&uid).copied().unwrap_or(0);
         if self.all >= self.most {
             return Err("the daemon keeps as many leases as it may; end some programs".to_owned());

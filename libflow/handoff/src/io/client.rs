@@ -40,9 +40,18 @@ pub async fn open(path: &Path) -> Result<(Sender, Receiver), OpenError> {
     rustix::net::connect(&*socket, &address).map_err(unreachable)?;
     let sender = Sender { socket: socket.clone() };
     let hello = ToDaemon::Hello(Hello { version: protocol_version() });
-    sender.say(&hello, None).map_err(OpenError::Unreachable)?;
+    match sender.say(&hello, None) {
+        // The daemon has closed it already: it said why before.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        said => said.map_err(OpenError::Unreachable)?,
+    }
     let watched = watch_shared(socket).map_err(OpenError::Unreachable)?;
-    let packet = receive(&watched).await.map_err(OpenError::Unreachable)?;
+    let packet = match receive(&watched).await {
+        // The same, with our Hello unread: the kernel tells of that first, and gives what was said at the next try.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive(&watched).await,
+        first => first,
+    };
+    let packet = packet.map_err(OpenError::Unreachable)?;
     let packet = packet.ok_or(OpenError::Protocol("it hung up"))?;
     match ToProgram::decode(&packet.bytes) {
         Ok(ToProgram::Welcome(Welcome { version, slots })) if version == protocol_version() => {

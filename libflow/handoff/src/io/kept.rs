@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Instant;
 
@@ -25,6 +25,7 @@ pub fn secret<const N: usize>(path: &Path) -> io::Result<[u8; N]> {
     for _ in 0..3 {
         match fs::read_to_string(path) {
             Ok(text) => {
+                check_closed(path)?;
                 return from_hex(text.trim()).ok_or_else(|| {
                     let text = format!(
                         "{} does not hold {N} bytes as hexadecimal text; remove it to have a new one made",
@@ -41,6 +42,19 @@ pub fn secret<const N: usize>(path: &Path) -> io::Result<[u8; N]> {
     }
     let text = format!("{} disappears as soon as it is made; give another --state-dir", path.display());
     Err(io::Error::new(io::ErrorKind::NotFound, text))
+}
+
+/// Who has read a key forges what it seals.
+fn check_closed(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let text = format!(
+        "{} can be read by others (mode {mode:o}), who could forge tickets with it; remove it to have a new one made",
+        path.display()
+    );
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 fn make(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -91,6 +105,10 @@ mod tests {
         assert_eq!(secret::<32>(&path).unwrap(), made);
         assert_ne!(secret::<32>(&dir.path().join("other")).unwrap(), made);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let said = secret::<32>(&path).unwrap_err().to_string();
+        assert!(said.contains("can be read by others (mode 640)"), "{said}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short").unwrap();
         assert!(secret::<32>(&path).unwrap_err().to_string().contains("remove it"));
         assert!(secret::<8>(&dir.path().join("none/key")).unwrap_err().to_string().contains("check the directory"));

@@ -1,7 +1,8 @@
 //! The hand-over socket itself.
+#![expect(unsafe_code, reason = "a socket option whose type in rustix holds less than the kernel gives")]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -58,10 +59,22 @@ impl Listener {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(None),
             other => other?,
         };
-        let Ok(who) = rustix::net::sockopt::socket_peercred(&socket) else { return Ok(None) };
-        let pid = who.pid.as_raw_nonzero().get().unsigned_abs();
-        Ok(Some((socket, Process { pid, uid: who.uid.as_raw(), gid: who.gid.as_raw() })))
+        Ok(peer(&socket).map(|process| (socket, process)))
     }
+}
+
+/// The process at the other end of a socket; its number is 0 where this process cannot see it.
+fn peer(socket: &OwnedFd) -> Option<Process> {
+    // Not rustix' `socket_peercred`: its numbers of processes are never 0, and the kernel's may be.
+    let mut who = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut bytes = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    // SAFETY: `who` is as large as `bytes` says, any bytes are a value of it, and both outlive the call.
+    let answer = unsafe {
+        let place = (&raw mut who).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, place, &raw mut bytes)
+    };
+    let pid = u32::try_from(who.pid).ok()?;
+    (answer == 0).then_some(Process { pid, uid: who.uid, gid: who.gid })
 }
 
 impl Drop for Listener {

@@ -6,13 +6,13 @@ use proto::v1;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::irmd::{Irmd, QUICK, SLOW};
+use super::irmd::{DIRECTORY, Irmd, QUICK, SLOW};
 use super::{Fault, list, print, program};
 use crate::cli::{
     BindCommand, Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType, Left, NameCommand, Policy, Rules, Shutdown,
     UnbindCommand,
 };
-use crate::machine::argument::HostEntry;
+use crate::machine::argument::{HostEntry, PortRange};
 use crate::machine::text::printable;
 
 fn type_name(kind: IpcpType) -> String {
@@ -34,8 +34,9 @@ pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fa
         }
         IpcpCommand::Bootstrap(options) => {
             let said = format!("{} is a member of {}", options.name, options.layer);
-            let reply = Irmd::answer(&path, SLOW, irmd.client.ipcp_bootstrap(bootstrap(*options))).await?;
-            print::raw(format!("{said} at {}\n", printable(&reply.address)).as_bytes())?;
+            let flows = if options.sp_range == Some(PortRange::Listen) { ", its flows on that port" } else { "" };
+            let reply = Irmd::answer(&path, SLOW, irmd.client.ipcp_bootstrap(bootstrap(*options)?)).await?;
+            print::raw(format!("{said} at {}{flows}\n", printable(&reply.address)).as_bytes())?;
         }
         IpcpCommand::Destroy { name } => {
             Irmd::answer(&path, SLOW, irmd.client.ipcp_destroy(v1::IpcpDestroyRequest { name })).await?;
@@ -46,8 +47,12 @@ pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fa
     Ok(())
 }
 
-fn bootstrap(options: Bootstrap) -> v1::IpcpBootstrapRequest {
-    let (sp_first, sp_last) = options.sp_range.map_or((0, 0), |range| (range.first.into(), range.last.into()));
+fn bootstrap(options: Bootstrap) -> Result<v1::IpcpBootstrapRequest, Fault> {
+    let (sp_first, sp_last, sp_listen) = match options.sp_range {
+        None => (0, 0, false),
+        Some(PortRange::Ports(first, last)) => (first.into(), last.into(), false),
+        Some(PortRange::Listen) => (0, 0, true),
+    };
     let echo = match options.echo {
         Echo::OnAccept => v1::EchoMoment::OnAccept,
         Echo::OnArrival => v1::EchoMoment::OnArrival,
@@ -58,15 +63,21 @@ fn bootstrap(options: Bootstrap) -> v1::IpcpBootstrapRequest {
         hosts: options.hosts.into_iter().map(static_host).collect(),
         sp_first,
         sp_last,
+        sp_listen,
         echo: echo.into(),
+        dns_zone: options.dns_zone.unwrap_or_default(),
+        dns_servers: options.dns_servers,
+        dns_key_file: options.dns_key.map(program::text).transpose()?.unwrap_or_default(),
+        dns_lifetime_s: options.dns_lifetime.unwrap_or(0),
+        dns_ttl_s: options.dns_ttl.unwrap_or(0),
     };
-    v1::IpcpBootstrapRequest {
+    Ok(v1::IpcpBootstrapRequest {
         name: options.name,
         r#type: type_name(options.kind),
         layer: options.layer,
         udp: Some(udp),
         no_restart: options.no_restart,
-    }
+    })
 }
 
 pub(super) async fn host(irmd: &mut Irmd, command: HostCommand) -> Result<(), Fault> {
@@ -102,7 +113,7 @@ pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fa
             Irmd::answer(&path, QUICK, irmd.client.name_create(request)).await?;
         }
         NameCommand::Destroy { name } => {
-            Irmd::answer(&path, QUICK, irmd.client.name_destroy(v1::NameDestroyRequest { name })).await?;
+            Irmd::answer(&path, DIRECTORY, irmd.client.name_destroy(v1::NameDestroyRequest { name })).await?;
         }
         NameCommand::List(how) => list::names(irmd, how).await?,
         NameCommand::Rules { name: Some(name), rules, .. } => {
@@ -112,11 +123,14 @@ pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fa
         NameCommand::Rules { name: None, listing, .. } => list::rules(irmd, listing).await?,
         NameCommand::May { name, asker, listing } => list::may(irmd, name, asker, listing).await?,
         NameCommand::Register { name, layer } => {
-            Irmd::answer(&path, QUICK, irmd.client.name_register(v1::NameRegisterRequest { name, layer })).await?;
+            let request = v1::NameRegisterRequest { name, layer };
+            Irmd::answer(&path, DIRECTORY, irmd.client.name_register(request)).await?;
         }
         NameCommand::Unregister { name, layer } => {
-            Irmd::answer(&path, QUICK, irmd.client.name_unregister(v1::NameUnregisterRequest { name, layer })).await?;
+            let request = v1::NameUnregisterRequest { name, layer };
+            Irmd::answer(&path, DIRECTORY, irmd.client.name_unregister(request)).await?;
         }
+        NameCommand::Resolve { name, layer, listing } => list::resolve(irmd, name, layer, listing).await?,
     }
     Ok(())
 }

@@ -17,6 +17,9 @@ const DIAL_WITHIN: Duration = Duration::from_secs(2);
 /// A call that only looks or writes down.
 pub(super) const QUICK: Duration = Duration::from_secs(5);
 
+/// A call that waits for name servers.
+pub(super) const DIRECTORY: Duration = Duration::from_secs(8);
+
 /// A call that starts or ends a process and waits for it.
 pub(super) const SLOW: Duration = Duration::from_secs(20);
 

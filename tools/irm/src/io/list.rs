@@ -1,11 +1,13 @@
 //! Commands that ask.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use proto::v1;
 
-use super::irmd::{Irmd, QUICK};
+use super::irmd::{DIRECTORY, Irmd, QUICK};
 use super::{Fault, print};
 use crate::cli::{Asker, Listing};
-use crate::machine::{flow, host, ipcp, name, rules, status};
+use crate::machine::{flow, host, ipcp, name, resolve, rules, status};
 
 pub(super) async fn status(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.status(v1::Empty {})).await?;
@@ -40,6 +42,14 @@ pub(super) async fn names(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let stream = Irmd::answer(&path, QUICK, irmd.client.name_list(v1::Empty {})).await?;
     let rows: Vec<_> = Irmd::rows(&path, stream).await?.into_iter().map(name::NameRow::from).collect();
     print::listing(how, rows.as_slice(), name::table)
+}
+
+#[expect(clippy::disallowed_methods, reason = "records end by the clock on the wall")]
+pub(super) async fn resolve(irmd: &mut Irmd, name: String, layer: Option<String>, how: Listing) -> Result<(), Fault> {
+    let request = v1::NameResolveRequest { name: name.clone(), layer: layer.unwrap_or_default() };
+    let reply = Irmd::answer(&irmd.path(), DIRECTORY, irmd.client.name_resolve(request)).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    print::listing(how, &resolve::Resolved::new(&name, reply, now), resolve::text)
 }
 
 pub(super) async fn rules(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {

@@ -5,12 +5,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Fault;
-use crate::cli::{BindCommand, Command, UnbindCommand};
+use crate::cli::{BindCommand, Command, IpcpCommand, UnbindCommand};
 
 /// Makes the program of a command absolute, before irmd is asked.
 pub(super) fn locate_in(command: &mut Command) -> Result<(), Fault> {
     match command {
         Command::Bind(BindCommand::Program { program, .. }) => *program = locate(program)?,
+        // Its IPCP reads the file, and runs in another folder.
+        Command::Ipcp(IpcpCommand::Bootstrap(options)) => {
+            if let Some(key) = &mut options.dns_key {
+                *key = std::path::absolute(&*key)
+                    .map_err(|error| Fault::Unable(format!("cannot make {} absolute: {error}", key.display())))?;
+            }
+        }
         // A program may be gone by the time it is unbound.
         Command::Unbind(UnbindCommand::Program { program, .. }) => {
             if let Ok(path) = absolute(program) {
@@ -60,5 +67,5 @@ fn executable(path: &Path) -> bool {
 pub(super) fn text(path: PathBuf) -> Result<String, Fault> {
     path.into_os_string()
         .into_string()
-        .map_err(|path| Fault::Unable(format!("the path {} is no UTF-8 text; rename the program", path.display())))
+        .map_err(|path| Fault::Unable(format!("the path {} is no UTF-8 text; rename the file", path.display())))
 }

@@ -16,13 +16,13 @@ pub struct HostEntry {
     pub address: String,
 }
 
-/// A range of UDP ports, both ends included.
+/// The UDP ports of accepted flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange {
-    /// Lowest port, at least 1.
-    pub first: u16,
-    /// Highest port, at least `first`.
-    pub last: u16,
+pub enum PortRange {
+    /// A range, both ends included, at least 1, the second at least the first.
+    Ports(u16, u16),
+    /// The listen port, for all of them.
+    Listen,
 }
 
 /// A name of a service.
@@ -71,16 +71,29 @@ pub fn host_entry(text: &str) -> Result<HostEntry, String> {
     Ok(HostEntry { name: name(left)?, address })
 }
 
-/// `FIRST-LAST`.
+/// A name server: `ADDR`, `ADDR:PORT` or `[ADDR6]:PORT`.
+pub fn name_server(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    match (text.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+        (Ok(address), _) if address.port() != 0 => Ok(address.to_string()),
+        (Err(_), Ok(ip)) => Ok(ip.to_string()),
+        _ => Err("give the address of a name server, such as 10.0.0.53, 10.0.0.53:5353 or [fd00::53]:53".into()),
+    }
+}
+
+/// `FIRST-LAST` or `listen`.
 pub fn port_range(text: &str) -> Result<PortRange, String> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-    let wrong = || format!("'{text}' is no range of ports; give FIRST-LAST, such as 40000-41000");
+    if text == "listen" {
+        return Ok(PortRange::Listen);
+    }
+    let wrong = || format!("'{text}' is no range of ports; give FIRST-LAST, such as 40000-41000, or listen");
     let (first, last) = text.split_once('-').ok_or_else(wrong)?;
     let (first, last) = port(first).zip(port(last)).ok_or_else(wrong)?;
     if first > last {
         return Err(format!("the range {text} is empty: its first port is above its last"));
     }
-    Ok(PortRange { first, last })
+    Ok(PortRange::Ports(first, last))
 }
 
 #[cfg(test)]
@@ -112,8 +125,9 @@ mod tests {
 
     #[test]
     fn port_ranges() {
-        assert_eq!(port_range("40000-41000"), Ok(PortRange { first: 40000, last: 41000 }));
-        assert_eq!(port_range("5-5"), Ok(PortRange { first: 5, last: 5 }));
+        assert_eq!(port_range("40000-41000"), Ok(PortRange::Ports(40000, 41000)));
+        assert_eq!(port_range("5-5"), Ok(PortRange::Ports(5, 5)));
+        assert_eq!(port_range("listen"), Ok(PortRange::Listen));
         for text in ["", "-", "5", "6-5", "0-5", "1-65536", "a-b", "1-2-3"] {
             assert!(port_range(text).is_err(), "{text}");
         }

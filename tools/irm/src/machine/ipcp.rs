@@ -33,13 +33,19 @@ struct UdpRow {
     port: u32,
     sp_first: Option<u32>,
     sp_last: Option<u32>,
+    sp_listen: bool,
     echo: &'static str,
     hosts: Vec<HostRow>,
+    dns_zone: Option<String>,
+    dns_servers: Vec<String>,
+    dns_key: Option<String>,
+    dns_lifetime_s: Option<u32>,
+    dns_ttl_s: Option<u32>,
 }
 
 impl From<v1::UdpConfig> for UdpRow {
     fn from(config: v1::UdpConfig) -> Self {
-        let set = |port: u32| (port != 0).then_some(port);
+        let set = |number: u32| (number != 0).then_some(number);
         let echo = match config.echo() {
             v1::EchoMoment::OnArrival => "on-arrival",
             v1::EchoMoment::Unspecified | v1::EchoMoment::OnAccept => "on-accept",
@@ -48,8 +54,14 @@ impl From<v1::UdpConfig> for UdpRow {
             port: set(config.port).unwrap_or(3359),
             sp_first: set(config.sp_first),
             sp_last: set(config.sp_last),
+            sp_listen: config.sp_listen,
             echo,
             hosts: host::rows(&config),
+            dns_lifetime_s: set(config.dns_lifetime_s),
+            dns_ttl_s: set(config.dns_ttl_s),
+            dns_zone: given(config.dns_zone),
+            dns_servers: config.dns_servers,
+            dns_key: given(config.dns_key_file),
             ip: config.ip,
         }
     }
@@ -171,7 +183,7 @@ udp1  udp   -      down: killed by signal 9  -                 -      0         
     #[test]
     fn ipcps_as_json() {
         let row = IpcpRow::from(sample().remove(0));
-        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}]}}"#;
+        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"sp_listen":false,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}],"dns_zone":null,"dns_servers":[],"dns_key":null,"dns_lifetime_s":null,"dns_ttl_s":null}}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), want);
     }
 }

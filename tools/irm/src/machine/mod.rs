@@ -5,6 +5,7 @@ pub mod flow;
 pub mod host;
 pub mod ipcp;
 pub mod name;
+pub mod resolve;
 pub mod rules;
 pub mod status;
 pub mod table;

@@ -19,6 +19,18 @@ pub struct NameRow {
     pending: u32,
     owner: Option<String>,
     rules: RuleSet,
+    registrations: Vec<RegistrationRow>,
+}
+
+/// How a name stands in a layer's directory.
+#[derive(Debug, Serialize)]
+struct RegistrationRow {
+    layer: String,
+    state: String,
+    domain: Option<String>,
+    expires_s: Option<u32>,
+    next_s: Option<u32>,
+    failure: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,6 +89,22 @@ impl From<v1::NameInfo> for NameRow {
             pending: info.pending,
             owner: super::ipcp::given(info.owner),
             rules: info.rules.unwrap_or_default().into(),
+            registrations: info.registrations.into_iter().map(RegistrationRow::from).collect(),
+        }
+    }
+}
+
+impl From<v1::Registration> for RegistrationRow {
+    fn from(info: v1::Registration) -> Self {
+        let in_dns = info.state != "local";
+        let lives = matches!(info.state.as_str(), "published" | "failing" | "withdrawing");
+        Self {
+            layer: info.layer,
+            domain: super::ipcp::given(info.domain),
+            expires_s: (lives && info.expires_s != 0).then_some(info.expires_s),
+            next_s: in_dns.then_some(info.next_s),
+            failure: super::ipcp::given(info.failure),
+            state: info.state,
         }
     }
 }
@@ -100,12 +128,22 @@ fn cells(row: &NameRow) -> Vec<String> {
     vec![
         printable(&row.name),
         row.policy.to_owned(),
-        joined(row.layers.iter().map(|layer| printable(layer))),
+        joined(row.layers.iter().map(|layer| layer_text(layer, &row.registrations))),
         joined(row.programs.iter().map(program_text)),
         joined(row.processes.iter().map(|p| p.text.clone())),
         row.accepting.to_string(),
         row.pending.to_string(),
     ]
+}
+
+/// The layer, and what is not as it should be in its directory.
+fn layer_text(layer: &str, registrations: &[RegistrationRow]) -> String {
+    let off =
+        |row: &&RegistrationRow| (layer == "*" || row.layer == layer) && !["local", "published"].contains(&&*row.state);
+    match registrations.iter().find(off) {
+        Some(row) => format!("{} (DNS: {})", printable(layer), printable(&row.state)),
+        None => printable(layer),
+    }
 }
 
 fn program_text(program: &ProgramRow) -> String {
@@ -144,6 +182,15 @@ mod tests {
             layers: vec!["net".into(), "net6".into()],
             accepting: 1,
             pending: 0,
+            registrations: vec![v1::Registration {
+                name: "echo".into(),
+                layer: "net6".into(),
+                state: "failing".into(),
+                domain: "echo.flows.test".into(),
+                next_s: 4,
+                failure: "no answer".into(),
+                ..Default::default()
+            }],
             owner: "1000".into(),
             rules: Some(v1::NameRules { serve: vec!["alice".into(), "@www".into()], ..Default::default() }),
         };
@@ -154,16 +201,16 @@ mod tests {
     #[test]
     fn names_as_a_table() {
         let want = "\
-NAME  POLICY       LAYERS     PROGRAMS                             PROCESSES   ACCEPTING  PENDING
-echo  spill        net, net6  /usr/bin/oping --listen echo (auto)  oping (12)          1        0
-idle  round-robin  -          -                                    -                   0        0
+NAME  POLICY       LAYERS                    PROGRAMS                             PROCESSES   ACCEPTING  PENDING
+echo  spill        net, net6 (DNS: failing)  /usr/bin/oping --listen echo (auto)  oping (12)          1        0
+idle  round-robin  -                         -                                    -                   0        0
 ";
         assert_eq!(table(&sample()), want);
     }
 
     #[test]
     fn names_as_json() {
-        let want = r#"{"name":"echo","policy":"spill","layers":["net","net6"],"programs":[{"path":"/usr/bin/oping","args":["--listen","echo"],"auto":true,"user":"www-data"}],"processes":[{"pid":12,"uid":1000,"gid":1000,"command":"oping"}],"accepting":1,"pending":0,"owner":"1000","rules":{"serve":["alice","@www"],"allow_local":null,"allow_remote":null,"deny_remote":null}}"#;
+        let want = r#"{"name":"echo","policy":"spill","layers":["net","net6"],"programs":[{"path":"/usr/bin/oping","args":["--listen","echo"],"auto":true,"user":"www-data"}],"processes":[{"pid":12,"uid":1000,"gid":1000,"command":"oping"}],"accepting":1,"pending":0,"owner":"1000","rules":{"serve":["alice","@www"],"allow_local":null,"allow_remote":null,"deny_remote":null},"registrations":[{"layer":"net6","state":"failing","domain":"echo.flows.test","expires_s":null,"next_s":4,"failure":"no answer"}]}"#;
         assert_eq!(serde_json::to_string(&sample()[0]).unwrap(), want);
     }
 }

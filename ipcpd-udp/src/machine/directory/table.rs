@@ -1,19 +1,16 @@
-//! The directory: which names this host answers for, and which host answers for a name.
-//!
-//! Asked in order: names registered here, the static table; DNS and a rendezvous join behind it. Their answers
-//! come later than the question, so asking is a step of its own: `Shim::flow_alloc` looks up, `Shim::ask` goes on
-//! with the address, and only the first knows where it came from.
+//! What is known without asking anybody: names registered here, the static table.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Bound;
 
 use proto::Name;
 
 /// Names registered here at most, and rows of the static table at most.
-pub(super) const MOST: usize = 65_536;
+pub(in crate::machine) const MOST: usize = 65_536;
 
 #[derive(Debug, Default)]
-pub(super) struct Directory {
+pub(super) struct Table {
     /// And whether a program may be started for it.
     here: BTreeMap<Name, bool>,
     hosts: BTreeMap<Name, SocketAddr>,
@@ -21,7 +18,7 @@ pub(super) struct Directory {
 
 /// Where a name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Row {
     /// On this host, as registered or by the static table: a flow to it is a local flow.
     Here,
     /// On the host whose shim listens there.
@@ -32,9 +29,9 @@ pub(super) enum Place {
 
 /// A bound of the directory was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(in crate::machine) struct Full;
 
-impl Directory {
+impl Table {
     pub(super) fn register(&mut self, name: Name) -> Result<(), Full> {
         if self.here.len() >= MOST && !self.here.contains_key(&name) {
             return Err(Full);
@@ -51,6 +48,16 @@ impl Directory {
 
     pub(super) fn unregister(&mut self, name: &Name) -> bool {
         self.here.remove(name).is_some()
+    }
+
+    /// Names registered here.
+    pub(super) fn names(&self, range: (Bound<&Name>, Bound<&Name>)) -> impl Iterator<Item = &Name> {
+        self.here.range::<Name, _>(range).map(|(name, _)| name)
+    }
+
+    /// The static table's row.
+    pub(super) fn row(&self, name: &Name) -> Option<SocketAddr> {
+        self.hosts.get(name).copied()
     }
 
     pub(super) fn answers_for(&self, name: &Name) -> bool {
@@ -75,14 +82,14 @@ impl Directory {
         self.hosts.remove(name).is_some()
     }
 
-    pub(super) fn find(&self, name: &Name, own: SocketAddr) -> Place {
+    pub(super) fn find(&self, name: &Name, own: SocketAddr) -> Row {
         match self.hosts.get(name) {
             // The row that the whole site shares also stands on the host it points to. Asking ourselves would
             // only come back to irmd, which has looked for the name on this host already.
-            Some(&shim) if shim == own => Place::Here,
-            Some(&shim) => Place::At(shim),
-            None if self.here.contains_key(name) => Place::Here,
-            None => Place::Unknown,
+            Some(&shim) if shim == own => Row::Here,
+            Some(&shim) => Row::At(shim),
+            None if self.here.contains_key(name) => Row::Here,
+            None => Row::Unknown,
         }
     }
 }
@@ -96,18 +103,18 @@ mod tests {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|text| Name::new(text).unwrap());
         let own: SocketAddr = "10.0.0.1:3359".parse().unwrap();
         let other: SocketAddr = "10.0.0.2:3359".parse().unwrap();
-        let mut directory = Directory::default();
-        directory.register(a.clone()).unwrap();
-        directory.add_host(b.clone(), other).unwrap();
-        directory.add_host(c.clone(), own).unwrap();
-        let found = [&a, &b, &c, &d].map(|name| directory.find(name, own));
-        assert_eq!(found, [Place::Here, Place::At(other), Place::Here, Place::Unknown]);
+        let mut table = Table::default();
+        table.register(a.clone()).unwrap();
+        table.add_host(b.clone(), other).unwrap();
+        table.add_host(c.clone(), own).unwrap();
+        let found = [&a, &b, &c, &d].map(|name| table.find(name, own));
+        assert_eq!(found, [Row::Here, Row::At(other), Row::Here, Row::Unknown]);
         // Registered here and elsewhere: irmd asks the layer only for what it does not serve itself.
-        directory.register(b.clone()).unwrap();
-        assert_eq!(directory.find(&b, own), Place::At(other));
-        assert!(directory.remove_host(&b) && !directory.remove_host(&b));
-        assert_eq!(directory.find(&b, own), Place::Here);
-        assert!(directory.unregister(&b) && !directory.unregister(&b));
-        assert_eq!(directory.find(&b, own), Place::Unknown);
+        table.register(b.clone()).unwrap();
+        assert_eq!(table.find(&b, own), Row::At(other));
+        assert!(table.remove_host(&b) && !table.remove_host(&b));
+        assert_eq!(table.find(&b, own), Row::Here);
+        assert!(table.unregister(&b) && !table.unregister(&b));
+        assert_eq!(table.find(&b, own), Row::Unknown);
     }
 }

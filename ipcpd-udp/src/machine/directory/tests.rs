@@ -1,0 +1,473 @@
+//! Answers, updates and the calendar of registrations, as values.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proto::v1::{Failure, FailureKind};
+use proto::{HostId, Name};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::answer::{Asked, From, Host, MOST_HOSTS, Records, Service, hosts};
+use super::claim::Claim;
+use super::plan::{Aim, Own, Standing, Update, plan};
+use super::registrar::{Registrar, Step, Updated, Waiter};
+use super::trouble::Trouble;
+use crate::machine::tests::{addr, name, origin};
+
+const WALL: u64 = 1_000_000;
+
+fn strings(text: &str) -> Vec<Vec<u8>> {
+    text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
+
+fn ips(text: &str) -> Vec<IpAddr> {
+    text.split_whitespace().map(|ip| ip.parse().unwrap()).collect()
+}
+
+fn service(priority: u16, port: u16, target: &str, addresses: &str) -> Service {
+    Service { priority, weight: 0, port, target: target.into(), addresses: ips(addresses) }
+}
+
+/// `address from` of the hosts a flow may go to, then those it may not, with why.
+fn judged(own: &str, texts: &[&str], services: &[Service], addresses: &str) -> Vec<String> {
+    let records = Records {
+        texts: texts.iter().map(|text| strings(text)).collect(),
+        services: services.to_vec(),
+        addresses: ips(addresses),
+    };
+    let asked = Asked { name: &name("echo"), domain: "echo.z", own: addr(own), wall: WALL, now: origin() };
+    let word = |host: Host| {
+        let from = match host.from {
+            From::Claim => "txt",
+            From::Service => "srv",
+            From::Address => "a",
+        };
+        match host.ignored {
+            None => format!("{} {from}", host.at),
+            Some(why) => format!("not {}: {why}", host.at),
+        }
+    };
+    hosts(&records, asked).into_iter().map(word).collect()
+}
+
+const OWN: &str = "10.0.0.1:3359";
+
+#[test]
+fn what_an_administrator_writes_by_hand_lasts() {
+    assert_eq!(judged(OWN, &[], &[], "10.0.0.2 10.0.0.3"), ["10.0.0.2:3359 a", "10.0.0.3:3359 a"]);
+    assert_eq!(judged(OWN, &["v=spf1 -all"], &[], "10.0.0.2"), ["10.0.0.2:3359 a"]);
+    let here = service(0, 3400, "echo.z", "");
+    assert_eq!(judged(OWN, &[], &[here], "10.0.0.2"), ["10.0.0.2:3400 srv"]);
+    let there = service(5, 3401, "host.z", "10.0.0.7 10.0.0.8");
+    let want = ["10.0.0.7:3401 srv", "10.0.0.8:3401 srv"];
+    assert_eq!(judged(OWN, &[], std::slice::from_ref(&there), "10.0.0.2"), want);
+    // "There is no such service" (RFC 2782).
+    assert!(judged(OWN, &[], &[service(0, 0, "", "")], "10.0.0.2").is_empty());
+    assert_eq!(judged(OWN, &["v=flow1 addr=10.0.0.9"], &[there], ""), ["10.0.0.9:3359 txt", want[0], want[1]]);
+}
+
+#[test]
+fn a_claim_speaks_for_its_address() {
+    let live = "v=flow1 name=echo host=2 addr=10.0.0.2 port=3359 exp=1000001";
+    let void = "v=flow1 name=echo host=3 addr=10.0.0.3 port=3400 exp=1000000";
+    let other = "v=flow1 name=echo.z host=4 addr=10.0.0.4 port=3359 exp=1000001";
+    assert_eq!(judged(OWN, &[live], &[], "10.0.0.2"), ["10.0.0.2:3359 txt"]);
+    // Neither the address nor the service of a void claim is an administrator's.
+    let port = service(0, 3400, "echo.z", "");
+    let want = ["not 10.0.0.3:3400: its record is void: the host did not refresh it"];
+    assert_eq!(judged(OWN, &[void], std::slice::from_ref(&port), "10.0.0.3"), want);
+    assert_eq!(judged(OWN, &[void, live], &[port], "10.0.0.3 10.0.0.2"), [want[0], "10.0.0.2:3359 txt"]);
+    // Of another name with the same domain name.
+    assert!(judged(OWN, &[other], &[], "10.0.0.4").is_empty());
+    // What stood there before the host came stands there after it is gone.
+    let kept = format!("{void} kept=1").replace("3400", "3359");
+    assert_eq!(judged(OWN, &[&kept], &[], "10.0.0.3"), ["10.0.0.3:3359 a"]);
+    // Old and new of one host, from two caches.
+    assert_eq!(judged(OWN, &[&live.replace("1000001", "999999"), live], &[], ""), ["10.0.0.2:3359 txt"]);
+}
+
+#[test]
+fn addresses_that_no_flow_may_go_to() {
+    let table = [
+        (OWN, "0.0.0.0", "it is not the address of one host"),
+        (OWN, "255.255.255.255", "it is not the address of one host"),
+        (OWN, "224.0.0.1", "it is not the address of one host"),
+        (OWN, "127.0.0.1", "it means another host on every host"),
+        (OWN, "10.0.0.1", "it is this host"),
+        (OWN, "fd00::1", "it is of the other IP version than the layer"),
+        ("[fd00::1]:3359", "fe80::1", "it means another host on every host"),
+        ("[fd00::1]:3359", "::ffff:10.0.0.2", "it means another host on every host"),
+        ("[fd00::1]:3359", "ff02::1", "it is not the address of one host"),
+        ("[fd00::1]:3359", "10.0.0.2", "it is of the other IP version than the layer"),
+    ];
+    for (own, ip, why) in table {
+        let want = format!("not {}: {why}", SocketAddr::new(ip.parse().unwrap(), 3359));
+        assert_eq!(judged(own, &[], &[], ip).join(" "), want, "{ip} for {own}");
+        assert_eq!(judged(own, &[&format!("v=flow1 addr={ip}")], &[], ""), [want], "{ip} for {own}");
+    }
+    assert_eq!(judged("127.0.0.1:3359", &[], &[], "127.0.0.2"), ["127.0.0.2:3359 a"]);
+    let port = "not 10.0.0.2:0: it is not the address of one host";
+    assert_eq!(judged(OWN, &["v=flow1 addr=10.0.0.2 port=0"], &[], ""), [port]);
+}
+
+#[test]
+fn a_server_that_names_thousands_is_cut_short() {
+    let texts: Vec<String> = (0..10_000).map(|n| format!("v=flow1 addr=10.1.{}.{}", n / 256, n % 256)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    assert_eq!(judged(OWN, &texts, &[], "").len(), MOST_HOSTS);
+}
+
+/// A zone as its primary server has it.
+#[derive(Clone, Debug, Default)]
+struct Zone {
+    standing: Standing,
+}
+
+impl Zone {
+    /// As RFC 2136 §3 has it.
+    fn apply(&mut self, update: &Update) -> bool {
+        let set = |texts: &[Vec<Vec<u8>>]| texts.iter().cloned().collect::<BTreeSet<_>>();
+        if set(&update.required) != set(&self.standing.texts) {
+            return false;
+        }
+        self.standing.texts.retain(|text| !update.texts_out.contains(text));
+        self.standing.addresses.retain(|ip| !update.addresses_out.contains(ip));
+        self.standing.ports.retain(|port| !update.ports_out.contains(port));
+        if let Some(text) = &update.text_in {
+            let text: Vec<Vec<u8>> = text.iter().map(|string| string.clone().into_bytes()).collect();
+            if !self.standing.texts.contains(&text) {
+                self.standing.texts.push(text);
+            }
+        }
+        self.standing.addresses.extend(update.address_in.filter(|ip| !self.standing.addresses.contains(ip)));
+        self.standing.ports.extend(update.port_in.filter(|port| !self.standing.ports.contains(port)));
+        true
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.standing.texts.iter().filter_map(|text| Claim::decode(text).ok()).collect()
+    }
+}
+
+fn own(host: u64, at: &str) -> Own {
+    Own { name: name("echo"), host: HostId(host), at: addr(at), lifetime: 900, ttl: 60 }
+}
+
+#[test]
+fn a_host_comes_refreshes_and_goes() {
+    let mut zone = Zone::default();
+    zone.standing.texts.push(strings("something else"));
+    zone.standing.ports.push(1);
+    let before = zone.clone();
+    let host = own(2, "10.0.0.2:3400");
+    for wall in [WALL, WALL + 300, WALL + 600] {
+        assert!(zone.apply(&plan(Aim::Publish, &host, &zone.standing, wall).unwrap()));
+        let claims = zone.claims();
+        assert_eq!((claims.len(), claims[0].expires, claims[0].at), (1, Some(wall + 900), host.at));
+        assert_eq!((&*zone.standing.addresses, &*zone.standing.ports), (&*ips("10.0.0.2"), &[1, 3400][..]));
+    }
+    assert!(zone.apply(&plan(Aim::Withdraw, &host, &zone.standing, WALL + 700).unwrap()));
+    assert_eq!(zone.standing, before.standing);
+    assert_eq!(plan(Aim::Withdraw, &host, &zone.standing, WALL + 700), None);
+}
+
+#[test]
+fn what_two_hosts_share_stays_for_the_other() {
+    // One machine with two shims, and another name with the same domain name.
+    let (a, b) = (own(2, "10.0.0.2:3400"), own(2, "10.0.0.2:3401"));
+    let c = Own { name: name("echo.z"), ..own(2, "10.0.0.2:3400") };
+    let mut zone = Zone::default();
+    for host in [&a, &b, &c] {
+        assert!(zone.apply(&plan(Aim::Publish, host, &zone.standing, WALL).unwrap()));
+    }
+    assert_eq!((zone.claims().len(), zone.standing.addresses.len()), (3, 1));
+    for (host, left) in [(&a, vec![3400, 3401]), (&c, vec![3401]), (&b, vec![])] {
+        assert!(zone.apply(&plan(Aim::Withdraw, host, &zone.standing, WALL).unwrap()));
+        assert_eq!(zone.standing.ports, left);
+        assert_eq!(zone.standing.addresses.is_empty(), left.is_empty());
+    }
+    assert!(zone.standing.texts.is_empty());
+}
+
+#[test]
+fn the_next_holder_of_the_key_removes_what_is_void() {
+    let (dead, next) = (own(2, "10.0.0.2:3400"), own(3, "10.0.0.3:3359"));
+    let mut zone = Zone::default();
+    assert!(zone.apply(&plan(Aim::Publish, &dead, &zone.standing, WALL).unwrap()));
+    let publish =
+        |zone: &mut Zone, wall| assert!(zone.apply(&plan(Aim::Publish, &next, &zone.standing, wall).unwrap()));
+    publish(&mut zone, WALL + 899);
+    assert_eq!((zone.claims().len(), zone.standing.addresses.len()), (2, 2));
+    // The address and the port go at once, the claim that says that they are void a TTL later.
+    publish(&mut zone, WALL + 900);
+    assert_eq!((zone.claims().len(), &*zone.standing.addresses), (2, &*ips("10.0.0.3")));
+    assert!(zone.standing.ports.is_empty());
+    publish(&mut zone, WALL + 959);
+    assert_eq!(zone.claims().len(), 2);
+    publish(&mut zone, WALL + 960);
+    assert_eq!(zone.claims().len(), 1);
+}
+
+#[test]
+fn an_administrators_records_are_left_alone() {
+    let mut zone = Zone::default();
+    zone.standing.addresses = ips("10.0.0.2 10.0.0.9");
+    zone.standing.texts = vec![strings("v=flow1 addr=10.0.0.7")];
+    let before = zone.clone();
+    let host = own(2, "10.0.0.2:3359");
+    for wall in [WALL, WALL + 5_000] {
+        assert!(zone.apply(&plan(Aim::Publish, &host, &zone.standing, wall).unwrap()));
+        assert!(zone.claims().iter().any(|claim| claim.kept));
+    }
+    assert!(zone.apply(&plan(Aim::Withdraw, &host, &zone.standing, WALL + 9_999).unwrap()));
+    assert_eq!(zone.standing, before.standing);
+}
+
+proptest! {
+    /// Hosts come and go, die, and write from what they read a while ago: nobody's live record is ever lost, and when the
+    /// last has gone nothing of theirs is left.
+    #[test]
+    fn hosts_that_change_one_name_at_once(steps in prop::collection::vec((0usize..4, 0u8..4, 0u64..400), 1..60)) {
+        let hosts = ["10.0.0.1:3359", "10.0.0.2:3359", "10.0.0.2:3400", "10.0.0.3:3401"];
+        let hosts: Vec<Own> = hosts.iter().enumerate().map(|(n, at)| own(n as u64 / 2 + 1, at)).collect();
+        let mut zone = Zone::default();
+        let mut wall = WALL;
+        // When each last wrote, if it is there; and what it read before it was held up.
+        let mut there: [Option<u64>; 4] = [None; 4];
+        let mut stale: [Option<(Aim, Update, u64)>; 4] = [const { None }; 4];
+        for (who, what, wait) in steps {
+            wall += wait;
+            let aim = if what == 1 { Aim::Withdraw } else { Aim::Publish };
+            let Some(update) = plan(aim, &hosts[who], &zone.standing, wall) else { continue };
+            match what {
+                // Reads now, writes later.
+                2 => stale[who] = Some((aim, update, wall)),
+                3 => if let Some((aim, update, read)) = stale[who].take()
+                    && zone.apply(&update) { there[who] = (aim == Aim::Publish).then_some(read) },
+                _ => {
+                    prop_assert!(zone.apply(&update));
+                    there[who] = (aim == Aim::Publish).then_some(wall);
+                }
+            }
+            for (host, wrote) in hosts.iter().zip(&there) {
+                let live = wrote.is_some_and(|at| wall < at + 900);
+                let claim = zone.claims().into_iter().find(|claim| claim.at == host.at);
+                let stands = claim.as_ref().is_some_and(|claim| claim.is_live(wall));
+                prop_assert_eq!(live, stands, "{:?} at {}: {:?}", host, wall, zone);
+                if live {
+                    prop_assert!(zone.standing.addresses.contains(&host.at.ip()));
+                    prop_assert!(host.at.port() == 3359 || zone.standing.ports.contains(&host.at.port()));
+                }
+            }
+        }
+        wall += 10_000;
+        for host in hosts.iter().chain(&hosts) {
+            for aim in [Aim::Publish, Aim::Withdraw] {
+                if let Some(update) = plan(aim, host, &zone.standing, wall) {
+                    prop_assert!(zone.apply(&update));
+                }
+            }
+        }
+        prop_assert_eq!(zone.standing, Standing::default());
+    }
+}
+
+/// A registrar, and name servers that are played.
+struct Calendar {
+    registrar: Registrar,
+    rng: ChaCha12Rng,
+    now: Instant,
+    told: Vec<(Waiter, Result<(), Failure>)>,
+    warned: usize,
+}
+
+impl Calendar {
+    fn new() -> Self {
+        let registrar = Registrar::new(Duration::from_secs(900));
+        Self { registrar, rng: ChaCha12Rng::seed_from_u64(1), now: origin(), told: Vec::new(), warned: 0 }
+    }
+
+    /// The updates that are to begin.
+    fn updates(&mut self) -> Vec<(Name, Aim)> {
+        let mut updates = Vec::new();
+        while let Some(step) = self.registrar.step() {
+            match step {
+                Step::Update { name, aim, .. } => updates.push((name, aim)),
+                Step::Tell { waiter, result } => self.told.push((waiter, result)),
+                Step::Warn(_) => self.warned += 1,
+            }
+        }
+        updates
+    }
+
+    /// Goes on to the next thing that is due; how long that was.
+    fn next(&mut self) -> Duration {
+        let before = self.now;
+        self.now = self.registrar.next().expect("something is due");
+        self.registrar.handle_timeout(self.now, &mut self.rng);
+        self.now - before
+    }
+
+    fn end(&mut self, of: &str, result: Result<(), Trouble>) {
+        let updated = Updated { result, server: "10.0.0.53:53".into() };
+        self.registrar.updated(self.now, &mut self.rng, &name(of), updated);
+    }
+
+    fn publish(&mut self, what: &str, waiter: Option<u64>) {
+        self.registrar.publish(self.now, &name(what), &format!("{what}.z"), waiter.map(Waiter));
+    }
+
+    fn state(&self, of: &str) -> &'static str {
+        self.registrar.standing(self.now, &name(of)).map_or("none", |standing| standing.state)
+    }
+}
+
+#[test]
+fn a_record_is_refreshed_three_times_a_lifetime() {
+    let mut calendar = Calendar::new();
+    calendar.publish("echo", Some(1));
+    for _ in 0..4 {
+        assert_eq!(calendar.updates(), [(name("echo"), Aim::Publish)]);
+        calendar.end("echo", Ok(()));
+        assert_eq!(calendar.state("echo"), "published");
+        let pause = calendar.next();
+        assert!((270..=330).contains(&pause.as_secs()), "{pause:?}");
+    }
+    assert_eq!(calendar.updates(), [(name("echo"), Aim::Publish)]);
+    calendar.end("echo", Ok(()));
+    // Told again, as after a restart of irmd: it stands there.
+    calendar.publish("echo", None);
+    calendar.publish("echo", Some(2));
+    assert!(calendar.updates().is_empty());
+    assert_eq!(calendar.told, [(Waiter(1), Ok(())), (Waiter(2), Ok(()))]);
+}
+
+#[test]
+fn what_fails_is_tried_again_ever_more_slowly_and_warned_of_once() {
+    let mut calendar = Calendar::new();
+    calendar.publish("echo", Some(1));
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        assert_eq!(calendar.updates().len(), 1);
+        calendar.end("echo", Err(Trouble::Refused));
+        assert_eq!(calendar.state("echo"), "failing");
+        calendar.updates();
+        pauses.push(calendar.next().as_millis());
+    }
+    let doubled = [1, 2, 4, 8, 16, 32, 60, 60, 60];
+    for (pause, want) in pauses.iter().zip(doubled) {
+        assert!((want * 900..=want * 1100).contains(pause), "{pauses:?}");
+    }
+    assert_eq!((calendar.warned, calendar.told.len()), (1, 1));
+    let failure = calendar.told[0].1.clone().unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::DirectoryFailed);
+    assert!(failure.message.contains("REFUSED") && failure.message.contains("tried again"), "{failure}");
+    // Who mended it asks by hand: at once, not in a minute.
+    calendar.updates();
+    calendar.end("echo", Err(Trouble::NoAnswer));
+    calendar.publish("echo", Some(2));
+    assert_eq!(calendar.updates(), [(name("echo"), Aim::Publish)]);
+    calendar.end("echo", Ok(()));
+    calendar.updates();
+    assert_eq!(calendar.told[1], (Waiter(2), Ok(())));
+}
+
+#[test]
+fn a_caller_does_not_wait_for_ever() {
+    let mut calendar = Calendar::new();
+    calendar.publish("echo", Some(1));
+    assert_eq!(calendar.updates().len(), 1);
+    assert_eq!(calendar.next(), Duration::from_secs(4));
+    assert!(calendar.updates().is_empty());
+    assert_eq!(calendar.told[0].1.as_ref().unwrap_err().kind(), FailureKind::DirectoryFailed);
+    // An update of which nothing is ever heard is tried again.
+    assert_eq!(calendar.next(), Duration::from_secs(26));
+    assert_eq!(calendar.state("echo"), "failing");
+    calendar.next();
+    assert_eq!(calendar.updates(), [(name("echo"), Aim::Publish)]);
+}
+
+#[test]
+fn a_name_that_goes_is_taken_out() {
+    let mut calendar = Calendar::new();
+    // Before it was in: what is under way ends first.
+    calendar.publish("echo", Some(1));
+    calendar.updates();
+    assert!(calendar.registrar.withdraw(calendar.now, &name("echo"), Some(Waiter(2))));
+    assert_eq!(calendar.state("echo"), "withdrawing");
+    assert!(calendar.updates().is_empty());
+    assert_eq!(calendar.told[0].1.as_ref().unwrap_err().kind(), FailureKind::NotFound);
+    calendar.end("echo", Ok(()));
+    assert_eq!(calendar.updates(), [(name("echo"), Aim::Withdraw)]);
+    calendar.end("echo", Ok(()));
+    calendar.updates();
+    assert_eq!(calendar.told[1], (Waiter(2), Ok(())));
+    assert!(calendar.registrar.is_idle() && calendar.registrar.next().is_none());
+    assert!(!calendar.registrar.withdraw(calendar.now, &name("echo"), None));
+
+    // The server is away: tried until the record is void by itself.
+    calendar.publish("echo", None);
+    calendar.updates();
+    calendar.end("echo", Ok(()));
+    let since = calendar.now;
+    calendar.registrar.withdraw(calendar.now, &name("echo"), None);
+    let mut tries = 0;
+    while !calendar.registrar.is_idle() {
+        assert_eq!(calendar.updates(), [(name("echo"), Aim::Withdraw)]);
+        calendar.end("echo", Err(Trouble::NoAnswer));
+        calendar.updates();
+        tries += 1;
+        if calendar.registrar.next().is_some() {
+            calendar.next();
+        }
+    }
+    let took = calendar.now - since;
+    assert!(tries > 10 && took >= Duration::from_secs(900) && took < Duration::from_secs(970), "{tries} in {took:?}");
+}
+
+#[test]
+fn a_name_that_comes_back_while_it_goes_stays() {
+    let mut calendar = Calendar::new();
+    calendar.publish("echo", None);
+    calendar.updates();
+    calendar.end("echo", Ok(()));
+    calendar.registrar.withdraw(calendar.now, &name("echo"), None);
+    assert_eq!(calendar.updates(), [(name("echo"), Aim::Withdraw)]);
+    calendar.publish("echo", Some(1));
+    calendar.end("echo", Ok(()));
+    assert_eq!(calendar.updates(), [(name("echo"), Aim::Publish)]);
+    calendar.end("echo", Ok(()));
+    calendar.updates();
+    assert_eq!(calendar.told, [(Waiter(1), Ok(()))]);
+    assert_eq!(calendar.state("echo"), "published");
+}
+
+#[test]
+fn thousands_of_names_do_not_flood_the_server_and_a_stop_takes_all_out() {
+    let mut calendar = Calendar::new();
+    let names: Vec<String> = (0..1_000).map(|n| format!("n{n}")).collect();
+    for name in &names {
+        calendar.publish(name, None);
+    }
+    let mut under_way = calendar.updates();
+    let mut done = 0;
+    while let Some((name, aim)) = under_way.pop() {
+        assert!(under_way.len() < 8 && aim == Aim::Publish);
+        done += 1;
+        calendar.end(name.as_str(), Ok(()));
+        under_way.extend(calendar.updates());
+    }
+    assert_eq!(done, 1_000);
+    calendar.registrar.stop(calendar.now);
+    let mut under_way = calendar.updates();
+    while let Some((name, aim)) = under_way.pop() {
+        assert_eq!(aim, Aim::Withdraw);
+        // Tried once each, with or without success.
+        calendar.end(name.as_str(), Err(Trouble::NoAnswer));
+        under_way.extend(calendar.updates());
+    }
+    assert!(calendar.registrar.is_idle());
+}
