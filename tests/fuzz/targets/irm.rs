@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use irmd::machine::ticket::Ticket;
 use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, May, Quotas, Reply, RulesChange, Settings, Started};
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{self, EndReason, Failure, FailureKind};
-use proto::{FlowId, PROTOCOL_VERSION, Token};
+use proto::{FlowId, Name, PROTOCOL_VERSION, Token};
 
 const NAMES: [&str; 4] = ["echo", "other", "x", "no name"];
 const IPCPS: [&str; 3] = ["udp0", "udp1", "../no"];
@@ -201,7 +202,8 @@ impl World {
             v1::BoundProgram { path: path.clone(), args: vec!["-x".into()], auto_start: program.flag(), ..Default::default() };
         let pid = 1 + program.number() % 4;
         let rules = RulesChange { said: rules(program), accounts: Vec::new() };
-        let command = match program.byte() % 17 {
+        let command = match program.byte() % 18 {
+            17 => Command::Shutdown(v1::ShutdownRequest { drain_ms: program.number(), end_flows: program.flag() }),
             0 => Command::NameCreate(v1::NameCreateRequest { name, policy: program.byte().into(), ..Default::default() }, rules),
             1 => Command::NameDestroy(v1::NameDestroyRequest { name }),
             2 => Command::NameRegister(v1::NameRegisterRequest { name, layer }),
@@ -291,11 +293,36 @@ impl World {
     }
 
     fn hand_over(&mut self, flow: FlowId, program: &mut Program<'_>) {
-        match program.byte() % 3 {
+        match program.byte() % 6 {
             0 => self.irm.taken(flow),
             1 => self.irm.not_taken(flow),
+            2 => self.irm.suspected(flow),
+            3 => self.bring_back(flow, program),
             _ => self.irm.released(flow),
         }
+    }
+
+    /// With a ticket of nobody's, or of one who has the key.
+    fn bring_back(&mut self, flow: FlowId, program: &mut Program<'_>) {
+        let (caller, over) = (caller(program), program.flag());
+        if program.flag() {
+            let ticket: Vec<u8> = (0..program.byte()).map(|_| program.byte()).collect();
+            assert!(self.irm.adopt(self.now, caller, &ticket, 0, over).is_err(), "a forged ticket");
+            return;
+        }
+        let Ok(name) = Name::new(&program.one_of(&NAMES)) else { return };
+        let ticket = Ticket {
+            row: flow,
+            peer: FlowId(u64::from(program.byte())),
+            accepting: program.flag(),
+            uid: program.number() % 2,
+            cookie: u64::from(program.byte() % 2),
+            born: u64::from(program.number()),
+            timeouts: [program.number(), 0],
+            name,
+            source: program.one_of(&NAMES),
+        };
+        let _ = self.irm.adopt(self.now, caller, &ticket.seal(&[0; 32]), 0, over);
     }
 
     fn pass(&mut self, choice: u8) {
