@@ -29,6 +29,7 @@ impl Irm {
         }
         let waiter = ipcp.state.waiter();
         ipcp.attach = Some(call);
+        ipcp.found_until = None;
         ipcp.pid = caller.pid;
         ipcp.handoff = request.handoff;
         ipcp.state = State::Attached;

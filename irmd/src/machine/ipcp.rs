@@ -12,6 +12,8 @@ use crate::config;
 
 /// How long a started IPCP may take to attach.
 pub const ATTACHES_WITHIN: Duration = Duration::from_secs(5);
+/// One that was found running may have been about to end: it is looked for again after this.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long one that was told to stop may take.
 pub const STOPS_WITHIN: Duration = Duration::from_secs(3);
 /// The first pause before a restart; it doubles.
@@ -53,6 +55,8 @@ pub struct Ipcp {
     pub handoff: String,
     /// How often it was started again.
     pub restarts: u32,
+    /// Found running and not attached yet: to be looked for again until then.
+    pub found_until: Option<Instant>,
     /// How it ended last; empty if never.
     pub last_end: String,
     /// Why it is stopped, for the call that waits for its end; `None`: because that call asked for it.
@@ -131,6 +135,7 @@ impl Ipcp {
             address: String::new(),
             handoff: String::new(),
             restarts: 0,
+            found_until: None,
             last_end: String::new(),
             refusal: None,
             registered: BTreeSet::new(),

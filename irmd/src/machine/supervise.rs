@@ -8,7 +8,7 @@ use proto::v1::{self, Failure, FailureKind};
 use super::alloc::down;
 use super::fail;
 use super::flow::{Flow, Stage};
-use super::ipcp::{ATTACHES_WITHIN, Ipcp, RECONCILE_AFTER, STEADY, STOPS_WITHIN, State, Waiter};
+use super::ipcp::{ATTACHES_WITHIN, Ipcp, LOOK_AGAIN, RECONCILE_AFTER, STEADY, STOPS_WITHIN, State, Waiter};
 use super::name::Origin;
 use super::transitions::Event;
 use super::{Answer, CallId, ChildId, Effect, IpcpCall, Irm, Parked, Reply, Started, Timer};
@@ -95,12 +95,24 @@ impl Irm {
         };
         match started {
             Started::Spawned(pid) => {
+                ipcp.found_until = None;
                 ipcp.child = Some(child);
                 ipcp.child_pid = pid;
                 ipcp.pid = pid;
             }
-            Started::Found => self.info(format!("IPCP {name} runs already; it will attach")),
+            Started::Found => self.found_running(now, name),
             Started::Failed(why) => self.went_down(now, name, &format!("could not be started ({why})")),
+        }
+    }
+
+    /// It attaches soon, unless it is just ending: its socket is the last to go.
+    fn found_running(&mut self, now: Instant, name: &str) {
+        let Some(ipcp) = self.ipcps.get_mut(name) else { return };
+        let first = ipcp.found_until.is_none();
+        ipcp.found_until.get_or_insert(now + ATTACHES_WITHIN);
+        self.timers.set(Timer::Ipcp(name.to_owned()), now + LOOK_AGAIN);
+        if first {
+            self.info(format!("IPCP {name} runs already; it will attach"));
         }
     }
 
@@ -138,6 +150,7 @@ impl Irm {
         }
         ipcp.registered.clear();
         ipcp.to_register.clear();
+        ipcp.found_until = None;
         ipcp.last_end = how.to_owned();
         let running = ipcp.child.is_some();
         if !running {
@@ -201,6 +214,9 @@ impl Irm {
         let Some(ipcp) = self.ipcps.get_mut(name) else { return };
         let child = ipcp.child;
         match ipcp.state {
+            State::Starting(_) if child.is_none() && ipcp.found_until.is_some_and(|until| now < until) => {
+                self.start_ipcp(now, name);
+            }
             State::Starting(_) => {
                 self.kill(child, true);
                 self.went_down(now, name, &format!("did not attach within {} s", ATTACHES_WITHIN.as_secs()));

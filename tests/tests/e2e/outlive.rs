@@ -374,6 +374,9 @@ fn a_program_that_was_started_for_a_flow_is_not_started_twice() -> Result<()> {
     let starts = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
     let mut lost = net.a.start("oping", &["here", "-c", "1", "--alloc-timeout", "30"])?;
     wait_until(SOON, "the program to be started", || starts() == 1)?;
+    wait_until(SOON, "it to be written down", || {
+        std::fs::read_to_string(net.a.run_dir().join("programs")).is_ok_and(|text| text.contains("/bin/sh"))
+    })?;
     strike(&net.a, &mut net.irmd_a, 0)?;
     // Whoever asked the old irmd is told, and asks the new one.
     let output = lost.wait(SOON)?;

@@ -299,3 +299,35 @@ fn another_call_that_is_cancelled_takes_no_waiter_along() {
     w.pass(Duration::from_secs(5));
     assert_eq!(w.failure(call).kind(), FailureKind::IpcpDown);
 }
+
+#[test]
+fn an_ipcp_that_was_found_as_it_ended_is_started_at_once() {
+    let mut w = World::new();
+    w.call(ROOT, bootstrap("udp0"));
+    let children = |w: &World| {
+        let child = |e: &Effect| if let Effect::StartIpcp { child, .. } = e { Some(*child) } else { None };
+        w.done.iter().filter_map(child).collect::<Vec<_>>()
+    };
+    for looked in 1..=3 {
+        assert_eq!(children(&w).len(), looked);
+        w.irm.ipcp_started(w.now, "udp0", children(&w)[looked - 1], Started::Found);
+        w.settle();
+        w.pass(Duration::from_millis(250));
+    }
+    w.irm.ipcp_started(w.now, "udp0", children(&w)[3], Started::Spawned(78));
+    w.settle();
+    w.pass(Duration::from_secs(4));
+    assert_eq!(children(&w).len(), 4, "one that was started has its time");
+    assert_eq!(list(&mut w)[0].state(), IpcpState::Starting);
+    // One that is there and never attaches is given up, as before.
+    let mut w = World::new();
+    let call = w.call(ROOT, bootstrap("udp0"));
+    for _ in 0..40 {
+        if let Some(child) = children(&w).last().copied() {
+            w.irm.ipcp_started(w.now, "udp0", child, Started::Found);
+        }
+        w.settle();
+        w.pass(Duration::from_millis(250));
+    }
+    assert_eq!(w.failure(call).kind(), FailureKind::IpcpDown);
+}
