@@ -70,7 +70,6 @@ impl Shim {
             return Err(Failure::new(FailureKind::Exhausted, text));
         }
         let key = self.next_key();
-        let shared = ticket.accepting && local == self.settings.listen;
         let (flow, sdu_limit, of) = (ticket.flow, ticket.sdu_limit, ticket.of());
         let mut adopted = Flow {
             id: Some(ticket.flow),
@@ -94,7 +93,7 @@ impl Shim {
             swap_at: None,
             keepalive: None,
             path: Path::default(),
-            shared: shared.then(Shared::default),
+            shared: (ticket.accepting && local == self.settings.listen).then(Shared::default),
             others: Others::default(),
             vital: Vital::default(),
             state: State::Held,
@@ -105,20 +104,20 @@ impl Shim {
         };
         adopted.begin(Cause::Adopted);
         adopted.keepalive(now);
-        self.keep_port(key, local, peer, shared);
-        self.insert(key, adopted);
+        self.insert_adopted(key, adopted, local);
         self.pair(now, key);
         self.brought_back(key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
     }
 
-    fn keep_port(&mut self, key: Key, local: SocketAddr, peer: SocketAddr, shared: bool) {
-        if shared {
-            self.by_peer.insert(peer, key);
+    fn insert_adopted(&mut self, key: Key, flow: Flow, local: SocketAddr) {
+        if flow.shared.is_some() {
+            self.by_peer.insert(flow.peer, key);
         } else {
             self.ports.hold(local.port());
         }
+        self.insert(key, flow);
     }
 
     fn born(&self, now: Instant, host_ms: u64) -> Instant {
