@@ -71,6 +71,7 @@ async fn each_failure_is_an_error_of_its_own() {
     let (_dir, _irmd, stack) = stage();
     let failed = async |name: &str| within(stack.alloc(name).into_future()).await.unwrap_err();
     assert!(matches!(failed("unknown").await, AllocError::UnknownName { message } if message == "no flow to unknown"));
+    assert!(matches!(failed("unasked").await, AllocError::DirectoryFailed { .. }));
     assert!(matches!(failed("refusing").await, AllocError::Refused { reason, .. } if reason == "full"));
     assert!(matches!(failed("unattended").await, AllocError::NobodyAccepts { .. }));
     assert!(matches!(failed("silent").await, AllocError::TimedOut { asked: 4, .. }));

@@ -88,26 +88,14 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Re
         }
     });
     let work = async {
-        let mut driver = match first {
-            Some(bootstrap) => {
-                let driver = Driver::open(tools, &bootstrap)?;
-                driver.tools.service.ready(&driver.summary());
-                bootstrapped.send_replace(Some(bootstrap));
-                tasks.spawn(irm.attach(is_bootstrapped));
-                driver
-            }
-            None => {
-                tools.service.ready("waits to be bootstrapped");
-                tasks.spawn(irm.attach(is_bootstrapped));
-                match wait_for_bootstrap(tools, &mut calls).await? {
-                    Some((driver, bootstrap)) => {
-                        bootstrapped.send_replace(Some(bootstrap));
-                        driver
-                    }
-                    None => return Ok(()),
-                }
-            }
-        };
+        // It attaches with its layer, if it has one already.
+        let mut attach = Some(irm.attach(is_bootstrapped));
+        if first.is_none() {
+            attach.take().into_iter().for_each(|attach| drop(tasks.spawn(attach)));
+        }
+        let Some((mut driver, bootstrap)) = driver(tools, first, &mut calls).await? else { return Ok(()) };
+        bootstrapped.send_replace(Some(bootstrap));
+        attach.into_iter().for_each(|attach| drop(tasks.spawn(attach)));
         driver.run(&mut calls).await
     };
     tokio::select! {
@@ -121,6 +109,21 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Re
     drop(stop_api);
     let _ = timeout(LAST_WORDS, api.join_next()).await;
     Ok(())
+}
+
+/// A layer, as the command line said or irmd says. `None`: shut down before.
+async fn driver(
+    tools: Tools,
+    first: Option<Bootstrap>,
+    calls: &mut mpsc::Receiver<Command>,
+) -> anyhow::Result<Option<(Driver, Bootstrap)>> {
+    let Some(bootstrap) = first else {
+        tools.service.ready("waits to be bootstrapped");
+        return wait_for_bootstrap(tools, calls).await;
+    };
+    let driver = Driver::open(tools, &bootstrap)?;
+    driver.tools.service.ready(&driver.summary());
+    Ok(Some((driver, bootstrap)))
 }
 
 /// Answers calls until one of them bootstraps. `None`: shut down before.

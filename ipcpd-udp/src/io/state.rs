@@ -44,7 +44,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_host_stays_the_host_and_a_key_that_others_read_is_refused() {
+    fn the_host_stays_the_host_and_a_start_is_a_start() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let [a, b] = [identity(&state, "udp0").unwrap(), identity(&state, "udp0").unwrap()];
@@ -56,10 +56,6 @@ mod tests {
         assert_ne!(other.ticket_key, a.ticket_key);
         let mode = fs::metadata(state.join("ipcp-udp0.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        fs::set_permissions(state.join("ipcp-udp0.key"), fs::Permissions::from_mode(0o640)).unwrap();
-        let said = identity(&state, "udp0").err().unwrap().to_string();
-        assert!(said.contains("can be read by others (mode 640)"), "{said}");
-        fs::set_permissions(state.join("ipcp-udp0.key"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(state.join("host-id"), "short").unwrap();
         assert!(identity(&state, "udp0").is_err());
     }

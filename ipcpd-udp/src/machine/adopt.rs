@@ -49,27 +49,9 @@ impl Shim {
         local: SocketAddr,
         peer: SocketAddr,
     ) -> Result<Adopted, Failure> {
-        let not_permitted = |text: &str| Err(Failure::new(FailureKind::NotPermitted, text));
-        let Some(ticket) = ticket::open(&self.settings.ticket_key, sealed) else {
-            return not_permitted("the ticket is not one of this IPCP's; allocate the flow anew");
-        };
-        if ticket.uid != owner.uid {
-            return not_permitted("the ticket belongs to another user; allocate the flow anew");
-        }
-        // An accepted flow may have followed its peer through a middlebox after the ticket was sealed.
-        let strayed = ticket.peer != peer && (ticket.classic || !ticket.accepting);
-        if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
-            return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
-        }
-        if self.by_id.contains_key(&ticket.flow) || self.by_wire.contains_key(&ticket.ours) {
-            let text = format!("flow {} is here already; it cannot be brought back twice", ticket.flow);
-            return Err(Failure::new(FailureKind::AlreadyExists, text));
-        }
-        if self.full() {
-            let text = format!("{} flows are open, no more fit; deallocate some", self.flows.len());
-            return Err(Failure::new(FailureKind::Exhausted, text));
-        }
+        let ticket = self.check_ticket(sealed, &owner, local, peer)?;
         let key = self.next_key();
+        let shared = ticket.accepting && local == self.settings.listen;
         let (flow, sdu_limit, of) = (ticket.flow, ticket.sdu_limit, ticket.of());
         let mut adopted = Flow {
             id: Some(ticket.flow),
@@ -93,8 +75,8 @@ impl Shim {
             swap_at: None,
             keepalive: None,
             path: Path::default(),
-            shared: (ticket.accepting && local == self.settings.listen).then(Shared::default),
             others: Others::default(),
+            shared: shared.then(Shared::default),
             vital: Vital::default(),
             state: State::Held,
             armed: None,
@@ -104,20 +86,51 @@ impl Shim {
         };
         adopted.begin(Cause::Adopted);
         adopted.keepalive(now);
-        self.insert_adopted(key, adopted, local);
+        self.keep_port(key, local, peer, shared);
+        self.insert(key, adopted);
         self.pair(now, key);
         self.brought_back(key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
     }
 
-    fn insert_adopted(&mut self, key: Key, flow: Flow, local: SocketAddr) {
-        if flow.shared.is_some() {
-            self.by_peer.insert(flow.peer, key);
+    /// What the ticket was sealed for, if it is this user's and this socket's, and there is room for it.
+    fn check_ticket(
+        &self,
+        sealed: &[u8],
+        owner: &Owner,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<ticket::Ticket, Failure> {
+        let not_permitted = |text: &str| Err(Failure::new(FailureKind::NotPermitted, text));
+        let Some(ticket) = ticket::open(&self.settings.ticket_key, sealed) else {
+            return not_permitted("the ticket is not one of this IPCP's; allocate the flow anew");
+        };
+        if ticket.uid != owner.uid {
+            return not_permitted("the ticket belongs to another user; allocate the flow anew");
+        }
+        // An accepted flow may have followed its peer through a middlebox after the ticket was sealed.
+        let strayed = ticket.peer != peer && (ticket.classic || !ticket.accepting);
+        if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
+            return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
+        }
+        if self.by_id.contains_key(&ticket.flow) || self.by_wire.contains_key(&ticket.ours) {
+            let text = format!("flow {} is here already; it cannot be brought back twice", ticket.flow);
+            return Err(Failure::new(FailureKind::AlreadyExists, text));
+        }
+        if self.full() {
+            let text = format!("{} flows are open, no more fit; deallocate some", self.flows.len());
+            return Err(Failure::new(FailureKind::Exhausted, text));
+        }
+        Ok(ticket)
+    }
+
+    fn keep_port(&mut self, key: Key, local: SocketAddr, peer: SocketAddr, shared: bool) {
+        if shared {
+            self.by_peer.insert(peer, key);
         } else {
             self.ports.hold(local.port());
         }
-        self.insert(key, flow);
     }
 
     fn born(&self, now: Instant, host_ms: u64) -> Instant {

@@ -50,10 +50,10 @@ pub(super) struct Flow {
     pub(super) keepalive: Option<KeepAlive>,
     /// How its datagrams come through middleboxes.
     pub(super) path: Path,
-    /// Accepting side: it is on the listen port.
-    pub(super) shared: Option<Shared>,
     /// Asking side: hosts that have the name, too, for when this one has no flow to give.
     pub(super) others: Others,
+    /// Accepting side: it is on the listen port.
+    pub(super) shared: Option<Shared>,
     /// What is known of the peer's being there.
     pub(super) vital: Vital,
     pub(super) state: State,

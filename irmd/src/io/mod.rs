@@ -46,6 +46,7 @@ use self::api_ipcp::Ipcps;
 use self::api_irm::Programs;
 use self::callers::{Caller, Callers};
 use self::core::{Core, Inputs};
+use crate::config::Config;
 use crate::machine::name::Origin;
 use crate::machine::{Irm, Settings};
 
@@ -85,29 +86,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let state = state::State::open(&state_dir, &run_path)?;
     let made = state.load()?;
 
-    let given = place::Given::take()?;
-    let leases = leases(&config.options, &run_dir);
-    let handoff = match given.handoff {
-        Some(socket) => handoff::server::Server::start_on(leases, socket),
-        None => handoff::server::Server::start(leases),
-    };
-    let (handoff, events) =
-        handoff.with_context(|| format!("cannot listen at {}", run_dir.irmd_handoff().display()))?;
-    let (listener, own_socket) = place::listen(&run_dir.irmd(), given.calls)?;
-    let settings = Settings {
-        uid: rustix::process::geteuid().as_raw(),
-        pid: std::process::id(),
-        handoff: run_dir.irmd_handoff().display().to_string(),
-        first_flow: state.first_flow(),
-        ticket_key: state.ticket_key(),
-        host_ms: handoff::kept::epoch().ms,
-        restarted: state.restarted(),
-        ..Settings::default()
-    };
+    let (handoff, events, listener, own_socket) = listen(&config, &run_dir)?;
     let now = Instant::now();
-    let mut irm = Irm::new(now, settings);
-    irm.restore(&config, Origin::Config);
-    irm.restore(&made, Origin::Runtime);
+    let irm = machine(now, &run_dir, &state, [&config, &made]);
 
     let (asker, asks, gone) = calls::channel();
     let links = ipcp::Links::default();
@@ -147,6 +128,40 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     drop(place);
     Ok(())
+}
+
+type Listening = (handoff::server::Server, mpsc::Receiver<handoff::server::Event>, UnixListener, bool);
+
+/// irmd's two sockets: those that a service manager opened, else bound here; last, whether gRPC's file is ours to remove.
+fn listen(config: &Config, run_dir: &RunDir) -> anyhow::Result<Listening> {
+    let given = place::Given::take()?;
+    let leases = leases(&config.options, run_dir);
+    let handoff = match given.handoff {
+        Some(socket) => handoff::server::Server::start_on(leases, socket),
+        None => handoff::server::Server::start(leases),
+    };
+    let (handoff, events) =
+        handoff.with_context(|| format!("cannot listen at {}", run_dir.irmd_handoff().display()))?;
+    let (listener, own_socket) = place::listen(&run_dir.irmd(), given.calls)?;
+    Ok((handoff, events, listener, own_socket))
+}
+
+/// The machine with what it was told before: irmd.toml, and what tools made.
+fn machine(now: Instant, run_dir: &RunDir, state: &state::State, [config, made]: [&Config; 2]) -> Irm {
+    let settings = Settings {
+        uid: rustix::process::geteuid().as_raw(),
+        pid: std::process::id(),
+        handoff: run_dir.irmd_handoff().display().to_string(),
+        first_flow: state.first_flow(),
+        ticket_key: state.ticket_key(),
+        host_ms: handoff::kept::epoch().ms,
+        restarted: state.restarted(),
+        ..Settings::default()
+    };
+    let mut irm = Irm::new(now, settings);
+    irm.restore(config, Origin::Config);
+    irm.restore(made, Origin::Runtime);
+    irm
 }
 
 /// Users without quotas.

@@ -39,7 +39,11 @@ impl Irm {
         let drain = Duration::from_millis(request.drain_ms.into()).min(LONGEST);
         // A second word takes the place of the first: whoever drains may lose patience.
         let mut calls = match self.shutdown.take() {
-            Some(Shutdown { stage: stage @ (Stage::Ending(..) | Stage::Over), mut calls, end_flows }) => {
+            Some(over @ Shutdown { stage: Stage::Over, .. }) => {
+                self.shutdown = Some(over);
+                return Ok(Some(Reply::Stopped(self.left())));
+            }
+            Some(Shutdown { stage: stage @ Stage::Ending(..), mut calls, end_flows }) => {
                 calls.push(call);
                 self.calls.insert(call, Parked::Shutdown);
                 self.shutdown = Some(Shutdown { calls, end_flows, stage });
@@ -95,7 +99,7 @@ impl Irm {
     pub(super) fn go_on_shutting_down(&mut self, now: Instant) {
         while self.shutdown_timeout().is_some_and(|at| at <= now) {
             let Some(Shutdown { end_flows, stage, .. }) = &self.shutdown else { return };
-            let left = u32::try_from(self.flows.len()).unwrap_or(u32::MAX);
+            let left = self.left();
             match *stage {
                 Stage::Draining(_) if *end_flows && left > 0 => self.end_all(now, left),
                 Stage::Draining(_) => self.stop(left),
@@ -103,6 +107,10 @@ impl Irm {
                 Stage::Over => return,
             }
         }
+    }
+
+    fn left(&self) -> u32 {
+        u32::try_from(self.flows.len()).unwrap_or(u32::MAX)
     }
 
     fn end_all(&mut self, now: Instant, left: u32) {

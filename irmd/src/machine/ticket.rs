@@ -81,7 +81,8 @@ impl Ticket {
             name: Name::new(body.text()?).ok()?,
             source: body.text()?.to_owned(),
         };
-        body.is_empty().then_some(ticket)
+        let sound = body.is_empty() && ticket.row != ticket.peer && ticket.row.0 > 0 && ticket.peer.0 > 0;
+        sound.then_some(ticket)
     }
 }
 

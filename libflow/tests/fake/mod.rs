@@ -193,6 +193,7 @@ impl Service {
         let mut path = self.path.clone();
         match request.name.as_str() {
             "unknown" => return no(FailureKind::UnknownName),
+            "unasked" => return no(FailureKind::DirectoryFailed),
             "refusing" => {
                 let failure = Failure::new(FailureKind::Refused, "the program said no");
                 return Err(Failure { reason: "full".into(), ..failure });

@@ -35,13 +35,13 @@ fn main() -> Result<()> {
     let name = words.next().context("steady NAME FLOWS")?;
     let flows: usize = words.next().context("steady NAME FLOWS")?.parse()?;
     let (stop, stopped) = watch::channel(0);
-    std::thread::spawn(move || {
+    std::thread::Builder::new().name("input".into()).spawn(move || {
         let mut lines = std::io::stdin().lock().lines();
         let _ = lines.next();
         let _ = stop.send(1);
         for _ in lines {}
         let _ = stop.send(2);
-    });
+    })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, run(&name, flows, stopped))
 }
@@ -66,6 +66,7 @@ async fn run(name: &str, count: usize, mut stopped: watch::Receiver<i32>) -> Res
 }
 
 /// Sends and waits for the echo until it is told to stop; gives the flow back if it lives.
+#[expect(clippy::disallowed_methods, reason = "a flow is kept busy at a pace")]
 async fn keep_busy(flow: Flow, tally: Rc<Tally>, stopped: watch::Receiver<i32>) -> Option<Flow> {
     let mut buffer = [0; 64];
     let mut number = 0_u64;
@@ -90,7 +91,7 @@ async fn keep_busy(flow: Flow, tally: Rc<Tally>, stopped: watch::Receiver<i32>) 
         match tokio::time::timeout(LOST_AFTER, echo).await {
             Ok(Ok(())) => {
                 let back = count(&tally.back);
-                if back % 10 == 0 {
+                if back.is_multiple_of(10) {
                     println!("at {back}");
                 }
             }

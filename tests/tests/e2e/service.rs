@@ -68,12 +68,12 @@ fn the_units_are_sound() -> Result<()> {
 }
 
 /// A service manager's ear.
-struct Manager {
+struct Ear {
     socket: UnixDatagram,
     path: std::path::PathBuf,
 }
 
-impl Manager {
+impl Ear {
     fn new(host: &Host, name: &str) -> Result<Self> {
         let path = host.run_dir().join(name);
         let socket = UnixDatagram::bind(&path)?;
@@ -103,12 +103,12 @@ impl Manager {
 fn a_service_manager_hears_how_the_daemons_are() -> Result<()> {
     let lab = Lab::new()?;
     let [a] = lab.hosts(["a"])?;
-    let of_irmd = Manager::new(&a, "notify-irmd")?;
+    let of_irmd = Ear::new(&a, "notify-irmd")?;
     let mut irmd = of_irmd.start(&a, "irmd", &[])?;
     let said = of_irmd.hear("READY=1")?;
     ensure!(said.contains("STATUS=0 flows, 0 names, 0 of 0 IPCPs"), "{said}");
     a.irm(&["status"])?;
-    let of_ipcpd = Manager::new(&a, "notify-ipcpd")?;
+    let of_ipcpd = Ear::new(&a, "notify-ipcpd")?;
     let mut ipcpd = of_ipcpd.start(&a, "ipcpd-udp", &["--name", "udp0"])?;
     let said = of_ipcpd.hear("READY=1")?;
     ensure!(said.contains("STATUS=waits to be bootstrapped"), "{said}");
@@ -125,9 +125,9 @@ fn a_service_manager_hears_how_the_daemons_are() -> Result<()> {
         of_irmd.hear("STATUS=").is_ok_and(|said| said.contains("1 names, 1 of 1 IPCPs in their layers"))
     })?;
     wait_until(SOON, "the IPCP's status", || of_ipcpd.hear("STATUS=").is_ok_and(|said| said.contains("layer net at")))?;
-    for (manager, daemon) in [(&of_ipcpd, &mut ipcpd), (&of_irmd, &mut irmd)] {
+    for (ear, daemon) in [(&of_ipcpd, &mut ipcpd), (&of_irmd, &mut irmd)] {
         daemon.signal(Signal::TERM)?;
-        manager.hear("STOPPING=1")?;
+        ear.hear("STOPPING=1")?;
         ensure!(daemon.wait(SOON)?.code() == 0);
     }
     Ok(())

@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Each gets at least, and at most, so long.
 const LEAST: Duration = Duration::from_millis(500);
 const MOST: Duration = Duration::from_millis(1500);
-/// Answers that the resolver keeps, of each server.
-const CACHE: u64 = 4_096;
+/// Answers that the resolver keeps, of each server. Few: the machine keeps what flows need, and one may be 64 KiB.
+const CACHE: u64 = 256;
 /// As DNS Flag Day 2020 recommends: answers that are not fragmented.
 const PAYLOAD: u16 = 1_232;
 

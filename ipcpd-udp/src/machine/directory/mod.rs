@@ -1,8 +1,8 @@
 //! The directory: which names this host answers for, and which host answers for a name.
 //!
-//! Asked in order: names registered here and the static table ([`table`]), then DNS: [`domain`] says how a name is written
-//! there, [`lookups`] who is asked when and for how long that holds, [`answer`] what to make of the records, [`claim`]
-//! what hosts write down of themselves, [`registrar`] when, and [`plan`] how. `Shim::flow_alloc` looks up, `Shim::ask`
+//! Asked in order: names registered here and the static table (`table`), then DNS: [`domain`] says how a name is written
+//! there, `lookups` who is asked when and for how long that holds, [`answer`] what to make of the records, [`claim`]
+//! what hosts write down of themselves, `registrar` when, and [`plan`] how. `Shim::flow_alloc` looks up, `Shim::ask`
 //! goes on with addresses, and only the first knows where they came from.
 
 use std::collections::BTreeSet;

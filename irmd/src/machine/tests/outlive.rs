@@ -105,7 +105,7 @@ fn a_ticket_that_is_not_good_is_refused_and_counted() {
     assert_eq!(adopt(&mut w, user(21), &asking, false).unwrap_err().kind(), FailureKind::AlreadyExists);
     let crossed = Ticket { peer: FlowId(77), accepting: true, ..asking.clone() };
     assert_eq!(adopt(&mut w, user(20), &crossed, false).unwrap_err().kind(), FailureKind::AlreadyExists);
-    let crossed = Ticket { row: accepting.peer, ..asking };
+    let crossed = Ticket { row: accepting.peer, peer: FlowId(78), ..asking };
     assert_eq!(adopt(&mut w, user(20), &crossed, false).unwrap_err().kind(), FailureKind::AlreadyExists);
     let Reply::Status(status) = w.answer(ROOT, Command::Status) else { panic!() };
     assert_eq!((status.counters["refused_tickets"], status.counters["adopted"]), (8, 1));
@@ -246,6 +246,7 @@ fn a_second_shutdown_takes_the_place_of_the_first() {
     for call in [patient, call] {
         assert!(matches!(w.reply(call), Some(Reply::Stopped(1))));
     }
+    assert!(matches!(w.answer(ROOT, shutdown(5_000, false)), Reply::Stopped(1)), "it is over");
 }
 
 #[test]
