@@ -49,18 +49,7 @@ impl Shim {
         local: SocketAddr,
         peer: SocketAddr,
     ) -> Result<Adopted, Failure> {
-        let not_permitted = |text: &str| Err(Failure::new(FailureKind::NotPermitted, text));
-        let Some(ticket) = ticket::open(&self.settings.ticket_key, sealed) else {
-            return not_permitted("the ticket is not one of this IPCP's; allocate the flow anew");
-        };
-        if ticket.uid != owner.uid {
-            return not_permitted("the ticket belongs to another user; allocate the flow anew");
-        }
-        // An accepted flow may have followed its peer through a middlebox after the ticket was sealed.
-        let strayed = ticket.peer != peer && (ticket.classic || !ticket.accepting);
-        if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
-            return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
-        }
+        let ticket = self.check_ticket(sealed, &owner, local, peer)?;
         if self.by_id.contains_key(&ticket.flow) || self.by_wire.contains_key(&ticket.ours) {
             let text = format!("flow {} is here already; it cannot be brought back twice", ticket.flow);
             return Err(Failure::new(FailureKind::AlreadyExists, text));
@@ -119,6 +108,29 @@ impl Shim {
         } else {
             self.ports.hold(local.port());
         }
+    }
+
+    /// What a ticket says, if it is ours, its owner's and its socket's.
+    fn check_ticket(
+        &self,
+        sealed: &[u8],
+        owner: &Owner,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<ticket::Ticket, Failure> {
+        let not_permitted = |text: &str| Err(Failure::new(FailureKind::NotPermitted, text));
+        let Some(ticket) = ticket::open(&self.settings.ticket_key, sealed) else {
+            return not_permitted("the ticket is not one of this IPCP's; allocate the flow anew");
+        };
+        if ticket.uid != owner.uid {
+            return not_permitted("the ticket belongs to another user; allocate the flow anew");
+        }
+        // An accepted flow may have followed its peer through a middlebox after the ticket was sealed.
+        let strayed = ticket.peer != peer && (ticket.classic || !ticket.accepting);
+        if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
+            return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
+        }
+        Ok(ticket)
     }
 
     fn born(&self, now: Instant, host_ms: u64) -> Instant {
