@@ -3,6 +3,7 @@
 use proto::v1::{self, Failure};
 use proto::{FlowId, Name};
 use std::net::SocketAddr;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::config::Bootstrap;
@@ -43,6 +44,8 @@ pub(super) enum Command {
     Flow(FlowId, Reply<v1::FlowInfo>),
     Report(Reply<v1::ReportReply>),
     Retire(Reply<()>),
+    /// irmd took this IPCP, which asked it to at this moment.
+    Attached(Instant),
     Shutdown(Reply<()>),
 }
 
@@ -70,7 +73,7 @@ impl Command {
             Self::Resolve(_, reply) => drop(reply.send(Err(failure))),
             Self::Registrations(_, reply) => drop(reply.send(Err(failure))),
             Self::Report(reply) => drop(reply.send(Err(failure))),
-            Self::Cancel(_) => {}
+            Self::Cancel(_) | Self::Attached(_) => {}
         }
     }
 }

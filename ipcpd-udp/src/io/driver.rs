@@ -322,6 +322,7 @@ impl Driver {
                 Err(failure) => drop(reply.send(Err(failure))),
             },
             Command::Cancel(flow) => self.shim.cancel(now, flow),
+            Command::Attached(asked) => self.shim.attached(now, asked),
             Command::Dealloc(flow, reply) => {
                 let known = self.shim.dealloc(now, flow);
                 let _ = reply.send(found(known, format!("there is no flow {flow} here; see `irm flow list`")));

@@ -15,6 +15,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::api::owner_of;
+use super::command::Command;
 use crate::config::Bootstrap;
 use crate::machine::{Accept, Arrival};
 
@@ -69,12 +70,16 @@ impl Irm {
     }
 
     /// Holds `Attach` open for ever, again and again.
-    pub(super) async fn attach(self, bootstrapped: watch::Receiver<Option<Bootstrap>>) {
+    pub(super) async fn attach(
+        self,
+        bootstrapped: watch::Receiver<Option<Bootstrap>>,
+        commands: mpsc::WeakSender<Command>,
+    ) {
         let mut pause = FIRST_RETRY;
         let mut refused = String::new();
         loop {
             let request = self.attach_request(bootstrapped.borrow().as_ref());
-            match self.attach_once(request).await {
+            match self.attach_once(request, &commands).await {
                 Ok(()) => (pause, refused) = (FIRST_RETRY, String::new()),
                 Err(None) => {}
                 Err(Some(why)) => {
@@ -92,11 +97,16 @@ impl Irm {
     }
 
     /// Attaches, and waits for irmd's end. `Err`: it was not to be, because irmd is not there (`None`) or said no.
-    async fn attach_once(&self, request: v1::AttachRequest) -> Result<(), Option<String>> {
+    async fn attach_once(
+        &self,
+        request: v1::AttachRequest,
+        commands: &mpsc::WeakSender<Command>,
+    ) -> Result<(), Option<String>> {
         let why = |status: tonic::Status| {
             let away = status.code() == Code::Unavailable && status.details().is_empty();
             (!away).then(|| Failure::from_status(&status).to_string())
         };
+        let asked = Instant::now();
         let mut stream = self.client.clone().attach(request).await.map_err(why)?.into_inner();
         match stream.message().await.map_err(why)? {
             Some(reply) if reply.version == protocol_version() => {}
@@ -110,6 +120,9 @@ impl Irm {
             None => return Err(None),
         }
         tracing::info!(ipcp = self.name, "attached to irmd");
+        if let Some(commands) = commands.upgrade() {
+            let _ = commands.send(Command::Attached(asked)).await;
+        }
         // Nothing more comes: the stream's end is what it is held for.
         while let Ok(Some(_)) = stream.message().await {}
         tracing::warn!(ipcp = self.name, "irmd is gone; flows go on, new ones wait for its return");

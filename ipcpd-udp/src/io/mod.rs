@@ -67,6 +67,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Re
 
     let irm = irm::Irm::new(&run_dir, &options.name)?;
     let (commands, mut calls) = mpsc::channel(COMMANDS);
+    let attached = commands.downgrade();
     let (news, news_queue) = mpsc::channel(NEWS);
     let (bootstrapped, is_bootstrapped) = watch::channel(None);
     let tools = Tools {
@@ -89,7 +90,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> anyhow::Re
     });
     let work = async {
         // It attaches with its layer, if it has one already.
-        let mut attach = Some(irm.attach(is_bootstrapped));
+        let mut attach = Some(irm.attach(is_bootstrapped, attached));
         if first.is_none() {
             attach.take().into_iter().for_each(|attach| drop(tasks.spawn(attach)));
         }

@@ -208,6 +208,7 @@ impl Shim {
 
     pub(super) fn finding_timeout(&mut self, now: Instant) {
         self.go_on(now);
+        self.lose_names(now);
         while let Some(&(at, _, flow)) = self.finding.deadlines.first()
             && at <= now
         {
@@ -270,7 +271,7 @@ impl Shim {
     /// This host answers for the name from now on. Where DNS is to say so, `waiter` hears how that went
     /// ([`Output::Tell`]); `false`: there is nothing to wait for.
     pub fn register(&mut self, now: Instant, name: Name, waiter: Option<Waiter>) -> Result<bool, Failure> {
-        self.directory.register(name.clone()).map_err(super::full)?;
+        self.directory.register(now, name.clone()).map_err(super::full)?;
         if !self.directory.writes() {
             return Ok(false);
         }
@@ -299,6 +300,26 @@ impl Shim {
         }
         let text = format!("{name} is not registered in this layer; nothing to undo");
         Err(Failure::new(FailureKind::NotFound, text))
+    }
+
+    /// irmd took this IPCP, which asked for that at `before`. Names that it does not register again in time are
+    /// registered no longer: who served them ended while no irmd ran.
+    pub fn attached(&mut self, now: Instant, before: Instant) {
+        self.directory.doubt(now, before);
+    }
+
+    fn lose_names(&mut self, now: Instant) {
+        let lost = self.directory.lost_names(now);
+        if let Some(first) = lost.first() {
+            let text = format!(
+                "{} names are registered no longer, {first} first: irmd was restarted and did not register them again",
+                lost.len()
+            );
+            self.out(Output::Warn { text: text.into() });
+        }
+        for name in lost {
+            let _ = self.unregister(now, &name, None);
+        }
     }
 
     /// An update of the zone has ended.

@@ -82,8 +82,16 @@ impl Directory {
         Self { dns, registrar: Registrar::new(Duration::from_secs(lifetime.into())), ..Self::default() }
     }
 
-    pub(super) fn register(&mut self, name: Name) -> Result<(), Full> {
-        self.table.register(name)
+    pub(super) fn register(&mut self, now: Instant, name: Name) -> Result<(), Full> {
+        self.table.register(now, name)
+    }
+
+    pub(super) fn doubt(&mut self, now: Instant, before: Instant) {
+        self.table.doubt(now, before);
+    }
+
+    pub(super) fn lost_names(&mut self, now: Instant) -> Vec<Name> {
+        self.table.lost(now)
     }
 
     pub(super) fn starts(&mut self, name: &Name, starts: bool) {
@@ -215,9 +223,9 @@ impl Directory {
         self.lookups.lost(now)
     }
 
-    /// When [`Self::lost_lookups`] or the registrar has something.
+    /// When [`Self::lost_lookups`], [`Self::lost_names`] or the registrar has something.
     pub(super) fn next(&self) -> Option<Instant> {
-        [self.lookups.next(), self.registrar.next()].into_iter().flatten().min()
+        [self.lookups.next(), self.registrar.next(), self.table.next()].into_iter().flatten().min()
     }
 
     pub(super) fn next_step(&mut self) -> Option<Step> {

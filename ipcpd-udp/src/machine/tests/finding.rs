@@ -349,6 +349,25 @@ fn a_name_that_dns_cannot_hold_is_said_to_be_so() {
 }
 
 #[test]
+fn a_name_that_a_restarted_irmd_has_lost_leaves_dns() {
+    let mut bench = bench();
+    bench.now += Duration::from_secs(60);
+    bench.shim.attached(bench.now, bench.now);
+    bench.shim.register(bench.now, name("kept"), None).unwrap();
+    assert!(matches!(bench.one(), Output::Update { aim: Aim::Publish, .. }));
+    bench.shim.updated(bench.now, &name("kept"), Updated { result: Ok(()), server: "ns".into() });
+    let until = bench.now + Duration::from_secs(10);
+    while bench.now < until {
+        assert!(bench.outputs().is_empty(), "it may still come");
+        bench.now = bench.shim.poll_timeout().unwrap().0.min(until);
+        bench.shim.handle_timeout(bench.now);
+    }
+    let [Output::Warn { text }, Output::Update { own, aim: Aim::Withdraw, .. }] = &bench.outputs()[..] else { panic!() };
+    assert!(text.contains("here first") && own.name == name("here"), "{text}");
+    assert!(bench.shim.registrations(bench.now, None, 10).iter().any(|row| row.name == name("kept")));
+}
+
+#[test]
 fn a_stop_takes_the_names_out_and_does_not_wait_for_ever() {
     for answers in [true, false] {
         let mut bench = bench();
