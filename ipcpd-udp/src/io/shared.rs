@@ -67,6 +67,11 @@ impl Driver {
         let result = bound.and_then(|()| socket::join(socket.as_fd(), peer, filter));
         // Nothing of the client's can be an SDU yet: it has not been answered.
         let strays = drain(socket.as_fd(), &mut self.buffer);
+        // In a flood, and this process was not given the processor in between.
+        match own::overflown(socket.as_fd()) {
+            Ok(lost) if lost > 0 => self.shim.lost(key, lost),
+            _ => {}
+        }
         if let Err(errno) = result {
             tracing::warn!(%errno, %peer, "a flow's socket could not join the listen port");
         }

@@ -116,7 +116,8 @@ async fn all_are_heard(server: &mut Host, callers: u64) {
 /// Of requests for no name: what became of them all.
 async fn noise_counted(server: &mut Host) -> u64 {
     let mut sum = 0;
-    for reason in ["dropped_not_registered", "dropped_prefix_rate", "dropped_classic_load", "dropped_queue_full"] {
+    let full = ["dropped_queue_full", "dropped_while_joining"];
+    for reason in ["dropped_not_registered", "dropped_prefix_rate", "dropped_classic_load"].into_iter().chain(full) {
         sum += server.counter(reason).await;
     }
     sum
