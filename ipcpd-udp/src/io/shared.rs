@@ -56,17 +56,22 @@ impl Driver {
         let Some(socket) = self.sockets.get(&key).cloned() else {
             return self.shim.connected(now, key, Err("its socket is closed".to_owned()));
         };
-        let mut bound = socket::bind_beside(socket.as_fd(), listen, peer, filter);
+        let mut bound = socket::bind_beside(socket.as_fd(), listen, peer);
         if bound == Err(Errno::ADDRINUSE) {
             // A program took the option off its socket, which closes the port to all that come after.
             for other in self.sockets.values() {
                 let _ = sockopt::set_socket_reuseport(other, true);
             }
-            bound = socket::bind_beside(socket.as_fd(), listen, peer, filter);
+            bound = socket::bind_beside(socket.as_fd(), listen, peer);
         }
-        let result = bound.and_then(|()| socket::join(socket.as_fd(), peer));
+        let result = bound.and_then(|()| socket::join(socket.as_fd(), peer, filter));
         // Nothing of the client's can be an SDU yet: it has not been answered.
         let strays = drain(socket.as_fd(), &mut self.buffer);
+        // In a flood, and this process was not given the processor in between.
+        match own::overflown(socket.as_fd()) {
+            Ok(lost) if lost > 0 => self.shim.lost(key, lost),
+            _ => {}
+        }
         if let Err(errno) = result {
             tracing::warn!(%errno, %peer, "a flow's socket could not join the listen port");
         }

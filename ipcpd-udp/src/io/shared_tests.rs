@@ -24,8 +24,8 @@ fn listener(ip: &str) -> (Listener, SocketAddr) {
 
 fn joined(listen: SocketAddr, peer: &UdpSocket) -> OwnedFd {
     let (fd, peer) = (socket::reserve(listen).unwrap(), peer.local_addr().unwrap());
-    socket::bind_beside(fd.as_fd(), listen, peer, &filter()).unwrap();
-    socket::join(fd.as_fd(), peer).unwrap();
+    socket::bind_beside(fd.as_fd(), listen, peer).unwrap();
+    socket::join(fd.as_fd(), peer, &filter()).unwrap();
     fd
 }
 
@@ -46,12 +46,12 @@ fn what_comes_between_bind_and_connect_is_found() {
         for flows in 0..2 {
             let _flows: Vec<OwnedFd> = (0..flows).map(|_| joined(listen, &others)).collect();
             let (fd, to) = (socket::reserve(listen).unwrap(), peer.local_addr().unwrap());
-            socket::bind_beside(fd.as_fd(), listen, to, &filter()).unwrap();
+            socket::bind_beside(fd.as_fd(), listen, to).unwrap();
             let strangers = strangers(ip);
             for stranger in &strangers {
                 stranger.send_to(b"request", listen).unwrap();
             }
-            socket::join(fd.as_fd(), to).unwrap();
+            socket::join(fd.as_fd(), to, &filter()).unwrap();
             let (found, heard) = (queue(&fd), queue(&listener.socket));
             assert!(!found.is_empty(), "{ip}: sockets half made take requests");
             let mut from: Vec<_> = found.iter().chain(&heard).map(|(_, from)| *from).collect();

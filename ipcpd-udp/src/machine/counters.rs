@@ -94,6 +94,8 @@ reasons! {
     SaidRecovering = "said_recovering",
     /// On the listen port, from the client of a flow that is over: no request.
     LateSdu = "dropped_late_sdu",
+    /// On the listen port, in a flood: what a flow's socket had no room for while it joined.
+    LostJoining = "dropped_while_joining",
     /// Acceptances said again because the request came again to the flow's own socket.
     Repeats = "answered_again",
     /// Refused because the program that accepted is of another user.

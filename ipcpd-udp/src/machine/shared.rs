@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) asks_until: Option<Instant>,
     /// When it is looked whether the request came again.
     pub(super) look: Option<Look>,
+    /// What was dropped at its socket before it was connected.
+    lost: u32,
     /// Nothing of its client's comes to its socket any more, unless that was retired since.
     detached: bool,
 }
@@ -114,13 +116,21 @@ impl Shim {
         self.out(if shared { Output::Join { key, peer, filter } } else { Output::Connect { key, peer, filter } });
     }
 
+    /// While the flow's socket joined the port, so many datagrams of others did not fit its queue.
+    pub fn lost(&mut self, key: Key, datagrams: u32) {
+        self.counters.add(Reason::LostJoining, datagrams.into());
+        if let Some(shared) = self.flows.get_mut(&key).and_then(|flow| flow.shared.as_mut()) {
+            shared.lost = datagrams;
+        }
+    }
+
     /// Acceptance was said: from now on it is looked whether the client asks again.
     pub(super) fn look_for_repeats(&mut self, now: Instant, key: Key) {
         if let Some(flow) = self.flows.get_mut(&key)
             && let Some(shared) = &mut flow.shared
             && !flow.classic
         {
-            shared.look = Some(Look { next: now + FIRST_LOOK, pause: FIRST_LOOK * 3 / 2, dropped: 0 });
+            shared.look = Some(Look { next: now + FIRST_LOOK, pause: FIRST_LOOK * 3 / 2, dropped: shared.lost });
         }
     }
 

@@ -3,6 +3,8 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proto::shim::{Answer, Extension, Request, Verdict};
@@ -111,6 +113,16 @@ async fn all_are_heard(server: &mut Host, callers: u64) {
     panic!("of {callers} requests {heard} were heard");
 }
 
+/// Of requests for no name: what became of them all.
+async fn noise_counted(server: &mut Host) -> u64 {
+    let mut sum = 0;
+    let full = ["dropped_queue_full", "dropped_while_joining"];
+    for reason in ["dropped_not_registered", "dropped_prefix_rate", "dropped_classic_load"].into_iter().chain(full) {
+        sum += server.counter(reason).await;
+    }
+    sum
+}
+
 #[tokio::test]
 async fn a_life_on_one_port() {
     let (mut client, mut server) = pair().await;
@@ -166,23 +178,36 @@ async fn no_request_is_swallowed_while_sockets_join_the_port() {
         held.push(flow(&mut client, &mut server).await);
         all_are_heard(&mut server, 20).await;
     }
-    // All at once.
-    let before = server.counter("dropped_not_registered").await;
+    // All at once, in a flood that comes to every socket on the port that is connected to nobody.
+    let before = noise_counted(&mut server).await;
     let requests: Vec<_> = (0..200).map(|_| client.request("echo")).collect();
     let asked: Vec<_> = requests.into_iter().map(|request| tokio::spawn(client.ask(request))).collect();
+    let done = Arc::new(AtomicBool::new(false));
     let noise = tokio::task::spawn_blocking({
-        let to = server.listen;
+        let (to, done) = (server.listen, done.clone());
         move || {
-            let sockets: Vec<_> = (0..50).map(|_| plain(&address().to_string(), 0)).collect();
-            (0..100).for_each(|n| drop(sockets[n % 50].send_to(b"nobody", to)));
+            let socket = plain(&address().to_string(), 0);
+            let mut sent = 0;
+            while sent < 100_000 && !done.load(Ordering::Relaxed) {
+                sent += u64::from(socket.send_to(b"nobody", to).is_ok());
+            }
+            sent
         }
     });
     for asked in asked {
         asked.await.unwrap().unwrap();
     }
-    noise.await.unwrap();
-    all_are_heard(&mut server, 1).await;
-    assert_eq!(server.counter("dropped_not_registered").await - before, 101);
+    done.store(true, Ordering::Relaxed);
+    let sent = noise.await.unwrap();
+    let mut counted = 0;
+    for _ in 0..500 {
+        counted = noise_counted(&mut server).await - before;
+        if counted >= sent {
+            break;
+        }
+    }
+    // A full queue counts what clients sent, too.
+    assert!(counted >= sent, "of {sent} {counted} are accounted for, be it as dropped");
     for ((_, ours), (_, theirs)) in &held {
         carries(&ours.socket, &theirs.socket, b"each its own");
         carries(&theirs.socket, &ours.socket, b"and back");

@@ -102,6 +102,21 @@ fn acceptance_is_said_again_when_the_request_came_again() {
 }
 
 #[test]
+fn what_a_flood_left_behind_is_no_request_come_again() {
+    let mut bench = bench();
+    let key = waiting(&mut bench, B_FLOW, 5);
+    bench.shim.answered(bench.now, key, Ok(Accept { flow: FlowId(105), owner: owner(), data: vec![] }));
+    bench.shim.lost(key, 3);
+    bench.shim.connected(bench.now, key, Ok(1472));
+    bench.outputs();
+    for (dropped, again) in [(3, false), (4, true)] {
+        bench.shim.dropped(bench.now, key, dropped, 0);
+        assert_eq!(bench.outputs().iter().any(accepts), again);
+    }
+    assert_eq!(bench.shim.counters().get(Reason::LostJoining), 3);
+}
+
+#[test]
 fn it_is_not_looked_for_ever() {
     let mut bench = bench();
     let (key, ..) = held(&mut bench, B_FLOW, 5);
