@@ -362,7 +362,9 @@ fn a_name_that_a_restarted_irmd_has_lost_leaves_dns() {
         bench.now = bench.shim.poll_timeout().unwrap().0.min(until);
         bench.shim.handle_timeout(bench.now);
     }
-    let [Output::Warn { text }, Output::Update { own, aim: Aim::Withdraw, .. }] = &bench.outputs()[..] else { panic!() };
+    let [Output::Warn { text }, Output::Update { own, aim: Aim::Withdraw, .. }] = &bench.outputs()[..] else {
+        panic!()
+    };
     assert!(text.contains("here first") && own.name == name("here"), "{text}");
     assert!(bench.shim.registrations(bench.now, None, 10).iter().any(|row| row.name == name("kept")));
 }
