@@ -41,7 +41,7 @@ impl Shim {
             Ok(answer) => answer,
             Err(malformed) => return self.counters.count(malformed),
         };
-        let (ours, from_listen) = (flow.ours, from == flow.peer);
+        let (ours, from_listen, accepted) = (flow.ours, from == flow.peer, matches!(flow.state, State::Knocking(_)));
         match answer {
             Answer::ClassicEcho => self.classic_echo(now, key, from),
             Answer::Returned(client) if client == ours => self.classic_echo(now, key, from),
@@ -65,6 +65,10 @@ impl Shim {
                 self.undecided(now, key, verdict, &reason, cookie);
             }
             Answer::OtherVersion { version, client } if client == ours && from_listen => {
+                // Accepted already: what says another version was damaged on its way.
+                if accepted {
+                    return self.counters.count(Reason::Late);
+                }
                 let text = format!(
                     "the shim at {from} speaks version {version}, this one version {VERSION}; update the older of the two"
                 );
