@@ -25,6 +25,9 @@ use crate::error::{CallError, Unreachable};
 
 /// Calls handed to the thread and not yet begun.
 const COMMANDS: usize = 1024;
+/// A name is served again so often for one accept, after such pauses, while irmd says that it is not.
+const SERVED_AGAIN: u32 = 20;
+const BETWEEN: Duration = Duration::from_millis(50);
 /// irmd's cap on timeouts is 60 s; a call without an answer for longer means that irmd hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(65);
 /// Calls that do not wait for a peer.
@@ -304,7 +307,7 @@ impl Context {
     async fn accept(&self, name: &str, ask: bool, within: Option<Duration>) -> Result<FlowHandle, CallError> {
         let mut again = self.irmd_again.subscribe();
         let patience = Patience::new(within);
-        let mut served_again = false;
+        let mut served_again = 0;
         loop {
             let left = patience.left();
             let timeout_ms = left.map_or(0, |d| u32::try_from(d.as_millis()).unwrap_or(u32::MAX).max(1));
@@ -315,8 +318,14 @@ impl Context {
                 Err(error) if comes_back_some_day(&error) && patience.lasts() => {
                     let _ = tokio::time::timeout(LOOK_AGAIN, again.changed()).await;
                 }
-                // An irmd that came back a moment ago has not heard yet that this process serves the name.
-                Err(_) if stranger && !served_again => served_again = true,
+                // An irmd that came back a moment ago has not heard yet that this process serves the name. It may be
+                // the next one already that has not heard.
+                Err(_) if stranger && served_again < SERVED_AGAIN && patience.lasts() => {
+                    if served_again > 0 {
+                        let _ = tokio::time::timeout(BETWEEN, again.changed()).await;
+                    }
+                    served_again += 1;
+                }
                 other => return other,
             }
             let request = self.served.borrow().get(name).map(|(request, _)| request.clone());
@@ -326,7 +335,7 @@ impl Context {
             };
             match self.say_served(&request).await {
                 Ok(_) => {}
-                Err(error) if comes_back_some_day(&error) => served_again = false,
+                Err(error) if comes_back_some_day(&error) => served_again = 0,
                 Err(other) => return Err(other),
             }
         }

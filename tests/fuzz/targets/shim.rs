@@ -76,6 +76,7 @@ impl World {
             ticket_key: [7; 32],
             limits: Limits { pending: 6, rate: 100, pending_per_prefix: 5 },
             dns: (mode & 2 != 0).then(dns),
+            shares: (mode & 4 != 0).then_some(1000),
         };
         let mut shim = Shim::new(settings, [mode; 32]);
         let now = Instant::now();
