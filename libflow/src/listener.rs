@@ -181,8 +181,7 @@ impl Incoming {
 
     /// Refuses, with words that the caller is told; at most 200 bytes of them.
     pub async fn refuse(self, reason: &str) -> Result<(), AcceptError> {
-        let end = (0..=reason.len().min(200)).rev().find(|i| reason.is_char_boundary(*i)).unwrap_or(0);
-        let reason = reason[..end].to_owned();
+        let reason = proto::clip(reason, proto::shim::MAX_REASON).to_owned();
         decide(self.decide, |reply| Decision::Refuse { reason, reply }).await
     }
 }

@@ -50,5 +50,14 @@ pub fn protocol_version() -> u32 {
     PROTOCOL_VERSION
 }
 
+/// The first `longest` bytes of a text, or a little less where a character would be cut.
+pub fn clip(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// Longest gRPC message either side takes, bytes. Listings stream, so no message grows with their length.
 pub const MAX_MESSAGE: usize = 1 << 20;

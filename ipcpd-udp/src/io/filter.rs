@@ -15,13 +15,12 @@ fn rules(filter: &Filter) -> Vec<Rule> {
     match filter {
         Filter::Nothing => vec![Rule::all()],
         Filter::Flow => vec![empty],
-        Filter::NoControl(ours) => Rule::unwanted(Unwanted::control(*ours)),
         Filter::NoRequests(name, theirs, ours) => {
             let requests = Rule::with(&answer_prefix(name, *theirs));
             Rule::unwanted(Unwanted::control(*ours)).into_iter().chain([requests]).collect()
         }
         Filter::NoRepeats(name) => std::iter::once(empty).chain(classic(name)).collect(),
-        Filter::NoAnswers(name, ours) => Rule::unwanted(Unwanted::answers(name, *ours)),
+        Filter::NoControl(_) | Filter::NoAnswers(..) => filter.left_to_program().map_or_else(Vec::new, Rule::unwanted),
         Filter::NoEchoes(name, ours) => {
             let answers = Rule::with(&answer_prefix(name, *ours));
             std::iter::once(empty).chain(classic(name)).chain([answers]).collect()

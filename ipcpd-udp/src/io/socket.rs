@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use handoff::filter as queue;
+pub(super) use handoff::filter::all_read;
 use proto::v1::{Failure, FailureKind};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 
@@ -139,8 +139,8 @@ pub(super) fn move_to(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<(), Errno>
     Ok(())
 }
 
-/// Connects a flow's socket, and sets its filter unless that is left to the program. Gives the longest SDU, and how many datagrams that were there before
-/// were dropped.
+/// Connects a flow's socket, and sets its filter unless that is left to the program. Gives the longest SDU, and how many
+/// datagrams that were there before were dropped.
 ///
 /// Between bind and connect anybody could fill the queue; a program must not see that. What the peer itself sent right
 /// behind its answer stays. (A filter that lets no stranger in meanwhile costs the kernel 25 to 45 µs to compile, each
@@ -156,7 +156,7 @@ pub(super) fn connect(
     // From here on errors are the program's to see, one by one.
     own::report_errors(fd, peer.is_ipv6(), false)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
-    if !filter.left_to_program() {
+    if filter.left_to_program().is_none() {
         filter::attach(fd, filter)?;
     }
     // A filter lets nothing of the kind in any more, or the program drops it.
@@ -228,13 +228,6 @@ pub(super) fn retire(fd: BorrowedFd<'_>) {
 /// Whether everything that was sent has left this host.
 pub(super) fn all_sent(fd: BorrowedFd<'_>) -> bool {
     own::unsent(fd).map_or(true, |bytes| bytes == 0)
-}
-
-/// Whether everything that arrived was read. Does not touch errors that the program has to see.
-pub(super) fn all_read(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::IN)
 }
 
 /// What came of a receive.

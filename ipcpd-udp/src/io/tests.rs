@@ -51,7 +51,7 @@ pub(super) fn control(kind: ControlKind, receiver: u64) -> Vec<u8> {
 pub(super) fn through(ip: &str, filter: &Filter, payloads: &[&[u8]]) -> Vec<Vec<u8>> {
     let (far, (fd, local)) = (far(ip), open(ip));
     socket::connect(fd.as_fd(), far.local_addr().unwrap(), filter, &mut [0; 2048]).unwrap();
-    if filter.left_to_program() {
+    if filter.left_to_program().is_some() {
         super::filter::attach(fd.as_fd(), filter).unwrap();
     }
     for payload in payloads {
@@ -175,7 +175,7 @@ fn an_echo_that_came_twice_is_no_sdu() {
         }
         let (_, dropped) = socket::connect(fd.as_fd(), peer.local_addr().unwrap(), &filter, &mut [0; 2048]).unwrap();
         assert_eq!(dropped, 1);
-        if filter.left_to_program() {
+        if filter.left_to_program().is_some() {
             super::filter::attach(fd.as_fd(), &filter).unwrap();
         }
         for payload in [twice, b"second"] {

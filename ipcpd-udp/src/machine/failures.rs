@@ -6,8 +6,8 @@ use proto::Name;
 use proto::shim::{VERSION, Verdict};
 use proto::v1::{Failure, FailureKind};
 
-use super::clip;
 use super::output::OpenError;
+use proto::clip;
 
 pub(super) fn unknown(name: &Name, why: &str) -> Failure {
     Failure::new(FailureKind::UnknownName, format!("{name} is unknown: the layer {why}"))

@@ -12,7 +12,7 @@ use super::failures::refused;
 use super::flow::{Asking, Joining, State};
 use super::liveness::Peer;
 use super::open::{Acceptance, Knocking};
-use super::output::{Filter, Key, Output};
+use super::output::{Key, Output};
 use super::peers::Known;
 use super::table::Cause;
 use super::{Reason, Shim};
@@ -136,8 +136,7 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.peer = peer;
         flow.go(cause, State::Joining(Joining { deadline }));
-        let (name, ours) = (flow.name.clone(), flow.ours);
-        let filter = if flow.classic { Filter::NoEchoes(name, ours) } else { Filter::NoAnswers(name, ours) };
+        let filter = flow.filter();
         self.out(Output::Connect { key, peer, filter });
     }
 

@@ -313,13 +313,4 @@ fn full(_: Full) -> Failure {
     Failure::new(FailureKind::Exhausted, text)
 }
 
-/// The first `longest` bytes of text, or a little less where a character would be cut.
-fn clip(text: &str, longest: usize) -> &str {
-    let mut end = text.len().min(longest);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
 const _: () = assert!(DATAGRAM < 1280 - 48, "a request is never fragmented");

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use proto::shim::Unwanted;
 use proto::v1::EndReason;
 use proto::{FlowId, Token};
 
 use super::flow::{Draining, Flow, KeepAlive, State};
-use super::output::{Key, Output};
+use super::output::{Filter, Key, Output};
 use super::table::Cause;
 use super::{Shim, ticket};
 
@@ -23,6 +22,20 @@ impl Flow {
             self.keepalive = Some(KeepAlive { every, next: now + every, sent: 0 });
         }
     }
+
+    /// What is kept from the program when the socket is connected.
+    pub(super) fn filter(&self) -> Filter {
+        let (name, ours) = (self.name.clone(), self.ours);
+        match (self.accepting, self.classic, self.shared.is_some()) {
+            (false, true, _) => Filter::NoEchoes(name, ours),
+            (false, false, _) => Filter::NoAnswers(name, ours),
+            (true, true, false) => Filter::Flow,
+            (true, false, false) => Filter::NoControl(ours),
+            // On the listen port the socket drops it all: the kernel counts that.
+            (true, true, true) => Filter::NoRepeats(name),
+            (true, false, true) => Filter::NoRequests(name, self.theirs, ours),
+        }
+    }
 }
 
 impl Shim {
@@ -31,12 +44,7 @@ impl Shim {
         let Some(id) = flow.id else { return };
         let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket(self.epoch));
         let (owner, sdu_limit) = (flow.owner.clone(), flow.sdu_limit);
-        // On the listen port its socket's filter drops it all: the kernel counts what that drops.
-        let unwanted = match (flow.classic || flow.shared.is_some(), flow.accepting) {
-            (true, _) => None,
-            (false, true) => Some(Unwanted::control(flow.ours)),
-            (false, false) => Some(Unwanted::answers(&flow.name, flow.ours)),
-        };
+        let unwanted = flow.filter().left_to_program();
         self.out(Output::Offer { key, flow: id, token, owner, sdu_limit, ticket, unwanted });
     }
 

@@ -9,7 +9,8 @@ use proto::shim::{Answer, MAX_REASON, Verdict};
 use super::answers;
 use super::flow::{RequestKey, State};
 use super::output::{Key, Output};
-use super::{Reason, Shim, clip};
+use super::{Reason, Shim};
+use proto::clip;
 
 impl Shim {
     /// Answers a request that is known already; says whether it was.

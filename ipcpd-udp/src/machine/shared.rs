@@ -15,7 +15,7 @@ use proto::shim::Peek;
 use proto::v1::{Failure, FailureKind};
 
 use super::flow::{Flow, State};
-use super::output::{Filter, Key, Output, Owner};
+use super::output::{Key, Output, Owner};
 use super::{Reason, Shim};
 
 /// Between the first two looks for repeated requests; grows by half.
@@ -102,17 +102,10 @@ impl Shim {
     /// The flow's socket is to be connected to its client.
     pub(super) fn connect_sp(&mut self, now: Instant, key: Key) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let peer = flow.peer;
-        let filter = match (flow.classic, &flow.shared) {
-            (true, Some(_)) => {
-                flow.swap_at = Some(now + CLASSIC_REPEATS);
-                Filter::NoRepeats(flow.name.clone())
-            }
-            (true, None) => Filter::Flow,
-            (false, Some(_)) => Filter::NoRequests(flow.name.clone(), flow.theirs, flow.ours),
-            (false, None) => Filter::NoControl(flow.ours),
-        };
-        let shared = flow.shared.is_some();
+        let (peer, filter, shared) = (flow.peer, flow.filter(), flow.shared.is_some());
+        if flow.classic && shared {
+            flow.swap_at = Some(now + CLASSIC_REPEATS);
+        }
         self.out(if shared { Output::Join { key, peer, filter } } else { Output::Connect { key, peer, filter } });
     }
 

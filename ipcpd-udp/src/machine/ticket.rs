@@ -75,7 +75,7 @@ impl Flow {
             boot: self.of.unwrap_or_default().boot,
             born: epoch.map_or(0, |epoch| epoch.to_host(self.since)),
             name: self.name.clone(),
-            source: super::clip(&self.source, LONGEST_SOURCE).to_owned(),
+            source: proto::clip(&self.source, LONGEST_SOURCE).to_owned(),
         }
     }
 }

@@ -58,8 +58,7 @@ impl Ticket {
             out.extend(number.to_be_bytes());
         }
         put_text(&mut out, self.name.as_str());
-        let end = (0..=self.source.len().min(LONGEST_SOURCE)).rev().find(|end| self.source.is_char_boundary(*end));
-        put_text(&mut out, &self.source[..end.unwrap_or(0)]);
+        put_text(&mut out, proto::clip(&self.source, LONGEST_SOURCE));
         kept::seal(key, out)
     }
 

@@ -20,7 +20,7 @@ mod machine;
 pub mod client;
 pub mod filter {
     //! Socket filters, and what they came too late for.
-    pub use crate::io::filter::{Rule, TELLS, attach, clear, keep_out};
+    pub use crate::io::filter::{Rule, TELLS, all_read, attach, clear, keep_out};
 }
 pub mod kept;
 pub mod server;

@@ -112,15 +112,21 @@ fn a_server_behind_a_middlebox_with_forwarded_ports_is_reached() -> Result<()> {
     Ok(())
 }
 
+/// The server has all flows on its listen port.
+fn on_the_listen_port(lab: Lab, client: Host, server: Host) -> Result<Net> {
+    let net = Net::of(lab, client, server)?;
+    net.a.bootstrap(&[("echo", &net.b)])?;
+    net.b.bootstrap_with(&[], &["--sp-range", "listen"])?;
+    Ok(net)
+}
+
 /// The server's middlebox, a firewall among them, lets UDP to 3359 in and nothing else.
 fn a_server_behind_a_middlebox_with_one_forwarded_port_is_reached() -> Result<()> {
     for kind in Middlebox::ALL {
         let lab = Lab::new()?;
         let [client] = lab.hosts(["client"])?;
         let server = lab.server_behind("server", kind, &[3359..=3359])?;
-        let net = Net::of(lab, client, server)?;
-        net.a.bootstrap(&[("echo", &net.b)])?;
-        net.b.bootstrap_with(&[], &["--sp-range", "listen"])?;
+        let net = on_the_listen_port(lab, client, server)?;
         exchange(&net).and_then(|()| on_one_port(&net)).with_context(|| format!("a server behind {kind}"))?;
     }
     Ok(())
@@ -131,9 +137,7 @@ fn a_client_behind_a_middlebox_reaches_a_server_with_one_port() -> Result<()> {
         let lab = Lab::new()?;
         let [server] = lab.hosts(["server"])?;
         let client = lab.host_behind("client", kind)?;
-        let net = Net::of(lab, client, server)?;
-        net.a.bootstrap(&[("echo", &net.b)])?;
-        net.b.bootstrap_with(&[], &["--sp-range", "listen"])?;
+        let net = on_the_listen_port(lab, client, server)?;
         exchange(&net).and_then(|()| on_one_port(&net)).with_context(|| format!("a client behind {kind}"))?;
     }
     Ok(())
@@ -148,9 +152,7 @@ fn middleboxes_on_both_sides_are_passed_with_one_port() -> Result<()> {
         let lab = Lab::new()?;
         let behind = lab.server_behind("server", server, &[3359..=3359])?;
         let asking = lab.host_behind("client", client)?;
-        let net = Net::of(lab, asking, behind)?;
-        net.a.bootstrap(&[("echo", &net.b)])?;
-        net.b.bootstrap_with(&[], &["--sp-range", "listen"])?;
+        let net = on_the_listen_port(lab, asking, behind)?;
         exchange(&net).with_context(|| format!("a client behind {client}, a server behind {server}"))?;
     }
     Ok(())

@@ -101,7 +101,7 @@ pub fn clear(
     buffer: &mut [u8],
     mut unwanted: impl FnMut(Option<SocketAddr>, &[u8]) -> bool,
 ) -> u64 {
-    if nothing_there(socket) || peek_from(socket, 0).is_err() {
+    if all_read(socket) || peek_from(socket, 0).is_err() {
         return 0;
     }
     let (mut seen, mut last_unwanted) = (0, 0);
@@ -121,7 +121,8 @@ pub fn clear(
     last_unwanted
 }
 
-fn nothing_there(socket: BorrowedFd<'_>) -> bool {
+/// Whether everything that arrived was read. Does not touch errors that wait at the socket.
+pub fn all_read(socket: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
     let now = Timespec::default();
     poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::IN)

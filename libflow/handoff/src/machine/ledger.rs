@@ -208,8 +208,7 @@ impl<S> Ledger<S> {
     /// `asked`: the token or the ticket.
     pub(super) fn deny(&mut self, lease: LeaseId, asked: &[u8], mut failure: Failure) {
         for text in [&mut failure.message, &mut failure.reason] {
-            let end = (0..=MAX_TEXT.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-            text.truncate(end);
+            text.truncate(proto::clip(text, MAX_TEXT).len());
         }
         let denied = v1::Denied { token: asked.to_vec(), failure: Some(failure) };
         self.effects.push_back(Effect::Say { lease, packet: ToProgram::Denied(denied) });

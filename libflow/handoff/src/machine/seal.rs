@@ -71,9 +71,9 @@ impl<'a> Reader<'a> {
 
 /// A text with its length before it, as [`Reader::text`] reads it; cut at 255 bytes.
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
-    let end = (0..=text.len().min(255)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    out.push(u8::try_from(end).unwrap_or(u8::MAX));
-    out.extend(&text.as_bytes()[..end]);
+    let text = proto::clip(text, u8::MAX.into());
+    out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    out.extend(text.as_bytes());
 }
 
 #[cfg(test)]
