@@ -39,7 +39,7 @@ fn code_of(kind: FailureKind) -> Code {
         }
         FailureKind::Refused | FailureKind::NobodyAccepts | FailureKind::FlowGone => Code::FailedPrecondition,
         FailureKind::TimedOut => Code::DeadlineExceeded,
-        FailureKind::NotPermitted => Code::PermissionDenied,
+        FailureKind::NotPermitted | FailureKind::Untrusted => Code::PermissionDenied,
         FailureKind::UnsupportedQos | FailureKind::Invalid => Code::InvalidArgument,
         FailureKind::Exhausted => Code::ResourceExhausted,
         FailureKind::AlreadyExists | FailureKind::AddressInUse => Code::AlreadyExists,

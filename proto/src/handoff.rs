@@ -140,6 +140,7 @@ mod tests {
                 ticket: vec![2; 99],
                 wire_id: 5,
                 answers_at: 6,
+                binding: vec![3; 32],
             }),
             ToProgram::Denied(Denied { token, failure: Some(failure) }),
             ToProgram::Gone(Gone { flow_id: 9, reason: EndReason::PeerDied.into() }),

@@ -9,9 +9,11 @@ use flowring_tests::rules::{self, Allowed};
 const CRATES: Allowed<'static> = &[
     ("flowring-proto", &[]),
     ("flowring-handoff", &["flowring-proto"]),
-    ("libflow", &["flowring-proto", "flowring-handoff"]),
+    ("flowring-identity", &["flowring-proto"]),
+    ("flowring-transport", &["flowring-proto", "flowring-identity"]),
+    ("libflow", &["flowring-proto", "flowring-handoff", "flowring-identity", "flowring-transport"]),
     ("libflow-capi", &["libflow"]),
-    ("irmd", &["flowring-proto", "flowring-handoff"]),
+    ("irmd", &["flowring-proto", "flowring-handoff", "flowring-identity"]),
     ("ipcpd-udp", &["flowring-proto", "flowring-handoff"]),
     ("irm", &["flowring-proto", "libflow"]),
     ("oping", &["flowring-proto", "libflow"]),

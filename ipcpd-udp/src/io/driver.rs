@@ -385,6 +385,8 @@ impl Driver {
             counters: row.flow.and_then(|flow| self.tools.hand.counters(flow)),
             peer_counters: None,
             sdu_limit: row.sdu_limit,
+            // irmd knows whom it judged.
+            ..v1::FlowInfo::default()
         }
     }
 }

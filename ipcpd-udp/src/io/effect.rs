@@ -113,7 +113,7 @@ impl Driver {
                 if let Some(reply) = self.allocs.remove(&key) {
                     let peer_address = peer.to_string();
                     let token = token.0.to_vec();
-                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic }));
+                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic, ..Default::default() }));
                 }
             }
             Output::Failed { key, failure } => {

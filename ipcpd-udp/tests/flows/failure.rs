@@ -233,7 +233,7 @@ async fn bootstrap_says_what_is_wrong() {
         let mut ipcp = soon("the socket", connect).await;
         let udp = |ip: &str, port: u32| v1::UdpConfig { ip: ip.into(), port, ..Default::default() };
         let mut bootstrap = async |version, udp| {
-            let request = v1::BootstrapRequest { version, layer: "net".into(), udp: Some(udp) };
+            let request = v1::BootstrapRequest { version, layer: "net".into(), udp: Some(udp), ..Default::default() };
             ipcp.bootstrap(request).await.map(drop).map_err(|status| Failure::from_status(&status))
         };
         let ip = address().to_string();

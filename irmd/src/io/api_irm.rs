@@ -102,4 +102,12 @@ impl Irm for Programs {
         let command = |request| Ok(Command::FlowAnswer(request));
         self.asker.answers::<FlowAnswers>(caller(&calls)?, calls, command, |reply| done(&reply))
     }
+
+    async fn certify(&self, _: Request<v1::CertifyRequest>) -> Result<Response<v1::CertifyReply>, Status> {
+        Err(Status::unimplemented("this irmd issues no certificates"))
+    }
+
+    async fn judge(&self, _: Request<v1::JudgeRequest>) -> Result<Response<v1::JudgeReply>, Status> {
+        Err(Status::unimplemented("this irmd judges no peers"))
+    }
 }

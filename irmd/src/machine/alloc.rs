@@ -261,6 +261,7 @@ impl Irm {
             qos: Some(flow.qos),
             data: reply.data,
             classic: reply.classic,
+            judged: false,
         };
         flow.data = Vec::new();
         if let Way::Out(out) = &mut flow.way {

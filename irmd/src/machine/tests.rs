@@ -204,6 +204,7 @@ impl World {
                         peer_address: "10.0.0.2:40000".into(),
                         data: request.data.iter().rev().copied().collect(),
                         classic: false,
+                        ..v1::AllocReply::default()
                     }),
                     _ => IpcpAnswer::Done,
                 };

@@ -13,8 +13,9 @@ use handoff::server::{Config, EndReason, Event, Offer, Owner, Process, Server};
 use proto::calls::{FlowAccepts, FlowAllocs, FlowAnswers};
 use proto::v1::irm_server::{Irm, IrmServer};
 use proto::v1::{
-    Empty, Failure, FailureKind, FlowAcceptCall, FlowAcceptRequest, FlowAllocCall, FlowAllocRequest, FlowAnswerCall,
-    FlowAnswerRequest, FlowHandle, ServeReply, ServeRequest, UnserveRequest,
+    CertifyReply, CertifyRequest, Empty, Failure, FailureKind, FlowAcceptCall, FlowAcceptRequest, FlowAllocCall,
+    FlowAllocRequest, FlowAnswerCall, FlowAnswerRequest, FlowHandle, JudgeReply, JudgeRequest, ServeReply,
+    ServeRequest, UnserveRequest,
 };
 use proto::{FlowId, RunDir, Token};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -150,6 +151,14 @@ impl Irm for Service {
         let service = self.clone();
         let work = move |request| service.clone().accept(request);
         Ok(Response::new(handoff::answers::<FlowAccepts, _, _>(calls.into_inner(), 1_000, work)))
+    }
+
+    async fn certify(&self, _: Request<CertifyRequest>) -> Result<Response<CertifyReply>, Status> {
+        Err(Status::unimplemented("no identity here"))
+    }
+
+    async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeReply>, Status> {
+        Err(Status::unimplemented("no identity here"))
     }
 
     async fn serve(&self, request: Request<ServeRequest>) -> Result<Response<ServeReply>, Status> {

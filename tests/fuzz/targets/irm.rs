@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use irmd::machine::ticket::Ticket;
-use irmd::machine::{CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, May, Quotas, Reply, RulesChange, Settings, Started};
+use irmd::machine::{
+    CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, May, Quotas, Reply, RulesChange, Settings,
+    Started,
+};
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{self, EndReason, Failure, FailureKind};
 use proto::{FlowId, Name, PROTOCOL_VERSION, Token};
@@ -149,7 +152,8 @@ impl World {
                     data: vec![1; usize::from(program.byte()) * 3],
                     ..Default::default()
                 };
-                let token = |which| Token([self.last_call as u8, which, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+                let token =
+                    |which| Token([self.last_call as u8, which, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
                 Command::FlowAlloc(request, [token(1), token(2)])
             }
         };
@@ -177,11 +181,7 @@ impl World {
                 layer: program.one_of(&["", "net"]),
                 ..Default::default()
             })),
-            1 => Command::FlowEnded(v1::FlowEndedRequest {
-                ipcp,
-                flow_id: flow.0,
-                reason: EndReason::PeerDied.into(),
-            }),
+            1 => Command::FlowEnded(v1::FlowEndedRequest { ipcp, flow_id: flow.0, reason: EndReason::PeerDied.into() }),
             _ => Command::FlowReqArr(v1::FlowReqArrRequest {
                 ipcp,
                 name: program.one_of(&NAMES),
@@ -198,13 +198,20 @@ impl World {
         let name = program.one_of(&NAMES);
         let layer = program.one_of(&LAYERS);
         let path = program.one_of(&["/bin/server", "relative"]);
-        let program_bound =
-            v1::BoundProgram { path: path.clone(), args: vec!["-x".into()], auto_start: program.flag(), ..Default::default() };
+        let program_bound = v1::BoundProgram {
+            path: path.clone(),
+            args: vec!["-x".into()],
+            auto_start: program.flag(),
+            ..Default::default()
+        };
         let pid = 1 + program.number() % 4;
         let rules = RulesChange { said: rules(program), accounts: Vec::new() };
         let command = match program.byte() % 18 {
             17 => Command::Shutdown(v1::ShutdownRequest { drain_ms: program.number(), end_flows: program.flag() }),
-            0 => Command::NameCreate(v1::NameCreateRequest { name, policy: program.byte().into(), ..Default::default() }, rules),
+            0 => Command::NameCreate(
+                v1::NameCreateRequest { name, policy: program.byte().into(), ..Default::default() },
+                rules,
+            ),
             1 => Command::NameDestroy(v1::NameDestroyRequest { name }),
             2 => Command::NameRegister(v1::NameRegisterRequest { name, layer }),
             3 => Command::NameUnregister(v1::NameUnregisterRequest { name, layer }),
@@ -274,6 +281,7 @@ impl World {
                 peer_address: "10.0.0.2:40000".into(),
                 data: Vec::new(),
                 classic: program.flag(),
+                ..Default::default()
             })),
             (_, IpcpCall::Flows) => {
                 let row = v1::FlowInfo { name: "echo".into(), ..Default::default() };
@@ -362,7 +370,8 @@ impl World {
                 }
             }
             Effect::OpenLocal { row, .. } => {
-                let made = if self.exhausted { Err(Failure::new(FailureKind::Exhausted, "no descriptor")) } else { Ok(()) };
+                let made =
+                    if self.exhausted { Err(Failure::new(FailureKind::Exhausted, "no descriptor")) } else { Ok(()) };
                 self.irm.local_opened(row, made);
             }
             Effect::Call { ipcp, attach, what } => self.asked.push((ipcp, attach, what)),
@@ -417,9 +426,7 @@ fn caller(program: &mut Program<'_>) -> Caller {
 
 /// Rules, some of them nonsense.
 fn rules(program: &mut Program<'_>) -> v1::NameRules {
-    let mut list = |words: &[&str]| -> Vec<String> {
-        (0..program.byte() % 3).map(|_| program.one_of(words)).collect()
-    };
+    let mut list = |words: &[&str]| -> Vec<String> { (0..program.byte() % 3).map(|_| program.one_of(words)).collect() };
     v1::NameRules {
         serve: list(&["any", "none", "owner", "1", "@0", "default", "no body"]),
         allow_local: list(&["any", "none", "owner", "0", "@1", "default"]),

@@ -95,7 +95,7 @@ impl Receiver {
         let bad = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         Ok(Some(match ToProgram::decode(&packet.bytes).map_err(|_| bad("a packet was malformed"))? {
             ToProgram::Welcome(_) => return Err(bad("the daemon said Welcome twice")),
-            ToProgram::Grant(Grant { token: asked, flow_id, slot, sdu_limit, ticket, wire_id, answers_at }) => {
+            ToProgram::Grant(Grant { token: asked, flow_id, slot, sdu_limit, ticket, wire_id, answers_at, .. }) => {
                 let slot = SlotMap::slot(&self.slots, slot).ok_or_else(|| bad("a slot is beyond the memory"))?;
                 let flow = FlowId(flow_id);
                 // Cut off when this process is out of descriptors; whoever asked finds no socket.

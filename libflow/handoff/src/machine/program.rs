@@ -144,8 +144,16 @@ impl<S> Ledger<S> {
             return self.tell(Told::NotTaken { flow });
         };
         let (wire_id, answers_at) = unwanted.map_or((0, 0), Unwanted::parts);
-        let grant =
-            v1::Grant { token: token.0.to_vec(), flow_id: flow.0, slot, sdu_limit, ticket, wire_id, answers_at };
+        let grant = v1::Grant {
+            token: token.0.to_vec(),
+            flow_id: flow.0,
+            slot,
+            sdu_limit,
+            ticket,
+            wire_id,
+            answers_at,
+            binding: Vec::new(),
+        };
         self.effects.push_back(Effect::Grant { lease, flow, token, packet: ToProgram::Grant(grant), socket });
         if let Some(reason) = self.flows.get(&flow).and_then(|row| row.gone) {
             self.say_gone(lease, flow, reason);

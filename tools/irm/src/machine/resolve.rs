@@ -167,6 +167,7 @@ mod tests {
             expires,
             host: "00000000000000ab".into(),
             ignored: ignored.into(),
+            ..Default::default()
         };
         let dns = v1::ResolveStep {
             layer: "net".into(),

@@ -1,0 +1,11 @@
+//! Message and stream flows on a socket that the daemons handed over: [`quic`] between hosts, [`local`] within one, with
+//! the same calls.
+//!
+//! A stream carries bytes each way, each way ends for itself: finished (all bytes arrive), or reset with a [`Reason`] (the
+//! other end is told, what was under way is lost). Messages are unreliable and unordered between hosts.
+
+mod error;
+mod stats;
+
+pub use error::{MessageError, Over, Reason, StreamError};
+pub use stats::{Congestion, Stats};
