@@ -5,7 +5,9 @@
 //! other end is told, what was under way is lost). Messages are unreliable and unordered between hosts.
 
 mod error;
+mod path;
 mod stats;
 
 pub use error::{MessageError, Over, Reason, StreamError};
+pub use path::Path;
 pub use stats::{Congestion, Stats};
