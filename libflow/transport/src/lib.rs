@@ -5,6 +5,8 @@
 //! other end is told, what was under way is lost). Messages are unreliable and unordered between hosts.
 
 mod error;
+mod io;
+mod machine;
 mod path;
 mod stats;
 

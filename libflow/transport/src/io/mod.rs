@@ -1,0 +1,3 @@
+//! What is done: sockets, tasks, timers.
+
+pub(crate) mod watch;
