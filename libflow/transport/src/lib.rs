@@ -11,5 +11,6 @@ mod path;
 mod stats;
 
 pub use error::{MessageError, Over, Reason, StreamError};
+pub use io::local;
 pub use path::Path;
 pub use stats::{Congestion, Stats};

@@ -1,3 +1,4 @@
 //! What is done: sockets, tasks, timers.
 
-pub(crate) mod watch;
+pub mod local;
+mod watch;

@@ -122,6 +122,17 @@ impl Exchange {
         !self.untaken.is_empty() || self.lost > 0
     }
 
+    /// Whether [`Self::open`] would.
+    pub(crate) fn can_open(&self) -> Result<bool, StreamError> {
+        self.check().map_err(StreamError::Over)?;
+        Ok(self.opened.has(1, OPEN_STREAMS))
+    }
+
+    /// Whether the stream's pair may still have to be shut down: one direction or both are not over.
+    pub(crate) fn is_under_way(&self, id: StreamId) -> bool {
+        self.over.is_none() && self.streams.get(&id).is_some_and(|stream| !stream.settled)
+    }
+
     /// The writing end's state.
     pub(crate) fn sending(&self, id: StreamId) -> Sending {
         self.streams.get(&id).map_or(Sending::Finished, |stream| stream.sending)
@@ -200,6 +211,13 @@ impl Exchange {
             self.saying.push_back(Saying::Frame(Frame::Close));
             self.saying.push_back(Saying::End);
         }
+    }
+
+    /// The program ends the flow: of what was to be said before, nothing goes out.
+    pub(crate) fn abort(&mut self) {
+        self.end(Over::Closed);
+        self.saying.clear();
+        self.saying.extend([Saying::Frame(Frame::Close), Saying::End]);
     }
 
     /// Nothing more can be said.

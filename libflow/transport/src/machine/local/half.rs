@@ -114,7 +114,8 @@ mod tests {
         let events = [E::Finish, E::Reset(NEW), E::FinSaid, E::StopHeard(NEW), E::Refused];
         let fin = Some(LastWord::Fin);
         let reset = Some(LastWord::Reset(NEW));
-        let open = [(S::Finishing, fin), (S::Reset, reset), (S::Open, None), (S::Stopped(NEW), reset), (S::Refused, None)];
+        let open =
+            [(S::Finishing, fin), (S::Reset, reset), (S::Open, None), (S::Stopped(NEW), reset), (S::Refused, None)];
         let finishing = [S::Finishing, S::Finishing, S::Finished, S::Stopped(NEW), S::Finishing].map(|it| (it, None));
         let rows = [(S::Open, open), (S::Finishing, finishing)];
         let stay = [S::Finished, S::Reset, S::Stopped(R), S::Refused].map(|state| (state, [(state, None); 5]));

@@ -20,11 +20,14 @@ impl Budget {
         self.used
     }
 
+    pub(super) fn has(&self, more: u64, window: u64) -> bool {
+        self.used.saturating_add(more) <= self.raised.saturating_add(window)
+    }
+
     pub(super) fn take(&mut self, more: u64, window: u64) -> bool {
-        let used = self.used.saturating_add(more);
-        let fits = used <= self.raised.saturating_add(window);
+        let fits = self.has(more, window);
         if fits {
-            self.used = used;
+            self.used += more;
         }
         fits
     }
