@@ -274,6 +274,18 @@ impl Exchange {
         std::mem::take(&mut self.wakes)
     }
 
+    /// Streams that it knows of.
+    #[cfg(test)]
+    pub(super) fn streams_held(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// What messages may cost and how many streams be opened before the other side says more.
+    #[cfg(test)]
+    pub(super) fn room_left(&self) -> (u64, u64) {
+        (self.sent.left(MESSAGE_WINDOW), self.opened.left(OPEN_STREAMS))
+    }
+
     fn check(&self) -> Result<(), Over> {
         self.over.clone().map_or(Ok(()), Err)
     }

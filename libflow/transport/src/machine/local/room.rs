@@ -32,6 +32,11 @@ impl Budget {
         fits
     }
 
+    #[cfg(test)]
+    pub(super) fn left(&self, window: u64) -> u64 {
+        self.raised + window - self.used
+    }
+
     pub(super) fn untake(&mut self, what: u64) {
         self.used = self.used.saturating_sub(what);
     }
