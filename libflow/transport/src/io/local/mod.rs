@@ -270,21 +270,28 @@ impl Flow {
         mut take: impl FnMut(&mut State) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
         let shared = self.shared();
+        let mut try_take = || {
+            let mut state = shared.lock();
+            let taken = take(&mut state).transpose();
+            // Others that wait may have been woken for what is left.
+            shared.announce(&state.exchange);
+            shared.after(state);
+            taken
+        };
         loop {
+            if let Some(taken) = try_take() {
+                return taken;
+            }
             let mut notified = pin!(notify.notified());
             notified.as_mut().enable();
-            let taken = shared.with(|state| {
-                let taken = take(state);
-                // Others that wait may have been woken for what is left.
-                shared.announce(&state.exchange);
-                taken
-            });
-            if let Some(taken) = taken.transpose() {
+            // Between the two somebody may have come and announced.
+            if let Some(taken) = try_take() {
                 return taken;
             }
             tokio::select! {
-                () = notified => {}
+                biased;
                 guard = shared.watched.readable() => shared.readable(guard, there),
+                () = notified => {}
             }
         }
     }
@@ -302,29 +309,46 @@ fn pair() -> Result<(OwnedFd, OwnedFd), StreamError> {
         .map_err(|_| StreamError::NoDescriptor)
 }
 
-/// Hears what the other side says for as long as the flow lives, and says what found no room. Each FIN has to be heard though
-/// nobody waits for it: else they fill the socket, and the stream whose reader does wait is never told of its end.
+/// The flow's task: hears what the other side says for as long as the flow lives, and says what found no room. Each FIN has to
+/// be heard though nobody waits for it: else they fill the socket, and the stream whose reader does wait is never told of its
+/// end.
 async fn serve(shared: Arc<Shared>) {
-    let mut patience = pin!(None);
+    tokio::select! {
+        biased;
+        () = hear(&shared) => {}
+        () = say(&shared) => {}
+    }
+}
+
+/// Never ends: what is heard last may leave something to say.
+async fn hear(shared: &Shared) {
+    while shared.lock().exchange.over().is_none() {
+        let guard = shared.watched.readable().await;
+        shared.readable(guard, |_| false);
+    }
+    std::future::pending().await
+}
+
+/// Ends when the flow is over and all is said, or could not be for too long.
+async fn say(shared: &Shared) {
+    let mut until = None;
     loop {
         let flushed = shared.flush();
         let over = shared.lock().exchange.over().is_some();
-        if over && flushed == Flushed::All {
-            return;
-        }
-        if over && patience.is_none() {
-            patience.set(Some(tokio::time::sleep(CLOSE_WITHIN)));
-        }
-        tokio::select! {
-            biased;
-            guard = shared.watched.readable(), if !over => shared.readable(guard, |_| false),
-            () = shared.kernel_room(flushed) => {}
-            () = shared.waits.work.notified() => {}
-            () = async { patience.as_mut().as_pin_mut().expect("set when over").await }, if over => {
-                shared.with(|state| state.exchange.cut(Over::Closed));
+        match flushed {
+            Flushed::All if over => return,
+            Flushed::All => shared.waits.work.notified().await,
+            _ if over => {
+                let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + CLOSE_WITHIN);
+                if tokio::time::timeout_at(until, shared.kernel_room(flushed)).await.is_err() {
+                    shared.with(|state| state.exchange.cut(Over::Closed));
+                }
             }
+            _ => tokio::select! {
+                () = shared.kernel_room(flushed) => {}
+                () = shared.waits.work.notified() => {}
+            },
         }
-        tokio::task::coop::consume_budget().await;
     }
 }
 
@@ -349,10 +373,10 @@ impl Shared {
         }
     }
 
-    /// Waits until the kernel may have room again; for ever when none is wanted.
+    /// Waits until the kernel may have room again.
     async fn kernel_room(&self, flushed: Flushed) {
         match flushed {
-            Flushed::All => std::future::pending().await,
+            Flushed::All => {}
             Flushed::Starved => tokio::time::sleep(STARVED).await,
             Flushed::Full => match watch::writable(&self.socket) {
                 Ok(twin) => drop(twin.writable().await),

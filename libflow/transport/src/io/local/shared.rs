@@ -171,7 +171,7 @@ impl Shared {
     }
 
     /// Does what the machine wants done.
-    fn after(&self, mut state: MutexGuard<'_, State>) {
+    pub(super) fn after(&self, mut state: MutexGuard<'_, State>) {
         if state.exchange.front().is_some() && self.flush_locked(&mut state) != Flushed::All {
             self.waits.work.notify_one();
         }
