@@ -99,13 +99,14 @@ impl Driver {
                     task.abort();
                 }
             }
-            Output::Offer { key, flow, token, owner, sdu_limit, ticket, unwanted } => {
+            Output::Offer { key, flow, token, owner, sdu_limit, ticket, unwanted, binding, fixed } => {
                 if let Some(socket) = self.sockets.get(&key) {
                     let Owner { uid, pid, .. } = owner;
                     tracing::info!(%flow, pid, sdu_limit, "flow allocated");
                     let owner = Taker { uid, pid };
                     let socket = socket.clone();
-                    self.tools.hand.offer(Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted });
+                    let offer = Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed };
+                    self.tools.hand.offer(offer);
                 }
             }
             Output::Withdraw { token, failure } => self.tools.hand.withdraw(token, failure),

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::shim::{DATAGRAM, Extension, MAX_DATA, Request};
+use proto::shim::{Asked, DATAGRAM, Extension, MAX_DATA, Request};
 use proto::v1::{Failure, FailureKind};
-use proto::{FlowId, Name, WireId};
+use proto::{Cube, FlowId, Name, WireId};
 use rand_chacha::rand_core::Rng;
 
 use super::failures::{no_port, not_opened};
@@ -96,6 +96,8 @@ impl Shim {
             owner: ask.owner,
             sdu_limit: 0,
             data: ask.data,
+            heard: Vec::new(),
+            asked: None,
             request: None,
             answered: None,
             swap_at: None,
@@ -184,6 +186,9 @@ impl Shim {
             data: flow.data.clone(),
             cookie: asking.cookie.clone(),
         };
+        if flow.qos.cube != Cube::Raw && flow.asked.is_none() {
+            flow.asked = Some(Box::new(Asked::new(&flow.name, &extension)));
+        }
         self.counters.count(if asking.asked == 1 { Reason::RequestsSent } else { Reason::Retransmissions });
         let bytes = Request::Extended(flow.name.clone(), extension).encode();
         debug_assert_eq!(bytes.len(), DATAGRAM);
@@ -283,9 +288,14 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.go(Cause::Connected, State::Offered);
         flow.keepalive(now);
-        let data = std::mem::take(&mut flow.data);
+        flow.data = Vec::new();
+        let data = std::mem::take(&mut flow.heard);
         let (peer, classic) = (flow.peer, flow.classic);
-        self.offer(key, token);
+        let binding = flow.asked.take().and_then(|asked| {
+            let of = flow.of?;
+            Some(asked.answered(of.host, of.boot, flow.theirs, &data))
+        });
+        self.offer(key, token, binding);
         self.out(Output::Allocated { key, token, peer, data, classic });
         self.pair(now, key);
     }

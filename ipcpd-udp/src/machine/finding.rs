@@ -240,7 +240,12 @@ impl Shim {
     ) -> Option<Failure> {
         let worth = matches!(
             failure.kind(),
-            FailureKind::TimedOut | FailureKind::UnknownName | FailureKind::NobodyAccepts | FailureKind::Exhausted
+            FailureKind::TimedOut
+                | FailureKind::UnknownName
+                | FailureKind::NobodyAccepts
+                | FailureKind::Exhausted
+                // It may be a classic shim where another one is not.
+                | FailureKind::UnsupportedQos
         ) && !self.full();
         let flow = self.flows.get_mut(&key)?;
         let until = flow.others.until.filter(|until| *until > now);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use proto::shim::Asked;
 use proto::{FlowId, Name, Qos, Token, WireId};
 
 use super::finding::Others;
@@ -39,8 +40,12 @@ pub(super) struct Flow {
     pub(super) local: Option<SocketAddr>,
     pub(super) owner: Owner,
     pub(super) sdu_limit: u32,
-    /// Piggy-back to be sent: of the request while asking, of the answer once accepted.
+    /// Piggy-back that this side sends: with the request, or with the answer. At the accepting side first what came.
     pub(super) data: Vec<u8>,
+    /// Asking side: piggy-back of the acceptance.
+    pub(super) heard: Vec<u8>,
+    /// Message and stream flows, until their program may have the socket: the request as both sides know it.
+    pub(super) asked: Option<Box<Asked>>,
     /// Accepting side: what makes a request a duplicate of the one that began this flow.
     pub(super) request: Option<RequestKey>,
     /// Accepting side: when it was answered.

@@ -103,7 +103,7 @@ impl Shim {
         };
         flow.theirs = accepted.server;
         flow.of = Some(accepted.of);
-        flow.data = accepted.data;
+        flow.heard = accepted.data;
         self.join(key, Cause::Accepted, deadline, from);
     }
 
@@ -116,7 +116,9 @@ impl Shim {
         }
         if flow.qos.cube != Cube::Raw {
             let text = format!(
-                "the peer at {from} is a classic shim, which carries raw flows only; ask for QoS raw instead of {}",
+                "{from} answered for {} as a classic shim does, which carries raw flows only: it is one, or its answer was \
+                 changed on the path; ask for QoS raw instead of {}, or have that host updated",
+                flow.name,
                 flow.qos.cube.as_str()
             );
             return self.fail(now, key, Cause::Refused, Failure::new(FailureKind::UnsupportedQos, text));
@@ -126,7 +128,6 @@ impl Shim {
         };
         flow.classic = true;
         flow.swap_at = Some(now + LATE_ECHOES);
-        flow.data = Vec::new();
         self.peers.forget(flow.peer);
         self.join(key, Cause::Accepted, deadline, from);
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::shim::Unwanted;
+use proto::shim::{Binding, Unwanted};
 use proto::v1::{EndReason, Failure};
 use proto::{BootId, FlowId, HostId, Name, Qos, Token, WireId};
 
@@ -306,6 +306,10 @@ pub enum Output {
         ticket: Vec<u8>,
         /// What of the socket's datagrams the program is to drop.
         unwanted: Option<Unwanted>,
+        /// For its handshake; none for a raw flow.
+        binding: Option<Binding>,
+        /// The program must leave the socket connected.
+        fixed: bool,
     },
     /// The token is void.
     Withdraw {

@@ -174,7 +174,7 @@ impl Lease {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, socket } => {
+            Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, socket, .. } => {
                 self.table.granted(&asked, flow, sdu_limit, ticket, socket.is_some());
                 self.apply(Some(Granted { slot, socket, unwanted }));
             }

@@ -24,6 +24,7 @@ mod living;
 mod model;
 mod open;
 mod programs;
+mod protected;
 mod recovering;
 mod results;
 mod server;
