@@ -9,7 +9,7 @@ use proto::shim::ControlKind;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::socket::{self, Received};
-use super::tests::{at, control, far, open, program, through};
+use super::tests::{control, far, open, program, through};
 use crate::machine::{Filter, OpenError};
 
 /// What waits at a socket that is read by this process, in order. Loopback delivers within the send.

@@ -110,11 +110,12 @@ impl Driver {
                 }
             }
             Output::Withdraw { token, failure } => self.tools.hand.withdraw(token, failure),
-            Output::Allocated { key, token, peer, data, classic } => {
+            Output::Allocated { key, token, peer, data, classic, host_key } => {
                 if let Some(reply) = self.allocs.remove(&key) {
                     let peer_address = peer.to_string();
                     let token = token.0.to_vec();
-                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic, ..Default::default() }));
+                    let host_key = host_key.map(|key| key.to_string()).unwrap_or_default();
+                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic, host_key }));
                 }
             }
             Output::Failed { key, failure } => {

@@ -1,6 +1,5 @@
 //! The asking side: from `flow_alloc` to a socket that waits for its program.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::shim::{Asked, DATAGRAM, Extension, MAX_DATA, Request};
@@ -8,6 +7,7 @@ use proto::v1::{Failure, FailureKind};
 use proto::{Cube, FlowId, Name, WireId};
 use rand_chacha::rand_core::Rng;
 
+use super::directory::Target;
 use super::failures::{no_port, not_opened};
 use super::finding::{Others, share};
 use super::flow::{Asking, Flow, Joining, Opening, State, Telling};
@@ -73,8 +73,8 @@ impl Shim {
         now: Instant,
         key: Key,
         ask: Ask,
-        peer: SocketAddr,
-        others: Vec<SocketAddr>,
+        target: Target,
+        others: Vec<Target>,
     ) -> Result<(), Failure> {
         let until = now + timeout_of(&ask);
         let timeout = share(until.saturating_duration_since(now), others.len());
@@ -90,8 +90,8 @@ impl Shim {
             ours: self.wire_id(),
             theirs: WireId(0),
             of: None,
-            peer,
-            control: peer,
+            peer: target.at,
+            control: target.at,
             local: None,
             owner: ask.owner,
             sdu_limit: 0,
@@ -105,7 +105,7 @@ impl Shim {
             path: Path::default(),
             shared: None,
             vital: Vital::default(),
-            others: Others { hosts: others, until: Some(until) },
+            others: Others { key: target.key, hosts: others, until: Some(until) },
             state: State::Opening(Opening { deadline: now + timeout, timeout, tries: 1 }),
             armed: None,
             tallied: Phase::Opening,
@@ -290,13 +290,13 @@ impl Shim {
         flow.keepalive(now);
         flow.data = Vec::new();
         let data = std::mem::take(&mut flow.heard);
-        let (peer, classic) = (flow.peer, flow.classic);
+        let (peer, classic, host_key) = (flow.peer, flow.classic, flow.others.key);
         let binding = flow.asked.take().and_then(|asked| {
             let of = flow.of?;
             Some(asked.answered(of.host, of.boot, flow.theirs, &data))
         });
         self.offer(key, token, binding);
-        self.out(Output::Allocated { key, token, peer, data, classic });
+        self.out(Output::Allocated { key, token, peer, data, classic, host_key });
         self.pair(now, key);
     }
 

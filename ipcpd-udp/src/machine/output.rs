@@ -8,6 +8,7 @@ use proto::shim::{Binding, Unwanted};
 use proto::v1::{EndReason, Failure};
 use proto::{BootId, FlowId, HostId, Name, Qos, Token, WireId};
 
+use super::directory::fingerprint::Fingerprint;
 use super::directory::plan::{Aim, Own};
 use super::directory::{Dns, Waiter};
 use super::load::Limits;
@@ -330,6 +331,8 @@ pub enum Output {
         data: Vec<u8>,
         /// The peer is a classic shim.
         classic: bool,
+        /// What the directory has as the key of the peer's host.
+        host_key: Option<Fingerprint>,
     },
     /// `flow_alloc` has failed.
     Failed {

@@ -3,6 +3,7 @@
 use proto::shim::Binding;
 use proto::{Cube, Qos};
 
+use super::super::directory::Target;
 use super::*;
 
 /// What a program is given beside its socket.
@@ -66,6 +67,9 @@ fn across(cube: Cube, request: impl Fn(&mut Extension), answer: impl Fn(&mut Ans
 
 fn unchanged<T>(_: &mut T) {}
 
+/// What somebody on the path does to a datagram.
+type Change<T> = (&'static str, fn(&mut T));
+
 #[test]
 fn both_sides_bind_the_handshake_to_the_same() {
     for cube in [Cube::Message, Cube::Stream] {
@@ -81,7 +85,7 @@ fn both_sides_bind_the_handshake_to_the_same() {
 
 #[test]
 fn what_is_changed_on_the_path_is_bound_otherwise() {
-    let changes: [(&str, fn(&mut Extension)); 5] = [
+    let changes: [Change<Extension>; 5] = [
         ("source", |said| said.source = "root".into()),
         ("QoS", |said| said.qos.timeout_ms = 1),
         ("cube", |said| said.qos.cube = Cube::Message),
@@ -95,7 +99,7 @@ fn what_is_changed_on_the_path_is_bound_otherwise() {
     }
     let [client, server] = across(Cube::Stream, |said| said.qos = Qos::raw(), unchanged);
     assert!(client.binding.is_some() && server.binding.is_none(), "made raw on the path: never a handshake");
-    let changes: [(&str, fn(&mut Answer)); 3] = [
+    let changes: [Change<Answer>; 3] = [
         ("data", |said| {
             if let Answer::Extended { data, .. } = said {
                 data.clear()
@@ -199,7 +203,8 @@ fn the_next_host_is_asked_with_what_the_program_said() {
     let mut bench = Bench::new();
     let ask = bench.ask(1, "echo");
     let key = bench.shim.next_key();
-    bench.shim.ask(bench.now, key, ask, addr(B), vec![addr("10.0.0.3:3359")]).unwrap();
+    let to = |at| Target { at: addr(at), key: None };
+    bench.shim.ask(bench.now, key, ask, to(B), vec![to("10.0.0.3:3359")]).unwrap();
     let Output::Open { port, .. } = bench.one() else { panic!() };
     bench.shim.opened(bench.now, key, Ok(SocketAddr::new(addr(A).ip(), port)));
     let Output::SendFlow { bytes, .. } = bench.one() else { panic!() };
