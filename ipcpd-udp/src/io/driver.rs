@@ -114,6 +114,7 @@ impl Driver {
             listen: bootstrap.listen,
             host: tools.identity.host,
             boot: tools.identity.boot,
+            start: tools.identity.start,
             cp: range,
             sp: match bootstrap.sp {
                 Some(Sp::Range(first, last)) => (first, last),

@@ -90,6 +90,7 @@ impl Shim {
             ours: self.wire_id(),
             theirs: WireId(0),
             of: None,
+            past: Vec::new(),
             peer: target.at,
             control: target.at,
             local: None,

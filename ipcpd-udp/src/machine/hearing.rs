@@ -42,6 +42,13 @@ impl Shim {
             Err(malformed) => return self.counters.count(malformed),
         };
         let (ours, from_listen, accepted) = (flow.ours, from == flow.peer, matches!(flow.state, State::Knocking(_)));
+        if let Answer::Extended { host, boot, client, verdict, .. } = &answer
+            && *client == ours
+            && (from_listen || *verdict == Verdict::Accepted)
+            && !flow.answers(Peer { host: *host, boot: *boot })
+        {
+            return self.counters.count(Reason::Late);
+        }
         match answer {
             Answer::ClassicEcho => self.classic_echo(now, key, from),
             Answer::Returned(client) if client == ours => self.classic_echo(now, key, from),
@@ -111,7 +118,7 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         // A peer that has given an extended answer to this very request is no classic shim: someone strips extensions.
         // And a classic shim echoes from sp, never from where it listens.
-        if matches!(flow.state, State::Promised(_) | State::Knocking(_)) || from == flow.peer {
+        if flow.of.is_some() || from == flow.peer {
             return self.counters.count(Reason::Spoofed);
         }
         if flow.qos.cube != Cube::Raw {

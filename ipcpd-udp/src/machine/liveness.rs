@@ -171,6 +171,7 @@ impl Shim {
     /// does not know. Not to be called at a host's first start.
     pub fn recover(&mut self, now: Instant) {
         self.recovering = Some(now + RECOVERY);
+        self.ports.restarted(now);
     }
 
     pub(super) fn recovers(&mut self, now: Instant) -> bool {

@@ -28,6 +28,8 @@ pub struct Settings {
     pub host: HostId,
     /// This start of the ipcpd.
     pub boot: BootId,
+    /// How many there were before it: flows begin on other ports than the last one's.
+    pub start: u64,
     /// Ports for the asking side's sockets, both ends included.
     pub cp: (u16, u16),
     /// Ports for the accepting side's sockets, both ends included.

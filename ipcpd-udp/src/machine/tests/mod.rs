@@ -68,6 +68,7 @@ pub(super) fn settings(listen: &str) -> Settings {
         listen,
         host: HostId(u64::from(listen.port()) << 32 | 7),
         boot: BootId(9),
+        start: 0,
         cp: (40_000, 40_999),
         sp: (50_000, 50_999),
         shares: None,
