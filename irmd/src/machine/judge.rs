@@ -167,9 +167,12 @@ impl Irm {
         if !self.judges_identities(name) {
             return Ok(());
         }
+        let reason = "it asks for identity: ask for a message or stream flow".to_owned();
         let text = format!("{name} asks for identity: ask for a message or stream flow");
         let log = format!("{peer} may not allocate raw flows to {name}: its rule asks for identity");
-        Err(self.refused(now, "refused_allocate_remote", FailureKind::NotPermitted, text, log))
+        let failure = self.refused(now, "refused_allocate_remote", FailureKind::NotPermitted, text, log);
+        // The peer may know: that it must show who it is tells nothing of who is let in.
+        Err(Failure { reason, ..failure })
     }
 
     /// Somebody is trusted with a name from now on: for all, if an administrator says so, else for the caller's flows.

@@ -219,12 +219,12 @@ impl Trust {
             Some(said) if said == host => Ok(Grounds::Directory),
             Some(said) => Err(format!(
                 "{name} at {peer} is the host {host}, and its record in the directory says {said}; somebody may pretend to be \
-                 it: correct the record, or if this is the right host: irm identity trust {name} {host}"
+                 it: correct the record, or if this is the right host, irm identity trust {name} {host}"
             )),
             None if asked.first_use => Ok(Grounds::FirstUse),
             None => Err(format!(
                 "{name} at {peer} is the host {host}, which nothing here says is the right one, and trust-first-use is off; if \
-                 it is: irm identity trust {name} {host}"
+                 it is, irm identity trust {name} {host}"
             )),
         }
     }
@@ -256,7 +256,7 @@ fn by_hand(pinned: &Pinned, asked: &Asked<'_>) -> Result<Grounds, String> {
     let why = why.map(|error| format!(" ({error})")).unwrap_or_default();
     Err(format!(
         "{name} at {peer} is the host {host}, and {place} trusts others with {pattern}: {}{why}; somebody may pretend to be \
-         it: if it is the right one, irm identity trust {pattern} {host}, and irm identity forget {pattern} takes the others away",
+         it: if this is the right host, irm identity trust {name} {host}",
         listed(identities)
     ))
 }

@@ -91,7 +91,7 @@ fn about_names() -> Vec<About> {
         }),
         ("name create with rules", |name| {
             let said = v1::NameRules { serve: vec!["any".into()], ..Default::default() };
-            let change = RulesChange { said, accounts: Vec::new() };
+            let change = RulesChange { said, ..Default::default() };
             Command::NameCreate(v1::NameCreateRequest { name: name.into(), ..Default::default() }, change)
         }),
         ("name destroy", |name| Command::NameDestroy(v1::NameDestroyRequest { name: name.into() })),
