@@ -227,7 +227,8 @@ impl Irm {
 
     fn only_hosts(&mut self, now: Instant, uid: u32) -> Failure {
         let text = format!(
-            "user {uid} may trust single hosts with whole names, for its own flows; CAs and patterns are for administrators"
+            "user {uid} may not trust CAs, or anybody with a pattern, only single hosts with whole names, for flows of its own; \
+             ask an administrator"
         );
         self.refused(now, "refused_administration", FailureKind::NotPermitted, text.clone(), text)
     }

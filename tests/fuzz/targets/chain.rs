@@ -5,7 +5,9 @@
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use identity::{CertificateDer, Fingerprint, HostKey, Issuer, ProgramKey, certificates, check, to_pem, uri_name, vouched};
+use identity::{
+    CertificateDer, Fingerprint, HostKey, Issuer, ProgramKey, certificates, check, to_pem, uri_name, vouched,
+};
 use libfuzzer_sys::fuzz_target;
 use proto::Name;
 

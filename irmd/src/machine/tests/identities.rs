@@ -310,7 +310,7 @@ fn each_user_remembers_for_itself_and_administrators_decide_for_all() {
     assert_eq!(judged(&mut w, 1000, 1), "trusted: pin");
     for (name, who) in [("e*", print(1).to_string()), ("echo", "ca:/1".into()), ("echo", "any".into())] {
         let said = outcome(says(&mut w, 1000, trust(name, &who)));
-        assert!(said.starts_with("NOT_PERMITTED: user 1000 may trust single hosts"), "{said}");
+        assert!(said.starts_with("NOT_PERMITTED: user 1000 may not trust CAs"), "{said}");
     }
     let rows = |w: &mut World, uid: u32| match says(w, uid, Command::IdentityList) {
         Reply::Trusts(rows) => rows.into_iter().map(|row| (row.user, row.source)).collect::<Vec<_>>(),
