@@ -49,18 +49,26 @@ pub enum StreamError {
     /// This half was finished or reset before.
     #[error("this half of the stream was finished before")]
     Finished,
+    /// This program has no descriptor left, which each stream within a host needs. The flow goes on.
+    #[error("this program has no descriptor left for another stream; end some, or raise its limit (ulimit -n)")]
+    NoDescriptor,
+    /// The program at the other end has none left.
+    #[error("the peer's program has no descriptor left for another stream; end some, or raise its limit (ulimit -n)")]
+    PeerNoDescriptor,
     /// The flow is over.
     #[error("the flow is gone: {0}; allocate a new one")]
     Over(Over),
 }
 
 impl From<StreamError> for io::Error {
-    /// `ConnectionReset`, `BrokenPipe`, `NotConnected`, `ConnectionAborted` in the order above, with the error inside.
+    /// `ConnectionReset`, `BrokenPipe`, `NotConnected`, `QuotaExceeded` (twice), `ConnectionAborted` in the order above, with
+    /// the error inside.
     fn from(error: StreamError) -> Self {
         let kind = match &error {
             StreamError::Reset(_) => io::ErrorKind::ConnectionReset,
             StreamError::Stopped(_) => io::ErrorKind::BrokenPipe,
             StreamError::Finished => io::ErrorKind::NotConnected,
+            StreamError::NoDescriptor | StreamError::PeerNoDescriptor => io::ErrorKind::QuotaExceeded,
             StreamError::Over(_) => io::ErrorKind::ConnectionAborted,
         };
         Self::new(kind, error)

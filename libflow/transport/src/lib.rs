@@ -5,7 +5,14 @@
 //! other end is told, what was under way is lost). Messages are unreliable and unordered between hosts.
 
 mod error;
+mod half;
+mod io;
+mod machine;
+mod path;
 mod stats;
 
 pub use error::{MessageError, Over, Reason, StreamError};
+pub use half::{RecvStream, SendStream};
+pub use io::{bridge, local};
+pub use path::Path;
 pub use stats::{Congestion, Stats};

@@ -1,0 +1,3 @@
+//! What is decided: values in, values out.
+
+pub(crate) mod local;
