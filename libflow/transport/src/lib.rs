@@ -5,7 +5,10 @@
 //! other end is told, what was under way is lost). Messages are unreliable and unordered between hosts.
 
 mod error;
+mod io;
+mod machine;
 mod path;
+pub mod quic;
 mod stats;
 
 pub use error::{MessageError, Over, Reason, StreamError};

@@ -1,0 +1,3 @@
+//! What is decided: no socket, clock or task.
+
+pub(crate) mod quic;
