@@ -42,6 +42,13 @@ impl Shim {
             Err(malformed) => return self.counters.count(malformed),
         };
         let (ours, from_listen, accepted) = (flow.ours, from == flow.peer, matches!(flow.state, State::Knocking(_)));
+        if let Answer::Extended { host, boot, client, verdict, .. } = &answer
+            && *client == ours
+            && (from_listen || *verdict == Verdict::Accepted)
+            && !flow.answers(Peer { host: *host, boot: *boot })
+        {
+            return self.counters.count(Reason::Late);
+        }
         match answer {
             Answer::ClassicEcho => self.classic_echo(now, key, from),
             Answer::Returned(client) if client == ours => self.classic_echo(now, key, from),
@@ -103,7 +110,7 @@ impl Shim {
         };
         flow.theirs = accepted.server;
         flow.of = Some(accepted.of);
-        flow.data = accepted.data;
+        flow.heard = accepted.data;
         self.join(key, Cause::Accepted, deadline, from);
     }
 
@@ -111,12 +118,14 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         // A peer that has given an extended answer to this very request is no classic shim: someone strips extensions.
         // And a classic shim echoes from sp, never from where it listens.
-        if matches!(flow.state, State::Promised(_) | State::Knocking(_)) || from == flow.peer {
+        if flow.of.is_some() || from == flow.peer {
             return self.counters.count(Reason::Spoofed);
         }
         if flow.qos.cube != Cube::Raw {
             let text = format!(
-                "the peer at {from} is a classic shim, which carries raw flows only; ask for QoS raw instead of {}",
+                "{from} answered for {} as a classic shim does, which carries raw flows only: it is one, or its answer was \
+                 changed on the path; ask for QoS raw instead of {}, or have that host updated",
+                flow.name,
                 flow.qos.cube.as_str()
             );
             return self.fail(now, key, Cause::Refused, Failure::new(FailureKind::UnsupportedQos, text));
@@ -126,7 +135,6 @@ impl Shim {
         };
         flow.classic = true;
         flow.swap_at = Some(now + LATE_ECHOES);
-        flow.data = Vec::new();
         self.peers.forget(flow.peer);
         self.join(key, Cause::Accepted, deadline, from);
     }

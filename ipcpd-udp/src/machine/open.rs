@@ -44,6 +44,8 @@ pub(super) struct Path {
     pub(super) catching: Option<Instant>,
     /// Accepting side: the flow was followed to another address.
     pub(super) moved: bool,
+    /// Accepting side: the client has its way, it said so.
+    pub(super) found: bool,
     /// Accepting side: how often acceptance was said again.
     repeated: u32,
     /// Asking side: the way had to be opened.
@@ -85,7 +87,7 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.theirs = accepted.server;
         flow.of = Some(accepted.of);
-        flow.data = accepted.data;
+        flow.heard = accepted.data;
         flow.path.knocked = true;
         let sp = SocketAddr::new(flow.peer.ip(), port);
         flow.go(Cause::Aside, State::Knocking(Knocking { deadline, next: now, pause, sp, sent: 0 }));
@@ -194,7 +196,8 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         // Not for one who asks for ever.
         let late = flow.answered.is_none_or(|at| now >= at + LONGEST_TIMEOUT);
-        if flow.classic || flow.path.direct || flow.path.moved || flow.path.catching.is_some() || late {
+        let Path { direct, moved, found, catching, .. } = flow.path;
+        if flow.classic || direct || moved || found || catching.is_some() || late {
             return;
         }
         flow.path.catching = Some(now + CATCHING);
@@ -204,6 +207,14 @@ impl Shim {
             let Some(&oldest) = self.catching.first() else { break };
             self.uncatch(oldest);
             self.settle(oldest);
+        }
+    }
+
+    /// The client has its way: its shim spoke of the flow by both ids, or it sent on the flow what comes behind that.
+    pub(super) fn way_found(&mut self, key: Key) {
+        if let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.accepting && !flow.path.found) {
+            flow.path.found = true;
+            self.uncatch(key);
         }
     }
 
@@ -219,9 +230,18 @@ impl Shim {
     /// A datagram at a catcher. Whoever knows both ids and the host is the client, seen from outside.
     pub(super) fn handle_caught(&mut self, key: Key, from: SocketAddr, bytes: &[u8]) {
         let flow = self.flows.get_mut(&key).filter(|flow| flow.path.catching.is_some() && flow.waits_for_open());
-        let (Ok(control), Some(flow)) = (Control::decode(bytes), flow) else {
-            return self.counters.count(Reason::Uncaught);
+        let control = match (Control::decode(bytes), &flow) {
+            (Ok(control), Some(_)) => control,
+            // The flow's own socket takes all that comes from there, unless its program has dissolved the connection: then
+            // the catcher takes all that comes, from wherever, and is in the way.
+            (Err(_), Some(flow)) if from == flow.peer && flow.may_dissolve() => {
+                self.counters.count(Reason::Uncaught);
+                self.way_found(key);
+                return self.settle(key);
+            }
+            _ => return self.counters.count(Reason::Uncaught),
         };
+        let Some(flow) = flow else { return };
         let host = flow.of.map(|of| of.host);
         let genuine = flow.is(control.receiver, control.sender) && host == Some(control.host);
         if control.kind != ControlKind::Open || !genuine || flow.path.moved {

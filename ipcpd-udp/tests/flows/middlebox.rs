@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use proto::shim::{Control, ControlKind};
+use proto::shim::{Control, ControlKind, Extension, Request};
 use proto::v1::{self, EndReason};
-use proto::{BootId, HostId, WireId};
+use proto::{BootId, HostId, Name, Qos, WireId};
 
 use crate::nat::{Kind, Nat};
 use crate::program::{End, Program, carries, read};
@@ -147,6 +147,23 @@ async fn a_restarted_shim_takes_back_what_programs_bring_and_denies_the_rest() {
     assert_eq!(a.gone().await, (ours.flow, EndReason::PeerDeallocated));
 }
 
+/// The request of a client whose shim says nothing more.
+fn asks(name: &str) -> Vec<u8> {
+    let extension = Extension {
+        host: HostId(5),
+        boot: BootId(6),
+        client: WireId(7),
+        source: String::new(),
+        qos: Qos::raw(),
+        deadline_ms: 0,
+        listen_port: PORT,
+        direct: false,
+        data: Vec::new(),
+        cookie: Vec::new(),
+    };
+    Request::Extended(Name::new(name).unwrap(), extension).encode()
+}
+
 #[tokio::test]
 async fn noise_at_a_catcher_stalls_nobody() {
     let (mut client, mut server, _nats) = behind(&[Kind::Symmetric]).await;
@@ -170,10 +187,10 @@ async fn noise_at_a_catcher_stalls_nobody() {
     };
     flood();
     // Accepted, and not opened by anybody yet: its catcher is open to all.
-    let mut direct = Host::start(SocketAddr::new(address(), PORT), &[]).await;
-    direct.knows("echo", server.listen).await;
-    direct.alloc("echo").await.unwrap();
+    let quiet = plain(&address().to_string(), 0);
+    quiet.send_to(&asks("echo"), server.listen).unwrap();
     soon("the request", server.arrived.recv()).await.unwrap();
+    while !read(&quiet).await.unwrap().windows(7).any(|bytes| bytes == b"welcome") {}
     flood();
     let ((_a, ours), (_b, theirs)) = flow(&mut client, &mut server, 0).await;
     flood();

@@ -32,6 +32,9 @@ pub enum Over {
     /// The socket was closed under it: the daemon, or the peer's program, ended the flow.
     #[error("its socket was closed")]
     SocketClosed,
+    /// The daemons ended the flow, for this reason.
+    #[error("{0}")]
+    Ended(String),
     /// The peer broke the protocol, or the other end of a local flow spoke nonsense.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
@@ -58,11 +61,14 @@ pub enum StreamError {
     /// The flow is over.
     #[error("the flow is gone: {0}; allocate a new one")]
     Over(Over),
+    /// A flow that has no streams.
+    #[error("this is a {0} flow, which has no streams; allocate it with Qos::stream()")]
+    NoStreams(&'static str),
 }
 
 impl From<StreamError> for io::Error {
-    /// `ConnectionReset`, `BrokenPipe`, `NotConnected`, `QuotaExceeded` (twice), `ConnectionAborted` in the order above, with
-    /// the error inside.
+    /// `ConnectionReset`, `BrokenPipe`, `NotConnected`, `QuotaExceeded` (no descriptors), `ConnectionAborted` (over), `Unsupported`
+    /// (no streams), with the error inside.
     fn from(error: StreamError) -> Self {
         let kind = match &error {
             StreamError::Reset(_) => io::ErrorKind::ConnectionReset,
@@ -70,6 +76,7 @@ impl From<StreamError> for io::Error {
             StreamError::Finished => io::ErrorKind::NotConnected,
             StreamError::NoDescriptor | StreamError::PeerNoDescriptor => io::ErrorKind::QuotaExceeded,
             StreamError::Over(_) => io::ErrorKind::ConnectionAborted,
+            StreamError::NoStreams(_) => io::ErrorKind::Unsupported,
         };
         Self::new(kind, error)
     }

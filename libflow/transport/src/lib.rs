@@ -9,6 +9,7 @@ mod half;
 mod io;
 mod machine;
 mod path;
+pub mod quic;
 mod stats;
 
 pub use error::{MessageError, Over, Reason, StreamError};

@@ -144,7 +144,8 @@ impl Host {
         self.boots += 1;
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let mut shim = Shim::new(Settings { boot: BootId(self.boots), ..self.settings.clone() }, seed);
+        let mut shim =
+            Shim::new(Settings { boot: BootId(self.boots), start: self.boots, ..self.settings.clone() }, seed);
         for name in &self.serves {
             shim.register(origin(), name.clone(), None).unwrap();
         }

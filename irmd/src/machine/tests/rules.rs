@@ -29,7 +29,7 @@ pub(super) fn from(w: &mut World, name: &str, address: &str, proven: bool, class
 }
 
 fn rules(w: &mut World, name: &str, said: v1::NameRules) -> Reply {
-    w.answer(ROOT, Command::NameRules(name.into(), RulesChange { said, accounts: Vec::new() }))
+    w.answer(ROOT, Command::NameRules(name.into(), RulesChange { said, ..Default::default() }))
 }
 
 fn list(words: &[&str]) -> Vec<String> {
@@ -222,8 +222,13 @@ fn rules_are_changed_key_by_key_and_last() {
     assert_eq!(w.irm.made_at_run_time(), made);
     for name in ["web", "game.*"] {
         let all = list(&["default"]);
-        let said =
-            v1::NameRules { serve: all.clone(), allow_local: all.clone(), allow_remote: all.clone(), deny_remote: all };
+        let said = v1::NameRules {
+            serve: all.clone(),
+            allow_local: all.clone(),
+            allow_remote: all.clone(),
+            deny_remote: all,
+            identities: Vec::new(),
+        };
         rules(&mut w, name, said);
     }
     let bare = w.irm.made_at_run_time();

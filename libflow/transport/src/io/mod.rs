@@ -2,4 +2,5 @@
 
 pub mod bridge;
 pub mod local;
-mod watch;
+pub(crate) mod quic;
+pub(crate) mod watch;

@@ -1,0 +1,1 @@
+//! Strangers, noise, and peers that stall.
