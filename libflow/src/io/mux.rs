@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use transport::{MessageError, Over, Stats, StreamError, local, quic};
 
-use super::{aside, park};
 use super::core::Core;
+use super::{aside, park};
 use crate::error::FlowError;
 use crate::peer::EndReason;
 use crate::stream::{RecvHalf, RecvStream, SendHalf, SendStream, Stream};

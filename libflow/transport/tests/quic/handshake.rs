@@ -137,7 +137,10 @@ async fn a_client_with_an_expired_certificate_is_turned_away() {
         Err(told) => told,
         Ok(answered) => happens(answered.admitted()).await.unwrap_err(),
     };
-    assert!(matches!(&told, HandshakeError::IdentityRefused(words) if words.contains("its certificate ended at")), "{told:?}");
+    assert!(
+        matches!(&told, HandshakeError::IdentityRefused(words) if words.contains("its certificate ended at")),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]

@@ -164,7 +164,9 @@ impl Flow {
     fn unsent(&self, error: SendDatagramError, len: usize) -> MessageError {
         match error {
             SendDatagramError::TooLarge => MessageError::TooLong { limit: self.message_limit(), len },
-            SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => MessageError::TooLong { limit: 0, len },
+            SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => {
+                MessageError::TooLong { limit: 0, len }
+            }
             SendDatagramError::ConnectionLost(error) => MessageError::Over(self.0.over(&error)),
         }
     }

@@ -40,7 +40,9 @@ pub enum HandshakeError {
     #[error("the peer refused: {0}")]
     Refused(String),
     /// The deadline came first.
-    #[error("the peer accepted, and then did not finish the handshake in time; is UDP between the hosts filtered by size?")]
+    #[error(
+        "the peer accepted, and then did not finish the handshake in time; is UDP between the hosts filtered by size?"
+    )]
     Silent,
     /// The socket was closed under it.
     #[error("the flow was ended during its handshake; allocate a new one")]
