@@ -210,6 +210,12 @@ impl<'a> About<'a> {
         self.identities().is_some()
     }
 
+    /// The rule by which who asks for flows must show an identity.
+    pub fn identity_rule(&self) -> Option<Ruling<'a>> {
+        let (list, by) = self.identities()?;
+        Some(Ruling { allowed: true, by, says: Says::Identities(list) })
+    }
+
     /// Whether, and why, a host that showed who it is may allocate flows to the name. `None`: no rule asks.
     pub fn admit(
         &self,
