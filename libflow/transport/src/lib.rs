@@ -17,3 +17,9 @@ pub use half::{RecvStream, SendStream};
 pub use io::{bridge, local};
 pub use path::Path;
 pub use stats::{Congestion, Stats};
+
+/// For tests/fuzz: a local flow's machine with a peer that says anything.
+#[doc(hidden)]
+pub fn play_local(story: &[u8]) {
+    machine::local::play(story);
+}

@@ -286,6 +286,13 @@ impl Exchange {
         (self.sent.left(MESSAGE_WINDOW), self.opened.left(OPEN_STREAMS))
     }
 
+    /// Whether what the other side said takes no more room than it may, where the program holds so many streams.
+    pub(super) fn is_within_bounds(&self, held: usize) -> bool {
+        let bound = 2 * OPEN_STREAMS as usize + held;
+        let unread: u64 = self.unread.iter().map(|message| cost(message.len())).sum();
+        self.streams.len() <= bound && self.saying.len() <= 8 * bound && unread <= MESSAGE_WINDOW
+    }
+
     fn check(&self) -> Result<(), Over> {
         self.over.clone().map_or(Ok(()), Err)
     }

@@ -172,7 +172,7 @@ impl Side {
     }
 }
 
-fn play(sides: &mut [Side; 2], who: usize, step: &Step) {
+fn take_step(sides: &mut [Side; 2], who: usize, step: &Step) {
     sides[who].program(step);
     if let Step::Hear(frames, lost) = step {
         for frame in 0..*frames {
@@ -192,7 +192,7 @@ fn settle(sides: &mut [Side; 2]) {
         }
         for who in [0, 1] {
             for step in [Step::Take, Step::Read, Step::Flush(20), Step::Hear(20, false)] {
-                play(sides, who, &step);
+                take_step(sides, who, &step);
             }
         }
     }
@@ -201,10 +201,16 @@ fn settle(sides: &mut [Side; 2]) {
 
 proptest! {
     #[test]
+    fn any_story_stays_within_bounds(story in prop::collection::vec(any::<u8>(), 0..400)) {
+        play(&story);
+    }
+
+
+    #[test]
     fn two_sides_understand_each_other(steps in prop::collection::vec((0..2_usize, step()), 0..400)) {
         let mut sides = [Side::default(), Side::default()];
         for (who, step) in &steps {
-            play(&mut sides, *who, step);
+            take_step(&mut sides, *who, step);
         }
         settle(&mut sides);
         for (here, there) in [(0, 1), (1, 0)] {

@@ -25,11 +25,13 @@
 mod exchange;
 mod frame;
 mod half;
+mod hostile;
 mod room;
 
 pub(crate) use exchange::{Attached, Exchange, Saying, Wake, Way};
 pub(crate) use frame::{Frame, Heard, MAX_CONTROL, MESSAGE, StreamId};
 pub(crate) use half::{Receiving, Sending};
+pub(crate) use hostile::play;
 
 /// Streams that a side may have opened and that are not over, taken or not.
 pub(crate) const OPEN_STREAMS: u64 = 1024;
