@@ -17,9 +17,11 @@ mod outlive;
 mod programs;
 mod rules;
 mod service;
+mod streams;
 mod vanish;
 mod versions;
 mod who;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -42,10 +44,12 @@ fn main() -> ExitCode {
         outlive::cases(),
         programs::cases(),
         service::cases(),
+        streams::cases(),
         rules::cases(),
         vanish::cases(),
         versions::cases(),
         who::cases(),
+        wire::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }
