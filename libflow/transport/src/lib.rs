@@ -13,4 +13,4 @@ mod stats;
 
 pub use error::{MessageError, Over, Reason, StreamError};
 pub use path::Path;
-pub use stats::{Congestion, Stats};
+pub use stats::{Congestion, NoSuchCongestion, Stats};
