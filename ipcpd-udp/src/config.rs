@@ -9,6 +9,7 @@ use proto::v1::{self, Failure, FailureKind};
 use proto::{Name, v1::EchoMoment};
 
 use crate::machine::Echo;
+use crate::machine::directory::fingerprint::Fingerprint;
 
 pub mod dns;
 
@@ -140,11 +141,20 @@ pub struct Bootstrap {
     pub echo: Echo,
     /// Names beyond this host and its table.
     pub dns: Option<Dns>,
+    /// The key of this host, published with its names.
+    pub host_key: Option<Fingerprint>,
     /// The same as it is said.
     pub said: v1::UdpConfig,
 }
 
 impl Bootstrap {
+    /// With the fingerprint of this host's key; empty: none.
+    pub fn of_host(mut self, key: &str) -> Result<Self, Failure> {
+        let parse = |key: &str| key.parse().map_err(|error| invalid(format!("the host key {key:?} is {error}")));
+        self.host_key = (!key.is_empty()).then(|| parse(key)).transpose()?;
+        Ok(self)
+    }
+
     /// Checks what was said.
     pub fn new(layer: &str, said: v1::UdpConfig) -> Result<Self, Failure> {
         Name::new(layer).map_err(|error| invalid(format!("{layer:?} is no name of a layer: {error}")))?;
@@ -176,7 +186,7 @@ impl Bootstrap {
         }
         let dns = Dns::new(&said)?;
         let said = v1::UdpConfig { port: port.into(), ..said };
-        Ok(Self { layer: layer.to_owned(), listen, hosts, sp, echo, dns, said })
+        Ok(Self { layer: layer.to_owned(), listen, hosts, sp, echo, dns, host_key: None, said })
     }
 }
 

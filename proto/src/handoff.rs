@@ -141,6 +141,7 @@ mod tests {
                 wire_id: 5,
                 answers_at: 6,
                 binding: vec![3; 32],
+                fixed: true,
             }),
             ToProgram::Denied(Denied { token, failure: Some(failure) }),
             ToProgram::Gone(Gone { flow_id: 9, reason: EndReason::PeerDied.into() }),

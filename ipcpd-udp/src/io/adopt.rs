@@ -64,16 +64,16 @@ impl Driver {
     }
 }
 
-/// Both ends of what must be a connected UDP socket: a program may send any descriptor.
-fn ends(socket: &OwnedFd) -> Result<(SocketAddr, SocketAddr), Failure> {
+/// Both ends of what must be a UDP socket: a program may send any descriptor. The peer's is none where it is not connected.
+fn ends(socket: &OwnedFd) -> Result<(SocketAddr, Option<SocketAddr>), Failure> {
     let udp = sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::DGRAM)
         && sockopt::socket_protocol(socket).is_ok_and(|protocol| protocol == Some(ipproto::UDP));
     let local = net::getsockname(socket).ok().and_then(|any| SocketAddr::try_from(any).ok());
     let peer = net::getpeername(socket).ok().flatten().and_then(|any| SocketAddr::try_from(any).ok());
-    match (udp, local, peer) {
-        (true, Some(local), Some(peer)) => Ok((local, peer)),
+    match (udp, local) {
+        (true, Some(local)) => Ok((local, peer)),
         _ => {
-            let text = "what was handed back is no connected UDP socket; allocate the flow anew";
+            let text = "what was handed back is no UDP socket; allocate the flow anew";
             Err(Failure::new(FailureKind::Invalid, text))
         }
     }

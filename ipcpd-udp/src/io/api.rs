@@ -134,13 +134,13 @@ pub(super) fn owner_of(process: v1::Process) -> Owner {
 #[tonic::async_trait]
 impl Ipcp for Api {
     async fn bootstrap(&self, request: Request<v1::BootstrapRequest>) -> Result<Response<v1::BootstrapReply>, Status> {
-        let v1::BootstrapRequest { version, layer, udp, .. } = request.into_inner();
+        let v1::BootstrapRequest { version, layer, udp, host_key } = request.into_inner();
         let ours = protocol_version();
         if version != ours {
             let text = format!("irmd speaks version {version}, this IPCP version {ours}; update the older of the two");
             return Err(Failure::new(FailureKind::Invalid, text).into());
         }
-        let bootstrap = Bootstrap::new(&layer, udp.ok_or_else(|| missing("UDP configuration"))?)?;
+        let bootstrap = Bootstrap::new(&layer, udp.ok_or_else(|| missing("UDP configuration"))?)?.of_host(&host_key)?;
         self.call(|reply| Command::Bootstrap(Box::new(bootstrap), reply)).await.map(Response::new).map_err(Status::from)
     }
 

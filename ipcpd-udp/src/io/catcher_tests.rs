@@ -9,7 +9,7 @@ use proto::shim::ControlKind;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::socket::{self, Received};
-use super::tests::{at, control, far, open, program, through};
+use super::tests::{control, far, open, program, through};
 use crate::machine::{Filter, OpenError};
 
 /// What waits at a socket that is read by this process, in order. Loopback delivers within the send.
@@ -31,7 +31,9 @@ struct Flow {
 
 fn flow(ip: &str) -> Flow {
     let peer = far(ip);
-    let (fd, local) = socket::open(at(ip), false).unwrap();
+    // By number, as the machine does: a port that the kernel chose is given back when the connection is dissolved.
+    let free = far(ip).local_addr().unwrap();
+    let (fd, local) = socket::open(free, false).unwrap();
     let filter = Filter::NoControl(WireId(7));
     socket::connect(fd.as_fd(), peer.local_addr().unwrap(), &filter, &mut [0; 2048]).unwrap();
     let program = program(&fd);
@@ -154,4 +156,36 @@ fn opened_that_came_twice_before_the_connect_is_no_sdu() {
     let (_, dropped) = socket::connect(fd.as_fd(), peer.local_addr().unwrap(), &filter, &mut [0; 2048]).unwrap();
     assert_eq!(dropped, 1);
     assert_eq!(next(&program(&fd)), b"first");
+}
+
+/// What a program that accepted a message or stream flow does behind its handshake.
+#[test]
+fn a_dissolved_socket_hears_everybody_once_the_catcher_is_gone_and_is_revoked_as_others_are() {
+    for ip in ["127.0.0.1", "::1"] {
+        for retired in [true, false] {
+            let flow = flow(ip);
+            let (outside, catcher) = (far(ip), socket::catcher(flow.fd.as_fd()).unwrap());
+            rustix::net::connect_unspec(&flow.program).unwrap();
+            let (Ok(local), Ok(peer)) = (flow.program.local_addr(), flow.peer.local_addr()) else { panic!() };
+            assert_eq!(local, flow.local, "it keeps its port");
+            drop(catcher);
+            for (n, sender) in [&flow.peer, &outside].into_iter().enumerate() {
+                sender.send_to(&[n as u8], flow.local).unwrap();
+                let (length, from) = flow.program.recv_from(&mut [0; 8]).unwrap();
+                assert_eq!((length, from), (1, sender.local_addr().unwrap()), "{ip}");
+            }
+            flow.program.send_to(b"back", peer).unwrap();
+            assert_eq!(flow.peer.recv(&mut [0; 8]).unwrap(), 4);
+            if retired {
+                socket::retire(flow.fd.as_fd());
+            } else {
+                socket::revoke(flow.fd.as_fd());
+            }
+            for sender in [&flow.peer, &outside] {
+                let _ = sender.send_to(b"late", flow.local);
+            }
+            assert_eq!(flow.program.recv(&mut [0; 8]).unwrap(), 0, "{ip}, retired: {retired}");
+            assert_eq!(flow.program.send_to(b"x", peer).unwrap_err().kind(), ErrorKind::BrokenPipe);
+        }
+    }
 }

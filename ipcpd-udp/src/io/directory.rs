@@ -234,6 +234,6 @@ fn resolved_host(host: Host) -> v1::ResolvedHost {
         expires: host.expires.unwrap_or(0),
         host: if host.id.0 == 0 { String::new() } else { format!("{:016x}", host.id.0) },
         ignored: host.ignored.unwrap_or_default().into(),
-        key: String::new(),
+        key: host.key.map(|key| key.to_string()).unwrap_or_default(),
     }
 }

@@ -114,6 +114,7 @@ impl Driver {
             listen: bootstrap.listen,
             host: tools.identity.host,
             boot: tools.identity.boot,
+            start: tools.identity.start,
             cp: range,
             sp: match bootstrap.sp {
                 Some(Sp::Range(first, last)) => (first, last),
@@ -132,6 +133,7 @@ impl Driver {
         if tools.identity.restarted {
             shim.recover(Instant::now());
         }
+        shim.host_key(Instant::now(), bootstrap.host_key);
         for (name, at) in &bootstrap.hosts {
             shim.add_host(name.clone(), *at)?;
         }
@@ -251,7 +253,7 @@ impl Driver {
         for _ in 0..PER_TURN {
             // Closed or connected by what came before: then the rest of its queue is the program's.
             let Some(socket) = self.sockets.get(&key) else { break };
-            if !self.allocs.contains_key(&key) {
+            if !self.shim.reads(key) {
                 break;
             }
             match socket::receive(socket.as_fd(), &mut self.buffer) {
@@ -307,7 +309,7 @@ impl Driver {
     fn call(&mut self, now: Instant, command: Command) {
         let found = |found, what: String| if found { Ok(()) } else { Err(Failure::new(FailureKind::NotFound, what)) };
         match command {
-            Command::Bootstrap(bootstrap, reply) => drop(reply.send(self.bootstrapped(&bootstrap))),
+            Command::Bootstrap(bootstrap, reply) => drop(reply.send(self.bootstrapped(now, &bootstrap))),
             Command::Register { name, starts, wait, reply } => self.register(now, &name, starts, wait, reply),
             Command::Unregister { name, wait, reply } => self.unregister(now, &name, wait, reply),
             Command::Resolve(name, reply) => self.resolve(now, name, reply),
@@ -342,12 +344,13 @@ impl Driver {
         }
     }
 
-    /// A second bootstrap is fine if it says the same.
-    fn bootstrapped(&self, bootstrap: &Bootstrap) -> Result<v1::BootstrapReply, Failure> {
-        let settings = self.shim.settings();
-        if bootstrap.layer == settings.layer && bootstrap.said == self.said {
-            return Ok(v1::BootstrapReply { address: settings.listen.to_string() });
+    /// A second bootstrap is fine if it says the same, but for the host's key: who bootstrapped itself hears it so.
+    fn bootstrapped(&mut self, now: Instant, bootstrap: &Bootstrap) -> Result<v1::BootstrapReply, Failure> {
+        if bootstrap.layer == self.shim.settings().layer && bootstrap.said == self.said {
+            self.shim.host_key(now, bootstrap.host_key);
+            return Ok(v1::BootstrapReply { address: self.shim.settings().listen.to_string() });
         }
+        let settings = self.shim.settings();
         let text = format!(
             "this IPCP serves layer {} on {} already; destroy it first, or create another",
             settings.layer, settings.listen

@@ -99,21 +99,24 @@ impl Driver {
                     task.abort();
                 }
             }
-            Output::Offer { key, flow, token, owner, sdu_limit, ticket, unwanted } => {
+            Output::Offer { key, flow, token, owner, sdu_limit, ticket, unwanted, binding, fixed } => {
                 if let Some(socket) = self.sockets.get(&key) {
                     let Owner { uid, pid, .. } = owner;
                     tracing::info!(%flow, pid, sdu_limit, "flow allocated");
                     let owner = Taker { uid, pid };
                     let socket = socket.clone();
-                    self.tools.hand.offer(Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted });
+                    let offer = Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed };
+                    self.tools.hand.offer(offer);
                 }
             }
+            Output::Expect { token } => self.tools.hand.expect(token),
             Output::Withdraw { token, failure } => self.tools.hand.withdraw(token, failure),
-            Output::Allocated { key, token, peer, data, classic } => {
+            Output::Allocated { key, token, peer, data, classic, host_key } => {
                 if let Some(reply) = self.allocs.remove(&key) {
                     let peer_address = peer.to_string();
                     let token = token.0.to_vec();
-                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic, ..Default::default() }));
+                    let host_key = host_key.map(|key| key.to_string()).unwrap_or_default();
+                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic, host_key }));
                 }
             }
             Output::Failed { key, failure } => {

@@ -16,6 +16,8 @@ pub(super) struct Identity {
     pub(super) ticket_key: [u8; 32],
     /// An earlier start made the key: programs may have tickets of it, and flows to bring back.
     pub(super) restarted: bool,
+    /// How many starts there were before.
+    pub(super) start: u64,
     /// Of the machine's random numbers.
     pub(super) seed: [u8; 32],
 }
@@ -35,7 +37,19 @@ pub(super) fn identity(state_dir: &Path, ipcp: &str) -> anyhow::Result<Identity>
     let ticket_key = secret::<32>(&key_path)?;
     let boot = u64::from_be_bytes(random()?);
     let host = HostId(u64::from_be_bytes(host));
-    Ok(Identity { host, boot: BootId(boot), ticket_key, restarted, seed: random()? })
+    let start = next_start(&state_dir.join(format!("ipcp-{ipcp}.starts")));
+    Ok(Identity { host, boot: BootId(boot), ticket_key, restarted, start, seed: random()? })
+}
+
+/// Counts the starts, in a file. Where that cannot be written, by chance: then ports of the last start are used again sooner.
+fn next_start(path: &Path) -> u64 {
+    let before = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+    let start = before.map_or_else(|| random().map_or(0, u64::from_be_bytes), |before: u64| before.wrapping_add(1));
+    let draft = path.with_extension(format!("starts-{}", std::process::id()));
+    if let Err(error) = fs::write(&draft, format!("{start}\n")).and_then(|()| fs::rename(&draft, path)) {
+        tracing::warn!(%error, "{} cannot be written; check the directory's owner", path.display());
+    }
+    start
 }
 
 #[cfg(test)]
@@ -50,6 +64,14 @@ mod tests {
         let [a, b] = [identity(&state, "udp0").unwrap(), identity(&state, "udp0").unwrap()];
         assert_eq!((a.host, a.ticket_key), (b.host, b.ticket_key));
         assert_eq!((a.restarted, b.restarted), (false, true));
+        assert_eq!(b.start, a.start.wrapping_add(1));
+        let starts = state.join("ipcp-udp0.starts");
+        fs::write(&starts, "41\n").unwrap();
+        assert_eq!(identity(&state, "udp0").unwrap().start, 42);
+        assert_eq!(fs::read_to_string(&starts).unwrap(), "42\n");
+        fs::write(&starts, "nonsense").unwrap();
+        let after_nonsense = identity(&state, "udp0").unwrap().start;
+        assert_eq!(identity(&state, "udp0").unwrap().start, after_nonsense.wrapping_add(1));
         assert!(a.boot != b.boot && a.seed != b.seed);
         let other = identity(&state, "udp1").unwrap();
         assert_eq!(other.host, a.host);

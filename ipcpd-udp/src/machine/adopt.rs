@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use proto::Cube;
 use proto::v1::{Failure, FailureKind};
 
 use super::finding::Others;
@@ -27,16 +28,17 @@ pub struct Adopted {
 
 impl Shim {
     /// Takes a flow back whose socket is bound to `local` and connected to `peer`, if the ticket says the same and the
-    /// process is of the ticket's user.
+    /// process is of the ticket's user. `None`: connected to nobody, which only the accepting side of a message or stream
+    /// flow may be.
     pub fn adopt(
         &mut self,
         now: Instant,
         sealed: &[u8],
         owner: Owner,
         local: SocketAddr,
-        peer: SocketAddr,
+        peer: impl Into<Option<SocketAddr>>,
     ) -> Result<Adopted, Failure> {
-        let result = self.take_back(now, sealed, owner, local, peer);
+        let result = self.take_back(now, sealed, owner, local, peer.into());
         self.counters.count(if result.is_ok() { Reason::Adopted } else { Reason::TicketRefused });
         result
     }
@@ -47,9 +49,10 @@ impl Shim {
         sealed: &[u8],
         owner: Owner,
         local: SocketAddr,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
     ) -> Result<Adopted, Failure> {
         let ticket = self.check_ticket(sealed, &owner, local, peer)?;
+        let peer = peer.unwrap_or(ticket.peer);
         let key = self.next_key();
         let shared = ticket.accepting && local == self.settings.listen;
         let (flow, sdu_limit, of) = (ticket.flow, ticket.sdu_limit, ticket.of());
@@ -64,12 +67,15 @@ impl Shim {
             ours: ticket.ours,
             theirs: ticket.theirs,
             of,
+            past: Vec::new(),
             peer,
             control: ticket.control,
             local: Some(local),
             owner,
             sdu_limit,
             data: Vec::new(),
+            heard: Vec::new(),
+            asked: None,
             request: None,
             answered: None,
             swap_at: None,
@@ -100,7 +106,7 @@ impl Shim {
         sealed: &[u8],
         owner: &Owner,
         local: SocketAddr,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
     ) -> Result<ticket::Ticket, Failure> {
         let not_permitted = |text: &str| Err(Failure::new(FailureKind::NotPermitted, text));
         let Some(ticket) = ticket::open(&self.settings.ticket_key, sealed) else {
@@ -110,7 +116,10 @@ impl Shim {
             return not_permitted("the ticket belongs to another user; allocate the flow anew");
         }
         // An accepted flow may have followed its peer through a middlebox after the ticket was sealed.
-        let strayed = ticket.peer != peer && (ticket.classic || !ticket.accepting);
+        let strayed = match peer {
+            Some(peer) => ticket.peer != peer && (ticket.classic || !ticket.accepting),
+            None => ticket.qos.cube == Cube::Raw || !ticket.accepting || local == self.settings.listen,
+        };
         if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
             return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
         }

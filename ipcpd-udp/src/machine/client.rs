@@ -1,18 +1,18 @@
 //! The asking side: from `flow_alloc` to a socket that waits for its program.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::shim::{DATAGRAM, Extension, MAX_DATA, Request};
-use proto::v1::{Failure, FailureKind};
-use proto::{FlowId, Name, WireId};
+use proto::shim::{Asked, DATAGRAM, Extension, MAX_DATA, Request};
+use proto::v1::{EndReason, Failure, FailureKind};
+use proto::{Cube, FlowId, Name, WireId};
 use rand_chacha::rand_core::Rng;
 
+use super::directory::Target;
 use super::failures::{no_port, not_opened};
 use super::finding::{Others, share};
 use super::flow::{Asking, Flow, Joining, Opening, State, Telling};
 use super::liveness::Vital;
-use super::open::Path;
+use super::open::{Knocking, Path};
 use super::output::{Ask, Key, OpenError, Output, Unreachable};
 use super::table::{Cause, Phase};
 use super::{Reason, Shim};
@@ -73,8 +73,8 @@ impl Shim {
         now: Instant,
         key: Key,
         ask: Ask,
-        peer: SocketAddr,
-        others: Vec<SocketAddr>,
+        target: Target,
+        others: Vec<Target>,
     ) -> Result<(), Failure> {
         let until = now + timeout_of(&ask);
         let timeout = share(until.saturating_duration_since(now), others.len());
@@ -90,12 +90,15 @@ impl Shim {
             ours: self.wire_id(),
             theirs: WireId(0),
             of: None,
-            peer,
-            control: peer,
+            past: Vec::new(),
+            peer: target.at,
+            control: target.at,
             local: None,
             owner: ask.owner,
             sdu_limit: 0,
             data: ask.data,
+            heard: Vec::new(),
+            asked: None,
             request: None,
             answered: None,
             swap_at: None,
@@ -103,7 +106,7 @@ impl Shim {
             path: Path::default(),
             shared: None,
             vital: Vital::default(),
-            others: Others { hosts: others, until: Some(until) },
+            others: Others { key: target.key, hosts: others, until: Some(until) },
             state: State::Opening(Opening { deadline: now + timeout, timeout, tries: 1 }),
             armed: None,
             tallied: Phase::Opening,
@@ -184,6 +187,9 @@ impl Shim {
             data: flow.data.clone(),
             cookie: asking.cookie.clone(),
         };
+        if flow.qos.cube != Cube::Raw && flow.asked.is_none() {
+            flow.asked = Some(Box::new(Asked::new(&flow.name, &extension)));
+        }
         self.counters.count(if asking.asked == 1 { Reason::RequestsSent } else { Reason::Retransmissions });
         let bytes = Request::Extended(flow.name.clone(), extension).encode();
         debug_assert_eq!(bytes.len(), DATAGRAM);
@@ -227,7 +233,7 @@ impl Shim {
             State::Asking(asking) | State::Promised(asking) => {
                 (asking.deadline, asking.asked, asking.recovering, !asking.cookie.is_empty())
             }
-            State::Opening(Opening { deadline, .. }) | State::Joining(Joining { deadline }) if *deadline <= now => {
+            State::Opening(Opening { deadline, .. }) | State::Joining(Joining { deadline, .. }) if *deadline <= now => {
                 let failure = Failure::new(FailureKind::Internal, "the flow's socket was not ready in time; try again");
                 return self.fail(now, key, Cause::NoSocket, failure);
             }
@@ -279,14 +285,23 @@ impl Shim {
             let text = format!("the flow's socket could not be connected: {error}; try again");
             return self.fail(now, key, Cause::NoSocket, Failure::new(FailureKind::Internal, text));
         }
-        let token = self.token();
+        let fresh = self.token();
         let Some(flow) = self.flows.get_mut(&key) else { return };
+        let State::Joining(Joining { told, .. }) = flow.state else { return };
+        let token = told.unwrap_or(fresh);
         flow.go(Cause::Connected, State::Offered);
         flow.keepalive(now);
-        let data = std::mem::take(&mut flow.data);
-        let (peer, classic) = (flow.peer, flow.classic);
-        self.offer(key, token);
-        self.out(Output::Allocated { key, token, peer, data, classic });
+        flow.data = Vec::new();
+        let data = std::mem::take(&mut flow.heard);
+        let (peer, classic, host_key) = (flow.peer, flow.classic, flow.others.key);
+        let binding = flow.asked.take().and_then(|asked| {
+            let of = flow.of?;
+            Some(asked.answered(of.host, of.boot, flow.theirs, &data))
+        });
+        self.offer(key, token, binding);
+        if told.is_none() {
+            self.out(Output::Allocated { key, token, peer, data, classic, host_key });
+        }
         self.pair(now, key);
     }
 
@@ -294,10 +309,11 @@ impl Shim {
     pub(super) fn fail(&mut self, now: Instant, key: Key, cause: Cause, failure: Failure) {
         self.close(now, key);
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let peer_knows = match flow.state {
-            State::Promised(_) | State::Knocking(_) => matches!(cause, Cause::Deadline | Cause::Cancelled),
-            State::Joining(_) => !flow.classic,
-            _ => false,
+        let (peer_knows, told) = match flow.state {
+            State::Promised(_) => (matches!(cause, Cause::Deadline | Cause::Cancelled), None),
+            State::Knocking(Knocking { told, .. }) => (matches!(cause, Cause::Deadline | Cause::Cancelled), told),
+            State::Joining(Joining { told, .. }) => (!flow.classic, told),
+            _ => (false, None),
         };
         let id = flow.id.take();
         if let Some(id) = id {
@@ -305,8 +321,16 @@ impl Shim {
         }
         let next = if peer_knows { State::Telling(Telling { told: 0, next: now, died: true }) } else { State::Over };
         flow.go(cause, next);
-        if let Some(failure) = self.ask_another(now, key, id, failure) {
-            self.out(Output::Failed { key, failure });
+        match (told, id) {
+            (Some(token), Some(flow)) => {
+                self.out(Output::Withdraw { token, failure });
+                self.out(Output::Ended { flow, reason: EndReason::NeverTaken });
+            }
+            _ => {
+                if let Some(failure) = self.ask_another(now, key, id, failure) {
+                    self.out(Output::Failed { key, failure });
+                }
+            }
         }
         self.ending_timeout(now, key);
     }

@@ -76,6 +76,7 @@ impl Shim {
             _ => {
                 flow.answer_arrived();
                 self.heard(now, key, from, control);
+                self.way_found(key);
             }
         }
         match control.kind {

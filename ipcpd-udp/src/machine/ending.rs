@@ -132,11 +132,14 @@ impl Shim {
             return self.remember_over(now, key);
         }
         telling.next = now + TELL_PAUSE * 2u32.pow(telling.told) * spread / 100;
+        let told = telling.told;
         telling.told += 1;
         let (ours, theirs, died) = (flow.ours, flow.theirs, telling.died);
         let Some(flow) = self.flows.get(&key) else { return };
-        let to = self.control_address(flow);
-        self.control(to, ControlKind::Dealloc { died }, ours, theirs);
+        let moved = self.moved_address(flow).filter(|_| told > 0);
+        for to in [self.control_address(flow)].into_iter().chain(moved) {
+            self.control(to, ControlKind::Dealloc { died }, ours, theirs);
+        }
     }
 
     pub(super) fn dealloc_acked(&mut self, now: Instant, key: Key) {

@@ -12,10 +12,11 @@ use proto::{FlowId, Name};
 use super::Shim;
 use super::client::timeout_of;
 use super::directory::answer::Host;
+use super::directory::fingerprint::Fingerprint;
 use super::directory::plan::Own;
 use super::directory::registrar::Step;
 use super::directory::trouble::Trouble;
-use super::directory::{LookedUp, Place, Standing, Updated, Waiter, place};
+use super::directory::{LookedUp, Place, Standing, Target, Updated, Waiter, place};
 use super::failures::unknown;
 use super::output::{Ask, Key, Output};
 
@@ -67,8 +68,10 @@ pub struct Sources {
 /// The other hosts that have a flow's name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Others {
+    /// The key that the directory has of the one that is asked.
+    pub(super) key: Option<Fingerprint>,
     /// In the order of asking.
-    pub(super) hosts: Vec<SocketAddr>,
+    pub(super) hosts: Vec<Target>,
     /// The program waits so long.
     pub(super) until: Option<Instant>,
 }
@@ -135,7 +138,7 @@ impl Shim {
 
     fn go_to(&mut self, now: Instant, key: Key, ask: Ask, place: Place) -> Result<(), Failure> {
         match place {
-            Place::At(peer, others) => self.ask(now, key, ask, peer, others),
+            Place::At(target, others) => self.ask(now, key, ask, target, others),
             Place::Here => Err(unknown(&ask.name, "serves it on this host only: its flows are local flows")),
             Place::Unknown(why) => Err(unknown(&ask.name, &why)),
             Place::Outage(sentence) => Err(Failure::new(FailureKind::DirectoryFailed, &*sentence)),
@@ -240,7 +243,12 @@ impl Shim {
     ) -> Option<Failure> {
         let worth = matches!(
             failure.kind(),
-            FailureKind::TimedOut | FailureKind::UnknownName | FailureKind::NobodyAccepts | FailureKind::Exhausted
+            FailureKind::TimedOut
+                | FailureKind::UnknownName
+                | FailureKind::NobodyAccepts
+                | FailureKind::Exhausted
+                // It may be a classic shim where another one is not.
+                | FailureKind::UnsupportedQos
         ) && !self.full();
         let flow = self.flows.get_mut(&key)?;
         let until = flow.others.until.filter(|until| *until > now);
@@ -248,7 +256,7 @@ impl Shim {
             return Some(failure);
         };
         let mut others = std::mem::take(&mut flow.others.hosts);
-        let peer = others.remove(0);
+        let target = others.remove(0);
         let ask = Ask {
             flow: id,
             name: flow.name.clone(),
@@ -259,7 +267,7 @@ impl Shim {
             owner: flow.owner.clone(),
         };
         let next = self.next_key();
-        match self.ask(now, next, ask, peer, others) {
+        match self.ask(now, next, ask, target, others) {
             Ok(()) => {
                 self.out(Output::Again { key, next });
                 None
@@ -329,6 +337,15 @@ impl Shim {
         self.stop_when_over(now);
     }
 
+    /// This host's key is published with its names from now on; none: they are published without.
+    pub fn host_key(&mut self, now: Instant, key: Option<Fingerprint>) {
+        if self.host_key != key {
+            self.host_key = key;
+            self.directory.registrar.renew(now);
+            self.directory_steps();
+        }
+    }
+
     fn directory_steps(&mut self) {
         while let Some(step) = self.directory.next_step() {
             let output = match step {
@@ -342,7 +359,7 @@ impl Shim {
 
     fn own(&self, name: Name) -> Own {
         let (lifetime, ttl) = self.settings.dns.as_ref().map_or((0, 0), |dns| (dns.lifetime, dns.ttl));
-        Own { name, host: self.settings.host, at: self.settings.listen, lifetime, ttl }
+        Own { name, host: self.settings.host, at: self.settings.listen, key: self.host_key, lifetime, ttl }
     }
 
     pub(super) fn stop_finding(&mut self, now: Instant) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use proto::shim::Asked;
 use proto::{FlowId, Name, Qos, Token, WireId};
 
 use super::finding::Others;
@@ -11,6 +12,9 @@ use super::open::{Knocking, Path};
 use super::output::Owner;
 use super::shared::Shared;
 use super::table::{self, Cause, Phase};
+
+/// Starts of a peer's shim within one allocation; more are no shim's.
+const MOST_PAST: usize = 4;
 
 /// Everything the machine knows of a flow.
 #[derive(Debug)]
@@ -29,8 +33,10 @@ pub(super) struct Flow {
     pub(super) ours: WireId,
     /// The peer's; zero while it is not known, and for classic peers for ever.
     pub(super) theirs: WireId,
-    /// The peer's host and its start; none of a classic peer.
+    /// The peer's host and its start, as of its last answer; none of a classic peer.
     pub(super) of: Option<Peer>,
+    /// Asking side: starts of the peer's shim that answered and that another one has followed.
+    pub(super) past: Vec<Peer>,
     /// The peer's end: cp of an asking peer; the listen port, then sp, of an accepting one.
     pub(super) peer: SocketAddr,
     /// Where the peer's shim takes control datagrams.
@@ -39,8 +45,12 @@ pub(super) struct Flow {
     pub(super) local: Option<SocketAddr>,
     pub(super) owner: Owner,
     pub(super) sdu_limit: u32,
-    /// Piggy-back to be sent: of the request while asking, of the answer once accepted.
+    /// Piggy-back that this side sends: with the request, or with the answer. At the accepting side first what came.
     pub(super) data: Vec<u8>,
+    /// Asking side: piggy-back of the acceptance.
+    pub(super) heard: Vec<u8>,
+    /// Message and stream flows, until their program may have the socket: the request as both sides know it.
+    pub(super) asked: Option<Box<Asked>>,
     /// Accepting side: what makes a request a duplicate of the one that began this flow.
     pub(super) request: Option<RequestKey>,
     /// Accepting side: when it was answered.
@@ -145,6 +155,8 @@ pub(super) struct Asking {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Joining {
     pub(super) deadline: Instant,
+    /// The caller has been told already.
+    pub(super) told: Option<Token>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -220,7 +232,7 @@ impl State {
     /// When the state wants to be looked at.
     fn wake(&self) -> Option<Instant> {
         match self {
-            Self::Opening(Opening { deadline, .. }) | Self::Joining(Joining { deadline }) => Some(*deadline),
+            Self::Opening(Opening { deadline, .. }) | Self::Joining(Joining { deadline, .. }) => Some(*deadline),
             Self::Asking(asking) | Self::Promised(asking) => Some(asking.next.min(asking.deadline)),
             Self::Knocking(knocking) => Some(knocking.next.min(knocking.deadline)),
             Self::Reserving(waiting) | Self::Waiting(waiting) => Some(waiting.deadline),
@@ -256,6 +268,21 @@ impl Flow {
         let keepalive = self.keepalive.map(|keepalive| keepalive.next);
         let look = self.shared.and_then(|shared| shared.look).map(|look| look.next);
         [self.state.wake(), keepalive, self.swap_at, self.path.catching, look].into_iter().flatten().min()
+    }
+
+    /// Asking side: an extended answer came. `false`: from a start of the peer's shim that is over, as a later one's answer
+    /// told. What it accepted is gone, and where flows are on the listen port the later one's flow would be taken for it.
+    pub(super) fn answers(&mut self, of: Peer) -> bool {
+        if self.past.contains(&of) {
+            return false;
+        }
+        if let Some(before) = self.of.replace(of).filter(|before| *before != of) {
+            if self.past.len() == MOST_PAST {
+                self.past.remove(0);
+            }
+            self.past.push(before);
+        }
+        true
     }
 
     /// Whether a peer that knows both ids speaks of this flow.

@@ -87,6 +87,9 @@ struct Pair {
     turn: Instant,
     /// Where the peer's shim was last heard.
     at: Option<SocketAddr>,
+    /// Where it was last heard of one flow only, from another address than the flows come from: where the peer's host has
+    /// moved to, perhaps.
+    elsewhere: Option<SocketAddr>,
     heard: Instant,
     /// Probes since then.
     unanswered: u32,
@@ -168,6 +171,7 @@ impl Shim {
     /// does not know. Not to be called at a host's first start.
     pub fn recover(&mut self, now: Instant) {
         self.recovering = Some(now + RECOVERY);
+        self.ports.restarted(now);
     }
 
     pub(super) fn recovers(&mut self, now: Instant) -> bool {
@@ -195,6 +199,7 @@ impl Shim {
             brought_back: BTreeSet::new(),
             turn: now + DEFAULT_TIMEOUT,
             at: None,
+            elsewhere: None,
             heard: now,
             unanswered: 0,
             last: key,
@@ -247,6 +252,13 @@ impl Shim {
         pair.and_then(|pair| pair.at).unwrap_or(flow.control)
     }
 
+    /// Where the end of a flow is told, too. A message or stream flow follows its client to another address, and its shim
+    /// hears of that flow by flow. Whoever else is there learns the ids of a flow that is over.
+    pub(super) fn moved_address(&self, flow: &Flow) -> Option<SocketAddr> {
+        let pair = flow.vital.pair.or(flow.vital.was).filter(|_| flow.may_dissolve() && !flow.vital.strayed)?;
+        self.pairs.of.get(&pair)?.elsewhere
+    }
+
     /// A control datagram with both ids of a flow right.
     pub(super) fn heard(&mut self, now: Instant, key: Key, from: SocketAddr, control: &Control) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
@@ -268,6 +280,8 @@ impl Shim {
         // allocated a flow under this peer's name.
         if from.ip() == now_of.ip {
             pair.at = Some(from);
+        } else {
+            pair.elsewhere = Some(from);
         }
         let pause = if control.kind == ControlKind::Recovering { RECOVERING_PAUSE } else { pair.period() };
         let next = if pair.flows.len() > pair.asking.max(1) { pair.turn.clamp(now, now + pause) } else { now + pause };

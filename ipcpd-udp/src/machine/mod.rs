@@ -57,6 +57,7 @@ pub use load::Limits;
 pub use output::{Accept, Arrival, Ask, Echo, Filter, Key, OpenError, Output, Owner, Settings, Unreachable, Via};
 
 use answers::Answers;
+use directory::fingerprint::Fingerprint;
 use directory::{Directory, Full};
 use finding::Finding;
 use flow::{Flow, RequestKey, State};
@@ -77,6 +78,8 @@ pub struct Shim {
     settings: Settings,
     rng: ChaCha12Rng,
     directory: Directory,
+    /// This host's, which names are published with.
+    host_key: Option<Fingerprint>,
     finding: Finding,
     peers: Peers,
     pairs: Pairs,
@@ -114,13 +117,14 @@ impl Shim {
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
         Self {
             directory: Directory::new(settings.dns.clone()),
+            host_key: None,
             finding: Finding::default(),
+            ports: Ports::new(settings.start),
             settings,
             load: Load::new(seed),
             rng: ChaCha12Rng::from_seed(seed),
             peers: Peers::new(PEERS),
             pairs: Pairs::default(),
-            ports: Ports::default(),
             answers: Answers::default(),
             counters: Counters::default(),
             flows: BTreeMap::new(),

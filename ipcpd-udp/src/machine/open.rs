@@ -10,9 +10,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::WireId;
 use proto::shim::{Control, ControlKind, DATAGRAM, Verdict};
 use proto::v1::{Failure, FailureKind};
+use proto::{Token, WireId};
 use rand_chacha::rand_core::Rng;
 
 use super::client::LONGEST_TIMEOUT;
@@ -32,6 +32,8 @@ const CATCHING_IN_HUNDRED: usize = 12;
 const SHORTEST_KNOCK: Duration = Duration::from_millis(50);
 const FIRST_KNOCK: Duration = Duration::from_millis(200);
 const LONGEST_KNOCK: Duration = Duration::from_millis(500);
+/// A program is told of its flow ahead of OPENED where that must come within this time: libflow waits 10 s for a socket.
+const AHEAD: Duration = Duration::from_secs(8);
 /// IPv6 and UDP headers of one datagram.
 const HEADERS: usize = 48;
 
@@ -44,6 +46,8 @@ pub(super) struct Path {
     pub(super) catching: Option<Instant>,
     /// Accepting side: the flow was followed to another address.
     pub(super) moved: bool,
+    /// Accepting side: the client has its way, it said so.
+    pub(super) found: bool,
     /// Accepting side: how often acceptance was said again.
     repeated: u32,
     /// Asking side: the way had to be opened.
@@ -58,6 +62,8 @@ pub(super) struct Knocking {
     pause: Duration,
     sp: SocketAddr,
     sent: u32,
+    /// The caller has been told of the flow, and its program may wait for the socket already.
+    pub(super) told: Option<Token>,
 }
 
 /// An acceptance, as it came.
@@ -85,12 +91,29 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.theirs = accepted.server;
         flow.of = Some(accepted.of);
-        flow.data = accepted.data;
+        flow.heard = accepted.data;
         flow.path.knocked = true;
         let sp = SocketAddr::new(flow.peer.ip(), port);
-        flow.go(Cause::Aside, State::Knocking(Knocking { deadline, next: now, pause, sp, sent: 0 }));
+        flow.go(Cause::Aside, State::Knocking(Knocking { deadline, next: now, pause, sp, sent: 0, told: None }));
         self.counters.count(Reason::Opens);
         self.knock(now, key);
+        self.tell_ahead(now, key);
+    }
+
+    /// While OPEN is on its way, the caller hears of the flow, and its program comes for the socket: three processes are woken
+    /// meanwhile and not afterwards. Where nothing comes of it, the program is told by its token. Not while another
+    /// host could be asked instead. docs/decisions/0018.
+    fn tell_ahead(&mut self, now: Instant, key: Key) {
+        let token = self.token();
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let State::Knocking(knocking) = &mut flow.state else { return };
+        if !flow.others.hosts.is_empty() || knocking.deadline > now + AHEAD {
+            return;
+        }
+        knocking.told = Some(token);
+        let (peer, data, host_key) = (knocking.sp, flow.heard.clone(), flow.others.key);
+        self.out(Output::Expect { token });
+        self.out(Output::Allocated { key, token, peer, data, classic: false, host_key });
     }
 
     /// Sends OPEN both ways, again if it was sent before, and says when next.
@@ -135,7 +158,7 @@ impl Shim {
             Err(malformed) => return self.counters.count(malformed),
         };
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let State::Knocking(Knocking { deadline, sp, .. }) = flow.state else {
+        let State::Knocking(Knocking { deadline, sp, told, .. }) = flow.state else {
             return self.counters.count(Reason::Late);
         };
         let of = Some(Peer { host: control.host, boot: control.boot });
@@ -143,7 +166,7 @@ impl Shim {
             return self.counters.count(Reason::Spoofed);
         }
         match control.kind {
-            ControlKind::Opened if from == sp => self.join(key, Cause::PathOpen, deadline, from),
+            ControlKind::Opened if from == sp => self.join(key, Cause::PathOpen, deadline, from, told),
             ControlKind::NoSuchFlow if from == flow.peer => {
                 let text = format!("{} was accepted at {from} and ended before its way was open; try again", flow.name);
                 self.fail(now, key, Cause::NoSuchFlow, Failure::new(FailureKind::FlowGone, text));
@@ -194,7 +217,8 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         // Not for one who asks for ever.
         let late = flow.answered.is_none_or(|at| now >= at + LONGEST_TIMEOUT);
-        if flow.classic || flow.path.direct || flow.path.moved || flow.path.catching.is_some() || late {
+        let Path { direct, moved, found, catching, .. } = flow.path;
+        if flow.classic || direct || moved || found || catching.is_some() || late {
             return;
         }
         flow.path.catching = Some(now + CATCHING);
@@ -204,6 +228,14 @@ impl Shim {
             let Some(&oldest) = self.catching.first() else { break };
             self.uncatch(oldest);
             self.settle(oldest);
+        }
+    }
+
+    /// The client has its way: its shim spoke of the flow by both ids, or it sent on the flow what comes behind that.
+    pub(super) fn way_found(&mut self, key: Key) {
+        if let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.accepting && !flow.path.found) {
+            flow.path.found = true;
+            self.uncatch(key);
         }
     }
 
@@ -219,9 +251,18 @@ impl Shim {
     /// A datagram at a catcher. Whoever knows both ids and the host is the client, seen from outside.
     pub(super) fn handle_caught(&mut self, key: Key, from: SocketAddr, bytes: &[u8]) {
         let flow = self.flows.get_mut(&key).filter(|flow| flow.path.catching.is_some() && flow.waits_for_open());
-        let (Ok(control), Some(flow)) = (Control::decode(bytes), flow) else {
-            return self.counters.count(Reason::Uncaught);
+        let control = match (Control::decode(bytes), &flow) {
+            (Ok(control), Some(_)) => control,
+            // The flow's own socket takes all that comes from there, unless its program has dissolved the connection: then
+            // the catcher takes all that comes, from wherever, and is in the way.
+            (Err(_), Some(flow)) if from == flow.peer && flow.may_dissolve() => {
+                self.counters.count(Reason::Uncaught);
+                self.way_found(key);
+                return self.settle(key);
+            }
+            _ => return self.counters.count(Reason::Uncaught),
         };
+        let Some(flow) = flow else { return };
         let host = flow.of.map(|of| of.host);
         let genuine = flow.is(control.receiver, control.sender) && host == Some(control.host);
         if control.kind != ControlKind::Open || !genuine || flow.path.moved {

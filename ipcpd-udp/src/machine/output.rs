@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::shim::Unwanted;
+use proto::shim::{Binding, Unwanted};
 use proto::v1::{EndReason, Failure};
 use proto::{BootId, FlowId, HostId, Name, Qos, Token, WireId};
 
+use super::directory::fingerprint::Fingerprint;
 use super::directory::plan::{Aim, Own};
 use super::directory::{Dns, Waiter};
 use super::load::Limits;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub host: HostId,
     /// This start of the ipcpd.
     pub boot: BootId,
+    /// How many there were before it: flows begin on other ports than the last one's.
+    pub start: u64,
     /// Ports for the asking side's sockets, both ends included.
     pub cp: (u16, u16),
     /// Ports for the accepting side's sockets, both ends included.
@@ -306,6 +309,15 @@ pub enum Output {
         ticket: Vec<u8>,
         /// What of the socket's datagrams the program is to drop.
         unwanted: Option<Unwanted>,
+        /// For its handshake; none for a raw flow.
+        binding: Option<Binding>,
+        /// The program must leave the socket connected.
+        fixed: bool,
+    },
+    /// A program may redeem the token already; it is offered or withdrawn later.
+    Expect {
+        /// Which.
+        token: Token,
     },
     /// The token is void.
     Withdraw {
@@ -314,7 +326,7 @@ pub enum Output {
         /// What a program that redeems it is told.
         failure: Failure,
     },
-    /// `flow_alloc` has succeeded.
+    /// `flow_alloc` has succeeded. Where [`Output::Expect`] came before it, the socket follows, or the token is withdrawn.
     Allocated {
         /// The flow.
         key: Key,
@@ -326,6 +338,8 @@ pub enum Output {
         data: Vec<u8>,
         /// The peer is a classic shim.
         classic: bool,
+        /// What the directory has as the key of the peer's host.
+        host_key: Option<Fingerprint>,
     },
     /// `flow_alloc` has failed.
     Failed {

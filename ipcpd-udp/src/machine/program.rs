@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use proto::shim::Binding;
 use proto::v1::EndReason;
-use proto::{FlowId, Token};
+use proto::{Cube, FlowId, Token};
 
 use super::flow::{Draining, Flow, KeepAlive, State};
 use super::output::{Filter, Key, Output};
@@ -14,10 +15,22 @@ use super::{Shim, ticket};
 const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(1);
 
 impl Flow {
-    /// Starts the keep-alive if the QoS asks for one. Looked at twice per period, so that the gap is never longer.
+    /// Its datagrams are the program's own handshake and what that protects, not bare SDUs.
+    pub(super) fn is_protected(&self) -> bool {
+        self.qos.cube != Cube::Raw
+    }
+
+    /// Whether its program may dissolve the connection of its socket, to follow a client whose address changes. On the
+    /// listen port it would take what the listener is to hear.
+    pub(super) fn may_dissolve(&self) -> bool {
+        self.accepting && self.is_protected() && self.shared.is_none()
+    }
+
+    /// Starts the keep-alive if the QoS asks for one. Looked at twice per period, so that the gap is never longer. Message
+    /// and stream flows have one of their own, which goes to where the peer is.
     pub(super) fn keepalive(&mut self, now: Instant) {
         let period = Duration::from_millis(self.qos.keepalive_ms.into());
-        if !period.is_zero() {
+        if !period.is_zero() && !self.is_protected() {
             let every = period.max(SHORTEST_KEEPALIVE) / 2;
             self.keepalive = Some(KeepAlive { every, next: now + every, sent: 0 });
         }
@@ -39,13 +52,15 @@ impl Flow {
 }
 
 impl Shim {
-    pub(super) fn offer(&mut self, key: Key, token: Token) {
+    /// `binding`: of a message or stream flow.
+    pub(super) fn offer(&mut self, key: Key, token: Token, binding: Option<Binding>) {
         let Some(flow) = self.flows.get(&key) else { return };
         let Some(id) = flow.id else { return };
         let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket(self.epoch));
         let (owner, sdu_limit) = (flow.owner.clone(), flow.sdu_limit);
         let unwanted = flow.filter().left_to_program();
-        self.out(Output::Offer { key, flow: id, token, owner, sdu_limit, ticket, unwanted });
+        let fixed = !flow.may_dissolve();
+        self.out(Output::Offer { key, flow: id, token, owner, sdu_limit, ticket, unwanted, binding, fixed });
     }
 
     /// The program took the flow's socket.

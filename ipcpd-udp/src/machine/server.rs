@@ -5,9 +5,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::shim::{CLASSIC_SOURCE, DATAGRAM, Extension, MAX_DATA, PORT, Request, Verdict};
+use proto::shim::{Asked, CLASSIC_SOURCE, DATAGRAM, Extension, MAX_DATA, PORT, Request, Verdict};
 use proto::v1::{EndReason, Failure, FailureKind};
-use proto::{Name, Qos, WireId};
+use proto::{Cube, Name, Qos, WireId};
 
 use super::answers;
 use super::client::LONGEST_TIMEOUT;
@@ -105,8 +105,10 @@ impl Shim {
         };
         // So much earlier that a refusal is with the caller before it gives up.
         let margin = (deadline / 8).min(Duration::from_millis(500));
+        let asked = (extension.qos.cube != Cube::Raw).then(|| Box::new(Asked::new(&request.name, &extension)));
         let key = self.arrive(now, request, extension.source, extension.qos, deadline - margin, proven);
         if let Some(flow) = self.flows.get_mut(&key) {
+            flow.asked = asked;
             flow.theirs = extension.client;
             flow.of = Some(Peer { host: extension.host, boot: extension.boot });
             flow.path.direct = extension.direct;
@@ -148,12 +150,15 @@ impl Shim {
             ours: self.wire_id(),
             theirs: WireId(0),
             of: None,
+            past: Vec::new(),
             peer: request.from,
             control: SocketAddr::new(request.from.ip(), PORT),
             local: None,
             owner: Owner::default(),
             sdu_limit: 0,
             data: Vec::new(),
+            heard: Vec::new(),
+            asked: None,
             request: Some(request),
             answered: None,
             swap_at: None,
@@ -231,7 +236,7 @@ impl Shim {
         if waiting.echoed {
             flow.go(Cause::ProgramAccepted, State::Offered);
             flow.keepalive(now);
-            self.offer(key, waiting.token);
+            self.offer(key, waiting.token, None);
         } else {
             flow.go(Cause::ProgramAccepted, State::Accepting(Accepting { token: waiting.token }));
             self.connect_sp(now, key);
@@ -294,7 +299,12 @@ impl Shim {
                     let spent = self.flows.get(&key).map_or(0, |flow| pending.encode(&flow.name).len());
                     self.say_accepted(now, key, Some(spent));
                 }
-                self.offer(key, token);
+                let (host, boot) = (self.settings.host, self.settings.boot);
+                let binding = self.flows.get_mut(&key).and_then(|flow| {
+                    let asked = flow.asked.take()?;
+                    Some(asked.answered(host, boot, flow.ours, &flow.data))
+                });
+                self.offer(key, token, binding);
                 self.look_for_repeats(now, key);
                 self.catch(now, key);
                 self.pair(now, key);

@@ -232,9 +232,9 @@ async fn bootstrap_says_what_is_wrong() {
         };
         let mut ipcp = soon("the socket", connect).await;
         let udp = |ip: &str, port: u32| v1::UdpConfig { ip: ip.into(), port, ..Default::default() };
-        let mut bootstrap = async |version, udp| {
+        let bootstrap = async |version, udp| {
             let request = v1::BootstrapRequest { version, layer: "net".into(), udp: Some(udp), ..Default::default() };
-            ipcp.bootstrap(request).await.map(drop).map_err(|status| Failure::from_status(&status))
+            ipcp.clone().bootstrap(request).await.map(drop).map_err(|status| Failure::from_status(&status))
         };
         let ip = address().to_string();
         let taken = plain(&ip, 0);
@@ -252,6 +252,14 @@ async fn bootstrap_says_what_is_wrong() {
         drop(taken);
         bootstrap(1, udp(&ip, port)).await.unwrap();
         bootstrap(1, udp(&ip, port)).await.unwrap();
+        // Who is bootstrapped already hears the host's key so.
+        for (host_key, fine) in [("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU", true), ("SHA256:me", false)] {
+            let udp = Some(udp(&ip, port));
+            let request = v1::BootstrapRequest { version: 1, layer: "net".into(), udp, host_key: host_key.into() };
+            let said = ipcp.clone().bootstrap(request).await.map_err(|status| Failure::from_status(&status));
+            assert_eq!(said.is_ok(), fine, "{said:?}");
+            assert!(said.err().is_none_or(|failure| failure.message.contains("43 characters")));
+        }
         let other = bootstrap(1, udp(&ip, port + 1)).await.unwrap_err();
         assert_eq!(other.kind(), FailureKind::AlreadyExists, "{other}");
         let registered =

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use proto::handoff::ToDaemon;
 use proto::v1::{self, EndReason, Failure, FailureKind};
 
-use crate::program::{End, carries, flow, process, read};
+use crate::program::{Bound, End, carries, flow, process, read};
 use crate::stage::{Policy, address, pair, pair_at, raise_descriptor_limit, soon};
 use crate::{now, plain, within_a_second};
 
@@ -200,12 +200,19 @@ async fn flows_outlive_the_ipcpd_which_takes_them_back() {
     // Not for a ticket that is not its own, nor with another socket.
     let stranger = plain("127.0.0.1", 0);
     stranger.connect(stranger.local_addr().unwrap()).unwrap();
-    let forged = End { ticket: ours.ticket.clone(), socket: stranger, flow: ours.flow, sdu_limit: 0 };
+    let forged =
+        End { ticket: ours.ticket.clone(), socket: stranger, flow: ours.flow, sdu_limit: 0, bound: Bound::default() };
     a.adopt(&forged);
     assert_eq!(a.granted(&[]).await.err().unwrap().kind(), FailureKind::NotPermitted);
     let mut ticket = ours.ticket.clone();
     ticket[9] ^= 1;
-    a.adopt(&End { ticket, socket: ours.socket.try_clone().unwrap(), flow: ours.flow, sdu_limit: 0 });
+    a.adopt(&End {
+        ticket,
+        socket: ours.socket.try_clone().unwrap(),
+        flow: ours.flow,
+        sdu_limit: 0,
+        bound: Bound::default(),
+    });
     assert_eq!(a.granted(&[]).await.err().unwrap().kind(), FailureKind::NotPermitted);
     a.adopt(&ours);
     match soon("the grant", a.receiver.next()).await.unwrap() {

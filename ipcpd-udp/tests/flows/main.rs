@@ -7,6 +7,7 @@ mod life;
 mod middlebox;
 mod nat;
 mod program;
+mod protected;
 mod shared;
 mod stage;
 

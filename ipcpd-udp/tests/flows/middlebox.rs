@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use proto::shim::{Control, ControlKind};
-use proto::v1::{self, EndReason};
-use proto::{BootId, HostId, WireId};
+use proto::shim::{Control, ControlKind, Extension, Request};
+use proto::v1::{self, EndReason, FailureKind};
+use proto::{BootId, HostId, Name, Qos, WireId};
 
 use crate::nat::{Kind, Nat};
 use crate::program::{End, Program, carries, read};
@@ -102,6 +102,36 @@ async fn carrier_nats_are_passed() {
     a_life_behind(&[Kind::FullCone, Kind::PortRestricted], true, false).await;
 }
 
+/// The program is told of its flow ahead of the way to it, and hears of the socket what came of that.
+#[tokio::test]
+async fn a_flow_whose_port_is_not_reached_is_denied_at_its_deadline() {
+    let mut server = Host::start(SocketAddr::new(address(), PORT), &["--sp-range", "45000-45007"]).await;
+    server.register("echo").await;
+    let inside = address();
+    // It passes the listen port only.
+    let _nat = Nat::start(Kind::PortRestricted, [inside, address(), server.listen.ip()], &[PORT]);
+    let mut client = Host::start(SocketAddr::new(address(), PORT), &[]).await;
+    client.knows("echo", SocketAddr::new(inside, PORT)).await;
+    let request = v1::AllocRequest { timeout_ms: 600, ..client.request("echo") };
+    let (flow, start) = (request.flow_id, now());
+    let reply = client.ask(request).await.unwrap();
+    let a = client.program().await;
+    let failure = a.redeem(&reply.token).await.err().unwrap();
+    assert_eq!(failure.kind(), FailureKind::TimedOut);
+    assert!(
+        failure.message.contains("echo was accepted at") && failure.message.contains("was not reached"),
+        "{failure}"
+    );
+    within_a_second(start);
+    assert_eq!(soon("the end", client.ended.recv()).await.unwrap(), (flow, EndReason::NeverTaken));
+    // The other side hears that it was given up.
+    let arrived = soon("the request", server.arrived.recv()).await.unwrap();
+    assert_eq!(soon("its end", server.ended.recv()).await.unwrap().1, EndReason::PeerDied);
+    assert!(server.program().await.redeem(&arrived.token).await.is_err());
+    client.until("nothing left", <[_]>::is_empty).await;
+    server.until("nothing left", <[_]>::is_empty).await;
+}
+
 #[tokio::test]
 async fn a_dead_server_program_is_told_of_behind_a_nat() {
     let (mut client, mut server, _nats) = behind(&[Kind::Symmetric]).await;
@@ -147,6 +177,23 @@ async fn a_restarted_shim_takes_back_what_programs_bring_and_denies_the_rest() {
     assert_eq!(a.gone().await, (ours.flow, EndReason::PeerDeallocated));
 }
 
+/// The request of a client whose shim says nothing more.
+fn asks(name: &str) -> Vec<u8> {
+    let extension = Extension {
+        host: HostId(5),
+        boot: BootId(6),
+        client: WireId(7),
+        source: String::new(),
+        qos: Qos::raw(),
+        deadline_ms: 0,
+        listen_port: PORT,
+        direct: false,
+        data: Vec::new(),
+        cookie: Vec::new(),
+    };
+    Request::Extended(Name::new(name).unwrap(), extension).encode()
+}
+
 #[tokio::test]
 async fn noise_at_a_catcher_stalls_nobody() {
     let (mut client, mut server, _nats) = behind(&[Kind::Symmetric]).await;
@@ -170,10 +217,10 @@ async fn noise_at_a_catcher_stalls_nobody() {
     };
     flood();
     // Accepted, and not opened by anybody yet: its catcher is open to all.
-    let mut direct = Host::start(SocketAddr::new(address(), PORT), &[]).await;
-    direct.knows("echo", server.listen).await;
-    direct.alloc("echo").await.unwrap();
+    let quiet = plain(&address().to_string(), 0);
+    quiet.send_to(&asks("echo"), server.listen).unwrap();
     soon("the request", server.arrived.recv()).await.unwrap();
+    while !read(&quiet).await.unwrap().windows(7).any(|bytes| bytes == b"welcome") {}
     flood();
     let ((_a, ours), (_b, theirs)) = flow(&mut client, &mut server, 0).await;
     flood();

@@ -37,7 +37,7 @@ pub(crate) struct Nat {
 
 struct Middlebox {
     kind: Kind,
-    outside: IpAddr,
+    outside: Mutex<IpAddr>,
     server: IpAddr,
     inside: HashMap<u16, UdpSocket>,
     cut: AtomicBool,
@@ -67,7 +67,7 @@ impl Nat {
         };
         let box_ = Arc::new(Middlebox {
             kind,
-            outside,
+            outside: Mutex::new(outside),
             server,
             inside: ports.iter().map(bound).collect(),
             cut: AtomicBool::new(false),
@@ -79,6 +79,12 @@ impl Nat {
         }
         drop(entered);
         Self { runtime: Some(runtime), box_ }
+    }
+
+    /// It forgets its mappings, and has another address from now on.
+    pub(crate) fn rebind(&self, outside: IpAddr) {
+        *self.box_.outside.lock().unwrap() = outside;
+        self.box_.mappings.lock().unwrap().clear();
     }
 
     /// Nothing passes any more.
@@ -114,7 +120,8 @@ impl Middlebox {
         if let Some(mapping) = self.mappings.lock().unwrap().get(&key) {
             return mapping.clone();
         }
-        let socket = UdpSocket::bind((self.outside, 0)).await.unwrap();
+        let outside = *self.outside.lock().unwrap();
+        let socket = UdpSocket::bind((outside, 0)).await.unwrap();
         let mapping = Arc::new(Mapping { socket, source, sent: Mutex::default() });
         let known = self.mappings.lock().unwrap().entry(key).or_insert_with(|| mapping.clone()).clone();
         if Arc::ptr_eq(&known, &mapping) {

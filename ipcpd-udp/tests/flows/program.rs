@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use handoff::client::{Receiver, Said, Sender};
 use proto::Token;
 use proto::handoff::ToDaemon;
+use proto::shim::Binding;
 use proto::v1::{self, EndReason, Failure};
 
 use crate::stage::{Host, SOON, soon};
@@ -40,6 +41,14 @@ pub(crate) struct End {
     pub(crate) socket: UdpSocket,
     pub(crate) ticket: Vec<u8>,
     pub(crate) sdu_limit: u32,
+    pub(crate) bound: Bound,
+}
+
+/// What a handshake on it needs.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Bound {
+    pub(crate) binding: Option<Binding>,
+    pub(crate) fixed: bool,
 }
 
 impl Program {
@@ -55,7 +64,7 @@ impl Program {
 
     pub(crate) async fn granted(&self, token: &[u8]) -> Result<End, Failure> {
         match soon("the socket", self.receiver.next()).await.unwrap() {
-            Said::Granted { asked, flow, sdu_limit, ticket, unwanted, socket, .. } => {
+            Said::Granted { asked, flow, sdu_limit, ticket, unwanted, binding, fixed, socket, .. } => {
                 assert_eq!(asked, token);
                 let socket = UdpSocket::from(socket.expect("a descriptor"));
                 // As libflow does for who reads the bare descriptor.
@@ -63,7 +72,7 @@ impl Program {
                     handoff::filter::keep_out(socket.as_fd(), unwanted);
                 }
                 socket.set_read_timeout(Some(SOON)).unwrap();
-                Ok(End { flow: flow.0, socket, ticket, sdu_limit })
+                Ok(End { flow: flow.0, socket, ticket, sdu_limit, bound: Bound { binding, fixed } })
             }
             Said::Denied { failure, .. } => Err(failure),
             Said::Gone { .. } => panic!("gone before it came"),

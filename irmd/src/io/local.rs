@@ -56,6 +56,8 @@ impl Pairs {
                 sdu_limit: LOCAL_SDU_LIMIT,
                 ticket: Ticket { cookie, ..end.ticket }.seal(&self.ticket_key),
                 unwanted: None,
+                binding: None,
+                fixed: false,
             });
         }
         Ok(())

@@ -34,7 +34,10 @@ enum flow_error {
     FLOW_EEXHAUSTED = -12,   /* descriptors, ports or a quota ran out */
     FLOW_EUNSUPPORTED = -13, /* no such quality of service, no such layer */
     FLOW_EFAILED = -14,      /* anything else */
-    FLOW_EDIRECTORY = -15    /* a name server could not be asked, or said no: nothing is known of the name */
+    FLOW_EDIRECTORY = -15,   /* a name server could not be asked, or said no: nothing is known of the name */
+    FLOW_EUNTRUSTED = -16,   /* who answered is not who is trusted with the name */
+    FLOW_EHANDSHAKE = -17,   /* the flow was allocated, and its handshake came to nothing */
+    FLOW_ESTREAM = -18       /* a stream was reset, or ended with its flow: what came is incomplete */
 };
 
 /* Allocates a flow to a name. Waits up to timeout_ms; 0: the daemon's default of 5 s. */

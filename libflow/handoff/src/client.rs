@@ -7,7 +7,7 @@ pub use crate::io::slots::{Slot, SlotMap};
 pub use proto::v1::{Counters, EndReason, Failure};
 
 use proto::FlowId;
-use proto::shim::Unwanted;
+use proto::shim::{Binding, Unwanted};
 
 /// Why a lease could not be opened.
 #[derive(Debug)]
@@ -54,6 +54,11 @@ pub enum Said {
         ticket: Vec<u8>,
         /// What to drop of what comes; nothing for a ticket, whose presenter knows.
         unwanted: Option<Unwanted>,
+        /// What request and answer said, for the handshake; none for raw and local flows, and for a ticket, whose flow has
+        /// its handshake behind it.
+        binding: Option<Binding>,
+        /// The socket's connection to its peer is not the program's to dissolve.
+        fixed: bool,
         /// The flow's socket, in blocking mode; `None` for a ticket, whose presenter has it.
         socket: Option<OwnedFd>,
     },

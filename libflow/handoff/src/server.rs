@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::shim::Unwanted;
+use proto::shim::{Binding, Unwanted};
 use proto::{FlowId, Token};
 
 pub use crate::io::server::Server;
@@ -83,6 +83,10 @@ pub struct Offer {
     pub ticket: Vec<u8>,
     /// Datagrams on the socket that the program is to drop, since no filter of the socket does.
     pub unwanted: Option<Unwanted>,
+    /// What request and answer said, for the handshake; none for raw and local flows.
+    pub binding: Option<Binding>,
+    /// The program must not dissolve the socket's connection to its peer.
+    pub fixed: bool,
 }
 
 /// One flow that a program hands back after a restart of the daemon.

@@ -208,7 +208,17 @@ async fn a_restarted_daemon_takes_a_flow_back() {
         }
     }
     match within(lease.1.next()).await.unwrap() {
-        Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted: None, socket: None } => {
+        Said::Granted {
+            asked,
+            flow,
+            slot,
+            sdu_limit,
+            ticket,
+            unwanted: None,
+            binding: None,
+            fixed: false,
+            socket: None,
+        } => {
             assert_eq!((asked, flow, sdu_limit, ticket), (vec![1; 30], FlowId(4), 100, vec![3; 30]));
             assert_eq!(slot.read(), counters, "carried over");
         }

@@ -13,15 +13,15 @@ use x509_parser::time::ASN1Time;
 
 use crate::check::{CheckError, MAX_CERTIFICATES, MAX_CHAIN, check, host_key_of};
 use crate::host::serial;
-use crate::when::unix;
+use crate::when::signed;
 use crate::{Fingerprint, HostKey, KeyError, ProgramKey, name_uri};
 
 /// How long a leaf is valid from when it is issued.
-pub const LIFETIME: Duration = Duration::from_hours(24);
+pub const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 /// It is valid since that long before, for hosts whose clocks are behind.
-pub const BACKDATED: Duration = Duration::from_hours(2);
+pub const BACKDATED: Duration = Duration::from_secs(2 * 3_600);
 /// A program asks for the next one after that long.
-pub const RENEWED_AFTER: Duration = Duration::from_hours(8);
+pub const RENEWED_AFTER: Duration = Duration::from_secs(8 * 3_600);
 /// Longest public key that is certified, DER of a SubjectPublicKeyInfo, bytes.
 pub const MAX_PUBLIC_KEY: usize = 256;
 
@@ -99,15 +99,9 @@ impl Issuer {
 
     /// A host whose certificate a CA signed: that certificate, then those that lead to the CA. What peers would refuse is
     /// refused here; `now` is this host's clock.
-    pub fn certified(
-        key: HostKey,
-        chain: Vec<CertificateDer<'static>>,
-        now: SystemTime,
-    ) -> Result<Self, (InstallError, HostKey)> {
-        match Self::tried(&key, &chain, now) {
-            Ok(signer) => Ok(Self { key, signer, chain }),
-            Err(error) => Err((error, key)),
-        }
+    pub fn certified(key: HostKey, chain: Vec<CertificateDer<'static>>, now: SystemTime) -> Result<Self, InstallError> {
+        let signer = Self::tried(&key, &chain, now)?;
+        Ok(Self { key, signer, chain })
     }
 
     fn tried(
@@ -136,11 +130,6 @@ impl Issuer {
     /// The host's key.
     pub fn key(&self) -> &HostKey {
         &self.key
-    }
-
-    /// The key again, for another certificate.
-    pub fn into_key(self) -> HostKey {
-        self.key
     }
 
     /// The host's certificate and those that vouch for it.
@@ -182,7 +171,7 @@ fn leaf(
         return Err(IssueError::NotAKey("it is of another kind".to_owned()));
     }
     let seconds = |of: Duration| i64::try_from(of.as_secs()).unwrap_or(0);
-    let now = unix(now);
+    let now = signed(now);
     let (from, until) = (now.saturating_sub(seconds(BACKDATED)).max(0), now.saturating_add(seconds(LIFETIME)));
     let moment = |at| ASN1Time::from_timestamp(at).map(|at| at.to_datetime()).map_err(|_| IssueError::Clock);
 

@@ -14,9 +14,9 @@ pub enum PemError {
     /// Nothing of the kind in it.
     #[error("it holds no certificate; a file of certificates has parts that begin with -----BEGIN CERTIFICATE-----")]
     None,
-    /// Not PEM (RFC 7468).
-    #[error("it is not PEM: {0}")]
-    Broken(String),
+    /// Not PEM (RFC 7468). What it holds is not repeated: it may be a secret.
+    #[error("it is not PEM; is it the right file?")]
+    Broken,
     /// A part is no certificate.
     #[error("its certificate number {0} is broken; make the file anew")]
     Certificate(usize),
@@ -35,7 +35,7 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError
         if found.len() == MAX_PEM_CERTIFICATES {
             return Err(PemError::TooMuch);
         }
-        found.push(part.map_err(|e| PemError::Broken(e.to_string()))?);
+        found.push(part.map_err(|_| PemError::Broken)?);
     }
     if found.is_empty() {
         return Err(PemError::None);

@@ -91,6 +91,8 @@ fn offer(handoff: &Server, path: &Path, name: &str, near: OwnedFd, at_once: bool
         sdu_limit: 1000,
         ticket: ticket(id),
         unwanted: None,
+        binding: None,
+        fixed: false,
     };
     handoff.expect(token);
     let server = handoff.clone();

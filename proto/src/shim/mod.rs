@@ -3,10 +3,12 @@
 //! * [`Request`] and [`Answer`]: allocation, on the listen port and the flow's own ports. The classic form is the
 //!   bare name (Ouroboros, April 2016; captures in the tests); the extended form adds `NUL`, a header and fields.
 //! * [`Control`]: between the listen ports of two extended shims. Begins with NUL, which no name does.
+//! * [`Binding`]: request and answer hashed, for the handshake of a message or stream flow.
 //!
 //! Every decoder is total: any bytes give a value or a [`Malformed`] that names why.
 
 mod allocation;
+mod binding;
 mod control;
 mod field;
 mod header;
@@ -14,6 +16,7 @@ mod peek;
 mod unwanted;
 
 pub use allocation::{Answer, Extension, Request, Verdict, answer_prefix};
+pub use binding::{Asked, Binding};
 pub use control::{Control, ControlKind, control_prefix};
 pub use header::{MAGIC, VERSION};
 pub use peek::Peek;

@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use ipcpd_udp::machine::directory::answer::{Asked, MOST_HOSTS, Records, Service, hosts};
-use ipcpd_udp::machine::directory::claim::Claim;
+use ipcpd_udp::machine::directory::claim::{self, Claim};
 use ipcpd_udp::machine::directory::domain::Zone;
+use ipcpd_udp::machine::directory::fingerprint::Fingerprint;
 use ipcpd_udp::machine::directory::key::Key;
 use ipcpd_udp::machine::directory::plan::{Aim, Own, Standing, plan};
 use libfuzzer_sys::fuzz_target;
@@ -20,6 +21,9 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = Key::parse(text);
         let _ = Zone::new(text);
+        if let Ok(key) = text.parse::<Fingerprint>() {
+            assert_eq!(key.to_string(), text, "one way to write it");
+        }
         let _ = zone.names(text);
     }
     if let Ok(name) = Name::from_bytes(bytes)
@@ -56,6 +60,12 @@ fn answer(texts: Vec<Vec<Vec<u8>>>, bytes: &[u8]) {
     let records = Records { texts: texts.clone(), services, addresses: addresses.clone() };
     let asked = Asked { name: &name, domain: "echo.flows.test", own, wall: WALL, now: Instant::now() };
     let found = hosts(&records, asked);
+    // No flow goes to a host that says something other than a fingerprint for its key.
+    let texts_of = |at| texts.iter().filter_map(|text| Claim::decode(text).ok()).filter(move |claim| claim.at == at);
+    for host in found.iter().filter(|host| host.ignored.is_none()) {
+        let mut claims = texts_of(host.at).filter(|claim| claim.is_for(&name)).peekable();
+        assert!(claims.peek().is_none() || claims.any(|claim| claim.key != claim::Key::Malformed));
+    }
     assert!(found.len() <= MOST_HOSTS);
     for host in found.iter().filter(|host| host.ignored.is_none()) {
         let ip = host.at.ip();
@@ -65,7 +75,7 @@ fn answer(texts: Vec<Vec<Vec<u8>>>, bytes: &[u8]) {
         assert!(host.expires.is_none_or(|expires| expires > WALL));
     }
     let standing = Standing { texts, addresses, ports: vec![1, 3400] };
-    let own = Own { name, host: HostId(1), at: own, lifetime: 900, ttl: 60 };
+    let own = Own { name, host: HostId(1), at: own, key: None, lifetime: 900, ttl: 60 };
     for aim in [Aim::Publish, Aim::Withdraw] {
         let Some(update) = plan(aim, &own, &standing, WALL) else { continue };
         let removed = |text: &Vec<Vec<u8>>| {

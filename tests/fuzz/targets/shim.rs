@@ -68,6 +68,7 @@ impl World {
             listen: address(1, 3359),
             host: HostId(1),
             boot: BootId(2),
+            start: 1,
             cp: (40_000, 40_020),
             sp: (41_000, 41_020),
             echo: if mode & 1 == 0 { Echo::OnAccept } else { Echo::OnArrival },

@@ -16,9 +16,11 @@ mod outlive;
 mod programs;
 mod rules;
 mod service;
+mod streams;
 mod vanish;
 mod versions;
 mod who;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -40,10 +42,12 @@ fn main() -> ExitCode {
         outlive::cases(),
         programs::cases(),
         service::cases(),
+        streams::cases(),
         rules::cases(),
         vanish::cases(),
         versions::cases(),
         who::cases(),
+        wire::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }

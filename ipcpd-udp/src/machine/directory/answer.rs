@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use proto::shim::PORT;
 use proto::{HostId, Name};
 
-use super::claim::{Claim, ClaimError};
+use super::claim::{Claim, ClaimError, Key};
+use super::fingerprint::Fingerprint;
 
 /// Why no flow goes to this host by way of DNS.
 pub const THIS_HOST: &str = "it is this host";
@@ -63,6 +64,8 @@ pub struct Host {
     pub from: From,
     /// Which host, where it says.
     pub id: HostId,
+    /// Its key, where it says.
+    pub key: Option<Fingerprint>,
     /// Void from this time on, seconds since 1970.
     pub expires: Option<u64>,
     /// The same on this host's clock.
@@ -116,6 +119,11 @@ pub fn hosts(records: &Records, asked: Asked<'_>) -> Vec<Host> {
             host.expires = claim.expires;
             host.until =
                 claim.expires.and_then(|at| asked.now.checked_add(Duration::from_secs(at.saturating_sub(asked.wall))));
+            match claim.key {
+                Key::Unsaid => {}
+                Key::Is(key) => host.key = Some(key),
+                Key::Malformed => host.ignored = Some("its record's key is no fingerprint (SHA256: and 43 characters)"),
+            }
             if !claim.is_live(asked.wall) {
                 host.ignored = Some("its record is void: the host did not refresh it");
             }
@@ -148,6 +156,7 @@ fn add(hosts: &mut Vec<Host>, asked: &Asked<'_>, at: SocketAddr, fill: impl FnOn
         at,
         from: From::Address,
         id: HostId(0),
+        key: None,
         expires: None,
         until: None,
         rank: 0,

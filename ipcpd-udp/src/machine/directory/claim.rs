@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use proto::shim::PORT;
 use proto::{HostId, Name};
 
+use super::fingerprint::Fingerprint;
+
 /// The first string of a record of ours.
 pub const VERSION: &str = "v=flow1";
 
@@ -22,6 +24,20 @@ pub struct Claim {
     pub expires: Option<u64>,
     /// The address record was there before the host came and stays when it goes.
     pub kept: bool,
+    /// The host's key.
+    pub key: Key,
+}
+
+/// What a record says of its host's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Key {
+    /// Nothing.
+    #[default]
+    Unsaid,
+    /// Who accepts there must have it.
+    Is(Fingerprint),
+    /// Something that is none. The record speaks for its address still, so that no flow goes there without a key.
+    Malformed,
 }
 
 /// Why a TXT record is not a claim that counts.
@@ -56,6 +72,11 @@ impl Claim {
         if self.kept {
             strings.push("kept=1".to_owned());
         }
+        match self.key {
+            Key::Unsaid => {}
+            Key::Is(key) => strings.push(format!("key={key}")),
+            Key::Malformed => strings.push("key=".to_owned()),
+        }
         strings
     }
 
@@ -78,7 +99,7 @@ impl Claim {
                 return Err(ClaimError::Damaged);
             }
         }
-        let [host, name, addr, port, exp, kept] = values;
+        let [host, name, addr, port, exp, kept, key] = values;
         let number = |text: &str| text.parse::<u64>().map_err(|_| ClaimError::Damaged);
         let ip: IpAddr = addr.and_then(|addr| addr.parse().ok()).ok_or(ClaimError::Damaged)?;
         let port = port.map(|port| port.parse::<u16>()).transpose().map_err(|_| ClaimError::Damaged)?.unwrap_or(PORT);
@@ -90,6 +111,7 @@ impl Claim {
             at: SocketAddr::new(ip, port),
             expires: exp.map(number).transpose()?,
             kept: kept == Some("1"),
+            key: key.map_or(Key::Unsaid, |key| key.parse().map_or(Key::Malformed, Key::Is)),
         })
     }
 
@@ -104,7 +126,7 @@ impl Claim {
     }
 }
 
-const KEYS: [&str; 6] = ["host", "name", "addr", "port", "exp", "kept"];
+const KEYS: [&str; 7] = ["host", "name", "addr", "port", "exp", "kept", "key"];
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +137,28 @@ mod tests {
         Claim::decode(strings)
     }
 
+    const FINGERPRINT: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+
+    /// A record whose key cannot be read says still that there is one.
+    #[test]
+    fn keys() {
+        let good = format!("key={FINGERPRINT}");
+        let table = [
+            (&[][..], Key::Unsaid),
+            (&[&*good], Key::Is(FINGERPRINT.parse().unwrap())),
+            (&["key="], Key::Malformed),
+            (&["key=SHA256:short"], Key::Malformed),
+            (&["key=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"], Key::Malformed),
+            // As an administrator may break a line.
+            (&["key=SHA256:47DEQpj8HBSa", "+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"], Key::Malformed),
+        ];
+        for (strings, want) in table {
+            let all: Vec<&str> = ["v=flow1", "addr=10.0.0.2"].iter().chain(strings).copied().collect();
+            assert_eq!(decode(&all).map(|claim| claim.key), Ok(want), "{strings:?}");
+        }
+        assert_eq!(decode(&["v=flow1", "addr=10.0.0.2", &good, &good]), Err(ClaimError::Damaged));
+    }
+
     #[test]
     fn what_is_written_down_is_read() {
         let claim = Claim {
@@ -123,11 +167,12 @@ mod tests {
             at: "10.0.0.2:3400".parse().unwrap(),
             expires: Some(1_763_000_000),
             kept: true,
+            key: Key::Is(FINGERPRINT.parse().unwrap()),
         };
         let strings = claim.encode();
-        let want =
-            ["v=flow1", "name=echo", "host=0000000000001234", "addr=10.0.0.2", "port=3400", "exp=1763000000", "kept=1"];
-        assert_eq!(strings, want);
+        let want = "v=flow1 name=echo host=0000000000001234 addr=10.0.0.2 port=3400 exp=1763000000 kept=1 \
+                    key=SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+        assert_eq!(strings.join(" "), want);
         assert_eq!(Claim::decode(&strings), Ok(claim.clone()));
         assert_eq!(Claim::decode(&[strings.join(" ")]), Ok(claim));
     }
@@ -171,7 +216,8 @@ mod tests {
 
         #[test]
         fn every_claim_survives(host: u64, ip: std::net::IpAddr, port: u16, expires: Option<u64>, kept: bool) {
-            let claim = Claim { host: HostId(host), name: None, at: SocketAddr::new(ip, port), expires, kept };
+            let key = [Key::Unsaid, Key::Malformed, Key::Is(FINGERPRINT.parse().unwrap())][usize::from(port % 3)];
+            let claim = Claim { host: HostId(host), name: None, at: SocketAddr::new(ip, port), expires, kept, key };
             prop_assert_eq!(Claim::decode(&claim.encode()), Ok(claim));
         }
     }

@@ -18,6 +18,7 @@ use rand_chacha::rand_core::Rng;
 pub mod answer;
 pub mod claim;
 pub mod domain;
+pub mod fingerprint;
 pub mod key;
 pub(super) mod lookups;
 pub mod plan;
@@ -32,6 +33,7 @@ pub use registrar::{Standing, Updated, Waiter};
 
 use answer::{Asked, Host};
 use domain::Zone;
+use fingerprint::Fingerprint;
 use lookups::{Known, Lookups};
 use registrar::{Registrar, Step};
 pub(super) use table::{Full, MOST};
@@ -53,13 +55,22 @@ pub struct Dns {
     pub ttl: u32,
 }
 
+/// A host that is asked for a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Where its shim listens.
+    pub(super) at: SocketAddr,
+    /// Its key, where the directory has it.
+    pub(super) key: Option<Fingerprint>,
+}
+
 /// Where a name is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// On this host, as registered or by the table or DNS: a flow to it is a local flow.
     Here,
-    /// On one of the hosts whose shims listen there, the first to be asked first.
-    At(SocketAddr, Vec<SocketAddr>),
+    /// On one of these hosts, the first to be asked first.
+    At(Target, Vec<Target>),
     /// DNS has to be asked; it is, or will be.
     Asking,
     /// Nobody has a host for it, and why.
@@ -164,7 +175,7 @@ impl Directory {
 
     pub(super) fn find(&self, now: Instant, rng: &mut ChaCha12Rng, name: &Name, own: SocketAddr) -> Place {
         match (self.table.find(name, own), &self.dns) {
-            (Row::At(at), _) => Place::At(at, Vec::new()),
+            (Row::At(at), _) => Place::At(Target { at, key: None }, Vec::new()),
             (Row::Here, _) => Place::Here,
             (Row::Unknown, None) => {
                 Place::Unknown("has no host for it: register it, or add a row with --host NAME=ADDRESS".into())
@@ -252,10 +263,14 @@ pub(super) fn place(now: Instant, rng: &mut ChaCha12Rng, known: &Known) -> Place
         Known::Outage(sentence) => return Place::Outage(sentence.clone()),
         Known::Hosts(hosts) => hosts,
     };
-    let mut usable: Vec<(u32, u64, SocketAddr)> =
-        hosts.iter().filter(|host| host.is_usable(now)).map(|host| (host.rank, turn(rng, host), host.at)).collect();
-    usable.sort_unstable();
-    let mut order = usable.into_iter().map(|(_, _, at)| at).take(MOST_TRIED);
+    let target = |host: &Host| Target { at: host.at, key: host.key };
+    let mut usable: Vec<(u32, u64, Target)> = hosts
+        .iter()
+        .filter(|host| host.is_usable(now))
+        .map(|host| (host.rank, turn(rng, host), target(host)))
+        .collect();
+    usable.sort_unstable_by_key(|(rank, turn, target)| (*rank, *turn, target.at));
+    let mut order = usable.into_iter().map(|(_, _, target)| target).take(MOST_TRIED);
     match order.next() {
         Some(first) => Place::At(first, order.collect()),
         None if hosts.iter().any(|host| host.ignored == Some(answer::THIS_HOST)) => Place::Here,

@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use proto::shim::PORT;
 use proto::{HostId, Name};
 
-use super::claim::Claim;
+use super::claim::{Claim, Key};
+use super::fingerprint::Fingerprint;
 
 /// TXT records at a name that an update deals with.
 pub const MOST_TEXTS: usize = 128;
@@ -34,6 +35,8 @@ pub struct Own {
     pub host: HostId,
     /// Its shim.
     pub at: SocketAddr,
+    /// Its key.
+    pub key: Option<Fingerprint>,
     /// The record is void after so many seconds.
     pub lifetime: u32,
     /// Others may keep it so many seconds.
@@ -108,6 +111,7 @@ pub fn plan(aim: Aim, own: &Own, standing: &Standing, wall: u64) -> Option<Updat
             at: own.at,
             expires: Some(wall.saturating_add(own.lifetime.into())),
             kept,
+            key: own.key.map_or(Key::Unsaid, Key::Is),
         };
         update.text_in = Some(claim.encode());
         update.address_in = (!kept).then_some(ip);

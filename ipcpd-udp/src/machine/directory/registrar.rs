@@ -78,6 +78,8 @@ struct Entry {
     expires: Option<Instant>,
     failure: Option<Arc<str>>,
     waiters: BTreeSet<Waiter>,
+    /// What is written changed while an update was under way.
+    renewed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +140,18 @@ impl Registrar {
         self.begin(now);
     }
 
+    /// What stands there is to be written anew, as soon as it may.
+    pub(in crate::machine) fn renew(&mut self, now: Instant) {
+        for name in self.entries.keys().cloned().collect::<Vec<_>>() {
+            match self.entries.get_mut(&name) {
+                Some(entry) if entry.wanted && matches!(entry.phase, Phase::AtWork(..)) => entry.renewed = true,
+                Some(entry) if entry.wanted => self.hurry(&name),
+                _ => {}
+            }
+        }
+        self.begin(now);
+    }
+
     /// The name is to stand there no longer. `false`: it does not stand there.
     pub(in crate::machine) fn withdraw(&mut self, now: Instant, name: &Name, waiter: Option<Waiter>) -> bool {
         let Some(entry) = self.entries.get_mut(name) else { return false };
@@ -188,13 +202,14 @@ impl Registrar {
         let fits = entry.wanted == (aim == Aim::Publish);
         let outcome = entry.outcome();
         let (wanted, failed) = (entry.wanted, entry.failure.is_some());
+        let renewed = std::mem::take(&mut entry.renewed) && !failed;
         let gone = entry.expires.is_none_or(|at| at <= now);
         if fits {
             self.tell(name, outcome);
         }
         if fits && !wanted && (!failed || gone || self.stopping) {
             self.remove(name);
-        } else if !fits {
+        } else if !fits || renewed {
             self.set(name, Phase::Idle(now));
         } else if failed {
             let Some(entry) = self.entries.get_mut(name) else { return };
@@ -350,6 +365,7 @@ impl Entry {
             expires: None,
             failure: None,
             waiters: BTreeSet::new(),
+            renewed: false,
         }
     }
 

@@ -401,3 +401,50 @@ fn a_look_up_that_is_never_heard_of_again_is_over() {
     assert!(matches!(&outputs[..], [Output::Failed { failure, .. }] if failure.kind() == FailureKind::DirectoryFailed));
     bench.assert_empty();
 }
+
+/// What the directory has beside an address comes with the flow, and of the host that gave it.
+#[test]
+fn the_key_of_the_host_that_accepted_is_told() {
+    let mut bench = bench();
+    let keys =
+        ["SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"];
+    let text = |(n, key): (usize, &str)| vec![format!("v=flow1 addr=10.0.0.{} key={key}", n + 2).into_bytes()];
+    let records = Records { texts: keys.into_iter().enumerate().map(text).collect(), ..Records::default() };
+    bench.find(1, "dns");
+    bench.outputs();
+    bench.found("dns", records, 60);
+    // The first one does not know the name; the next is asked.
+    let (mut key, first) = bench.requested();
+    let ours = |bench: &Bench, key: Key| bench.shim.flows[&key].ours;
+    let refused = answer(ours(&bench, key), WireId(0), Verdict::UnknownName).encode(&name("dns"));
+    bench.shim.handle_datagram(bench.now, Via::Flow(key), first, &refused);
+    let second;
+    (key, second) = bench.requested();
+    assert_ne!(first, second);
+    let sp = SocketAddr::new(second.ip(), 45_000);
+    let accepted = answer(ours(&bench, key), WireId(7), Verdict::Accepted).encode(&name("dns"));
+    bench.shim.handle_datagram(bench.now, Via::Flow(key), sp, &accepted);
+    bench.outputs();
+    bench.shim.connected(bench.now, key, Ok(1472));
+    let told = bench.outputs().into_iter().find_map(|output| match output {
+        Output::Allocated { host_key, .. } => host_key,
+        _ => None,
+    });
+    let want = keys[if second == addr(C) { 1 } else { 0 }];
+    assert_eq!(told.map(|key| key.to_string()).as_deref(), Some(want));
+}
+
+#[test]
+fn names_are_published_with_this_hosts_key_from_its_first_word_on() {
+    let mut bench = bench();
+    let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU".parse().unwrap();
+    for said in [Some(key), None] {
+        bench.shim.host_key(bench.now, said);
+        let Output::Update { own, aim: Aim::Publish, .. } = bench.one() else { panic!() };
+        assert_eq!((own.name, own.key), (name("here"), said));
+        bench.shim.updated(bench.now, &name("here"), Updated { result: Ok(()), server: "ns".into() });
+        // Said again, it is no news.
+        bench.shim.host_key(bench.now, said);
+        assert_eq!(bench.outputs(), []);
+    }
+}

@@ -11,6 +11,7 @@ use proto::{BootId, FlowId, HostId, Name, Qos, WireId};
 
 use super::*;
 
+mod ahead;
 mod client;
 mod ending;
 mod fates;
@@ -24,6 +25,7 @@ mod living;
 mod model;
 mod open;
 mod programs;
+mod protected;
 mod recovering;
 mod results;
 mod server;
@@ -67,6 +69,7 @@ pub(super) fn settings(listen: &str) -> Settings {
         listen,
         host: HostId(u64::from(listen.port()) << 32 | 7),
         boot: BootId(9),
+        start: 0,
         cp: (40_000, 40_999),
         sp: (50_000, 50_999),
         shares: None,

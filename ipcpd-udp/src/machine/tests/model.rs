@@ -40,6 +40,8 @@ pub(super) struct Asked {
     requests: u32,
     /// Verdicts for it that arrived before it was told, from the listen port or from another.
     heard: Vec<(Verdict, bool)>,
+    /// Whose they were: starts of the peer's shim. What one said after the next one's first word is of no use to anybody.
+    boots: Vec<BootId>,
     /// The port of the flow at the peer, as an acceptance from the listen port names it.
     sp: Option<u16>,
     /// OPENED arrived from there.
@@ -60,6 +62,7 @@ impl Asked {
             told: Vec::new(),
             requests: 0,
             heard: Vec::new(),
+            boots: Vec::new(),
             sp: None,
             opened: false,
             unreachable: 0,
@@ -150,10 +153,15 @@ impl Story {
         }
         let Some(asked) = self.asking(key).filter(|asked| asked.told.is_empty()) else { return };
         for to in ["echo", "back", "nobody"] {
-            if let Ok(Answer::Extended { client, verdict, server_port, .. }) = Answer::decode(bytes, &name(to))
+            if let Ok(Answer::Extended { boot, client, verdict, server_port, .. }) = Answer::decode(bytes, &name(to))
                 && Some(client) == asked.wire
                 && (from.port() == PORT || verdict == Verdict::Accepted)
             {
+                match asked.boots.iter().position(|known| *known == boot) {
+                    Some(known) if known + 1 < asked.boots.len() => continue,
+                    Some(_) => {}
+                    None => asked.boots.push(boot),
+                }
                 // Where flows are on the listen port, acceptance comes from there and names no other.
                 let aside = verdict != Verdict::Accepted || server_port.is_some();
                 asked.heard.push((verdict, from.port() == PORT && aside));

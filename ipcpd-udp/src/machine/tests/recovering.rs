@@ -264,3 +264,91 @@ fn a_flow_brought_back_is_as_old_as_it_is() {
     assert_eq!(refused.kind(), FailureKind::NotPermitted);
     assert_eq!(after.shim.counters().get(Reason::TicketRefused), 2);
 }
+
+/// What was asked by the start before may be answered still, at the port it was asked from: on the listen port of the
+/// peer that would be one address for two flows.
+#[test]
+fn a_restarted_shim_asks_from_other_ports_than_before() {
+    let mut asked: Vec<std::collections::BTreeSet<u16>> = Vec::new();
+    for start in 1..=3 {
+        let mut bench = Bench::with(Settings { start, boot: BootId(start), ..settings(A) });
+        bench.shim.recover(bench.now);
+        let opened = |flow| {
+            bench.shim.flow_alloc(bench.now, bench.ask(flow, "echo")).unwrap();
+            let Output::Open { port, .. } = bench.one() else { panic!() };
+            port
+        };
+        let ports = (1..=60).map(opened).collect();
+        assert!(asked.iter().all(|before| before.is_disjoint(&ports)), "start {start}");
+        asked.push(ports);
+    }
+}
+
+/// An answer by the peer's `boot`-th start.
+fn by(boot: u64, client: WireId, server: u64, verdict: Verdict) -> Vec<u8> {
+    let mut said = answer(client, WireId(server), verdict);
+    if let Answer::Extended { boot: field, cookie, .. } = &mut said {
+        *field = BootId(boot);
+        *cookie = if verdict == Verdict::Cookie { vec![boot as u8] } else { Vec::new() };
+    }
+    said.encode(&name("echo"))
+}
+
+/// Flows on the listen port: both starts' flows would be one address to the client's kernel.
+#[test]
+fn what_a_start_accepted_that_another_one_has_followed_is_nothing() {
+    for knocks in [false, true] {
+        let mut bench = Bench::new();
+        let (key, extension, _) = bench.asking(bench.ask(1, "echo"));
+        let ours = extension.client;
+        for boot in [2, 3] {
+            bench.answer(key, B, &by(boot, ours, 0, Verdict::Cookie));
+            assert!(matches!(bench.one(), Output::SendFlow { .. }), "asked again with its cookie");
+        }
+        // Held up on its way: from sp or from the listen port, it comes too late.
+        for from in [B, B_FLOW] {
+            bench.answer(key, from, &by(2, ours, 7, Verdict::Accepted));
+            bench.answer(key, B, &by(2, ours, 0, Verdict::Refused));
+            assert_eq!(bench.outputs(), [], "{from}");
+        }
+        assert_eq!(bench.shim.counters().get(Reason::Late), 4);
+        if knocks {
+            let mut aside = answer(ours, WireId(8), Verdict::Accepted);
+            if let Answer::Extended { boot, server_port, .. } = &mut aside {
+                (*boot, *server_port) = (BootId(3), Some(45_000));
+            }
+            bench.answer(key, B, &aside.encode(&name("echo")));
+            assert_eq!(bench.outputs().len(), 4, "two OPENs, and the caller is told");
+            bench.answer(key, B_FLOW, &by(2, ours, 7, Verdict::Accepted));
+            assert_eq!(bench.outputs(), []);
+        }
+        bench.answer(key, B_FLOW, &by(3, ours, 8, Verdict::Accepted));
+        assert!(matches!(bench.one(), Output::Connect { .. }));
+        assert_eq!((bench.shim.flows[&key].theirs, bench.shim.flows[&key].of.unwrap().boot), (WireId(8), BootId(3)));
+    }
+}
+
+/// However many starts somebody claims, a bounded number of them is kept.
+#[test]
+fn a_peer_that_says_it_restarts_all_the_time_is_not_remembered_for_ever() {
+    let mut bench = Bench::new();
+    let (key, extension, _) = bench.asking(bench.ask(1, "echo"));
+    for boot in 0..1000 {
+        bench.answer(key, B, &by(boot, extension.client, 0, Verdict::Recovering));
+    }
+    assert!(bench.shim.flows[&key].past.len() <= 4);
+}
+
+/// Whoever has answered as an extended shim is none of 2016: somebody strips extensions.
+#[test]
+fn no_classic_echo_counts_behind_an_extended_answer() {
+    for verdict in [Verdict::Pending, Verdict::Recovering, Verdict::Cookie] {
+        let mut bench = Bench::new();
+        let (key, extension, _) = bench.asking(bench.ask(1, "echo"));
+        bench.answer(key, B, &by(2, extension.client, 0, verdict));
+        bench.outputs();
+        bench.answer(key, B_FLOW, b"echo");
+        assert_eq!(bench.outputs(), [], "{verdict:?}");
+        assert_eq!(bench.shim.counters().get(Reason::Spoofed), 1, "{verdict:?}");
+    }
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proto::handoff::{ToDaemon, ToProgram};
-use proto::shim::Unwanted;
+use proto::shim::{Binding, Unwanted};
 use proto::v1::{Denied, Gone, Grant, Hello, Welcome};
 use proto::{FlowId, protocol_version};
 use rustix::net::SocketAddrUnix;
@@ -95,13 +95,16 @@ impl Receiver {
         let bad = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         Ok(Some(match ToProgram::decode(&packet.bytes).map_err(|_| bad("a packet was malformed"))? {
             ToProgram::Welcome(_) => return Err(bad("the daemon said Welcome twice")),
-            ToProgram::Grant(Grant { token: asked, flow_id, slot, sdu_limit, ticket, wire_id, answers_at, .. }) => {
+            ToProgram::Grant(grant) => {
+                let Grant { token: asked, flow_id, slot, sdu_limit, ticket, wire_id, answers_at, binding, fixed } =
+                    grant;
                 let slot = SlotMap::slot(&self.slots, slot).ok_or_else(|| bad("a slot is beyond the memory"))?;
                 let flow = FlowId(flow_id);
                 // Cut off when this process is out of descriptors; whoever asked finds no socket.
                 let socket = packet.descriptor;
                 let unwanted = Unwanted::from_parts(wire_id, answers_at);
-                Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, socket }
+                let binding = Binding::from_bytes(&binding);
+                Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, binding, fixed, socket }
             }
             ToProgram::Denied(Denied { token: asked, failure }) => {
                 Said::Denied { asked, failure: failure.unwrap_or_default() }

@@ -89,8 +89,8 @@ impl Server {
 
     /// The flow's end can be taken now.
     pub fn offer(&self, offer: Offer) {
-        let Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted } = offer;
-        let offered = Offered { flow, owner, socket, sdu_limit, ticket, unwanted };
+        let Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed } = offer;
+        let offered = Offered { flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed };
         self.shared.change(|ledger| ledger.offer(Instant::now(), token, offered));
     }
 

@@ -137,7 +137,7 @@ impl<S> Ledger<S> {
     }
 
     fn grant(&mut self, lease: LeaseId, token: Token, offered: Offered<S>) {
-        let Offered { flow, socket, sdu_limit, ticket, unwanted, .. } = offered;
+        let Offered { flow, socket, sdu_limit, ticket, unwanted, binding, fixed, .. } = offered;
         let Some(slot) = self.hold(lease, flow, Counters::default()) else {
             self.flows.remove(&flow);
             self.deny(lease, &token.0, no_slot());
@@ -152,7 +152,8 @@ impl<S> Ledger<S> {
             ticket,
             wire_id,
             answers_at,
-            binding: Vec::new(),
+            binding: binding.map(|binding| binding.0.to_vec()).unwrap_or_default(),
+            fixed,
         };
         self.effects.push_back(Effect::Grant { lease, flow, token, packet: ToProgram::Grant(grant), socket });
         if let Some(reason) = self.flows.get(&flow).and_then(|row| row.gone) {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use proto::shim::Unwanted;
+use proto::shim::{Binding, Unwanted};
 use proto::{FlowId, Token};
 
 use super::LeaseId;
@@ -21,6 +21,8 @@ pub(crate) struct Offered<S> {
     pub(crate) sdu_limit: u32,
     pub(crate) ticket: Vec<u8>,
     pub(crate) unwanted: Option<Unwanted>,
+    pub(crate) binding: Option<Binding>,
+    pub(crate) fixed: bool,
 }
 
 #[derive(Debug)]

@@ -63,6 +63,8 @@ impl Stage {
             sdu_limit: 1472,
             ticket: vec![7; 40],
             unwanted: None,
+            binding: None,
+            fixed: false,
         });
         far
     }

@@ -1,4 +1,6 @@
-//! What is done: sockets, timers, tasks.
+//! What is done: sockets, tasks, timers.
 
+pub mod bridge;
+pub mod local;
 pub(crate) mod quic;
 pub(crate) mod watch;

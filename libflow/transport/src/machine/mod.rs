@@ -1,3 +1,4 @@
-//! What is decided: no socket, clock or task.
+//! What is decided: values in, values out.
 
+pub(crate) mod local;
 pub(crate) mod quic;

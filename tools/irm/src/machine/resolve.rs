@@ -42,6 +42,7 @@ struct HostRow {
     from: String,
     expires: Option<u64>,
     host: Option<String>,
+    key: Option<String>,
     ignored: Option<String>,
 }
 
@@ -86,6 +87,7 @@ impl From<v1::ResolvedHost> for HostRow {
             from: host.from,
             expires: (host.expires != 0).then_some(host.expires),
             host: given(host.host),
+            key: given(host.key),
             ignored: given(host.ignored),
         }
     }
@@ -125,6 +127,9 @@ fn host_text(host: &HostRow, now: u64) -> String {
     let mut out = format!("{} ({}", printable(&host.address), printable(&host.from));
     if let Some(id) = &host.host {
         out.push_str(&format!(", host {}", printable(id)));
+    }
+    if let Some(key) = &host.key {
+        out.push_str(&format!(", key {}", printable(key)));
     }
     match host.expires {
         Some(expires) if expires > now => out.push_str(&format!(", lives {}", age((expires - now) * 1000))),
@@ -167,7 +172,7 @@ mod tests {
             expires,
             host: "00000000000000ab".into(),
             ignored: ignored.into(),
-            ..Default::default()
+            key: if ignored.is_empty() { "SHA256:abc".into() } else { String::new() },
         };
         let dns = v1::ResolveStep {
             layer: "net".into(),
@@ -190,7 +195,7 @@ mod tests {
 SOURCE  LAYER  OUTCOME  SAID
 bound   -      unknown  the name does not exist on this host
 dns     net    found    echo.flows.test at 10.0.0.53:53: 1 of 2 hosts can be asked; valid for 42 s
-                          10.0.0.2:3359 (txt, host 00000000000000ab, lives 60 s)
+                          10.0.0.2:3359 (txt, host 00000000000000ab, key SHA256:abc, lives 60 s)
                           10.0.0.3:3359 (txt, host 00000000000000ab, void for 10 s), no flow goes there: it is void
                           record: echo.flows.test. 60 A 10.0.0.2\\u{1b}
 A flow to echo goes over net to 10.0.0.2:3359.
@@ -209,6 +214,8 @@ A flow to echo goes over net to 10.0.0.2:3359.
         assert_eq!(json["found"], true);
         assert_eq!(json["sources"][0]["ttl_s"], serde_json::Value::Null);
         assert_eq!(json["sources"][1]["hosts"][0]["expires"], 1_060);
+        assert_eq!(json["sources"][1]["hosts"][0]["key"], "SHA256:abc");
+        assert_eq!(json["sources"][1]["hosts"][1]["key"], serde_json::Value::Null);
         assert_eq!(json["sources"][1]["hosts"][0]["ignored"], serde_json::Value::Null);
         assert_eq!(json["sources"][1]["ttl_s"], 42);
     }

@@ -12,6 +12,7 @@ use super::servers::Servers;
 use super::{lookup, update};
 use crate::config::dns::Dns as Config;
 use crate::machine::directory::LookedUp;
+use crate::machine::directory::claim::{Claim, Key};
 use crate::machine::directory::domain::Zone;
 use crate::machine::directory::plan::{Aim, Own};
 use crate::machine::directory::trouble::Trouble;
@@ -32,7 +33,8 @@ async fn ask(servers: &[SocketAddr], domain: &str) -> (LookedUp, Vec<String>) {
 
 fn own(host: u64, at: &str) -> Own {
     let name = proto::Name::new("echo").unwrap();
-    Own { name, host: HostId(host), at: at.parse().unwrap(), lifetime: 900, ttl: 60 }
+    let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU".parse().ok();
+    Own { name, host: HostId(host), at: at.parse().unwrap(), key, lifetime: 900, ttl: 60 }
 }
 
 /// A layer's configuration with a key file that says this.
@@ -178,7 +180,9 @@ async fn a_host_comes_and_goes() {
     assert_eq!(begin("_flowring._udp.echo.z. 60 TXT \"v=flow1\" \"name=echo\" \"host=00000000000000"), 2, "{lines:#?}");
     assert_eq!((begin("_flowring._udp.echo.z. 60 SRV 0 0 3400 echo.z."), begin("echo.z. 60 A ")), (1, 2), "{lines:#?}");
     let (looked_up, _) = ask(&[server.at], "echo.z").await;
-    assert_eq!(looked_up.records.unwrap().texts.len(), 2);
+    let texts = looked_up.records.unwrap().texts;
+    let keys: Vec<_> = texts.iter().map(|strings| Claim::decode(strings).unwrap().key).collect();
+    assert_eq!(keys, [Key::Is(one.key.unwrap()); 2]);
     for host in [&one, &two, &two] {
         assert_eq!(write(&config, host, Aim::Withdraw).await, Ok(()));
     }

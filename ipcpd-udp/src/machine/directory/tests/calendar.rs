@@ -208,3 +208,29 @@ fn thousands_of_names_do_not_flood_the_server_and_a_stop_takes_all_out() {
     }
     assert!(calendar.registrar.is_idle());
 }
+
+#[test]
+fn what_changed_is_written_anew_at_once_and_once() {
+    let mut calendar = Calendar::new();
+    calendar.publish("a", None);
+    calendar.publish("b", None);
+    calendar.publish("c", None);
+    calendar.registrar.withdraw(calendar.now, &name("c"), None);
+    assert_eq!(calendar.updates().len(), 3);
+    calendar.end("a", Ok(()));
+    calendar.end("c", Ok(()));
+    assert_eq!(calendar.updates(), [(name("c"), Aim::Withdraw)]);
+    // One stands there, of one an update is under way that says what was, one leaves.
+    calendar.registrar.renew(calendar.now);
+    assert_eq!(calendar.updates(), [(name("a"), Aim::Publish)]);
+    calendar.end("b", Ok(()));
+    assert_eq!(calendar.updates(), [(name("b"), Aim::Publish)]);
+    for of in ["a", "b"] {
+        calendar.end(of, Ok(()));
+        assert_eq!(calendar.state(of), "published");
+    }
+    calendar.end("c", Ok(()));
+    assert_eq!(calendar.state("c"), "none");
+    let pause = calendar.next();
+    assert!(pause.as_secs() >= 270 && calendar.updates().len() == 1, "{pause:?}");
+}

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proto::HostId;
 
 use super::answer::{Asked, From, Host, MOST_HOSTS, Records, Service, hosts};
-use super::claim::Claim;
+use super::claim::{Claim, Key};
 use super::plan::{Aim, Own, Standing, Update, plan};
 use crate::machine::tests::{addr, name, origin};
 
@@ -85,6 +85,49 @@ fn a_claim_speaks_for_its_address() {
     assert_eq!(judged(OWN, &[&live.replace("1000001", "999999"), live], &[], ""), ["10.0.0.2:3359 txt"]);
 }
 
+const KEY: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+const OTHER_KEY: &str = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// `address key` of the hosts a flow may go to, in order.
+fn keys(texts: &[&str], addresses: &str) -> Vec<String> {
+    let texts = texts.iter().map(|text| strings(text)).collect();
+    let records = Records { texts, addresses: ips(addresses), ..Records::default() };
+    let asked = Asked { name: &name("echo"), domain: "echo.z", own: addr(OWN), wall: WALL, now: origin() };
+    let usable = hosts(&records, asked).into_iter().filter(|host| host.ignored.is_none());
+    usable.map(|host| format!("{} {}", host.at, host.key.map_or("none".into(), |key| key.to_string()))).collect()
+}
+
+#[test]
+fn a_claim_says_its_hosts_key() {
+    let with = |ip: &str, exp: u64, key: &str| format!("v=flow1 name=echo addr={ip} exp={exp} {key}");
+    let (two, three) = (with("10.0.0.2", WALL + 9, &format!("key={KEY}")), with("10.0.0.3", WALL + 9, ""));
+    let want = [format!("10.0.0.2:3359 {KEY}"), "10.0.0.3:3359 none".to_owned()];
+    assert_eq!(keys(&[&two, &three], "10.0.0.2 10.0.0.3"), want);
+    // Its key changed, and some cache has the old record still: the later one counts, in whatever order.
+    let later = with("10.0.0.2", WALL + 10, &format!("key={OTHER_KEY}"));
+    for texts in [[&*two, &*later], [&*later, &*two]] {
+        assert_eq!(keys(&texts, ""), [format!("10.0.0.2:3359 {OTHER_KEY}")]);
+    }
+    // What is no key keeps flows away, from the address that stands there, too: it is not the same as none.
+    for bad in ["key=", "key=SHA256:short", "key=sha256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"] {
+        let text = with("10.0.0.2", WALL + 9, bad);
+        assert!(keys(&[&text], "10.0.0.2").is_empty(), "{bad}");
+        let why = "not 10.0.0.2:3359: its record's key is no fingerprint (SHA256: and 43 characters)";
+        assert_eq!(judged(OWN, &[&text], &[], "10.0.0.2"), [why], "{bad}");
+    }
+}
+
+#[test]
+fn a_host_publishes_its_key_and_another_one_when_it_changes() {
+    let mut zone = Zone::default();
+    for key in [None, Some(KEY), Some(OTHER_KEY), None] {
+        let host = Own { key: key.map(|key| key.parse().unwrap()), ..own(2, "10.0.0.2:3400") };
+        assert!(zone.apply(&plan(Aim::Publish, &host, &zone.standing, WALL).unwrap()));
+        let [claim] = &zone.claims()[..] else { panic!("one record of a host") };
+        assert_eq!(claim.key, host.key.map_or(Key::Unsaid, Key::Is));
+    }
+}
+
 #[test]
 fn addresses_that_no_flow_may_go_to() {
     let table = [
@@ -149,7 +192,7 @@ impl Zone {
 }
 
 fn own(host: u64, at: &str) -> Own {
-    Own { name: name("echo"), host: HostId(host), at: addr(at), lifetime: 900, ttl: 60 }
+    Own { name: name("echo"), host: HostId(host), at: addr(at), key: None, lifetime: 900, ttl: 60 }
 }
 
 #[test]

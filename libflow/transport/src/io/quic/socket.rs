@@ -19,7 +19,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::link::{Link, NoRoom, Target};
 use super::syscalls::Incoming;
-use crate::io::watch::{watch_shared, watch_writable};
+use crate::io::watch::{readable, writable};
 
 /// What one receive may bring: the longest UDP payload, also of datagrams that the kernel hands over together.
 const MOST: usize = 65_535;
@@ -53,7 +53,7 @@ struct Got {
 
 impl Socket {
     pub(super) fn new(link: Arc<Link>) -> io::Result<Self> {
-        let watched = watch_shared(link.socket().clone())?;
+        let watched = readable(link.socket().clone())?;
         Ok(Self { watched, link, got: None, endpoints: AtomicBool::new(false) })
     }
 
@@ -192,7 +192,7 @@ impl UdpSender for Sender {
             }
             match this.link.send(transmit, &mut this.target) {
                 Ok(()) => return Poll::Ready(Ok(())),
-                Err(NoRoom) => this.room = Some(watch_writable(this.link.socket())?),
+                Err(NoRoom) => this.room = Some(writable(this.link.socket())?),
             }
         }
     }
