@@ -235,3 +235,32 @@ async fn a_thousand_streams_side_by_side_with_and_without_a_hundred_stalled() {
     let (rest, _) = thousand(true).await;
     assert_eq!(rest, 900 * 20_000);
 }
+
+#[tokio::test]
+async fn the_flow_knows_its_path_whatever_its_congestion_control() {
+    for congestion in transport::Congestion::ALL {
+        let scene = Scene::new().options(|it| it.congestion = congestion);
+        let told = scene.sockets.clone();
+        let (near, far) = scene.flow().await;
+        let (mut send, _r) = near.open_stream().await.unwrap();
+        let reading = aside(async move {
+            let (_s, mut recv) = far.accept_stream().await.unwrap();
+            let mut all = Vec::new();
+            recv.read_to_end(&mut all).await.unwrap();
+            (far, all.len())
+        });
+        send.write_all(&bytes(1 << 20)).await.unwrap();
+        send.finish().unwrap();
+        let (far, len) = happens(reading).await.unwrap();
+        assert_eq!(len, 1 << 20);
+        assert_eq!(happens(send.stopped()).await, Ok(None));
+        let stats = near.stats();
+        assert!(stats.rtt > std::time::Duration::ZERO && stats.congestion_window > 2000, "{stats:?}");
+        assert!((1200..=1472).contains(&stats.mtu) && stats.bytes_sent > 1 << 20, "{stats:?}");
+        assert!(stats.datagrams_sent > 700 && stats.datagrams_received > 10, "{stats:?}");
+        // What the library counts is what went over the socket; it goes on meanwhile.
+        let [sent, received] = [&told[0].sent, &told[1].received].map(|it| it.load(Ordering::Relaxed));
+        assert!(sent >= stats.datagrams_sent && received <= sent, "{sent} {received} {stats:?}");
+        assert!(far.stats().bytes_received > 1 << 20);
+    }
+}
