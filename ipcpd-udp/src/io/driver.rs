@@ -253,7 +253,7 @@ impl Driver {
         for _ in 0..PER_TURN {
             // Closed or connected by what came before: then the rest of its queue is the program's.
             let Some(socket) = self.sockets.get(&key) else { break };
-            if !self.allocs.contains_key(&key) {
+            if !self.shim.reads(key) {
                 break;
             }
             match socket::receive(socket.as_fd(), &mut self.buffer) {

@@ -109,6 +109,7 @@ impl Driver {
                     self.tools.hand.offer(offer);
                 }
             }
+            Output::Expect { token } => self.tools.hand.expect(token),
             Output::Withdraw { token, failure } => self.tools.hand.withdraw(token, failure),
             Output::Allocated { key, token, peer, data, classic, host_key } => {
                 if let Some(reply) = self.allocs.remove(&key) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proto::shim::{Asked, DATAGRAM, Extension, MAX_DATA, Request};
-use proto::v1::{Failure, FailureKind};
+use proto::v1::{EndReason, Failure, FailureKind};
 use proto::{Cube, FlowId, Name, WireId};
 use rand_chacha::rand_core::Rng;
 
@@ -12,7 +12,7 @@ use super::failures::{no_port, not_opened};
 use super::finding::{Others, share};
 use super::flow::{Asking, Flow, Joining, Opening, State, Telling};
 use super::liveness::Vital;
-use super::open::Path;
+use super::open::{Knocking, Path};
 use super::output::{Ask, Key, OpenError, Output, Unreachable};
 use super::table::{Cause, Phase};
 use super::{Reason, Shim};
@@ -233,7 +233,7 @@ impl Shim {
             State::Asking(asking) | State::Promised(asking) => {
                 (asking.deadline, asking.asked, asking.recovering, !asking.cookie.is_empty())
             }
-            State::Opening(Opening { deadline, .. }) | State::Joining(Joining { deadline }) if *deadline <= now => {
+            State::Opening(Opening { deadline, .. }) | State::Joining(Joining { deadline, .. }) if *deadline <= now => {
                 let failure = Failure::new(FailureKind::Internal, "the flow's socket was not ready in time; try again");
                 return self.fail(now, key, Cause::NoSocket, failure);
             }
@@ -285,8 +285,10 @@ impl Shim {
             let text = format!("the flow's socket could not be connected: {error}; try again");
             return self.fail(now, key, Cause::NoSocket, Failure::new(FailureKind::Internal, text));
         }
-        let token = self.token();
+        let fresh = self.token();
         let Some(flow) = self.flows.get_mut(&key) else { return };
+        let State::Joining(Joining { told, .. }) = flow.state else { return };
+        let token = told.unwrap_or(fresh);
         flow.go(Cause::Connected, State::Offered);
         flow.keepalive(now);
         flow.data = Vec::new();
@@ -297,7 +299,9 @@ impl Shim {
             Some(asked.answered(of.host, of.boot, flow.theirs, &data))
         });
         self.offer(key, token, binding);
-        self.out(Output::Allocated { key, token, peer, data, classic, host_key });
+        if told.is_none() {
+            self.out(Output::Allocated { key, token, peer, data, classic, host_key });
+        }
         self.pair(now, key);
     }
 
@@ -305,10 +309,11 @@ impl Shim {
     pub(super) fn fail(&mut self, now: Instant, key: Key, cause: Cause, failure: Failure) {
         self.close(now, key);
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let peer_knows = match flow.state {
-            State::Promised(_) | State::Knocking(_) => matches!(cause, Cause::Deadline | Cause::Cancelled),
-            State::Joining(_) => !flow.classic,
-            _ => false,
+        let (peer_knows, told) = match flow.state {
+            State::Promised(_) => (matches!(cause, Cause::Deadline | Cause::Cancelled), None),
+            State::Knocking(Knocking { told, .. }) => (matches!(cause, Cause::Deadline | Cause::Cancelled), told),
+            State::Joining(Joining { told, .. }) => (!flow.classic, told),
+            _ => (false, None),
         };
         let id = flow.id.take();
         if let Some(id) = id {
@@ -316,8 +321,16 @@ impl Shim {
         }
         let next = if peer_knows { State::Telling(Telling { told: 0, next: now, died: true }) } else { State::Over };
         flow.go(cause, next);
-        if let Some(failure) = self.ask_another(now, key, id, failure) {
-            self.out(Output::Failed { key, failure });
+        match (told, id) {
+            (Some(token), Some(flow)) => {
+                self.out(Output::Withdraw { token, failure });
+                self.out(Output::Ended { flow, reason: EndReason::NeverTaken });
+            }
+            _ => {
+                if let Some(failure) = self.ask_another(now, key, id, failure) {
+                    self.out(Output::Failed { key, failure });
+                }
+            }
         }
         self.ending_timeout(now, key);
     }

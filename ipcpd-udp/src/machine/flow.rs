@@ -155,6 +155,8 @@ pub(super) struct Asking {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Joining {
     pub(super) deadline: Instant,
+    /// The caller has been told already.
+    pub(super) told: Option<Token>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -230,7 +232,7 @@ impl State {
     /// When the state wants to be looked at.
     fn wake(&self) -> Option<Instant> {
         match self {
-            Self::Opening(Opening { deadline, .. }) | Self::Joining(Joining { deadline }) => Some(*deadline),
+            Self::Opening(Opening { deadline, .. }) | Self::Joining(Joining { deadline, .. }) => Some(*deadline),
             Self::Asking(asking) | Self::Promised(asking) => Some(asking.next.min(asking.deadline)),
             Self::Knocking(knocking) => Some(knocking.next.min(knocking.deadline)),
             Self::Reserving(waiting) | Self::Waiting(waiting) => Some(waiting.deadline),

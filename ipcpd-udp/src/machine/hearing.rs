@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proto::shim::{Answer, VERSION, Verdict};
 use proto::v1::{Failure, FailureKind};
-use proto::{Cube, WireId};
+use proto::{Cube, Token, WireId};
 
 use super::client::{FIRST_PAUSE_KNOWN, LONGEST_PAUSE_KNOWN};
 use super::failures::refused;
@@ -42,9 +42,9 @@ impl Shim {
             Err(malformed) => return self.counters.count(malformed),
         };
         let (ours, from_listen, accepted) = (flow.ours, from == flow.peer, matches!(flow.state, State::Knocking(_)));
-        if let Answer::Extended { host, boot, client, verdict, .. } = &answer
+        if let Answer::Extended { host, boot, client, server, verdict, .. } = &answer
             && *client == ours
-            && (from_listen || *verdict == Verdict::Accepted)
+            && if *verdict == Verdict::Accepted { *server != WireId(0) } else { from_listen }
             && !flow.answers(Peer { host: *host, boot: *boot })
         {
             return self.counters.count(Reason::Late);
@@ -88,6 +88,12 @@ impl Shim {
         self.settle(key);
     }
 
+    /// Whether what comes to the flow's socket is this machine's to read: a program's it is once it is connected.
+    pub fn reads(&self, key: Key) -> bool {
+        let state = self.flows.get(&key).map(|flow| &flow.state);
+        matches!(state, Some(State::Asking(_) | State::Promised(_) | State::Knocking(_)))
+    }
+
     /// The peer gave an extended answer; how long the first one took.
     fn measured(&mut self, now: Instant, key: Key) -> &mut Known {
         let flow = self.flows.get(&key);
@@ -103,15 +109,22 @@ impl Shim {
     /// Acceptance from sp.
     fn accepted_by_peer(&mut self, key: Key, from: SocketAddr, accepted: Acceptance) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let deadline = match flow.state {
-            State::Asking(Asking { deadline, .. }) | State::Promised(Asking { deadline, .. }) => deadline,
-            State::Knocking(Knocking { deadline, .. }) => deadline,
+        let (deadline, told) = match flow.state {
+            State::Asking(Asking { deadline, .. }) | State::Promised(Asking { deadline, .. }) => (deadline, None),
+            State::Knocking(Knocking { deadline, told, .. }) => (deadline, told),
             _ => return,
         };
+        if told.is_some() {
+            // What the program was told stands: another flow than that, or other data, is not what it has.
+            if accepted.server != flow.theirs {
+                return self.counters.count(Reason::Late);
+            }
+            return self.join(key, Cause::Accepted, deadline, from, told);
+        }
         flow.theirs = accepted.server;
         flow.of = Some(accepted.of);
         flow.heard = accepted.data;
-        self.join(key, Cause::Accepted, deadline, from);
+        self.join(key, Cause::Accepted, deadline, from, None);
     }
 
     fn classic_echo(&mut self, now: Instant, key: Key, from: SocketAddr) {
@@ -136,14 +149,14 @@ impl Shim {
         flow.classic = true;
         flow.swap_at = Some(now + LATE_ECHOES);
         self.peers.forget(flow.peer);
-        self.join(key, Cause::Accepted, deadline, from);
+        self.join(key, Cause::Accepted, deadline, from, None);
     }
 
     /// The flow's way is known: its socket is to be connected.
-    pub(super) fn join(&mut self, key: Key, cause: Cause, deadline: Instant, peer: SocketAddr) {
+    pub(super) fn join(&mut self, key: Key, cause: Cause, deadline: Instant, peer: SocketAddr, told: Option<Token>) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.peer = peer;
-        flow.go(cause, State::Joining(Joining { deadline }));
+        flow.go(cause, State::Joining(Joining { deadline, told }));
         let filter = flow.filter();
         self.out(Output::Connect { key, peer, filter });
     }

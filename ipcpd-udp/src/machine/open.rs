@@ -10,9 +10,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::WireId;
 use proto::shim::{Control, ControlKind, DATAGRAM, Verdict};
 use proto::v1::{Failure, FailureKind};
+use proto::{Token, WireId};
 use rand_chacha::rand_core::Rng;
 
 use super::client::LONGEST_TIMEOUT;
@@ -32,6 +32,8 @@ const CATCHING_IN_HUNDRED: usize = 12;
 const SHORTEST_KNOCK: Duration = Duration::from_millis(50);
 const FIRST_KNOCK: Duration = Duration::from_millis(200);
 const LONGEST_KNOCK: Duration = Duration::from_millis(500);
+/// A program is told of its flow ahead of OPENED where that must come within this time: libflow waits 10 s for a socket.
+const AHEAD: Duration = Duration::from_secs(8);
 /// IPv6 and UDP headers of one datagram.
 const HEADERS: usize = 48;
 
@@ -60,6 +62,8 @@ pub(super) struct Knocking {
     pause: Duration,
     sp: SocketAddr,
     sent: u32,
+    /// The caller has been told of the flow, and its program may wait for the socket already.
+    pub(super) told: Option<Token>,
 }
 
 /// An acceptance, as it came.
@@ -90,9 +94,26 @@ impl Shim {
         flow.heard = accepted.data;
         flow.path.knocked = true;
         let sp = SocketAddr::new(flow.peer.ip(), port);
-        flow.go(Cause::Aside, State::Knocking(Knocking { deadline, next: now, pause, sp, sent: 0 }));
+        flow.go(Cause::Aside, State::Knocking(Knocking { deadline, next: now, pause, sp, sent: 0, told: None }));
         self.counters.count(Reason::Opens);
         self.knock(now, key);
+        self.tell_ahead(now, key);
+    }
+
+    /// While OPEN is on its way, the caller hears of the flow, and its program comes for the socket: three processes are woken
+    /// meanwhile and not afterwards. Where nothing comes of it, the program is told by its token. Not while another
+    /// host could be asked instead. docs/decisions/0018.
+    fn tell_ahead(&mut self, now: Instant, key: Key) {
+        let token = self.token();
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let State::Knocking(knocking) = &mut flow.state else { return };
+        if !flow.others.hosts.is_empty() || knocking.deadline > now + AHEAD {
+            return;
+        }
+        knocking.told = Some(token);
+        let (peer, data, host_key) = (knocking.sp, flow.heard.clone(), flow.others.key);
+        self.out(Output::Expect { token });
+        self.out(Output::Allocated { key, token, peer, data, classic: false, host_key });
     }
 
     /// Sends OPEN both ways, again if it was sent before, and says when next.
@@ -137,7 +158,7 @@ impl Shim {
             Err(malformed) => return self.counters.count(malformed),
         };
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let State::Knocking(Knocking { deadline, sp, .. }) = flow.state else {
+        let State::Knocking(Knocking { deadline, sp, told, .. }) = flow.state else {
             return self.counters.count(Reason::Late);
         };
         let of = Some(Peer { host: control.host, boot: control.boot });
@@ -145,7 +166,7 @@ impl Shim {
             return self.counters.count(Reason::Spoofed);
         }
         match control.kind {
-            ControlKind::Opened if from == sp => self.join(key, Cause::PathOpen, deadline, from),
+            ControlKind::Opened if from == sp => self.join(key, Cause::PathOpen, deadline, from, told),
             ControlKind::NoSuchFlow if from == flow.peer => {
                 let text = format!("{} was accepted at {from} and ended before its way was open; try again", flow.name);
                 self.fail(now, key, Cause::NoSuchFlow, Failure::new(FailureKind::FlowGone, text));

@@ -314,6 +314,11 @@ pub enum Output {
         /// The program must leave the socket connected.
         fixed: bool,
     },
+    /// A program may redeem the token already; it is offered or withdrawn later.
+    Expect {
+        /// Which.
+        token: Token,
+    },
     /// The token is void.
     Withdraw {
         /// Which.
@@ -321,7 +326,7 @@ pub enum Output {
         /// What a program that redeems it is told.
         failure: Failure,
     },
-    /// `flow_alloc` has succeeded.
+    /// `flow_alloc` has succeeded. Where [`Output::Expect`] came before it, the socket follows, or the token is withdrawn.
     Allocated {
         /// The flow.
         key: Key,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use proto::shim::{Control, ControlKind, Extension, Request};
-use proto::v1::{self, EndReason};
+use proto::v1::{self, EndReason, FailureKind};
 use proto::{BootId, HostId, Name, Qos, WireId};
 
 use crate::nat::{Kind, Nat};
@@ -100,6 +100,36 @@ async fn carrier_nats_are_passed() {
     a_life_behind(&[Kind::PortRestricted, Kind::Symmetric], true, true).await;
     a_life_behind(&[Kind::Symmetric, Kind::PortRestricted], true, true).await;
     a_life_behind(&[Kind::FullCone, Kind::PortRestricted], true, false).await;
+}
+
+/// The program is told of its flow ahead of the way to it, and hears of the socket what came of that.
+#[tokio::test]
+async fn a_flow_whose_port_is_not_reached_is_denied_at_its_deadline() {
+    let mut server = Host::start(SocketAddr::new(address(), PORT), &["--sp-range", "45000-45007"]).await;
+    server.register("echo").await;
+    let inside = address();
+    // It passes the listen port only.
+    let _nat = Nat::start(Kind::PortRestricted, [inside, address(), server.listen.ip()], &[PORT]);
+    let mut client = Host::start(SocketAddr::new(address(), PORT), &[]).await;
+    client.knows("echo", SocketAddr::new(inside, PORT)).await;
+    let request = v1::AllocRequest { timeout_ms: 600, ..client.request("echo") };
+    let (flow, start) = (request.flow_id, now());
+    let reply = client.ask(request).await.unwrap();
+    let a = client.program().await;
+    let failure = a.redeem(&reply.token).await.err().unwrap();
+    assert_eq!(failure.kind(), FailureKind::TimedOut);
+    assert!(
+        failure.message.contains("echo was accepted at") && failure.message.contains("was not reached"),
+        "{failure}"
+    );
+    within_a_second(start);
+    assert_eq!(soon("the end", client.ended.recv()).await.unwrap(), (flow, EndReason::NeverTaken));
+    // The other side hears that it was given up.
+    let arrived = soon("the request", server.arrived.recv()).await.unwrap();
+    assert_eq!(soon("its end", server.ended.recv()).await.unwrap().1, EndReason::PeerDied);
+    assert!(server.program().await.redeem(&arrived.token).await.is_err());
+    client.until("nothing left", <[_]>::is_empty).await;
+    server.until("nothing left", <[_]>::is_empty).await;
 }
 
 #[tokio::test]

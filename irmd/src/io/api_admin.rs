@@ -10,6 +10,8 @@ use tokio::sync::Semaphore;
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
 
+use ::identity::unix;
+
 use super::api_irm::{caller, empty, nonsense};
 use super::callers::Callers;
 use super::calls::Asker;
@@ -321,7 +323,7 @@ impl IrmAdmin for Tools {
         let caller = caller(&request)?;
         let v1::IdentityTrustRequest { name, identity } = request.into_inner();
         let who = self.identity_said(&caller, &identity).await?;
-        let command = Command::IdentityTrust { name, who, wall: SystemTime::now() };
+        let command = Command::IdentityTrust { name, who, wall: unix(SystemTime::now()) };
         empty(&self.asker.ask(caller, command).await?)
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use ::identity::{CertificateDer, check};
+use ::identity::{CertificateDer, check, unix};
 use handoff::Answers;
 use proto::calls::{FlowAccepts, FlowAllocs, FlowAnswers};
 use proto::v1::irm_server::Irm;
@@ -121,10 +121,11 @@ impl Irm for Programs {
     async fn judge(&self, request: Request<v1::JudgeRequest>) -> Result<Response<v1::JudgeReply>, Status> {
         let caller = caller(&request)?;
         let v1::JudgeRequest { flow_id, chain } = request.into_inner();
-        let (chain, wall): (Vec<_>, _) = (chain.into_iter().map(CertificateDer::from).collect(), SystemTime::now());
+        let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+        let now = SystemTime::now();
         // Signatures are checked here, the rest is decided from what they say.
-        let shown = check(&chain, wall);
-        let judging = Judging { flow: FlowId(flow_id), chain, shown, wall };
+        let shown = check(&chain, now);
+        let judging = Judging { flow: FlowId(flow_id), chain, shown, wall: unix(now) };
         match self.asker.ask(caller, Command::Judge(Box::new(judging))).await? {
             Reply::Judged(reply) => Ok(Response::new(reply)),
             other => Err(nonsense(&other).into()),

@@ -1,7 +1,7 @@
 //! What goes into the machine and what comes out of it, as values.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use proto::v1::{self, EndReason, Failure};
 use proto::{FlowId, Name, Token};
@@ -145,8 +145,8 @@ pub enum Command {
         name: String,
         /// Who; a file of CAs was read.
         who: Identity,
-        /// This host's clock.
-        wall: SystemTime,
+        /// This host's clock, seconds since 1970.
+        wall: u64,
     },
     /// Trust somebody with it no longer, or nobody that is named there.
     IdentityForget(String, Option<Identity>),

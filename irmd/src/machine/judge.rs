@@ -1,6 +1,6 @@
 //! Identities: who gets certificates, which peers are trusted or let in, and what is said of that by hand.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use identity::{CertificateDer, CheckError, Shown};
 use proto::v1::{self, Failure, FailureKind};
@@ -24,8 +24,8 @@ pub struct Judging {
     pub chain: Vec<CertificateDer<'static>>,
     /// Whose they are.
     pub shown: Result<Shown, CheckError>,
-    /// This host's clock.
-    pub wall: SystemTime,
+    /// This host's clock, seconds since 1970.
+    pub wall: u64,
 }
 
 impl Irm {
@@ -113,14 +113,7 @@ impl Irm {
     }
 
     /// A host that is trusted for the first time is so from now on.
-    fn remember(
-        &mut self,
-        uid: u32,
-        name: &Name,
-        shown: &Shown,
-        grounds: Grounds,
-        wall: SystemTime,
-    ) -> Result<(), Failure> {
+    fn remember(&mut self, uid: u32, name: &Name, shown: &Shown, grounds: Grounds, wall: u64) -> Result<(), Failure> {
         let source = match grounds {
             Grounds::FirstUse => Source::FirstUse,
             Grounds::Directory => Source::Directory,
@@ -130,7 +123,7 @@ impl Irm {
             let text = format!("the host of {name} cannot be remembered: {why}; irm identity forget takes some away");
             return Err(self.exhausted("refused_memories", text));
         }
-        let (host, since) = (shown.host, seconds(wall));
+        let (host, since) = (shown.host, wall);
         self.trust.remember(Known { uid, name: name.clone(), host, source, since });
         self.effects.push_back(Effect::PersistKnown);
         self.info(format!("the host of {name} is {host} from now on, for flows of user {uid} ({})", source.as_str()));
@@ -182,7 +175,7 @@ impl Irm {
         caller: &Caller,
         name: &str,
         who: Identity,
-        wall: SystemTime,
+        wall: u64,
     ) -> Answer {
         let pattern = Pattern::new(name).map_err(|e| fail(FailureKind::Invalid, e))?;
         if self.rank(caller) == Rank::User {
@@ -209,7 +202,7 @@ impl Irm {
         Ok(Some(Reply::Done))
     }
 
-    fn trust_own(&mut self, now: Instant, caller: &Caller, name: &str, who: &Identity, wall: SystemTime) -> Answer {
+    fn trust_own(&mut self, now: Instant, caller: &Caller, name: &str, who: &Identity, wall: u64) -> Answer {
         let uid = caller.uid;
         let &Identity::Host(host) = who else { return Err(self.only_hosts(now, uid)) };
         if Pattern::is_one(name) {
@@ -220,7 +213,7 @@ impl Irm {
         if !known && let Some(why) = self.trust.is_full(uid, self.is_unlimited(uid)) {
             return Err(self.exhausted("refused_memories", format!("{why}; irm identity forget takes some away")));
         }
-        self.trust.remember(Known { uid, name, host, source: Source::Trusted, since: seconds(wall) });
+        self.trust.remember(Known { uid, name, host, source: Source::Trusted, since: wall });
         self.effects.push_back(Effect::PersistKnown);
         Ok(Some(Reply::Done))
     }
@@ -316,8 +309,4 @@ impl Irm {
     pub fn known_hosts(&self) -> impl Iterator<Item = &Known> {
         self.trust.known()
     }
-}
-
-fn seconds(wall: SystemTime) -> u64 {
-    wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

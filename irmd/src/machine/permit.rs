@@ -236,7 +236,11 @@ impl Irm {
                 let text = format!("{:?} is no address; write 10.0.0.2 or fd00::2", asked.address);
                 return Err(fail(FailureKind::Invalid, text));
             };
-            vec![row("allocate", about.allocate_from(&self.stranger(&address.to_string(), true)))]
+            let mut allocate = row("allocate", about.allocate_from(&self.stranger(&address.to_string(), true)));
+            if let Some(rule) = about.identity_rule().filter(|_| allocate.allowed) {
+                allocate.why += &format!("; it must show an identity: {rule}");
+            }
+            vec![allocate]
         };
         Ok(Some(Reply::Rulings(rulings)))
     }

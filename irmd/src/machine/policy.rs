@@ -5,9 +5,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::SystemTime;
 
-use identity::{CertificateDer, Fingerprint, vouched};
+use identity::{CertificateDer, Fingerprint, moment, vouched};
 use ipnet::IpNet;
 
 use super::Command;
@@ -211,16 +210,22 @@ impl<'a> About<'a> {
         self.identities().is_some()
     }
 
+    /// The rule by which who asks for flows must show an identity.
+    pub fn identity_rule(&self) -> Option<Ruling<'a>> {
+        let (list, by) = self.identities()?;
+        Some(Ruling { allowed: true, by, says: Says::Identities(list) })
+    }
+
     /// Whether, and why, a host that showed who it is may allocate flows to the name. `None`: no rule asks.
     pub fn admit(
         &self,
         host: Fingerprint,
         chain: &[CertificateDer<'_>],
-        wall: SystemTime,
+        wall: u64,
     ) -> Option<(Option<Grounds>, Ruling<'a>)> {
         let (list, by) = self.identities()?;
         let by_ca = |who: &Identity| match who {
-            Identity::Ca(cas) => vouched(chain, cas.certificates.as_deref().unwrap_or_default(), wall).is_ok(),
+            Identity::Ca(cas) => vouched(chain, cas.certificates.as_deref().unwrap_or_default(), moment(wall)).is_ok(),
             Identity::Host(_) | Identity::Any => false,
         };
         let grounds = if list.contains(&Identity::Host(host)) {

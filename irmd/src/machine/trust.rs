@@ -10,9 +10,8 @@
 //! A user's memory is its own: a program shows irmd what its peer showed, and could show a chain of its own making.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
-use identity::{CertificateDer, CheckError, Fingerprint, Shown, vouched};
+use identity::{CertificateDer, CheckError, Fingerprint, Shown, moment, vouched};
 use proto::Name;
 
 use super::name::Origin;
@@ -133,8 +132,8 @@ pub struct Asked<'a> {
     pub directory: Option<Fingerprint>,
     /// Whoever comes first is trusted.
     pub first_use: bool,
-    /// This host's clock.
-    pub wall: SystemTime,
+    /// This host's clock, seconds since 1970.
+    pub wall: u64,
 }
 
 /// All that is trusted.
@@ -243,7 +242,7 @@ fn by_hand(pinned: &Pinned, asked: &Asked<'_>) -> Result<Grounds, String> {
     let mut why = None;
     for identity in identities {
         let Identity::Ca(cas) = identity else { continue };
-        match vouched(asked.chain, cas.certificates.as_deref().unwrap_or_default(), asked.wall) {
+        match vouched(asked.chain, cas.certificates.as_deref().unwrap_or_default(), moment(asked.wall)) {
             Ok(()) => return Ok(Grounds::Ca),
             // That a certificate is over says more than that another CA knows nothing of it.
             Err(error @ (CheckError::Expired { .. } | CheckError::NotYet { .. })) => why = Some(error),

@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
-use crate::when::{Moment, unix};
+use crate::when::{Moment, signed};
 use crate::{Fingerprint, uri_name};
 
 /// Most certificates of a chain.
@@ -175,10 +175,10 @@ pub fn vouched(chain: &[CertificateDer<'_>], cas: &[CertificateDer<'_>], now: Sy
     match verified {
         Ok(_) => Ok(()),
         Err(webpki::Error::CertExpired { not_after, .. }) => {
-            Err(CheckError::Expired { whose: Whose::Host, not_after: seconds(not_after), now: unix(now) })
+            Err(CheckError::Expired { whose: Whose::Host, not_after: seconds(not_after), now: signed(now) })
         }
         Err(webpki::Error::CertNotValidYet { not_before, .. }) => {
-            Err(CheckError::NotYet { whose: Whose::Host, not_before: seconds(not_before), now: unix(now) })
+            Err(CheckError::NotYet { whose: Whose::Host, not_before: seconds(not_before), now: signed(now) })
         }
         Err(webpki::Error::UnknownIssuer) => Err(CheckError::NotVouched(String::new())),
         Err(error) => Err(CheckError::NotVouched(format!(" ({error:?})"))),
@@ -234,7 +234,7 @@ fn leaf_name(leaf: &X509Certificate<'_>) -> Result<Option<Name>, CheckError> {
 }
 
 fn check_leaf_time(leaf: &X509Certificate<'_>, now: SystemTime) -> Result<(), CheckError> {
-    let (validity, now) = (leaf.validity(), unix(now));
+    let (validity, now) = (leaf.validity(), signed(now));
     let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     if now > not_after {
         return Err(CheckError::Expired { whose: Whose::Program, not_after, now });

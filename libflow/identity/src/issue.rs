@@ -13,7 +13,7 @@ use x509_parser::time::ASN1Time;
 
 use crate::check::{CheckError, MAX_CERTIFICATES, MAX_CHAIN, check, host_key_of};
 use crate::host::serial;
-use crate::when::unix;
+use crate::when::signed;
 use crate::{Fingerprint, HostKey, KeyError, ProgramKey, name_uri};
 
 /// How long a leaf is valid from when it is issued.
@@ -171,7 +171,7 @@ fn leaf(
         return Err(IssueError::NotAKey("it is of another kind".to_owned()));
     }
     let seconds = |of: Duration| i64::try_from(of.as_secs()).unwrap_or(0);
-    let now = unix(now);
+    let now = signed(now);
     let (from, until) = (now.saturating_sub(seconds(BACKDATED)).max(0), now.saturating_add(seconds(LIFETIME)));
     let moment = |at| ASN1Time::from_timestamp(at).map(|at| at.to_datetime()).map_err(|_| IssueError::Clock);
 

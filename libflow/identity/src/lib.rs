@@ -28,3 +28,4 @@ pub use pem::{MAX_PEM, MAX_PEM_CERTIFICATES, PemError, certificates, to_pem};
 pub use program::ProgramKey;
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use uri::{name_uri, uri_name};
+pub use when::{moment, unix};

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use transport::{MessageError, Over, Stats, StreamError, local, quic};
 
-use super::{aside, park};
 use super::core::Core;
+use super::{aside, park};
 use crate::error::FlowError;
 use crate::peer::EndReason;
 use crate::stream::{RecvHalf, RecvStream, SendHalf, SendStream, Stream};
@@ -112,6 +112,12 @@ impl Held {
             Mux::Quic(flow) => flow.stats(),
             Mux::Local(flow) => flow.stats(),
         }
+    }
+
+    /// What is made belongs to the flow's runtime.
+    pub(crate) fn within_runtime<T>(&self, make: impl FnOnce() -> T) -> T {
+        let _within = self.runtime.enter();
+        make()
     }
 
     /// Waits for `work` on this thread, which is in no runtime: what it makes belongs to the flow's.

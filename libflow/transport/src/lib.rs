@@ -16,7 +16,7 @@ pub use error::{MessageError, Over, Reason, StreamError};
 pub use half::{RecvStream, SendStream};
 pub use io::{bridge, local};
 pub use path::Path;
-pub use stats::{Congestion, Stats};
+pub use stats::{Congestion, NoSuchCongestion, Stats};
 
 /// For tests/fuzz: a local flow's machine with a peer that says anything.
 #[doc(hidden)]

@@ -3,7 +3,7 @@
 #![no_main]
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use identity::{CheckError, Shown};
 use irmd::config::Identity;
@@ -221,7 +221,7 @@ impl World {
         let who = Identity::try_from(program.one_of(&["any", "ca:/x", PRINT, OTHER])).expect("an identity");
         let pattern = name.clone() + program.one_of(&["", "*"]).as_str();
         let command = match program.byte() % 22 {
-            18 => Command::IdentityTrust { name: pattern, who, wall: UNIX_EPOCH },
+            18 => Command::IdentityTrust { name: pattern, who, wall: 0 },
             19 => Command::IdentityForget(pattern, program.flag().then_some(who)),
             20 => Command::IdentityAllow { name: pattern, who: program.flag().then_some(who), remove: program.flag() },
             21 => Command::IdentityList,
@@ -460,7 +460,7 @@ fn judging(flows: u64, name: &str, program: &mut Program<'_>) -> Judging {
     let host = program.one_of(&[PRINT, OTHER]).parse().expect("a fingerprint");
     let name = Name::new(name).ok().filter(|_| program.flag());
     let shown = if program.byte() % 4 == 0 { Err(CheckError::NoChain) } else { Ok(Shown { host, name }) };
-    Judging { flow: FlowId(u64::from(program.byte()) % (flows + 1)), chain: Vec::new(), shown, wall: UNIX_EPOCH }
+    Judging { flow: FlowId(u64::from(program.byte()) % (flows + 1)), chain: Vec::new(), shown, wall: 0 }
 }
 
 fn process(program: &mut Program<'_>) -> v1::Process {

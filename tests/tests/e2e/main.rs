@@ -9,6 +9,7 @@ mod faces;
 mod failure;
 mod flood;
 mod hostile;
+mod identity;
 mod links;
 mod load;
 mod middlebox;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         failure::cases(),
         flood::cases(),
         hostile::cases(),
+        identity::cases(),
         links::cases(),
         load::cases(),
         middlebox::cases(),

@@ -1,7 +1,7 @@
 //! A host: its shim, and a kernel, an irmd and programs that are played. The shim may crash and come back; what the
 //! kernel holds for programs stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -79,6 +79,8 @@ pub(super) struct Host {
     pub(super) arrived: BTreeMap<Key, WireId>,
     /// Whose request became which flow, in this life of the shim.
     pub(super) callers: BTreeMap<Key, WireId>,
+    /// Tokens of flows that callers were told of ahead of the socket.
+    ahead: HashMap<proto::Token, Option<Key>>,
     /// Whose request was handed to the shim last.
     pub(super) caller: WireId,
     agenda: BTreeMap<(Instant, u64), Task>,
@@ -116,6 +118,7 @@ impl Host {
             programs: BTreeMap::new(),
             arrived: BTreeMap::new(),
             callers: BTreeMap::new(),
+            ahead: HashMap::new(),
             caller: WireId(0),
             agenda: BTreeMap::new(),
             count: 0,
@@ -181,6 +184,7 @@ impl Host {
         self.story.shim_is_down(now);
         self.arrived.clear();
         self.callers.clear();
+        self.ahead.clear();
         self.by_key.clear();
         self.catchers.clear();
         // Of what lay ahead only that of programs with a socket stays.
@@ -285,8 +289,23 @@ impl Host {
                 }
             }
             Output::Abandon { key } => drop(self.arrived.remove(&key)),
-            Output::Offer { key, flow, ticket, .. } => self.offer(now, key, flow, ticket),
+            Output::Offer { key, flow, token, ticket, .. } => {
+                self.offer(now, key, flow, ticket);
+                if self.ahead.remove(&token).is_some() {
+                    self.story.told(now, key, Told::Allocated);
+                }
+            }
+            // Told ahead of its socket, a program waits for that.
+            Output::Allocated { key, token, .. } if self.ahead.contains_key(&token) => {
+                self.ahead.insert(token, Some(key));
+            }
             Output::Allocated { key, .. } => self.story.told(now, key, Told::Allocated),
+            Output::Expect { token } => drop(self.ahead.insert(token, None)),
+            Output::Withdraw { token, failure } => {
+                if let Some(Some(key)) = self.ahead.remove(&token) {
+                    self.story.told(now, key, Told::Failed(failure));
+                }
+            }
             Output::Failed { key, failure } => self.story.told(now, key, Told::Failed(failure)),
             Output::CheckSent { key } => self.shim.as_mut().unwrap().sent_all(now, key, true),
             Output::CheckRead { key } => {
@@ -318,7 +337,7 @@ impl Host {
                 let after = u64::from(self.rng.next_u32() % 200);
                 self.later(now + ms(after), Task::Leave(flow));
             }
-            Output::Withdraw { .. } | Output::Forget { .. } | Output::Stopped => {}
+            Output::Forget { .. } | Output::Stopped => {}
             Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
             found => unreachable!("these hosts have no DNS: {found:?}"),
         }

@@ -11,6 +11,7 @@ use proto::{BootId, FlowId, HostId, Name, Qos, WireId};
 
 use super::*;
 
+mod ahead;
 mod client;
 mod ending;
 mod fates;

@@ -318,7 +318,7 @@ fn what_a_start_accepted_that_another_one_has_followed_is_nothing() {
                 (*boot, *server_port) = (BootId(3), Some(45_000));
             }
             bench.answer(key, B, &aside.encode(&name("echo")));
-            assert_eq!(bench.outputs().len(), 2);
+            assert_eq!(bench.outputs().len(), 4, "two OPENs, and the caller is told");
             bench.answer(key, B_FLOW, &by(2, ours, 7, Verdict::Accepted));
             assert_eq!(bench.outputs(), []);
         }

@@ -77,7 +77,7 @@ fn host(words: &str) -> World {
 
 fn judging(flow: u64, chain: Vec<CertificateDer<'static>>, wall: u64) -> Command {
     let shown = check(&chain, at(wall));
-    Command::Judge(Box::new(Judging { flow: FlowId(flow), chain, shown, wall: at(wall) }))
+    Command::Judge(Box::new(Judging { flow: FlowId(flow), chain, shown, wall }))
 }
 
 /// A flow to another host, over which the directory says this.
@@ -302,7 +302,7 @@ fn each_user_remembers_for_itself_and_administrators_decide_for_all() {
     let trust = |name: &str, who: &str| Command::IdentityTrust {
         name: name.into(),
         who: Identity::try_from(who.to_owned()).unwrap(),
-        wall: at(NOW),
+        wall: NOW,
     };
     let says =
         |w: &mut World, uid: u32, command: Command| w.answer(Caller { pid: uid, uid, gid: uid, groups: None }, command);

@@ -272,4 +272,10 @@ fn whoever_asks_is_told_which_rule_decides() {
         ["serve false no rule says otherwise, and the name is user 500's", "allocate true no rule says otherwise",]
     );
     assert!(may(None, "here")[0].contains("is no address"));
+    rules(&mut w, "*", v1::NameRules { identities: list(&["any"]), ..Default::default() });
+    let asked = May { name: "web".into(), user: None, address: "10.1.3.3".into() };
+    let Reply::Rulings(rows) = w.answer(ROOT, Command::NameMay(asked)) else { panic!("no rulings") };
+    let why = "its rule (irmd.toml) says allow-remote = [10.0.0.0/8]; it must show an identity: the rule of * (runtime.toml) \
+               says identities = [any]";
+    assert_eq!((rows[0].allowed, rows[0].why.as_str()), (true, why));
 }

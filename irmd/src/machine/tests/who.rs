@@ -124,7 +124,7 @@ fn about_all() -> Vec<(&'static str, Command)> {
     let trust = |name: &str, who: &str| Command::IdentityTrust {
         name: name.into(),
         who: Identity::try_from(who.to_owned()).unwrap(),
-        wall: std::time::UNIX_EPOCH,
+        wall: 0,
     };
     let print = identity::Fingerprint([7; 32]).to_string();
     let attach = v1::AttachRequest { version: proto::protocol_version(), name: "udp1".into(), ..Default::default() };

@@ -1,7 +1,7 @@
 //! Messages: whole or not at all.
 
 use bytes::Bytes;
-use transport::MessageError;
+use transport::{MessageError, Over};
 
 use super::stage::{Scene, bytes, flow, happens};
 
@@ -61,10 +61,8 @@ async fn of_what_nobody_reads_the_newest_stay() {
         message[..4].copy_from_slice(&number.to_be_bytes());
         happens(near.send_message(message.into())).await.unwrap();
     }
-    // Behind all of them.
-    let (mut stream, _) = near.open_stream().await.unwrap();
-    stream.finish().unwrap();
-    assert_eq!(happens(stream.stopped()).await, Ok(None));
+    happens(near.close()).await;
+    assert_eq!(happens(far.closed()).await, Over::PeerClosed);
     let mut came = Vec::new();
     while let Ok(message) = far.try_recv_message() {
         came.push(u32::from_be_bytes(message[..4].try_into().unwrap()));

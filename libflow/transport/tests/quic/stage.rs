@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use identity::{HostKey, Issuer, ProgramKey};
 use proto::Name;
+use transport::Path;
 use transport::quic::{
     Accepting, Answered, Asking, Credentials, Flow, HandshakeError, Options, Shown, accepting, asking,
 };
-use transport::Path;
 
 /// For all that must happen.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -145,9 +145,7 @@ pub(crate) async fn happens<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// Runs in the background until the test ends.
-pub(crate) fn aside<T: Send + 'static>(
-    what: impl Future<Output = T> + Send + 'static,
-) -> tokio::task::JoinHandle<T> {
+pub(crate) fn aside<T: Send + 'static>(what: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
     tokio::spawn(what)
 }
 

@@ -165,24 +165,27 @@ async fn accepting_can_be_given_up() {
 }
 
 #[tokio::test]
-async fn there_are_1024_streams_at_once_and_then_one_waits() {
+async fn there_are_1024_streams_at_once_also_after_many_and_then_one_waits() {
     let (near, far) = flow().await;
-    let mut open = Vec::new();
-    for _ in 0..transport::quic::MAX_STREAMS {
-        open.push(happens(near.open_stream()).await.unwrap());
+    let mut open: std::collections::VecDeque<[(SendHalf, RecvHalf); 2]> = Default::default();
+    // 2,000 in all, of which the 1,024 last are open.
+    for _ in 0..2000 {
+        if open.len() == transport::quic::MAX_STREAMS as usize {
+            let [(mut send, recv), (mut back, mut theirs)] = open.pop_front().unwrap();
+            send.finish().unwrap();
+            back.finish().unwrap();
+            happens(theirs.read_to_end(&mut Vec::new())).await.unwrap();
+            drop((recv, theirs, back, send));
+        }
+        open.push_back([happens(near.open_stream()).await.unwrap(), happens(far.accept_stream()).await.unwrap()]);
     }
-    let next = near.open_stream();
-    tokio::pin!(next);
-    let a_while = std::time::Duration::from_millis(50);
-    assert!(tokio::time::timeout(a_while, &mut next).await.is_err());
-    // One ends, both ways: another may come.
-    let (mut send, recv) = open.remove(0);
-    let (mut back, mut theirs) = happens(far.accept_stream()).await.unwrap();
-    send.finish().unwrap();
-    back.finish().unwrap();
-    happens(theirs.read_to_end(&mut Vec::new())).await.unwrap();
-    drop((recv, theirs, back, send));
-    happens(next).await.unwrap();
+    let a_while = std::time::Duration::from_millis(100);
+    let more = async {
+        for _ in 0..transport::quic::MAX_STREAMS {
+            open.push_back([near.open_stream().await.unwrap(), far.accept_stream().await.unwrap()]);
+        }
+    };
+    assert!(tokio::time::timeout(a_while, more).await.is_err(), "they are not bounded");
 }
 
 /// What passes on `streams` streams side by side, of which each tenth is not read if `stalled`.
@@ -231,4 +234,33 @@ async fn a_thousand_streams_side_by_side_with_and_without_a_hundred_stalled() {
     assert_eq!(all, 1000 * 20_000);
     let (rest, _) = thousand(true).await;
     assert_eq!(rest, 900 * 20_000);
+}
+
+#[tokio::test]
+async fn the_flow_knows_its_path_whatever_its_congestion_control() {
+    for congestion in transport::Congestion::ALL {
+        let scene = Scene::new().options(|it| it.congestion = congestion);
+        let told = scene.sockets.clone();
+        let (near, far) = scene.flow().await;
+        let (mut send, _r) = near.open_stream().await.unwrap();
+        let reading = aside(async move {
+            let (_s, mut recv) = far.accept_stream().await.unwrap();
+            let mut all = Vec::new();
+            recv.read_to_end(&mut all).await.unwrap();
+            (far, all.len())
+        });
+        send.write_all(&bytes(1 << 20)).await.unwrap();
+        send.finish().unwrap();
+        let (far, len) = happens(reading).await.unwrap();
+        assert_eq!(len, 1 << 20);
+        assert_eq!(happens(send.stopped()).await, Ok(None));
+        let stats = near.stats();
+        assert!(stats.rtt > std::time::Duration::ZERO && stats.congestion_window > 2000, "{stats:?}");
+        assert!((1200..=1472).contains(&stats.mtu) && stats.bytes_sent > 1 << 20, "{stats:?}");
+        assert!(stats.datagrams_sent > 700 && stats.datagrams_received > 10, "{stats:?}");
+        // What the library counts is what went over the socket; it goes on meanwhile.
+        let [sent, received] = [&told[0].sent, &told[1].received].map(|it| it.load(Ordering::Relaxed));
+        assert!(sent >= stats.datagrams_sent && received <= sent, "{sent} {received} {stats:?}");
+        assert!(far.stats().bytes_received > 1 << 20);
+    }
 }

@@ -8,10 +8,12 @@ use noq::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::Congestion;
 
-/// Streams that the peer may have open at once.
+/// Streams that either side of a flow may have open at once, at least.
 pub const MAX_STREAMS: u32 = 1024;
-/// The server's welcome, and each side's last word.
-const MAX_WORDS_OF_OUR_OWN: u32 = 4;
+/// What the peer is granted: the library tells of ended streams when they are more than an eighth of that.
+const GRANTED: u32 = MAX_STREAMS + MAX_STREAMS / 7 + 1;
+/// Unidirectional streams: the server's welcome, and what later versions add.
+const OURS: u32 = 4;
 /// Messages that wait to be sent, bytes.
 const UNSENT_MESSAGES: usize = 256 << 10;
 /// Ethernet's longest UDP payload over IPv4 and over IPv6: up to where the path is searched.
@@ -72,8 +74,8 @@ pub(super) fn transport(options: &Options, v4: bool) -> Arc<TransportConfig> {
     mtu.upper_bound(if v4 { MTU[0] } else { MTU[1] });
     let mut config = TransportConfig::default();
     config
-        .max_concurrent_bidi_streams(MAX_STREAMS.into())
-        .max_concurrent_uni_streams(MAX_WORDS_OF_OUR_OWN.into())
+        .max_concurrent_bidi_streams(GRANTED.into())
+        .max_concurrent_uni_streams(OURS.into())
         .max_idle_timeout(options.idle_timeout.try_into().ok())
         .keep_alive_interval(options.keep_alive)
         .stream_receive_window(options.stream_window.into())

@@ -1,19 +1,23 @@
 //! A flow between hosts.
+#![expect(clippy::disallowed_methods, reason = "a close waits for messages to leave")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use noq::{Connection, Endpoint, PathId, SendDatagramError};
+use noq::{Connection, Endpoint, PathId, SendDatagramError, VarInt};
 
 use super::ending::{Unconfirmed, at_once};
 use super::link::Link;
 use super::stream::{RecvHalf, SendHalf};
-use crate::machine::quic::verdict::{ABORTED, CLOSED, over};
+use crate::machine::quic::verdict::{ABORTED, CLOSED, NONSENSE, over};
 use crate::{MessageError, Over, Stats, StreamError};
 
 /// How long the peer is told of the end, before its own idle timeout must do.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How often a close looks whether messages have left.
+const LOOKED_AFTER: Duration = Duration::from_millis(1);
 
 /// One end of a message or stream flow between two hosts.
 ///
@@ -40,7 +44,14 @@ impl Inner {
     }
 
     pub(super) fn nonsense(&self, words: &str) {
-        self.connection.close(crate::machine::quic::verdict::NONSENSE, words.as_bytes());
+        self.end(NONSENSE, words);
+    }
+
+    /// Ends it, unless it is over: the first reason stands.
+    fn end(&self, code: VarInt, words: &str) {
+        if self.connection.close_reason().is_none() {
+            self.connection.close(code, words.as_bytes());
+        }
     }
 }
 
@@ -122,31 +133,30 @@ impl Flow {
         }
     }
 
-    /// Ends the flow: waits until all streams that were finished, and the messages before, have been sent and the former
-    /// confirmed, at most [`super::config::Options::close_within`]; then tells the peer.
+    /// Ends the flow: waits until messages have left and the peer's host has all streams that were finished, at most
+    /// [`super::config::Options::close_within`]; then tells the peer.
     pub async fn close(&self) {
         let inner = &*self.0;
         let _ = tokio::time::timeout(inner.close_within, self.flushed()).await;
-        inner.connection.close(CLOSED, b"");
+        inner.end(CLOSED, "");
         let _ = tokio::time::timeout(FAREWELL, inner.endpoint.wait_all_draining()).await;
     }
 
     /// All that was finished has arrived, and all messages have left.
     async fn flushed(&self) {
         let inner = &*self.0;
-        // Messages leave before the bytes of streams: when the last word has arrived, they have left.
-        if inner.connection.datagram_send_buffer_space() < inner.message_room
-            && let Ok(mut last) = inner.connection.open_uni().await
-            && last.finish().is_ok()
+        // The library tells of room, not of an empty queue.
+        while inner.connection.datagram_send_buffer_space() < inner.message_room
+            && inner.connection.close_reason().is_none()
         {
-            inner.unconfirmed.add(Box::pin(last.stopped()));
+            tokio::time::sleep(LOOKED_AFTER).await;
         }
         inner.unconfirmed.arrived().await;
     }
 
     /// Ends the flow at once: what has not arrived may not arrive.
     pub fn abort(&self) {
-        self.0.connection.close(ABORTED, b"");
+        self.0.end(ABORTED, "");
     }
 
     /// Waits for the end of the flow.
@@ -164,7 +174,9 @@ impl Flow {
     fn unsent(&self, error: SendDatagramError, len: usize) -> MessageError {
         match error {
             SendDatagramError::TooLarge => MessageError::TooLong { limit: self.message_limit(), len },
-            SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => MessageError::TooLong { limit: 0, len },
+            SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => {
+                MessageError::TooLong { limit: 0, len }
+            }
             SendDatagramError::ConnectionLost(error) => MessageError::Over(self.0.over(&error)),
         }
     }

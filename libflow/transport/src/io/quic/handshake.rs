@@ -113,8 +113,14 @@ pub async fn accepting(path: Arc<dyn Path>, accepting: Accepting, deadline: Inst
         .incoming_buffer_size(UNSEEN)
         .incoming_buffer_size_total(UNSEEN);
     let endpoint = endpoint(&link, Some(config))?;
-    let connecting = within(deadline, &link, first(&endpoint, ConnectionId::new(&first_id(&binding)))).await?;
-    let connecting = connecting.map_err(|error| fail(&error, &verifier, &link))?;
+    let mut strange = false;
+    let id = ConnectionId::new(&first_id(&binding));
+    let connecting = match within(deadline, &link, first(&endpoint, id, &mut strange)).await {
+        Err(HandshakeError::Silent) if strange => return Err(HandshakeError::Changed),
+        other => other?.map_err(|error| fail(&error, &verifier, &link))?,
+    };
+    // Whoever else sends a first packet gets no answer.
+    link.hush();
     let Ok((connection, finished)) = connecting.into_0rtt() else {
         return Err(HandshakeError::Protocol("it has no keys".to_owned()));
     };
@@ -267,13 +273,15 @@ fn endpoint(link: &Arc<Link>, server: Option<ServerConfig>) -> Result<Endpoint, 
         .map_err(unusable_socket)
 }
 
-/// The client of this flow; whoever else sends a first packet gets no answer.
-async fn first(endpoint: &Endpoint, id: ConnectionId) -> Result<Connecting, ConnectionError> {
+/// The client of this flow. One that means another request, or another answer to it, has another first id, and is told at
+/// once; since anybody may send such a packet in the client's name, the right one is waited for (`strange`).
+async fn first(endpoint: &Endpoint, id: ConnectionId, strange: &mut bool) -> Result<Connecting, ConnectionError> {
     while let Some(incoming) = endpoint.accept().await {
         if incoming.orig_dst_cid() == id {
             return incoming.accept();
         }
-        incoming.ignore();
+        *strange = true;
+        incoming.refuse();
     }
     Err(ConnectionError::LocallyClosed)
 }

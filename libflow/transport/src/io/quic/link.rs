@@ -37,6 +37,8 @@ pub(super) struct Link {
     named: bool,
     /// The device or the kernel cannot segment.
     unsegmented: AtomicBool,
+    /// Strangers get no answer: what the endpoint says without a connection is not sent.
+    quiet: AtomicBool,
     shut: AtomicBool,
     shutting: Notify,
     connection: OnceLock<WeakConnectionHandle>,
@@ -58,6 +60,7 @@ impl Link {
             v4,
             named,
             unsegmented: AtomicBool::new(false),
+            quiet: AtomicBool::new(!named),
             shut: AtomicBool::new(false),
             shutting: Notify::new(),
             connection: OnceLock::new(),
@@ -112,6 +115,15 @@ impl Link {
         Ok(())
     }
 
+    /// From now on only the flow's peer gets answers.
+    pub(super) fn hush(&self) {
+        self.quiet.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_shut(&self) -> bool {
         self.shut.load(Ordering::Acquire)
     }
@@ -131,14 +143,16 @@ impl Link {
         asked.is_ok() && fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP)
     }
 
-    /// The socket was found shut down.
+    /// The socket was found shut down. Not to be called by what sends: that holds the connection's lock.
     pub(super) fn found_shut(&self) {
         if self.shut.swap(true, Ordering::AcqRel) {
             return;
         }
         self.path.closed();
         self.shutting.notify_waiters();
-        if let Some(connection) = self.connection.get().and_then(WeakConnectionHandle::upgrade) {
+        if let Some(connection) = self.connection.get().and_then(WeakConnectionHandle::upgrade)
+            && connection.close_reason().is_none()
+        {
             connection.close(ABORTED, b"");
         }
     }
@@ -202,7 +216,8 @@ impl Link {
                 }
                 // Longer than the device takes: a probe of the path's MTU.
                 Err(Errno::MSGSIZE) => return Ok(()),
-                Err(Errno::PIPE) => return Ok(self.found_shut()),
+                // Shut down: whoever receives finds that, too, and does not hold the connection's lock.
+                Err(Errno::PIPE) => return Ok(()),
                 Err(_) => break,
             }
         }

@@ -40,8 +40,8 @@ pub(super) struct Socket {
     watched: AsyncFd<Arc<OwnedFd>>,
     link: Arc<Link>,
     got: Option<Got>,
-    /// The library made the sender for what its endpoint says without a connection.
-    muted: AtomicBool,
+    /// The library has made the sender for what its endpoint says without a connection.
+    endpoints: AtomicBool,
 }
 
 /// What a receive brought, not yet all passed on.
@@ -54,7 +54,7 @@ struct Got {
 impl Socket {
     pub(super) fn new(link: Arc<Link>) -> io::Result<Self> {
         let watched = readable(link.socket().clone())?;
-        Ok(Self { watched, link, got: None, muted: AtomicBool::new(false) })
+        Ok(Self { watched, link, got: None, endpoints: AtomicBool::new(false) })
     }
 
     /// Passes on what was received, from place `place` on; the first free place then.
@@ -101,10 +101,9 @@ fn receive(link: &Link) -> Result<Got, Errno> {
 
 impl AsyncUdpSocket for Socket {
     fn create_sender(&self) -> Pin<Box<dyn UdpSender>> {
-        // The first is the endpoint's: version negotiation, refusals, resets. A flow has one client, which needs none of
-        // that, and strangers get no answer.
-        let mute = !self.muted.swap(true, Ordering::Relaxed);
-        Box::pin(Sender { link: self.link.clone(), room: None, target: Target::default(), mute })
+        // The first one is the endpoint's: version negotiation, refusals, resets.
+        let endpoints = !self.endpoints.swap(true, Ordering::Relaxed);
+        Box::pin(Sender { link: self.link.clone(), room: None, target: Target::default(), endpoints })
     }
 
     fn poll_recv(
@@ -165,13 +164,14 @@ struct Sender {
     /// While the kernel has no room.
     room: Option<AsyncFd<OwnedFd>>,
     target: Target,
-    mute: bool,
+    /// Not a connection's.
+    endpoints: bool,
 }
 
 impl UdpSender for Sender {
     fn poll_send(self: Pin<&mut Self>, transmit: &Transmit<'_>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.mute {
+        if this.endpoints && this.link.is_quiet() {
             return Poll::Ready(Ok(()));
         }
         loop {

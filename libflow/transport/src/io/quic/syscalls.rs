@@ -1,5 +1,8 @@
 //! System calls that no safe crate offers on a borrowed socket: datagrams with segmentation and ECN, one call for many.
-#![expect(unsafe_code, reason = "control messages of UDP and IP have no safe wrapper that leaves the socket in blocking mode")]
+#![expect(
+    unsafe_code,
+    reason = "control messages of UDP and IP have no safe wrapper that leaves the socket in blocking mode"
+)]
 
 use std::mem::{MaybeUninit, size_of, size_of_val, zeroed};
 use std::net::{IpAddr, SocketAddr};
@@ -104,8 +107,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, out: &Outgoing<'_>) -> Result<(), Err
             used = control.push(used, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
         Some(IpAddr::V6(ip)) => {
-            let info =
-                libc::in6_pktinfo { ipi6_ifindex: 0, ipi6_addr: libc::in6_addr { s6_addr: ip.octets() } };
+            let info = libc::in6_pktinfo { ipi6_ifindex: 0, ipi6_addr: libc::in6_addr { s6_addr: ip.octets() } };
             used = control.push(used, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
         }
         None => {}
@@ -123,7 +125,8 @@ pub(super) fn send(socket: BorrowedFd<'_>, out: &Outgoing<'_>) -> Result<(), Err
     }
     // SAFETY: all that the message points to lives through the call, which only reads it; `used` bytes of the control
     // buffer have been written.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    let sent =
+        unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
     if sent >= 0 { Ok(()) } else { Err(last_error()) }
 }
 

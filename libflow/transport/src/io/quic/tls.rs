@@ -55,6 +55,23 @@ fn unusable(error: impl fmt::Display) -> HandshakeError {
     HandshakeError::Unusable(error.to_string())
 }
 
+/// What the peer is told: rustls writes errors of others as for programmers.
+struct Told(CheckError);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Told {}
+
 /// Checks what the peer shows; remembers what was wrong with it, in identity's words.
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -80,7 +97,7 @@ impl Verifier {
         let checked = identity::check(&chain, now)
             .and_then(|shown| self.asked.as_ref().map_or(Ok(()), |asked| shown.check_name(asked)));
         checked.map_err(|error| {
-            let told = CertificateError::Other(OtherError(Arc::new(error.clone())));
+            let told = CertificateError::Other(OtherError(Arc::new(Told(error.clone()))));
             let _ = self.found.set(error);
             Error::InvalidCertificate(told)
         })

@@ -40,7 +40,9 @@ pub enum HandshakeError {
     #[error("the peer refused: {0}")]
     Refused(String),
     /// The deadline came first.
-    #[error("the peer accepted, and then did not finish the handshake in time; is UDP between the hosts filtered by size?")]
+    #[error(
+        "the peer accepted, and then did not finish the handshake in time; is UDP between the hosts filtered by size?"
+    )]
     Silent,
     /// The socket was closed under it.
     #[error("the flow was ended during its handshake; allocate a new one")]
@@ -71,7 +73,11 @@ pub(crate) fn over(error: &ConnectionError, shut: bool) -> Over {
             NONSENSE => Over::Protocol(format!("it says that this side did: {}", words_of(&close.reason))),
             code => Over::Protocol(format!("it closed with the unknown code {code}")),
         },
-        ConnectionError::ConnectionClosed(close) => Over::Protocol(said(close)),
+        // The server's check may end after its welcome.
+        ConnectionError::ConnectionClosed(close) => match by_alert(close) {
+            Some(refused) => Over::Refused(refused.to_string()),
+            None => Over::Protocol(said(close)),
+        },
         ConnectionError::TransportError(error) => Over::Protocol(error.to_string()),
         other => Over::Protocol(other.to_string()),
     }
@@ -85,8 +91,17 @@ pub(crate) fn failed(error: &ConnectionError, found: Option<CheckError>, shut: b
     match error {
         ConnectionError::LocallyClosed if shut => HandshakeError::SocketClosed,
         ConnectionError::TimedOut => HandshakeError::Silent,
-        ConnectionError::ConnectionClosed(close) => by_alert(close.error_code, || words_of(&close.reason))
-            .unwrap_or_else(|| HandshakeError::Protocol(said(close))),
+        // The answer to a first packet with another first id.
+        ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
+            HandshakeError::Changed
+        }
+        // What an application says during the handshake is carried without its code and words (RFC 9000, 10.2.3).
+        ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::APPLICATION_ERROR => {
+            HandshakeError::PeerGone
+        }
+        ConnectionError::ConnectionClosed(close) => {
+            by_alert(close).unwrap_or_else(|| HandshakeError::Protocol(said(close)))
+        }
         ConnectionError::ApplicationClosed(close) => match close.error_code {
             REFUSED => HandshakeError::Refused(words_of(&close.reason)),
             ABORTED | CLOSED => HandshakeError::PeerGone,
@@ -103,12 +118,22 @@ pub(crate) fn failed(error: &ConnectionError, found: Option<CheckError>, shut: b
     }
 }
 
-fn by_alert(code: TransportErrorCode, words: impl FnOnce() -> String) -> Option<HandshakeError> {
-    match u64::from(code) {
+/// What the peer's TLS did not take.
+fn by_alert(close: &ConnectionClose) -> Option<HandshakeError> {
+    match u64::from(close.error_code) {
         NO_APPLICATION_PROTOCOL => Some(HandshakeError::Changed),
-        _ if is_of_certificates(code) => Some(HandshakeError::IdentityRefused(words())),
+        _ if is_of_certificates(close.error_code) => {
+            let words = words_of(&close.reason);
+            Some(HandshakeError::IdentityRefused(unwrapped(&words).to_owned()))
+        }
         _ => None,
     }
+}
+
+/// The words of a check of ours, which rustls has wrapped up (`io/quic/tls.rs`); other words as they are.
+fn unwrapped(words: &str) -> &str {
+    let inner = words.strip_prefix("invalid peer certificate: Other(OtherError(");
+    inner.and_then(|it| it.strip_suffix("))")).unwrap_or(words)
 }
 
 fn is_of_certificates(code: TransportErrorCode) -> bool {
