@@ -13,9 +13,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 mod lookup;
 mod options;
 mod rules;
+mod trust;
 
 pub use options::Options;
 pub use rules::{Account, Pattern, PatternEntry, Range, Rules, Who};
+pub use trust::{Cas, Identity, MOST_TRUST, ReadCas, TrustEntry};
 
 /// A whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub struct Config {
     /// Rules of all names that a pattern matches.
     #[serde(rename = "rule", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<PatternEntry>,
+    /// Who is trusted with names elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<TrustEntry>,
 }
 
 /// An IPCP.
@@ -143,7 +148,7 @@ pub struct NameEntry {
     /// The user it belongs to; irmd's own unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Account>,
-    /// Who may serve it: see [`Rules`], as for the next three.
+    /// Who may serve it: see [`Rules`], as for the next four.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serve: Option<Vec<Who>>,
     /// Which users may allocate to it within this host.
@@ -155,6 +160,9 @@ pub struct NameEntry {
     /// Which may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deny_remote: Option<Vec<Range>>,
+    /// Who may, of the hosts that show who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identities: Option<Vec<Identity>>,
     /// Programs bound to it.
     #[serde(default, rename = "program", skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<Program>,
@@ -322,6 +330,7 @@ impl Config {
             }
         }
         self.check_rules()?;
+        self.check_trust()?;
         if !(1..=60_000).contains(&self.options.timeout_ms) || !(1..=8_192).contains(&self.options.backlog) {
             return Err("[options]: timeout-ms is 1 to 60000 and backlog 1 to 8192".into());
         }

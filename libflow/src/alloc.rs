@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use proto::shim::MAX_DATA;
 use proto::v1::FlowAllocRequest;
-use proto::{Cube, Name, Qos, protocol_version};
+use proto::{Name, Qos, protocol_version};
+use transport::Congestion;
 
 use crate::error::AllocError;
 use crate::flow::Flow;
 use crate::io::keeper::{Command, Keeper};
 use crate::io::park;
+use crate::io::shake::Shake;
+use crate::io::timer::Timer;
+
+/// irmd's default for an allocation, which a message or stream flow's handshake is part of.
+const WITHIN: Duration = Duration::from_secs(5);
 
 /// A request for a flow; `.await` it, or [`wait`](Self::wait) in a program without a runtime.
 #[must_use = "nothing is allocated until it is awaited"]
@@ -23,12 +29,22 @@ pub struct Alloc {
     timeout: Option<Duration>,
     source: String,
     data: Vec<u8>,
+    congestion: Congestion,
 }
 
 impl Alloc {
     pub(crate) fn new(keeper: Arc<Keeper>, name: &str) -> Self {
         let (name, layer, source) = (name.to_owned(), String::new(), String::new());
-        Self { keeper, name, qos: Qos::raw(), layer, timeout: None, source, data: Vec::new() }
+        Self {
+            keeper,
+            name,
+            qos: Qos::raw(),
+            layer,
+            timeout: None,
+            source,
+            data: Vec::new(),
+            congestion: Congestion::default(),
+        }
     }
 
     /// What the flow is to be like; raw by default.
@@ -62,6 +78,12 @@ impl Alloc {
         self
     }
 
+    /// How this side finds out how much the path of a message or stream flow bears.
+    pub fn congestion(mut self, congestion: Congestion) -> Self {
+        self.congestion = congestion;
+        self
+    }
+
     /// Blocks the thread until the flow is allocated: for programs without a runtime.
     pub fn wait(self) -> Result<crate::blocking::Flow, AllocError> {
         park::wait(self.run()).map(crate::blocking::Flow::from)
@@ -69,9 +91,11 @@ impl Alloc {
 
     async fn run(self) -> Result<Flow, AllocError> {
         let request = self.check()?;
+        let timer = Timer::start(self.timeout.unwrap_or(WITHIN));
         let keeper = self.keeper.clone();
         let (core, handle) = self.keeper.call(|reply| Command::Alloc { request, keeper, reply }).await?;
-        Ok(Flow::delivered(core, handle))
+        let shake = Shake { core, handle, keeper: self.keeper, congestion: self.congestion };
+        shake.asking(self.source, timer.left()).await
     }
 
     /// What irmd would refuse anyway, without asking it.
@@ -83,11 +107,6 @@ impl Alloc {
             if let Err(error) = Name::new(name) {
                 return Err(invalid(format!("{name:?} is no name: {error}")));
             }
-        }
-        if self.qos.cube != Cube::Raw {
-            let cube = self.qos.cube.as_str();
-            let message = format!("{cube} flows come with a later version of Flowring; ask for a raw one");
-            return Err(AllocError::UnsupportedQos { message });
         }
         if self.data.len() > MAX_DATA {
             return Err(invalid(format!(

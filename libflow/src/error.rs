@@ -130,6 +130,18 @@ pub enum AllocError {
         /// What happened, to what, what to do next.
         message: String,
     },
+    /// Who answered is not who is trusted with the name, or could not show who it is.
+    #[error("{message}")]
+    Untrusted {
+        /// What happened, to what, what to do next.
+        message: String,
+    },
+    /// The flow was allocated, and its handshake came to nothing.
+    #[error("{message}")]
+    Handshake {
+        /// What happened, to what, what to do next.
+        message: String,
+    },
     /// The layer, or this version, has no such quality of service.
     #[error("{message}")]
     UnsupportedQos {
@@ -285,6 +297,16 @@ pub(crate) enum CallError {
     Failed(Failure),
 }
 
+impl CallError {
+    /// What a peer is told of it.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Failed(failure) => failure.message.clone(),
+            _ => "its irmd cannot be asked who may allocate".to_owned(),
+        }
+    }
+}
+
 impl From<CallError> for AllocError {
     fn from(error: CallError) -> Self {
         let Failure { kind, message, reason, asked } = match error {
@@ -300,6 +322,7 @@ impl From<CallError> for AllocError {
             FailureKind::TimedOut => Self::TimedOut { asked, message },
             FailureKind::NoSuchLayer => Self::NoSuchLayer { message },
             FailureKind::NotPermitted => Self::NotPermitted { message },
+            FailureKind::Untrusted => Self::Untrusted { message },
             FailureKind::UnsupportedQos => Self::UnsupportedQos { message },
             FailureKind::Exhausted => Self::Exhausted { message },
             FailureKind::IpcpDown | FailureKind::Recovering | FailureKind::ShuttingDown => Self::IpcpDown { message },
@@ -339,6 +362,23 @@ impl From<CallError> for AcceptError {
             FailureKind::NotPermitted => Self::NotPermitted { message },
             FailureKind::Exhausted => Self::Exhausted { message },
             _ => Self::Failed { message },
+        }
+    }
+}
+
+impl From<io::Error> for AllocError {
+    /// The flow's socket, or a thread for it, is not to be had.
+    fn from(error: io::Error) -> Self {
+        Self::Failed {
+            message: format!("the flow's socket cannot be used: {error}; raise the limits and allocate again"),
+        }
+    }
+}
+
+impl From<io::Error> for AcceptError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed {
+            message: format!("the flow's socket cannot be used: {error}; raise the limits and accept again"),
         }
     }
 }

@@ -30,18 +30,23 @@ mod listener;
 mod machine;
 mod peer;
 mod stack;
+mod stream;
 
 pub mod blocking;
 
 pub use alloc::Alloc;
 pub use batch::Batch;
+pub use bytes::Bytes;
 pub use error::{AcceptError, AllocError, FlowError, ListenError, StackError, Unreachable};
 pub use flow::Flow;
 pub use listener::{Incoming, Listen, Listener};
-pub use peer::{Counters, EndReason, Peer};
+pub use peer::{Counters, EndReason, Identity, Peer};
 pub use proto::shim::MAX_DATA;
 pub use proto::{Cube, FlowId, Qos};
 pub use stack::Stack;
+pub use stream::{RecvStream, SendStream, Stream};
+pub use transport::bridge::{Bridge, Ends};
+pub use transport::{Congestion, Over, Reason, Stats as PathStats, StreamError};
 
 /// A flow to `name`, through the irmd that the environment names.
 pub async fn flow_alloc(name: &str, qos: Qos) -> Result<Flow, AllocError> {

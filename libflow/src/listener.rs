@@ -5,13 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{FlowHandle, ServeRequest};
-use proto::{Name, protocol_version};
-use tokio::sync::oneshot;
+use proto::{Name, Qos, protocol_version};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::error::{AcceptError, ListenError};
+use transport::Congestion;
+
+use crate::error::{AcceptError, CallError, ListenError};
 use crate::flow::Flow;
-use crate::io::keeper::{Arrived, Command, Decision, Keeper, Serving, thread_died};
-use crate::io::park;
+use crate::io::keeper::{Arrived, Command, Decision, Delivered, Keeper, thread_died};
+use crate::io::serving::Serving;
+use crate::io::shake::Shake;
+use crate::io::shaking::Shaking;
+use crate::io::timer::Timer;
+use crate::io::{aside, park};
 use crate::peer::Peer;
 
 /// A wish to serve a name; `.await` it, or [`wait`](Self::wait) in a program without a runtime.
@@ -19,6 +25,7 @@ use crate::peer::Peer;
 pub struct Listen {
     keeper: Arc<Keeper>,
     request: ServeRequest,
+    congestion: Congestion,
 }
 
 impl Listen {
@@ -30,7 +37,7 @@ impl Listen {
             register: true,
             layers: Vec::new(),
         };
-        Self { keeper, request }
+        Self { keeper, request, congestion: Congestion::default() }
     }
 
     /// Create the name if it does not exist (the default).
@@ -52,19 +59,25 @@ impl Listen {
         self
     }
 
+    /// How this side finds out how much the paths of message and stream flows bear.
+    pub fn congestion(mut self, congestion: Congestion) -> Self {
+        self.congestion = congestion;
+        self
+    }
+
     /// Blocks the thread until the name is served: for programs without a runtime.
     pub fn wait(self) -> Result<crate::blocking::Listener, ListenError> {
         park::wait(self.run()).map(crate::blocking::Listener::from)
     }
 
     async fn run(self) -> Result<Listener, ListenError> {
-        let Self { keeper, request } = self;
+        let Self { keeper, request, congestion } = self;
         let name = request.name.clone();
         if let Err(error) = Name::new(&name) {
             return Err(ListenError::Invalid { message: format!("{name:?} is no name: {error}") });
         }
         let serving = keeper.call(|reply| Command::Serve { request, reply }).await?;
-        Ok(Listener { serving, name, keeper })
+        Ok(Listener { serving, name, keeper, congestion, shaking: Shaking::new() })
     }
 }
 
@@ -84,6 +97,8 @@ pub struct Listener {
     serving: Serving,
     name: String,
     keeper: Arc<Keeper>,
+    congestion: Congestion,
+    shaking: Shaking,
 }
 
 impl Listener {
@@ -118,17 +133,36 @@ impl Listener {
     }
 
     pub(crate) async fn accept_for(&self, within: Option<Duration>) -> Result<Flow, AcceptError> {
+        let timer = within.map(Timer::start);
+        loop {
+            let next = self.delivered(timer.as_ref().map(Timer::left));
+            let (accepted, room) = tokio::select! {
+                biased;
+                flow = self.shaking.next() => return Ok(flow),
+                next = next => next,
+            };
+            let (core, handle) = accepted.map_err(|error| AcceptError::of(error, within))?;
+            let shake = Shake { core, handle, keeper: self.keeper.clone(), congestion: self.congestion };
+            if !shake.is_needed() {
+                return Ok(shake.flow()?);
+            }
+            self.shaking.begin(&aside::runtime()?, room, async move { shake.accepting().await.ok() });
+        }
+    }
+
+    /// The next flow's socket, and room for its handshake.
+    async fn delivered(&self, within: Option<Duration>) -> (Result<Delivered, CallError>, OwnedSemaphorePermit) {
+        let room = self.shaking.room().await;
         let (name, keeper) = (self.name.clone(), self.keeper.clone());
-        let accepted = self.keeper.call(|reply| Command::Accept { name, within, keeper, reply }).await;
-        let (core, handle) = accepted.map_err(|error| AcceptError::of(error, within))?;
-        Ok(Flow::delivered(core, handle))
+        (self.keeper.call(|reply| Command::Accept { name, within, keeper, reply }).await, room)
     }
 
     pub(crate) async fn incoming_for(&self, within: Option<Duration>) -> Result<Incoming, AcceptError> {
         let name = self.name.clone();
         let arrived = self.keeper.call(|reply| Command::Incoming { name, within, reply }).await;
         let Arrived { handle, decide } = arrived.map_err(|error| AcceptError::of(error, within))?;
-        Ok(Incoming { peer: Peer::of(&handle), handle, decide, keeper: self.keeper.clone() })
+        let (keeper, congestion) = (self.keeper.clone(), self.congestion);
+        Ok(Incoming { peer: Peer::of(&handle), handle, decide, keeper, congestion })
     }
 }
 
@@ -144,6 +178,7 @@ pub struct Incoming {
     handle: FlowHandle,
     decide: oneshot::Sender<Decision>,
     keeper: Arc<Keeper>,
+    congestion: Congestion,
 }
 
 impl Incoming {
@@ -162,7 +197,12 @@ impl Incoming {
         &self.peer
     }
 
-    /// What came with the request. Not authenticated.
+    /// What is asked of the flow.
+    pub fn qos(&self) -> Qos {
+        self.handle.qos.and_then(|qos| Qos::try_from(qos).ok()).unwrap_or_default()
+    }
+
+    /// What came with the request. Not authenticated yet: [`Flow::data`] of a message or stream flow is.
     pub fn data(&self) -> &[u8] {
         &self.handle.data
     }
@@ -172,11 +212,13 @@ impl Incoming {
         self.accept_with(Vec::new()).await
     }
 
-    /// Accepts, with bytes that reach the caller together with its flow; at most [`crate::MAX_DATA`].
+    /// Accepts, with bytes that reach the caller together with its flow; at most [`crate::MAX_DATA`]. For a message or stream
+    /// flow this waits for the caller's handshake.
     pub async fn accept_with(self, data: impl Into<Vec<u8>>) -> Result<Flow, AcceptError> {
         let (data, keeper) = (data.into(), self.keeper.clone());
         let core = decide(self.decide, |reply| Decision::Accept { data, keeper, reply }).await?;
-        Ok(Flow::delivered(core, self.handle))
+        let Self { handle, keeper, congestion, .. } = self;
+        Shake { core, handle, keeper, congestion }.accepting().await
     }
 
     /// Refuses, with words that the caller is told; at most 200 bytes of them.
@@ -194,7 +236,7 @@ impl std::fmt::Debug for Incoming {
 
 async fn decide<T>(
     decide: oneshot::Sender<Decision>,
-    decision: impl FnOnce(oneshot::Sender<Result<T, crate::error::CallError>>) -> Decision,
+    decision: impl FnOnce(oneshot::Sender<Result<T, CallError>>) -> Decision,
 ) -> Result<T, AcceptError> {
     let (reply, answer) = oneshot::channel();
     let result = match decide.send(decision(reply)) {

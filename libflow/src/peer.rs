@@ -17,6 +17,19 @@ pub struct Peer {
     pub layer: String,
     /// The peer is a classic shim (2016): no deallocation is told, no identity is known.
     pub classic: bool,
+    /// Who the peer proved to be: on message and stream flows between hosts.
+    pub identity: Option<Identity>,
+}
+
+/// Who the peer's host proved to be in the handshake, and what makes this host believe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Fingerprint of the host's key, "SHA256:…".
+    pub host: String,
+    /// The name that its host vouches for: of the server always, of who asks if it may serve that name itself. Empty: none.
+    pub name: String,
+    /// What it was trusted by: "ca", "pin", "directory", "first use", "remembered", "allowed", "any".
+    pub trusted_by: String,
 }
 
 impl Peer {
@@ -27,6 +40,7 @@ impl Peer {
             address: handle.peer_address.clone(),
             layer: handle.layer.clone(),
             classic: handle.classic,
+            identity: None,
         }
     }
 }

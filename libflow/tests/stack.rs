@@ -6,7 +6,7 @@ mod fake;
 use std::time::{Duration, Instant};
 
 use fake::{FakeIrmd, PEER_DIED, within};
-use libflow::{AcceptError, AllocError, EndReason, FlowError, ListenError, Qos, Stack, blocking};
+use libflow::{AcceptError, AllocError, EndReason, FlowError, ListenError, Stack, blocking};
 use rustix::net::{RecvFlags, SendFlags};
 
 fn stage() -> (tempfile::TempDir, FakeIrmd, Stack) {
@@ -80,10 +80,6 @@ async fn each_failure_is_an_error_of_its_own() {
     assert!(matches!(failed("two words").await, AllocError::Invalid { .. }));
     let error = within(stack.alloc("echo").layer("nowhere").into_future()).await.unwrap_err();
     assert!(matches!(error, AllocError::NoSuchLayer { .. }));
-    for qos in [Qos::message(), Qos::stream()] {
-        let error = within(stack.alloc("echo").qos(qos).into_future()).await.unwrap_err();
-        assert!(matches!(error, AllocError::UnsupportedQos { .. }), "{error}");
-    }
     let error = within(stack.alloc("echo").data(vec![0; libflow::MAX_DATA + 1]).into_future()).await.unwrap_err();
     assert!(matches!(error, AllocError::Invalid { .. }), "{error}");
     let error = within(stack.listen("taken").into_future()).await.unwrap_err();

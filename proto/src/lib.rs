@@ -21,7 +21,7 @@ pub mod shim;
 
 pub use id::{BootId, FlowId, HostId, Token, WireId};
 pub use name::{Name, NameError};
-pub use qos::{Cube, Qos};
+pub use qos::{Cube, NoSuchCube, Qos};
 pub use run_dir::{RunDir, RunDirError};
 
 /// The generated messages, clients and servers of protocol version 1.

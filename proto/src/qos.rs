@@ -55,18 +55,46 @@ impl Cube {
     }
 }
 
+/// Text that is no cube.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchCube(String);
+
+impl std::fmt::Display for NoSuchCube {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "'{}' is no QoS; give raw, message or stream", self.0)
+    }
+}
+
+impl std::error::Error for NoSuchCube {}
+
+impl std::str::FromStr for Cube {
+    type Err = NoSuchCube;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchCube> {
+        let cubes = [Self::Raw, Self::Message, Self::Stream];
+        cubes.into_iter().find(|cube| cube.as_str() == text).ok_or_else(|| NoSuchCube(text.to_owned()))
+    }
+}
+
+impl From<Cube> for Qos {
+    /// With the layer's defaults.
+    fn from(cube: Cube) -> Self {
+        Self { cube, ..Self::default() }
+    }
+}
+
 impl Qos {
     /// Bare datagrams with the layer's defaults.
     pub fn raw() -> Self {
         Self::default()
     }
 
-    /// Encrypted messages. Refused as unsupported by this version.
+    /// Encrypted messages with the layer's defaults.
     pub fn message() -> Self {
         Self { cube: Cube::Message, ..Self::default() }
     }
 
-    /// Encrypted byte streams. Refused as unsupported by this version.
+    /// Encrypted byte streams with the layer's defaults.
     pub fn stream() -> Self {
         Self { cube: Cube::Stream, ..Self::default() }
     }

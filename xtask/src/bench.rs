@@ -3,7 +3,6 @@
 //! Every round measures the bare socket and the flow one right after the other, so that what else the machine does hits
 //! both alike; a ratio is taken within a round, and the median of the rounds is what counts.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,21 +11,22 @@ use lab::binaries::Build;
 use lab::{Daemon, Host, Lab, Running};
 use serde_json::Value;
 
+use crate::page::in_workspace;
 use crate::report::{Column, Row, Table};
-use crate::{peers, scale};
+use crate::{peers, scale, streams};
 
 pub(crate) const STEP: Duration = Duration::from_secs(60);
 
 /// What `cargo xtask bench` may be told.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to measure: "flow" (beside bare sockets), "loss" (bad links and middleboxes), "flood" (of forged requests) or
-    /// "restart" (of killed daemons)
+    /// What to measure: "flow" (beside bare sockets), "stream" (beside TCP, TLS and the bare QUIC library), "loss" (bad links
+    /// and middleboxes), "flood" (of forged requests) or "restart" (of killed daemons)
     what: String,
-    /// How often each pair is measured; 7 times for "flow", 3 for "flood" and "restart" unless given
+    /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "flood" and "restart" unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Seconds for each measurement; 2 for "flow", 5 for "loss", 10 for "flood" unless given
+    /// Seconds for each measurement; 2 for "flow", 5 for "stream" and "loss", 10 for "flood" unless given
     #[arg(long)]
     seconds: Option<f64>,
     /// Print the table and leave the page in docs as it is
@@ -45,9 +45,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.what == "restart" {
         return crate::restart::run(options.rounds.unwrap_or(3), options.dry);
     }
+    if options.what == "stream" {
+        return streams::run(options.rounds.unwrap_or(5), options.seconds.unwrap_or(5.0), options.dry);
+    }
     ensure!(
         options.what == "flow",
-        "there is no bench {:?}; there are \"flow\", \"loss\", \"flood\" and \"restart\"",
+        "there is no bench {:?}; there are \"flow\", \"stream\", \"loss\", \"flood\" and \"restart\"",
         options.what
     );
     let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
@@ -73,10 +76,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let text = table.text();
     println!("\n{text}");
     if !options.dry {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs");
-        table.draw(&docs.join("bench.svg"))?;
-        let file = docs.join("bench.md");
-        std::fs::write(&file, text).with_context(|| file.display().to_string())?;
+        table.draw(&in_workspace("docs/bench.svg")?)?;
+        let file = in_workspace(streams::PAGE.file)?;
+        let old = std::fs::read_to_string(&file).unwrap_or_default();
+        let kept = streams::PAGE.part(&old).unwrap_or_default();
+        std::fs::write(&file, format!("{text}\n{kept}")).with_context(|| file.display().to_string())?;
         println!("Written to {}, with its chart beside it.", file.display());
     }
     Ok(())

@@ -2,7 +2,6 @@
 //! same machines do in the simulation stands beside it in docs/loss.md.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -10,6 +9,7 @@ use lab::binaries::Build;
 use lab::{Behaviour, Host, Lab, Link, Middlebox};
 
 use crate::bench::{operf, said};
+use crate::page::Page;
 use crate::report::number;
 
 const LOSSES: [f64; 4] = [0.0, 0.1, 0.2, 0.3];
@@ -18,8 +18,11 @@ const ROUND_TRIPS: [u64; 3] = [20, 100, 200];
 const THROUGH: u64 = 20;
 /// Chains of allocations at a time: each waits for its losses by itself.
 const PARALLEL: &str = "32";
-const BEGIN: &str = "<!-- lab tables: made by `cargo xtask bench loss` -->\n";
-const END: &str = "<!-- end of lab tables -->\n";
+const PAGE: Page = Page {
+    file: "docs/loss.md",
+    begin: "<!-- lab tables: made by `cargo xtask bench loss` -->\n",
+    end: "<!-- end of lab tables -->\n",
+};
 
 /// Measures, and writes docs/loss.md unless `dry`.
 pub(crate) fn run(seconds: f64, dry: bool) -> Result<()> {
@@ -57,7 +60,7 @@ pub(crate) fn run(seconds: f64, dry: bool) -> Result<()> {
         let _ = writeln!(text, "| {kind} | {} |", behind(kind, &seconds)?);
     }
     println!("{text}");
-    if dry { Ok(()) } else { write(&text) }
+    if dry { Ok(()) } else { PAGE.write(&text) }
 }
 
 struct Stage {
@@ -120,32 +123,4 @@ fn allocate(stage: &Stage, more: &[&str], seconds: &str) -> Result<Allocations> 
     let ms = |key: &str| json["alloc_us"][key].as_f64().map_or("–".to_owned(), |us| number(us / 1000.0));
     let columns = format!("{count} | {} | {} | {}", json["failures"], ms("p50"), ms("p99"));
     Ok(Allocations { count, median: json["alloc_us"]["p50"].as_f64(), columns })
-}
-
-/// Puts the tables between their markers.
-fn write(tables: &str) -> Result<()> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs/loss.md");
-    let page = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    let page = between(&page, tables).with_context(|| format!("{} has no markers", file.display()))?;
-    std::fs::write(&file, page)?;
-    println!("Written to {}.", file.display());
-    Ok(())
-}
-
-fn between(page: &str, tables: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}{tables}{END}{after}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_between_the_markers_changes() {
-        let page = format!("a\n{BEGIN}old\n{END}b\n");
-        assert_eq!(between(&page, "new\n").unwrap(), format!("a\n{BEGIN}new\n{END}b\n"));
-        assert!(between("a\n", "new\n").is_none());
-    }
 }

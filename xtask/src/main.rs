@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo demo`, `cargo xtask lab`, `cargo xtask fuzz`, `cargo xtask bench flow`, `bench flood`, `bench restart`.
+//! Chores of the project: `cargo demo`, `cargo xtask lab`, `cargo xtask fuzz`, `cargo xtask bench flow`, `bench stream` and others.
 
 mod bench;
 mod chart;
@@ -6,12 +6,15 @@ mod console;
 mod demo;
 mod flood;
 mod fuzz;
+mod goodput;
 mod loss;
+mod page;
 mod peers;
 mod playground;
 mod report;
 mod restart;
 mod scale;
+mod streams;
 
 use std::process::ExitCode;
 

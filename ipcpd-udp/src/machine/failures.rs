@@ -67,8 +67,9 @@ pub(super) fn refused(verdict: Verdict, reason: &str, name: &str, peer: SocketAd
 pub(super) fn verdict_of(failure: &Failure) -> (Verdict, &str) {
     let verdict = match failure.kind() {
         FailureKind::Refused => return (Verdict::Refused, &failure.reason),
+        // irmd gives a reason only where the caller may hear it.
+        FailureKind::NotPermitted => return (Verdict::NotPermitted, &failure.reason),
         FailureKind::UnknownName => Verdict::UnknownName,
-        FailureKind::NotPermitted => Verdict::NotPermitted,
         FailureKind::UnsupportedQos => Verdict::UnsupportedQos,
         FailureKind::Exhausted => Verdict::Exhausted,
         FailureKind::NobodyAccepts | FailureKind::TimedOut => return (Verdict::NobodyAccepts, ""),

@@ -17,6 +17,7 @@ impl NameEntry {
             allow_local: self.allow_local.clone(),
             allow_remote: self.allow_remote.clone(),
             deny_remote: self.deny_remote.clone(),
+            identities: self.identities.clone(),
         }
     }
 }
@@ -29,7 +30,7 @@ impl Config {
             entry.rules().check().map_err(|e| format!("[[rule]] {pattern}: {e}"))?;
             if entry.rules().is_empty() {
                 return Err(format!(
-                    "[[rule]] {pattern} says nothing; give serve, allow-local, allow-remote or deny-remote"
+                    "[[rule]] {pattern} says nothing; give serve, allow-local, allow-remote, deny-remote or identities"
                 ));
             }
             if !seen.insert(pattern) {

@@ -32,6 +32,8 @@ pub struct Options {
     pub classic_starts: bool,
     /// Where a rule judges addresses, a classic caller is believed its own.
     pub classic_addresses: bool,
+    /// A host that is trusted with no name yet is, once it shows who it is, and is remembered; else it is refused.
+    pub trust_first_use: bool,
     /// The group whose members may administrate, beside root and irmd's own user.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "group")]
     pub admin_group: Option<Account>,
@@ -58,6 +60,7 @@ impl Default for Options {
             unlimited_users: None,
             classic_starts: false,
             classic_addresses: false,
+            trust_first_use: true,
             admin_group: None,
         }
     }

@@ -7,6 +7,9 @@ use ipnet::IpNet;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 
+use super::Identity;
+use super::trust::check_list;
+
 /// Entries of one list.
 const MOST: usize = 64;
 /// Longest name of a user or group, bytes.
@@ -58,6 +61,8 @@ pub struct Rules {
     pub allow_remote: Option<Vec<Range>>,
     /// Which may not. The longest prefix of both lists decides.
     pub deny_remote: Option<Vec<Range>>,
+    /// Of the hosts that may, those that show one of these identities may; raw flows, which show none, are refused.
+    pub identities: Option<Vec<Identity>>,
 }
 
 /// A table `[[rule]]`: rules of all names that a pattern matches.
@@ -78,6 +83,9 @@ pub struct PatternEntry {
     /// See [`Rules`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deny_remote: Option<Vec<Range>>,
+    /// See [`Rules`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identities: Option<Vec<Identity>>,
 }
 
 /// A name, or the beginning of names and a `*`: `game.*`; `*` alone is every name.
@@ -298,6 +306,9 @@ impl Rules {
         if let Some(list) = said(&by.deny_remote).map_err(key("deny-remote"))? {
             new.deny_remote = list;
         }
+        if let Some(list) = said(&by.identities).map_err(key("identities"))? {
+            new.identities = list;
+        }
         new.check()?;
         *self = new;
         Ok(())
@@ -314,6 +325,7 @@ impl Rules {
         if lengths.into_iter().flatten().any(|length| length > MOST) {
             return Err(format!("a list has at most {MOST} entries; use a group, or longer prefixes"));
         }
+        check_list(self.identities.as_deref().unwrap_or_default()).map_err(|e| format!("identities: {e}"))?;
         let both = |range: &&Range| self.allow_remote.iter().flatten().any(|allowed| allowed == *range);
         match self.deny_remote.iter().flatten().find(both) {
             Some(range) => Err(format!("{range} is both in allow-remote and in deny-remote; take it out of one")),
@@ -328,7 +340,13 @@ impl Rules {
             allow_local: texts(self.allow_local.as_ref()),
             allow_remote: texts(self.allow_remote.as_ref()),
             deny_remote: texts(self.deny_remote.as_ref()),
+            identities: texts(self.identities.as_ref()),
         }
+    }
+
+    /// The identities that they name.
+    pub fn identities(&mut self) -> impl Iterator<Item = &mut Identity> {
+        self.identities.iter_mut().flatten()
     }
 
     /// The accounts that they name, and whether each is a group.
@@ -345,13 +363,13 @@ impl Rules {
 impl PatternEntry {
     /// An entry of a file.
     pub fn new(pattern: Pattern, rules: Rules) -> Self {
-        let Rules { serve, allow_local, allow_remote, deny_remote } = rules;
-        Self { pattern, serve, allow_local, allow_remote, deny_remote }
+        let Rules { serve, allow_local, allow_remote, deny_remote, identities } = rules;
+        Self { pattern, serve, allow_local, allow_remote, deny_remote, identities }
     }
 
     /// Its rules.
     pub fn rules(&self) -> Rules {
-        let Self { serve, allow_local, allow_remote, deny_remote, .. } = self.clone();
-        Rules { serve, allow_local, allow_remote, deny_remote }
+        let Self { serve, allow_local, allow_remote, deny_remote, identities, .. } = self.clone();
+        Rules { serve, allow_local, allow_remote, deny_remote, identities }
     }
 }

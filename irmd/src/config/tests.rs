@@ -9,6 +9,7 @@ flows-per-user = 100
 unlimited-users = [0, 33]
 classic-starts = true
 admin-group = "flowring"
+trust-first-use = false
 
 [[ipcp]]
 name = "udp0"
@@ -38,6 +39,7 @@ serve = ["any"]
 allow-local = ["alice", "@33"]
 allow-remote = ["10.0.0.0/8", "fd00::1"]
 deny-remote = ["10.9.0.0/16"]
+identities = ["SHA256:LHDhK3oGRvkiefQnx7OOczTY5Ti/7ClNEGwYXsRFcmE", "ca:/etc/flowring/ca.pem", "any"]
 
 [[name.program]]
 path = "/usr/bin/oping"
@@ -49,6 +51,11 @@ user = "www-data"
 pattern = "game.*"
 serve = ["@games"]
 allow-remote = []
+identities = []
+
+[[trust]]
+name = "game.*"
+identities = ["ca:/etc/flowring/ca.pem", "SHA256:LHDhK3oGRvkiefQnx7OOczTY5Ti/7ClNEGwYXsRFcmE"]
 "#;
 
 #[test]
@@ -109,6 +116,16 @@ fn mistakes_are_named() {
         ("[[rule]]\npattern = \"a*\"\nserve = []\n[[rule]]\npattern = \"a*\"\nserve = []", "declared twice"),
         ("[[name]]\nname = \"a\"\nusers = \"any\"", "unknown field `users`"),
         ("[options]\nadmin-group = \"any\"", "is no group"),
+        ("[[name]]\nname = \"a\"\nidentities = [\"SHA256:x\"]", "is no fingerprint"),
+        ("[[name]]\nname = \"a\"\nidentities = [\"ca:ca.pem\"]", "is no absolute path of a file of CAs"),
+        ("[[rule]]\npattern = \"a*\"\nidentities = [\"any\", \"any\"]", "any is in it twice"),
+        ("[[trust]]\nname = \"a*\"\nidentities = []", "identities is empty"),
+        ("[[trust]]\nname = \"a*\"\nidentities = [\"any\"]", "any would trust everybody"),
+        ("[[trust]]\nname = \"*a\"\nidentities = [\"ca:/x\"]", "* stands at the end only"),
+        (
+            "[[trust]]\nname = \"a\"\nidentities = [\"ca:/x\"]\n[[trust]]\nname = \"a\"\nidentities = [\"ca:/x\"]",
+            "declared twice",
+        ),
         ("[[name]]\nname = \"a\"\npolicy = \"random\"", "unknown variant `random`"),
         ("[options]\ntimeout-ms = 0", "timeout-ms is 1 to 60000"),
         ("[oops", "line 1"),
@@ -117,6 +134,24 @@ fn mistakes_are_named() {
         let error = Config::parse(text).unwrap_err();
         assert!(error.contains(want), "{text}\n{error}");
     }
+}
+
+#[test]
+fn files_of_cas_are_read_once_each_and_named_where_that_fails() {
+    let mut config = Config::parse(FULL).unwrap();
+    let failed = config.read_cas(&|_| Err("it is not PEM; is it the right file?".to_owned()));
+    let want = "the CAs of /etc/flowring/ca.pem cannot be had: it is not PEM; is it the right file?; correct the file or \
+                name another";
+    assert_eq!(failed, [want, want]);
+    let asked = std::cell::Cell::new(0);
+    let read = |_: &std::path::Path| {
+        asked.set(asked.get() + 1);
+        Ok(vec![identity::CertificateDer::from(vec![1])])
+    };
+    assert!(config.read_cas(&read).is_empty());
+    assert!(config.read_cas(&read).is_empty());
+    assert_eq!(asked.get(), 2);
+    assert_eq!(config, Config::parse(FULL).unwrap(), "what was read is not part of the configuration");
 }
 
 proptest! {

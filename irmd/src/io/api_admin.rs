@@ -1,4 +1,7 @@
 //! What tools ask, over gRPC.
+#![expect(clippy::disallowed_methods, reason = "io reads the clock")]
+
+use std::time::SystemTime;
 
 use handoff::server::Server;
 use proto::v1::irm_admin_server::IrmAdmin;
@@ -7,13 +10,16 @@ use tokio::sync::Semaphore;
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
 
+use ::identity::unix;
+
 use super::api_irm::{caller, empty, nonsense};
 use super::callers::Callers;
 use super::calls::Asker;
+use super::identity::Identity as Host;
 use super::ipcp::Links;
 use super::listing;
 use super::users;
-use crate::config::{Account, Rules};
+use crate::config::{Account, Identity, Rules};
 use crate::machine::{Caller, Command, May, Reply, RulesChange};
 
 /// The service.
@@ -22,9 +28,32 @@ pub(super) struct Tools {
     pub(super) links: Links,
     pub(super) handoff: Server,
     pub(super) callers: Callers,
+    pub(super) identity: Host,
     pub(super) run_dir: String,
     /// Whose turn it is with what costs more than a look.
     pub(super) turn: Semaphore,
+}
+
+/// Work with files, off the threads that serve.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let failed = || Failure::new(FailureKind::Internal, "work with a file came to no end; please report it");
+    users::aside(move || Some(work())).await.unwrap_or_else(|| Err(failed()))
+}
+
+/// An identity whose file of CAs was read. Only for administrators: it is any file of the host.
+async fn read_cas(mut identity: Identity) -> Result<Identity, Failure> {
+    if !matches!(identity, Identity::Ca(_)) {
+        return Ok(identity);
+    }
+    let read = move || match identity.read(&super::identity::cas) {
+        Ok(()) => Ok(identity),
+        Err(why) => Err(Failure::new(FailureKind::Invalid, why)),
+    };
+    aside(read).await
+}
+
+fn identity_of(text: &str) -> Result<Identity, Failure> {
+    Identity::try_from(text.to_owned()).map_err(|e| Failure::new(FailureKind::Invalid, e))
 }
 
 /// A listing's rows.
@@ -56,7 +85,20 @@ impl Tools {
                 return Err(users::missing(account.as_str(), *group));
             }
         }
-        Ok(RulesChange { said, accounts })
+        let mut cas: Vec<Identity> = rules.identities().map(|identity| identity.clone()).collect();
+        for identity in &mut cas {
+            *identity = read_cas(identity.clone()).await?;
+        }
+        Ok(RulesChange { said, accounts, cas })
+    }
+
+    /// An identity as a tool says it. Files of CAs only administrators have read.
+    async fn identity_said(&self, caller: &Caller, text: &str) -> Result<Identity, Failure> {
+        let identity = identity_of(text)?;
+        if matches!(identity, Identity::Ca(_)) {
+            self.asker.ask(caller.clone(), Command::Administers).await?;
+        }
+        read_cas(identity).await
     }
 
     /// A user whom an administrator names, with its groups.
@@ -83,6 +125,7 @@ impl IrmAdmin for Tools {
     type IpcpListStream = Rows<v1::IpcpInfo>;
     type NameListStream = Rows<v1::NameInfo>;
     type FlowListStream = Rows<v1::FlowInfo>;
+    type IdentityListStream = Rows<v1::TrustInfo>;
 
     async fn status(&self, request: Request<v1::Empty>) -> Result<Response<v1::StatusReply>, Status> {
         match self.ask(request, |_| Command::Status).await? {
@@ -258,6 +301,62 @@ impl IrmAdmin for Tools {
 
     async fn flow_dealloc(&self, request: Request<v1::FlowDeallocRequest>) -> Result<Response<v1::Empty>, Status> {
         self.done(request, Command::FlowDealloc).await
+    }
+
+    async fn identity_show(&self, _: Request<v1::Empty>) -> Result<Response<v1::IdentityShowReply>, Status> {
+        Ok(Response::new(self.identity.show()?))
+    }
+
+    async fn identity_install(
+        &self,
+        request: Request<v1::IdentityInstallRequest>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        let caller = caller(&request)?;
+        self.asker.ask(caller, Command::Administers).await?;
+        let (host, pem) = (self.identity.clone(), request.into_inner().pem);
+        let _turn = self.turn.acquire().await;
+        aside(move || host.install(&pem, SystemTime::now())).await?;
+        Ok(Response::new(v1::Empty {}))
+    }
+
+    async fn identity_trust(&self, request: Request<v1::IdentityTrustRequest>) -> Result<Response<v1::Empty>, Status> {
+        let caller = caller(&request)?;
+        let v1::IdentityTrustRequest { name, identity } = request.into_inner();
+        let who = self.identity_said(&caller, &identity).await?;
+        let command = Command::IdentityTrust { name, who, wall: unix(SystemTime::now()) };
+        empty(&self.asker.ask(caller, command).await?)
+    }
+
+    async fn identity_forget(
+        &self,
+        request: Request<v1::IdentityForgetRequest>,
+    ) -> Result<Response<v1::IdentityForgetReply>, Status> {
+        let caller = caller(&request)?;
+        let v1::IdentityForgetRequest { name, identity } = request.into_inner();
+        let who = Some(identity).filter(|text| !text.is_empty()).map(|text| identity_of(&text)).transpose()?;
+        match self.asker.ask(caller, Command::IdentityForget(name, who)).await? {
+            Reply::Forgotten(forgotten) => Ok(Response::new(v1::IdentityForgetReply { forgotten })),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn identity_list(&self, request: Request<v1::Empty>) -> Result<Response<Rows<v1::TrustInfo>>, Status> {
+        match self.ask(request, |_| Command::IdentityList).await? {
+            Reply::Trusts(all) => Ok(rows(all)),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn identity_allow(&self, request: Request<v1::IdentityAllowRequest>) -> Result<Response<v1::Empty>, Status> {
+        let caller = caller(&request)?;
+        let v1::IdentityAllowRequest { name, identity, remove } = request.into_inner();
+        let who = match (identity.as_str(), remove) {
+            ("", true) => None,
+            // What goes need not be read.
+            (text, true) => Some(identity_of(text)?),
+            (text, false) => Some(self.identity_said(&caller, text).await?),
+        };
+        empty(&self.asker.ask(caller, Command::IdentityAllow { name, who, remove }).await?)
     }
 
     async fn config_export(&self, request: Request<v1::Empty>) -> Result<Response<v1::ConfigExportReply>, Status> {

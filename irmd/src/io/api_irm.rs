@@ -1,19 +1,24 @@
 //! What programs ask, over gRPC.
-#![expect(clippy::disallowed_methods, reason = "io draws the tokens")]
+#![expect(clippy::disallowed_methods, reason = "io draws the tokens and reads the clock")]
 
+use std::time::SystemTime;
+
+use ::identity::{CertificateDer, check, unix};
 use handoff::Answers;
-use proto::Token;
 use proto::calls::{FlowAccepts, FlowAllocs, FlowAnswers};
 use proto::v1::irm_server::Irm;
 use proto::v1::{self, Failure, FailureKind};
+use proto::{FlowId, Name, Token};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::Asker;
-use crate::machine::{Caller, Command, Reply};
+use super::identity::Identity;
+use crate::machine::{Caller, Command, Judging, Reply};
 
 /// The service.
 pub(super) struct Programs {
     pub(super) asker: Asker,
+    pub(super) identity: Identity,
 }
 
 /// Who is at the other end of the socket a request came by.
@@ -103,11 +108,27 @@ impl Irm for Programs {
         self.asker.answers::<FlowAnswers>(caller(&calls)?, calls, command, |reply| done(&reply))
     }
 
-    async fn certify(&self, _: Request<v1::CertifyRequest>) -> Result<Response<v1::CertifyReply>, Status> {
-        Err(Status::unimplemented("this irmd issues no certificates"))
+    async fn certify(&self, request: Request<v1::CertifyRequest>) -> Result<Response<v1::CertifyReply>, Status> {
+        let caller = caller(&request)?;
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.public_key);
+        // The machine has refused what is neither empty nor a name.
+        let name = Name::new(&request.name).ok();
+        done(&self.asker.ask(caller, Command::Certify(request)).await?)?;
+        Ok(Response::new(self.identity.certify(&key, name.as_ref(), SystemTime::now())?))
     }
 
-    async fn judge(&self, _: Request<v1::JudgeRequest>) -> Result<Response<v1::JudgeReply>, Status> {
-        Err(Status::unimplemented("this irmd judges no peers"))
+    async fn judge(&self, request: Request<v1::JudgeRequest>) -> Result<Response<v1::JudgeReply>, Status> {
+        let caller = caller(&request)?;
+        let v1::JudgeRequest { flow_id, chain } = request.into_inner();
+        let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+        let now = SystemTime::now();
+        // Signatures are checked here, the rest is decided from what they say.
+        let shown = check(&chain, now);
+        let judging = Judging { flow: FlowId(flow_id), chain, shown, wall: unix(now) };
+        match self.asker.ask(caller, Command::Judge(Box::new(judging))).await? {
+            Reply::Judged(reply) => Ok(Response::new(reply)),
+            other => Err(nonsense(&other).into()),
+        }
     }
 }

@@ -195,15 +195,19 @@ impl Core {
     }
 
     fn after_input(&mut self) {
-        let mut changed = false;
+        let (mut changed, mut known_changed) = (false, false);
         while let Some(effect) = self.irm.poll_effect() {
             match effect {
                 Effect::Persist => changed = true,
+                Effect::PersistKnown => known_changed = true,
                 effect => self.effect(effect),
             }
         }
         if changed {
             self.state.save(&self.irm.made_at_run_time());
+        }
+        if known_changed {
+            self.state.save_known(self.irm.known_hosts());
         }
         self.state.reserve(self.irm.next_flow());
     }
@@ -253,7 +257,7 @@ impl Core {
             Effect::Log(Level::Debug, text) => tracing::debug!("{text}"),
             Effect::Log(Level::Info, text) => tracing::info!("{text}"),
             Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
-            Effect::Persist => {}
+            Effect::Persist | Effect::PersistKnown => {}
         }
     }
 

@@ -96,9 +96,11 @@ pub(super) async fn flows(links: &Links, handoff: &Server, known: Vec<FlowRow>) 
     }
     let mut rows = Vec::new();
     let mut told = HashSet::new();
+    let judged = known.iter().filter(|row| !row.info.peer_identity.is_empty());
+    let judged: HashMap<u64, v1::FlowInfo> = judged.map(|row| (row.info.flow_id, row.info.clone())).collect();
     for (name, flows) in answers.join_all().await {
         let Some(flows) = flows else { continue };
-        rows.extend(flows.into_iter().map(|row| v1::FlowInfo { ipcp: name.clone(), ..row }));
+        rows.extend(flows.into_iter().map(|row| with_identity(judged.get(&row.flow_id), &name, row)));
         told.insert(name);
     }
     // A flow without an IPCP is local, or looks for a layer.
@@ -112,10 +114,22 @@ pub(super) async fn flow(links: &Links, handoff: &Server, row: FlowRow) -> v1::F
     let ipcp = row.info.ipcp.clone();
     match links.get(&ipcp) {
         Some(client) => match ipcp::show_flow(client, &ipcp, row.info.flow_id).await {
-            Some(shown) => v1::FlowInfo { ipcp, ..shown },
+            Some(shown) => with_identity(Some(&row.info), &ipcp, shown),
             None => row.info,
         },
         None => with_counters(handoff, row),
+    }
+}
+
+/// A row as its IPCP knows it, with who its peer has shown to be: that only irmd knows.
+fn with_identity(known: Option<&v1::FlowInfo>, ipcp: &str, row: v1::FlowInfo) -> v1::FlowInfo {
+    let row = v1::FlowInfo { ipcp: ipcp.to_owned(), ..row };
+    let Some(known) = known.filter(|known| known.ipcp == ipcp) else { return row };
+    v1::FlowInfo {
+        peer_identity: known.peer_identity.clone(),
+        peer_certified: known.peer_certified.clone(),
+        trusted_by: known.trusted_by.clone(),
+        ..row
     }
 }
 

@@ -14,7 +14,9 @@ mod api_irm;
 mod callers;
 mod calls;
 mod core;
+mod identity;
 mod ipcp;
+mod known;
 mod listing;
 mod local;
 mod place;
@@ -25,7 +27,7 @@ mod users;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
 use handoff::server::Config as HandoffConfig;
@@ -85,10 +87,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let state_dir = std::path::absolute(state_dir)?;
     let state = state::State::open(&state_dir, &run_path)?;
     let made = state.load()?;
+    let identity = identity::Identity::open(&state_dir, SystemTime::now())?;
 
     let (handoff, events, listener, own_socket) = listen(&config, &run_dir)?;
     let now = Instant::now();
-    let irm = machine(now, &run_dir, &state, [&config, &made]);
+    let mut irm = machine(now, &run_dir, &state, identity.fingerprint(), [&config, &made]);
+    irm.restore_known(state.known()?);
 
     let (asker, asks, gone) = calls::channel();
     let links = ipcp::Links::default();
@@ -98,11 +102,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         links: links.clone(),
         handoff: handoff.clone(),
         callers: callers.clone(),
+        identity: identity.clone(),
         run_dir: run_path.display().to_string(),
         turn: tokio::sync::Semaphore::new(1),
     };
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(listener, callers, Programs { asker: asker.clone() }, tools, Ipcps { asker }));
+    tasks.spawn(serve(listener, callers, Programs { asker: asker.clone(), identity }, tools, Ipcps { asker }));
     let mut core = Core {
         irm,
         handoff,
@@ -147,10 +152,17 @@ fn listen(config: &Config, run_dir: &RunDir) -> anyhow::Result<Listening> {
 }
 
 /// The machine with what it was told before: irmd.toml, and what tools made.
-fn machine(now: Instant, run_dir: &RunDir, state: &state::State, [config, made]: [&Config; 2]) -> Irm {
+fn machine(
+    now: Instant,
+    run_dir: &RunDir,
+    state: &state::State,
+    host_key: String,
+    [config, made]: [&Config; 2],
+) -> Irm {
     let settings = Settings {
         uid: rustix::process::geteuid().as_raw(),
         pid: std::process::id(),
+        host_key,
         handoff: run_dir.irmd_handoff().display().to_string(),
         first_flow: state.first_flow(),
         ticket_key: state.ticket_key(),

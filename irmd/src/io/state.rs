@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use handoff::kept::{self, KEY};
 
-use super::{place, users};
+use super::{identity, known, place, users};
 use crate::config::Config;
+use crate::machine::trust::Known;
 
 /// Flow ids reserved at a time: one small write per so many flows.
 const RESERVE: u64 = 4_096;
@@ -18,6 +19,7 @@ const RESERVE: u64 = 4_096;
 #[derive(Debug)]
 pub(super) struct State {
     runtime: PathBuf,
+    known: PathBuf,
     flow_ids: PathBuf,
     reserved: u64,
     ticket_key: [u8; KEY],
@@ -41,7 +43,8 @@ impl State {
         let ticket_key = kept::secret(&state_dir.join("irmd.key"))?;
         let restarted = flow_ids.exists();
         let reserved = fs::read_to_string(&flow_ids).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        Ok(Self { runtime: state_dir.join("runtime.toml"), flow_ids, reserved, ticket_key, restarted })
+        let (runtime, known) = (state_dir.join("runtime.toml"), state_dir.join("known-hosts"));
+        Ok(Self { runtime, known, flow_ids, reserved, ticket_key, restarted })
     }
 
     /// Seals the tickets of local flows. Of this host, and never told: who knows it makes flows of others appear as its
@@ -86,7 +89,20 @@ impl State {
         for missing in config.look_up(&users::id) {
             tracing::warn!("{}: {missing}; until then it is nobody", self.runtime.display());
         }
+        for unread in config.read_cas(&identity::cas) {
+            tracing::warn!("{}: {unread}; until then they stand behind nobody", self.runtime.display());
+        }
         Ok(config)
+    }
+
+    /// The hosts that an earlier irmd's flows were trusted with.
+    pub(super) fn known(&self) -> anyhow::Result<Vec<Known>> {
+        known::load(&self.known)
+    }
+
+    /// Writes them down.
+    pub(super) fn save_known<'a>(&self, all: impl Iterator<Item = &'a Known>) {
+        known::save(&self.known, all);
     }
 
     /// Writes down what was made at run time.
@@ -113,7 +129,9 @@ pub(super) fn configuration(given: Option<&Path>) -> anyhow::Result<Config> {
 /// What a file declares that somebody wrote: all whom it names must exist.
 fn declared(path: &Path) -> anyhow::Result<Option<Config>> {
     let Some(mut config) = read(path)? else { return Ok(None) };
-    match config.look_up(&users::id).as_slice() {
+    let mut missing = config.look_up(&users::id);
+    missing.extend(config.read_cas(&identity::cas));
+    match missing.as_slice() {
         [] => Ok(Some(config)),
         missing => Err(anyhow!("{}: {}", path.display(), missing.join("; "))),
     }
@@ -158,7 +176,7 @@ fn read(path: &Path) -> anyhow::Result<Option<Config>> {
 }
 
 /// Replaces a file at once: a crash leaves the old one or the new one.
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     let replace = || {
         let mut file = fs::File::create(&new)?;

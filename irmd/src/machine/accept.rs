@@ -189,6 +189,7 @@ impl Irm {
                 layer: arrived.layer.clone(),
                 peer_address: arrived.peer_address.clone(),
                 classic: arrived.classic,
+                judged: self.judges_identities(&flow.name),
                 ..handle
             },
             Way::Local(local) => v1::FlowHandle {

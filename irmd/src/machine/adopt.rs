@@ -85,7 +85,7 @@ impl Irm {
             id: ticket.row,
             name: ticket.name,
             source: ticket.source,
-            qos: v1::QosSpec { cube: v1::Cube::Raw.into(), timeout_ms, keepalive_ms },
+            qos: v1::QosSpec { cube: ticket.cube.into(), timeout_ms, keepalive_ms },
             since: self.epoch.to_instant(ticket.born, now),
             known: now,
             deadline: now,
@@ -97,6 +97,7 @@ impl Irm {
                 peer: Some(ticket.peer),
                 taken: [true; 2],
             })),
+            peer: None,
         });
     }
 
@@ -112,6 +113,7 @@ impl Irm {
             cookie: 0,
             born: self.epoch.to_host(flow.since),
             timeouts: [timeout_ms, keepalive_ms],
+            cube: flow.qos.cube(),
             name: flow.name.clone(),
             source: flow.source.clone(),
         })

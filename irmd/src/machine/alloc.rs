@@ -10,7 +10,7 @@ use proto::{FlowId, Name, Token};
 use super::flow::{Flow, Local, Out, Stage, Way};
 use super::transitions::Event;
 use super::{Answer, CallId, Caller, IpcpAnswer, IpcpCall, Irm, Parked, Reply, Timer};
-use super::{check_version, fail, parse_name, raw};
+use super::{check_version, fail, known_qos, parse_name};
 
 /// An IPCP keeps the deadline itself and knows better what it waited for; ours comes this much later.
 const GRACE: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ impl Irm {
     ) -> Answer {
         check_version(request.version)?;
         let name = parse_name(&request.name)?;
-        let qos = raw(request.qos)?;
+        let qos = known_qos(request.qos)?;
         check_words(&request)?;
         self.check_room()?;
         self.check_user(caller.uid)?;
@@ -51,6 +51,7 @@ impl Irm {
                 layer: request.layer,
                 peer_address: String::new(),
                 classic: false,
+                host_key: None,
             })),
         };
         let (row, deadline) = (self.flows.mint(), now + self.wait(request.timeout_ms));
@@ -69,6 +70,7 @@ impl Irm {
             data: request.data,
             stage,
             way,
+            peer: None,
         };
         let asking = matches!(flow.stage, Stage::Asking { .. });
         if !asking {
@@ -268,6 +270,8 @@ impl Irm {
             out.layer = layer;
             out.peer_address = reply.peer_address;
             out.classic = reply.classic;
+            // One that is none says nothing of the peer.
+            out.host_key = reply.host_key.parse().ok();
         }
         let line = format!("flow {row} to {} is allocated over {ipcp}, peer {}", handle.name, handle.peer_address);
         self.debug(line);

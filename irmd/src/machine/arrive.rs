@@ -8,7 +8,7 @@ use proto::{FlowId, Token};
 use super::flow::{Flow, In, Stage, Way};
 use super::transitions::{Event, Kind};
 use super::{Answer, CallId, Irm, Parked, Reply, Timer};
-use super::{fail, parse_name, raw};
+use super::{fail, known_qos, parse_name};
 
 impl Irm {
     pub(super) fn flow_req_arr(&mut self, now: Instant, call: CallId, request: v1::FlowReqArrRequest) -> Answer {
@@ -18,7 +18,7 @@ impl Irm {
 
     fn arrived(&mut self, now: Instant, call: CallId, request: v1::FlowReqArrRequest) -> Answer {
         let name = parse_name(&request.name)?;
-        let qos = raw(request.qos)?;
+        let qos = known_qos(request.qos)?;
         let layer = match self.ipcps.get(&request.ipcp) {
             Some(ipcp) => ipcp.layer().to_owned(),
             None => {
@@ -34,6 +34,9 @@ impl Irm {
             return Err(fail(FailureKind::UnknownName, text));
         }
         self.check_stranger(now, &name, &request)?;
+        if qos.cube() == v1::Cube::Raw {
+            self.check_plaintext(now, &name, &request.peer_address)?;
+        }
         let prefix = self.check_prefix(&request.peer_address)?;
         self.check_room()?;
         self.check_backlog(&name)?;
@@ -59,6 +62,7 @@ impl Irm {
             data: request.data,
             stage: Stage::Waiting { call },
             way: Way::In(Box::new(arrived)),
+            peer: None,
         });
         self.calls.insert(call, Parked::Flow(row));
         self.timers.set(Timer::Flow(row), deadline);

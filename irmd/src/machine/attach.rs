@@ -82,7 +82,8 @@ impl Irm {
         let Some(ipcp) = self.ipcps.get_mut(name) else { return };
         let (Some((layer, udp)), Some(attach)) = (ipcp.config.clone(), ipcp.attach) else { return };
         ipcp.state = State::Bootstrapping(waiter);
-        let request = v1::BootstrapRequest { version: protocol_version(), layer, udp: Some(udp), ..Default::default() };
+        let host_key = self.settings.host_key.clone();
+        let request = v1::BootstrapRequest { version: protocol_version(), layer, udp: Some(udp), host_key };
         self.ask(name, attach, IpcpCall::Bootstrap(Box::new(request)));
     }
 

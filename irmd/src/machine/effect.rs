@@ -6,9 +6,10 @@ use std::time::Duration;
 use proto::v1::{self, EndReason, Failure};
 use proto::{FlowId, Name, Token};
 
+use super::judge::Judging;
 use super::quota::Quotas;
 use super::ticket::Ticket;
-use crate::config::Account;
+use crate::config::{Account, Identity};
 
 /// A call that waits for its one [`Reply`]. Minted by the owner, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +51,8 @@ pub struct RulesChange {
     pub said: v1::NameRules,
     /// The accounts in it, and whether each is a group.
     pub accounts: Vec<(Account, bool)>,
+    /// The files of CAs in it, read.
+    pub cas: Vec<Identity>,
 }
 
 /// Who asks whom about a name: [`Command::NameMay`].
@@ -76,6 +79,10 @@ pub enum Command {
     FlowAccept(v1::FlowAcceptRequest),
     /// Yes or no to a flow that was taken with `ask`.
     FlowAnswer(v1::FlowAnswerRequest),
+    /// A certificate; whether the caller may have it.
+    Certify(v1::CertifyRequest),
+    /// Whether a flow's peer is the right one.
+    Judge(Box<Judging>),
     /// An IPCP has come up. Its reply comes at once; [`super::Irm::cancelled`] says that the IPCP is gone.
     Attach(Box<v1::AttachRequest>),
     /// A peer asks for a flow through an IPCP.
@@ -132,6 +139,28 @@ pub enum Command {
     FlowShow(v1::FlowShowRequest),
     /// End a flow.
     FlowDealloc(v1::FlowDeallocRequest),
+    /// Trust somebody with a name, or the names of a pattern, from now on.
+    IdentityTrust {
+        /// The name or pattern.
+        name: String,
+        /// Who; a file of CAs was read.
+        who: Identity,
+        /// This host's clock, seconds since 1970.
+        wall: u64,
+    },
+    /// Trust somebody with it no longer, or nobody that is named there.
+    IdentityForget(String, Option<Identity>),
+    /// Rows of all that is trusted.
+    IdentityList,
+    /// Let one more into a name, or the names of a pattern, or one less; `None` ends that it asks for identity.
+    IdentityAllow {
+        /// The name or pattern.
+        name: String,
+        /// Who; a file of CAs was read.
+        who: Option<Identity>,
+        /// One less.
+        remove: bool,
+    },
     /// The running configuration.
     ConfigExport,
     /// irmd's orderly end.
@@ -151,6 +180,12 @@ pub enum Reply {
     Served(Vec<String>),
     /// A peer's request was accepted.
     Accepted(v1::FlowReqArrReply),
+    /// Who a flow's peer is.
+    Judged(v1::JudgeReply),
+    /// So many are trusted no longer.
+    Forgotten(u32),
+    /// All that is trusted.
+    Trusts(Vec<v1::TrustInfo>),
     /// Where a bootstrapped IPCP listens.
     Bootstrapped(String),
     /// Figures; resident memory and the directory are left to the owner.
@@ -318,6 +353,8 @@ pub enum Effect {
     },
     /// What was made at run time has changed: write it down.
     Persist,
+    /// The same for the hosts that are remembered.
+    PersistKnown,
     /// End the daemon, and every IPCP that is attached or was started.
     Stop,
     /// A line for the log.
@@ -353,6 +390,8 @@ pub struct Settings {
     pub uid: u32,
     /// irmd's process.
     pub pid: u32,
+    /// What others know this host by, "SHA256:…"; IPCPs publish it with names.
+    pub host_key: String,
     /// Where local flows are handed over.
     pub handoff: String,
     /// Flows that may wait per name.
@@ -386,6 +425,7 @@ impl Default for Settings {
         Self {
             uid: 0,
             pid: 0,
+            host_key: String::new(),
             handoff: String::new(),
             backlog: 4_096,
             pending: 8_192,

@@ -44,6 +44,17 @@ pub struct Flow {
     pub stage: Stage,
     /// How the two programs are joined.
     pub way: Way,
+    /// Who its peer has shown to be.
+    pub peer: Option<Box<Peer>>,
+}
+
+/// Who is at the other host, as it showed in a handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The host, and the name it vouches for.
+    pub shown: identity::Shown,
+    /// Why that is believed, or let in.
+    pub grounds: super::trust::Grounds,
 }
 
 /// How a flow's programs are joined, and who is at this host's ends.
@@ -72,6 +83,8 @@ pub struct Out {
     pub peer_address: String,
     /// The peer is a classic shim.
     pub classic: bool,
+    /// The key that the directory has beside the peer's address.
+    pub host_key: Option<identity::Fingerprint>,
 }
 
 /// Both ends here.
@@ -204,6 +217,15 @@ impl Flow {
             Way::Out(out) => Some(&out.caller),
             Way::Local(local) => Some(&local.caller),
             Way::In(_) => None,
+        }
+    }
+
+    /// Where the peer is; empty for a local flow, and until it is known.
+    pub fn peer_address(&self) -> &str {
+        match &self.way {
+            Way::Out(out) => &out.peer_address,
+            Way::Local(_) => "",
+            Way::In(arrived) => &arrived.peer_address,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proto::v1::{self, Failure};
 use proto::{FlowId, protocol_version};
 
-use super::flow::{Flow, In, Local, Out, Stage, Way};
+use super::flow::{Flow, In, Local, Out, Peer, Stage, Way};
 use super::ipcp::{RECONCILE_AFTER, State};
 use super::leave::no_flow;
 use super::policy::Rank;
@@ -156,6 +156,8 @@ impl Irm {
                 layer: info.layer,
                 peer_address: info.peer_address,
                 classic: info.classic,
+                // Its record, if there was one, was heard by an earlier irmd.
+                host_key: None,
             }))
         };
         self.flows.insert(Flow {
@@ -169,6 +171,7 @@ impl Irm {
             data: Vec::new(),
             stage: Stage::Allocated { to: info.accepting.then_some(process) },
             way,
+            peer: None,
         });
     }
 }
@@ -190,6 +193,11 @@ fn row(flow: &Flow, now: Instant) -> FlowRow {
         age_ms: millis(now, flow.since),
         ..v1::FlowInfo::default()
     };
+    if let Some(Peer { shown, grounds }) = flow.peer.as_deref() {
+        info.peer_identity = shown.host.to_string();
+        info.peer_certified = shown.name.as_ref().map(ToString::to_string).unwrap_or_default();
+        info.trusted_by = grounds.as_str().to_owned();
+    }
     let to = match &flow.stage {
         Stage::Allocated { to } => to.clone(),
         Stage::Offered { to, .. } | Stage::Opening { to, .. } => Some(to.clone()),

@@ -4,8 +4,8 @@
 //! One registry per noun: [`name`], [`process`], [`program`], [`ipcp`], [`flow`]. The verbs, which join them:
 //! `alloc` (a program here asks), `arrive` (a peer asks), `accept` (a program takes), `serve` (names and who serves
 //! them), `demand` (programs started when needed), `supervise` (IPCPs), `register` (names in layers), `leave`
-//! (ends), `adopt` (flows that outlived an irmd), `admin`, `list`, `restore`. Who may do it is judged in [`policy`], asked through
-//! `permit`.
+//! (ends), `adopt` (flows that outlived an irmd), `judge` (identities), `admin`, `list`, `restore`. Who may do it is judged in
+//! [`policy`], asked through `permit`; which host is trusted with a name in [`trust`].
 //!
 //! Every call gets exactly one reply unless it is cancelled before; every wait has a deadline; every table a bound.
 
@@ -19,6 +19,7 @@ mod demand;
 mod effect;
 pub mod flow;
 pub mod ipcp;
+mod judge;
 mod leave;
 mod list;
 pub mod name;
@@ -38,6 +39,7 @@ mod tests;
 pub mod ticket;
 mod timers;
 pub mod transitions;
+pub mod trust;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -53,6 +55,7 @@ pub use effect::{
 };
 use flow::Flows;
 use ipcp::Ipcps;
+pub use judge::Judging;
 use name::Names;
 use process::Processes;
 pub use quota::Quotas;
@@ -74,6 +77,7 @@ pub struct Irm {
     /// Rules of patterns of names.
     patterns: policy::Patterns,
     refusals: permit::Refusals,
+    trust: trust::Trust,
     changes: quota::Changes,
     processes: Processes,
     ipcps: Ipcps,
@@ -142,6 +146,7 @@ impl Irm {
             names: Names::default(),
             patterns: policy::Patterns::default(),
             refusals: permit::Refusals::default(),
+            trust: trust::Trust::default(),
             changes: quota::Changes::default(),
             processes: Processes::default(),
             ipcps: Ipcps::default(),
@@ -192,6 +197,8 @@ impl Irm {
             Command::Unserve(request) => self.unserve(caller, &request.name),
             Command::FlowAccept(request) => self.flow_accept(now, call, caller, &request),
             Command::FlowAnswer(request) => self.flow_answer(now, caller, request),
+            Command::Certify(request) => self.certify(now, caller, &request),
+            Command::Judge(asked) => self.judge(now, caller, &asked),
             other => self.dispatch_admin(now, call, caller, other),
         }
     }
@@ -226,13 +233,19 @@ impl Irm {
             Command::FlowList => self.flow_list(now, caller),
             Command::FlowShow(request) => self.flow_show(now, caller, FlowId(request.flow_id)),
             Command::FlowDealloc(request) => self.flow_dealloc(caller, FlowId(request.flow_id)),
+            Command::IdentityTrust { name, who, wall } => self.identity_trust(now, caller, &name, who, wall),
+            Command::IdentityForget(name, who) => self.identity_forget(caller, &name, who.as_ref()),
+            Command::IdentityList => self.identity_list(caller),
+            Command::IdentityAllow { name, who, remove } => self.identity_allow(&name, who, remove),
             Command::ConfigExport => Ok(Some(Reply::Config(self.export()))),
             Command::Shutdown(request) => self.shutdown(now, call, request),
             Command::FlowAlloc(..)
             | Command::Serve(_)
             | Command::Unserve(_)
             | Command::FlowAccept(_)
-            | Command::FlowAnswer(_) => Ok(None),
+            | Command::FlowAnswer(_)
+            | Command::Certify(_)
+            | Command::Judge(_) => Ok(None),
         }
     }
 
@@ -340,12 +353,6 @@ impl Irm {
     }
 }
 
-fn raw(qos: Option<v1::QosSpec>) -> Result<v1::QosSpec, Failure> {
-    let qos = proto::Qos::try_from(qos.unwrap_or_default())?;
-    if qos.cube == proto::Cube::Raw {
-        return Ok(qos.into());
-    }
-    let cube = qos.cube.as_str();
-    let text = format!("flows of the cube {cube} come with a later version of Flowring; ask for raw");
-    Err(fail(FailureKind::UnsupportedQos, text))
+fn known_qos(qos: Option<v1::QosSpec>) -> Result<v1::QosSpec, Failure> {
+    Ok(proto::Qos::try_from(qos.unwrap_or_default())?.into())
 }

@@ -56,7 +56,7 @@ impl Irm {
         User { uid: caller.uid, gid: caller.gid, groups: caller.groups(), trusted: self.rank(caller) == Rank::Trusted }
     }
 
-    fn about<'a>(&'a self, name: &'a str, owner: u32) -> About<'a> {
+    pub(super) fn about<'a>(&'a self, name: &'a str, owner: u32) -> About<'a> {
         About::new(name, self.names.get(name), &self.patterns, owner)
     }
 
@@ -117,18 +117,34 @@ impl Irm {
         self.about(name.as_str(), self.settings.uid).judges_addresses()
     }
 
-    /// Counts and logs a refusal; who floods with them does not flood the log.
+    /// Whether callers of a name must show who they are.
+    pub(super) fn judges_identities(&self, name: &Name) -> bool {
+        self.about(name.as_str(), self.settings.uid).judges_identities()
+    }
+
     fn not_permitted(&mut self, now: Instant, counter: &'static str, text: String) -> Failure {
+        self.refused(now, counter, FailureKind::NotPermitted, text.clone(), text)
+    }
+
+    /// Counts and logs a refusal; who floods with them does not flood the log. `log` is not told to the caller.
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        counter: &'static str,
+        kind: FailureKind,
+        text: String,
+        log: String,
+    ) -> Failure {
         *self.refused.entry(counter).or_default() += 1;
         if self.refusals.logged.is_none_or(|at| now >= at + LOG_EVERY) {
             let more = std::mem::take(&mut self.refusals.unsaid);
             self.refusals.logged = Some(now);
-            let line = if more > 0 { format!("{text} (and {more} refusals before)") } else { text.clone() };
+            let line = if more > 0 { format!("{log} (and {more} refusals before)") } else { log };
             self.effects.push_back(Effect::Log(Level::Info, line));
         } else {
             self.refusals.unsaid += 1;
         }
-        fail(FailureKind::NotPermitted, text)
+        fail(kind, text)
     }
 
     /// Whether the caller may change a name that exists: its owner and administrators may.
@@ -147,6 +163,10 @@ impl Irm {
     /// New rules of a name or of a pattern.
     pub(super) fn name_rules(&mut self, name: &str, change: &RulesChange) -> Answer {
         let rules = changed_rules(self.rules_of(name)?, change)?;
+        self.set_rules(name, rules)
+    }
+
+    pub(super) fn set_rules(&mut self, name: &str, rules: Rules) -> Answer {
         if Pattern::is_one(name) {
             let pattern = Pattern::new(name).map_err(|e| fail(FailureKind::Invalid, e))?;
             if self.patterns.get(name).is_none() && self.patterns.len() >= PATTERNS {
@@ -167,7 +187,7 @@ impl Irm {
     }
 
     /// The rules of a name or pattern as they are, for a change.
-    fn rules_of(&self, name: &str) -> Result<Rules, Failure> {
+    pub(super) fn rules_of(&self, name: &str) -> Result<Rules, Failure> {
         if Pattern::is_one(name) {
             return Ok(self.patterns.get(name).map(|known| known.rules.clone()).unwrap_or_default());
         }
@@ -216,7 +236,11 @@ impl Irm {
                 let text = format!("{:?} is no address; write 10.0.0.2 or fd00::2", asked.address);
                 return Err(fail(FailureKind::Invalid, text));
             };
-            vec![row("allocate", about.allocate_from(&self.stranger(&address.to_string(), true)))]
+            let mut allocate = row("allocate", about.allocate_from(&self.stranger(&address.to_string(), true)));
+            if let Some(rule) = about.identity_rule().filter(|_| allocate.allowed) {
+                allocate.why += &format!("; it must show an identity: {rule}");
+            }
+            vec![allocate]
         };
         Ok(Some(Reply::Rulings(rulings)))
     }
@@ -255,6 +279,11 @@ pub(super) fn changed_rules(mut rules: Rules, change: &RulesChange) -> Result<Ru
         let known =
             change.accounts.iter().find(|(known, is_group)| (known.as_str(), *is_group) == (account.as_str(), group));
         account.id = known.and_then(|(known, _)| known.id);
+    }
+    for identity in rules.identities() {
+        if let Some(read) = change.cas.iter().find(|read| *read == identity) {
+            identity.clone_from(read);
+        }
     }
     Ok(rules)
 }

@@ -6,11 +6,13 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use identity::{CertificateDer, Fingerprint, moment, vouched};
 use ipnet::IpNet;
 
 use super::Command;
 use super::name::{Entry, Origin};
-use crate::config::{Pattern, Range, Rules, Who};
+use super::trust::Grounds;
+use crate::config::{Identity, Pattern, Range, Rules, Who};
 
 /// Patterns of one host.
 pub const PATTERNS: usize = 256;
@@ -80,6 +82,7 @@ enum By<'a> {
 enum Says<'a> {
     Serve(&'a [Who]),
     Local(&'a [Who]),
+    Identities(&'a [Identity]),
     /// No prefix of either list contains the address.
     NotListed(Option<&'a [Range]>),
     Allowed(&'a Range),
@@ -196,6 +199,45 @@ impl<'a> About<'a> {
         self.find(has_remote).is_some()
     }
 
+    /// Whom the name lets in of the hosts that show who they are; `None`: it asks nobody.
+    fn identities(&self) -> Option<(&'a [Identity], By<'a>)> {
+        let (rules, by) = self.find(|rules| rules.identities.is_some())?;
+        Some((rules.identities.as_deref()?, by))
+    }
+
+    /// Whether who asks for flows must show an identity.
+    pub fn judges_identities(&self) -> bool {
+        self.identities().is_some()
+    }
+
+    /// The rule by which who asks for flows must show an identity.
+    pub fn identity_rule(&self) -> Option<Ruling<'a>> {
+        let (list, by) = self.identities()?;
+        Some(Ruling { allowed: true, by, says: Says::Identities(list) })
+    }
+
+    /// Whether, and why, a host that showed who it is may allocate flows to the name. `None`: no rule asks.
+    pub fn admit(
+        &self,
+        host: Fingerprint,
+        chain: &[CertificateDer<'_>],
+        wall: u64,
+    ) -> Option<(Option<Grounds>, Ruling<'a>)> {
+        let (list, by) = self.identities()?;
+        let by_ca = |who: &Identity| match who {
+            Identity::Ca(cas) => vouched(chain, cas.certificates.as_deref().unwrap_or_default(), moment(wall)).is_ok(),
+            Identity::Host(_) | Identity::Any => false,
+        };
+        let grounds = if list.contains(&Identity::Host(host)) {
+            Some(Grounds::Allowed)
+        } else if list.iter().any(by_ca) {
+            Some(Grounds::Ca)
+        } else {
+            list.contains(&Identity::Any).then_some(Grounds::Any)
+        };
+        Some((grounds, Ruling { allowed: grounds.is_some(), by, says: Says::Identities(list) }))
+    }
+
     /// The rule by which not every user of this host may allocate.
     fn local_rule(&self) -> Option<By<'a>> {
         let (rules, by) = self.find(|rules| rules.allow_local.is_some())?;
@@ -269,6 +311,7 @@ impl fmt::Display for Ruling<'_> {
             }
             Says::Serve(list) => ("serve", listed(list)),
             Says::Local(list) => ("allow-local", listed(list)),
+            Says::Identities(list) => ("identities", listed(list)),
             Says::NotListed(None) => return write!(f, "{} does not deny the address", self.by),
             Says::NotListed(Some(list)) => ("allow-remote", listed(list)),
             Says::Allowed(range) => ("allow-remote", listed(std::slice::from_ref(range))),
@@ -311,10 +354,16 @@ pub fn least(command: &Command) -> Rank {
         | Command::Shutdown(_)
         | Command::NameRules(..)
         | Command::RuleList
+        | Command::IdentityAllow { .. }
         | Command::BindProcess(_)
         | Command::UnbindProcess(_)
         | Command::ConfigExport => Rank::Administrator,
         Command::FlowAlloc(..)
+        | Command::Certify(_)
+        | Command::Judge(_)
+        | Command::IdentityTrust { .. }
+        | Command::IdentityForget(..)
+        | Command::IdentityList
         | Command::Serve(_)
         | Command::Unserve(_)
         | Command::FlowAccept(_)

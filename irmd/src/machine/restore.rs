@@ -38,6 +38,7 @@ impl Irm {
         for entry in &config.rules {
             self.patterns.set(entry.pattern.clone(), entry.rules(), origin);
         }
+        config.trust.iter().for_each(|entry| self.trust.pin(entry.clone(), origin));
         for entry in &config.names {
             let Ok(name) = Name::new(&entry.name) else { continue };
             if self.names.remove(name.as_str()).is_some() {
@@ -108,6 +109,7 @@ impl Irm {
                 .filter(|p| origins.contains(&p.origin))
                 .map(|p| config::PatternEntry::new(p.pattern.clone(), p.rules.clone()))
                 .collect(),
+            trust: self.trust.pinned(origins),
         }
     }
 
@@ -177,13 +179,14 @@ fn program(from: &config::Program) -> Program {
 }
 
 fn written(name: &Name, entry: &Entry, own: u32) -> NameEntry {
-    let Rules { serve, allow_local, allow_remote, deny_remote } = entry.rules.clone();
+    let Rules { serve, allow_local, allow_remote, deny_remote, identities } = entry.rules.clone();
     NameEntry {
         owner: (entry.owner != own).then(|| entry.owner.into()),
         serve,
         allow_local,
         allow_remote,
         deny_remote,
+        identities,
         name: name.to_string(),
         policy: entry.policy,
         layers: entry.layers.to_texts(),

@@ -5,11 +5,13 @@ mod addresses;
 mod admin;
 mod demand;
 mod flows;
+mod identities;
 mod ipcps;
 mod outlive;
 mod quota;
 mod random;
 mod rules;
+
 mod who;
 
 use super::*;

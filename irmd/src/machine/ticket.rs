@@ -2,15 +2,19 @@
 //! again. Sealed under a key that only irmd has: a program cannot make itself a flow, or change the user or the peer of
 //! one.
 //!
-//! Layout, numbers in network order: version (1), the row's id (8), the accepting end's id (8), flags (1: accepting end),
-//! user (4), the socket's cookie (8), the moment of the request (8: ms of the host's monotonic clock), timeout (4),
+//! Layout, numbers in network order: version (1), the row's id (8), the accepting end's id (8), flags (1: accepting end; 2: message flow; 4: stream
+//! flow), user (4), the socket's cookie (8), the moment of the request (8: ms of the host's monotonic clock), timeout (4),
 //! keep-alive (4), name and source (length 1, text), seal (32).
 
 use handoff::kept::{self, put_text};
+use proto::v1::Cube;
 use proto::{FlowId, Name};
 
 /// What every ticket begins with; earlier versions stay good.
 const VERSION: u8 = 1;
+const ACCEPTING: u8 = 1;
+const MESSAGE: u8 = 2;
+const STREAM: u8 = 4;
 /// The source is for listings only.
 const LONGEST_SOURCE: usize = 100;
 
@@ -31,6 +35,8 @@ pub struct Ticket {
     pub born: u64,
     /// What was asked of the flow: timeout and keep-alive, ms.
     pub timeouts: [u32; 2],
+    /// The kind of flow.
+    pub cube: Cube,
     /// The name that was asked for.
     pub name: Name,
     /// Who asked; may be empty.
@@ -49,7 +55,12 @@ impl Ticket {
         for number in [self.row.0, self.peer.0] {
             out.extend(number.to_be_bytes());
         }
-        out.push(u8::from(self.accepting));
+        let cube = match self.cube {
+            Cube::Unspecified | Cube::Raw => 0,
+            Cube::Message => MESSAGE,
+            Cube::Stream => STREAM,
+        };
+        out.push(u8::from(self.accepting) | cube);
         out.extend(self.uid.to_be_bytes());
         for number in [self.cookie, self.born] {
             out.extend(number.to_be_bytes());
@@ -69,10 +80,18 @@ impl Ticket {
         if version != VERSION {
             return None;
         }
+        let (row, peer) = (FlowId(body.u64()?), FlowId(body.u64()?));
+        let [flags] = body.array()?;
         let ticket = Self {
-            row: FlowId(body.u64()?),
-            peer: FlowId(body.u64()?),
-            accepting: body.array()? == [1],
+            row,
+            peer,
+            accepting: flags & ACCEPTING != 0,
+            cube: match flags & !ACCEPTING {
+                0 => Cube::Raw,
+                MESSAGE => Cube::Message,
+                STREAM => Cube::Stream,
+                _ => return None,
+            },
             uid: body.u32()?,
             cookie: body.u64()?,
             born: body.u64()?,
@@ -99,6 +118,7 @@ mod tests {
             cookie: 1 << 50,
             born: 5_000,
             timeouts: [30_000, 0],
+            cube: Cube::Raw,
             name: Name::new("echo").unwrap(),
             source: "me".into(),
         }
@@ -108,7 +128,9 @@ mod tests {
     fn only_the_sealed_bytes_open() {
         let key = [7; 32];
         let longest = Ticket { name: Name::new(&"n".repeat(255)).unwrap(), source: "s".repeat(100), ..ticket() };
-        for ticket in [ticket(), longest, Ticket { accepting: false, ..ticket() }] {
+        let stream = Ticket { cube: Cube::Stream, ..ticket() };
+        let message = Ticket { cube: Cube::Message, accepting: false, ..ticket() };
+        for ticket in [ticket(), longest, stream, message, Ticket { accepting: false, ..ticket() }] {
             let sealed = ticket.seal(&key);
             assert!(sealed.len() <= handoff::server::MAX_TICKET, "{}", sealed.len());
             assert_eq!(Ticket::open(&key, &sealed), Some(ticket));

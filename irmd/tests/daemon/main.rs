@@ -3,6 +3,7 @@
 mod fake;
 mod flows;
 mod hostile;
+mod identity;
 mod ipcps;
 mod life;
 mod outlive;

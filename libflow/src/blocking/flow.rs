@@ -1,4 +1,4 @@
-//! A flow, blocking: one system call per SDU, no runtime.
+//! A flow, blocking: no runtime, and one system call per SDU of a raw flow.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -6,10 +6,12 @@ use std::time::Duration;
 use proto::{FlowId, Qos};
 use rustix::event::PollFlags;
 
+use super::Stream;
+use crate::io::mux::Held;
 use crate::io::park;
 use crate::io::sdu::{Stop, Wait};
 use crate::io::timer::Timer;
-use crate::{Batch, Counters, FlowError, Peer};
+use crate::{Batch, Counters, FlowError, PathStats, Peer, StreamError};
 
 /// [`crate::Flow`] without a runtime. Dropping it deallocates it.
 #[derive(Debug)]
@@ -28,24 +30,38 @@ impl From<Flow> for crate::Flow {
 }
 
 impl Flow {
-    /// Sends one SDU, waiting in the kernel for room.
+    /// Sends one SDU, waiting for room.
     pub fn send(&self, sdu: &[u8]) -> Result<(), FlowError> {
-        self.block(PollFlags::OUT, None, |wait| self.0.core().send(sdu, wait))
+        self.sending(sdu, None)
     }
 
     /// The same, for a bounded time.
     pub fn send_within(&self, sdu: &[u8], within: Duration) -> Result<(), FlowError> {
-        self.block(PollFlags::OUT, Some(within), |wait| self.0.core().send(sdu, wait))
+        self.sending(sdu, Some(within))
     }
 
-    /// Receives one SDU, waiting in the kernel for it; its length.
+    fn sending(&self, sdu: &[u8], within: Option<Duration>) -> Result<(), FlowError> {
+        match self.0.held() {
+            None => self.block(PollFlags::OUT, within, |wait| self.0.core().send(sdu, wait)),
+            Some(held) => park_within(held, within, self.0.send(sdu)),
+        }
+    }
+
+    /// Receives one SDU, waiting for it; its length.
     pub fn recv(&self, buffer: &mut [u8]) -> Result<usize, FlowError> {
-        self.block(PollFlags::IN, None, |wait| self.0.core().recv(buffer, wait))
+        self.receiving(buffer, None)
     }
 
     /// The same, for a bounded time.
     pub fn recv_within(&self, buffer: &mut [u8], within: Duration) -> Result<usize, FlowError> {
-        self.block(PollFlags::IN, Some(within), |wait| self.0.core().recv(buffer, wait))
+        self.receiving(buffer, Some(within))
+    }
+
+    fn receiving(&self, buffer: &mut [u8], within: Option<Duration>) -> Result<usize, FlowError> {
+        match self.0.held() {
+            None => self.block(PollFlags::IN, within, |wait| self.0.core().recv(buffer, wait)),
+            Some(held) => park_within(held, within, self.0.recv(buffer)),
+        }
     }
 
     /// See [`crate::Flow::try_send`].
@@ -60,6 +76,9 @@ impl Flow {
 
     /// See [`crate::Flow::send_batch`].
     pub fn send_batch(&self, bytes: &[u8], sdu_size: usize) -> Result<usize, FlowError> {
+        if let Some(held) = self.0.held() {
+            return held.park(self.0.send_batch(bytes, sdu_size));
+        }
         let mut sent = 0;
         loop {
             let rest = &bytes[(sent * sdu_size).min(bytes.len())..];
@@ -76,17 +95,65 @@ impl Flow {
 
     /// See [`crate::Flow::recv_batch`].
     pub fn recv_batch(&self, batch: &mut Batch) -> Result<usize, FlowError> {
-        self.block(PollFlags::IN, None, |wait| self.0.core().recv_some(batch, wait))
+        self.receiving_batch(batch, None)
     }
 
     /// The same, for a bounded time.
     pub fn recv_batch_within(&self, batch: &mut Batch, within: Duration) -> Result<usize, FlowError> {
-        self.block(PollFlags::IN, Some(within), |wait| self.0.core().recv_some(batch, wait))
+        self.receiving_batch(batch, Some(within))
     }
 
-    /// Ends the flow; returns once the daemon has been told. Dropping the flow does the same without waiting.
+    fn receiving_batch(&self, batch: &mut Batch, within: Option<Duration>) -> Result<usize, FlowError> {
+        match self.0.held() {
+            None => self.block(PollFlags::IN, within, |wait| self.0.core().recv_some(batch, wait)),
+            Some(held) => park_within(held, within, self.0.recv_batch(batch)),
+        }
+    }
+
+    /// See [`crate::Flow::open_stream`].
+    pub fn open_stream(&self) -> Result<Stream, StreamError> {
+        self.parked(self.0.open_stream()).map(Stream::from)
+    }
+
+    /// See [`crate::Flow::accept_stream`].
+    pub fn accept_stream(&self) -> Result<Stream, StreamError> {
+        self.parked(self.0.accept_stream()).map(Stream::from)
+    }
+
+    /// The same, for a bounded time.
+    pub fn accept_stream_within(&self, within: Duration) -> Result<Option<Stream>, StreamError> {
+        let Some(held) = self.0.held() else { return self.accept_stream().map(Some) };
+        let accepted = held.park(held.within(Some(within), self.0.accept_stream()));
+        accepted.transpose().map(|stream| stream.map(Stream::from))
+    }
+
+    /// See [`crate::Flow::into_stream`].
+    pub fn into_stream(self) -> Result<Stream, StreamError> {
+        match self.0.held().cloned() {
+            Some(held) => held.park(self.0.into_stream()),
+            None => park::wait(self.0.into_stream()),
+        }
+        .map(Stream::from)
+    }
+
+    /// See [`crate::Flow::path`].
+    pub fn path(&self) -> Option<PathStats> {
+        self.0.path()
+    }
+
+    /// See [`crate::Flow::dealloc`].
     pub fn dealloc(self) {
-        park::wait(self.0.dealloc());
+        match self.0.held().cloned() {
+            Some(held) => held.park(self.0.dealloc()),
+            None => park::wait(self.0.dealloc()),
+        }
+    }
+
+    fn parked<T>(&self, work: impl Future<Output = T>) -> T {
+        match self.0.held() {
+            Some(held) => held.park(work),
+            None => park::wait(work),
+        }
     }
 
     /// See [`crate::Flow::end`].
@@ -155,6 +222,16 @@ impl Flow {
             }
         }
     }
+}
+
+/// What a message or stream flow does in its runtime, waited for here.
+fn park_within<T>(
+    held: &Held,
+    within: Option<Duration>,
+    work: impl Future<Output = Result<T, FlowError>>,
+) -> Result<T, FlowError> {
+    let done = held.park(held.within(within, work));
+    done.unwrap_or_else(|| Err(FlowError::TimedOut(within.unwrap_or_default())))
 }
 
 impl AsFd for Flow {

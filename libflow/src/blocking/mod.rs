@@ -12,11 +12,13 @@
 
 mod flow;
 mod listener;
+mod stream;
 
 use std::path::Path;
 
 pub use flow::Flow;
 pub use listener::{Incoming, Listener};
+pub use stream::{RecvHalf, SendHalf, Stream};
 
 use crate::{Alloc, AllocError, Listen, ListenError, Qos, StackError};
 

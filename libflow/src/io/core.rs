@@ -59,6 +59,17 @@ pub(crate) struct Core {
     suspected: AtomicBool,
     released: AtomicBool,
     link: Option<Link>,
+    /// Message and stream flows between hosts.
+    pub(crate) secured: Option<Secured>,
+}
+
+/// What a handshake needs of the daemon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Secured {
+    /// What request and answer said.
+    pub(crate) binding: shim::Binding,
+    /// The socket's connection to its peer is not the program's to dissolve.
+    pub(crate) fixed: bool,
 }
 
 /// How a flow reaches its lease, and keeps libflow's thread alive.
@@ -172,6 +183,7 @@ impl Core {
             suspected: AtomicBool::new(false),
             released: AtomicBool::new(false),
             link,
+            secured: None,
         })
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{
-    Failure, FailureKind, FlowAcceptRequest, FlowAllocRequest, FlowAnswerRequest, FlowHandle, ServeRequest,
-    UnserveRequest,
+    CertifyReply, CertifyRequest, Failure, FailureKind, FlowAllocRequest, FlowAnswerRequest, FlowHandle, JudgeReply,
+    JudgeRequest, ServeRequest,
 };
 use proto::{RunDir, Token};
 use tokio::runtime::{Builder, LocalOptions};
@@ -20,26 +20,23 @@ use tonic::Response;
 use super::core::{Core, Outside};
 use super::irm::Irm;
 use super::lease::{Ask, Irmd, Lease};
-use super::patience::{Patience, comes_back, comes_back_some_day};
+use super::papers::Papers;
+use super::patience::{Patience, comes_back};
+use super::serving::{Served, Serving};
 use crate::error::{CallError, Unreachable};
 
 /// Calls handed to the thread and not yet begun.
 const COMMANDS: usize = 1024;
-/// A name is served again so often for one accept, after such pauses, while irmd says that it is not.
-const SERVED_AGAIN: u32 = 20;
-const BETWEEN: Duration = Duration::from_millis(50);
 /// irmd's cap on timeouts is 60 s; a call without an answer for longer means that irmd hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(65);
 /// Calls that do not wait for a peer.
-const SHORT_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const SHORT_WITHIN: Duration = Duration::from_secs(10);
 /// More than the caller's own timeout, so that irmd's answer with its reason comes first.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// After irmd ended, whoever waits for it looks this often (and as soon as its lease stands again).
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// A call waits so long for an irmd that was there and is not: it is being restarted.
 const RETURNS_WITHIN: Duration = Duration::from_secs(2);
-/// Names told at once to an irmd that is back.
-const SERVED_AT_ONCE: usize = 32;
 /// What the last handles left to say gets this long.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 
@@ -60,30 +57,27 @@ pub(crate) enum Decision {
     Refuse { reason: String, reply: Reply<()> },
 }
 
-/// A name is served as long as this lives.
-pub(crate) struct Serving {
-    pub(crate) layers: Vec<String>,
-    _end: oneshot::Sender<()>,
-}
-
 /// What is asked of the thread.
 pub(crate) enum Command {
     Alloc { request: FlowAllocRequest, keeper: Arc<Keeper>, reply: Reply<Delivered> },
     Serve { request: ServeRequest, reply: Reply<Serving> },
     Accept { name: String, within: Option<Duration>, keeper: Arc<Keeper>, reply: Reply<Delivered> },
     Incoming { name: String, within: Option<Duration>, reply: Reply<Arrived> },
+    Certify { request: CertifyRequest, reply: Reply<CertifyReply> },
+    Judge { request: JudgeRequest, reply: Reply<JudgeReply> },
 }
 
 /// Handle to the thread, which ends when the last handle (of a stack, a listener, a flow) is dropped.
 pub(crate) struct Keeper {
     commands: mpsc::Sender<Command>,
     run_dir: RunDir,
+    pub(crate) papers: Papers,
 }
 
 impl Keeper {
     pub(crate) fn start(run_dir: RunDir) -> std::io::Result<Arc<Self>> {
         let (commands, asked) = mpsc::channel(COMMANDS);
-        let keeper = Arc::new(Self { commands, run_dir: run_dir.clone() });
+        let keeper = Arc::new(Self { commands, run_dir: run_dir.clone(), papers: Papers::default() });
         let (begun, begins) = std::sync::mpsc::channel();
         let thread = move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => {
@@ -116,21 +110,20 @@ pub(crate) fn thread_died() -> CallError {
     CallError::Failed(Failure::new(FailureKind::Internal, text))
 }
 
-struct LeaseHandle {
+pub(super) struct LeaseHandle {
     asks: mpsc::Sender<Ask>,
-    outside: Arc<Outside>,
+    pub(super) outside: Arc<Outside>,
 }
 
 /// What all calls share, within the thread.
-struct Context {
+pub(super) struct Context {
     run_dir: RunDir,
-    irm: Rc<Irm>,
+    pub(super) irm: Rc<Irm>,
     leases: RefCell<HashMap<PathBuf, LeaseHandle>>,
     lease_tasks: RefCell<JoinSet<()>>,
-    /// Names served, with how many listeners each has.
-    served: RefCell<HashMap<String, (ServeRequest, usize)>>,
-    farewells: RefCell<JoinSet<()>>,
-    irmd_again: watch::Sender<u64>,
+    pub(super) served: RefCell<HashMap<String, Served>>,
+    pub(super) farewells: RefCell<JoinSet<()>>,
+    pub(super) irmd_again: watch::Sender<u64>,
 }
 
 async fn run(run_dir: RunDir, mut commands: mpsc::Receiver<Command>) {
@@ -175,7 +168,8 @@ impl Context {
             Command::Alloc { request, keeper, mut reply } => {
                 let done = unless_closed(&mut reply, self.alloc(request)).await;
                 if let Some(done) = done {
-                    self.deliver(done, keeper, reply).await;
+                    // A caller that is gone releases the flow by dropping it.
+                    let _ = reply.send(self.take(done, keeper).await);
                 }
             }
             Command::Serve { request, mut reply } => {
@@ -185,8 +179,30 @@ impl Context {
                 }
             }
             Command::Accept { name, within, keeper, mut reply } => {
+                if let Some(delivered) = self.left_over(&name) {
+                    return self.give(Ok(delivered), reply);
+                }
                 if let Some(done) = unless_closed(&mut reply, self.accept(&name, false, within)).await {
-                    self.deliver(done, keeper, reply).await;
+                    let done = self.take(done, keeper).await;
+                    self.give(done, reply);
+                }
+            }
+            Command::Certify { request, mut reply } => {
+                let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
+                    let request = request.clone();
+                    async move { irm.client.certify(request).await.map(Response::into_inner) }
+                });
+                if let Some(done) = unless_closed(&mut reply, call).await {
+                    let _ = reply.send(done);
+                }
+            }
+            Command::Judge { request, mut reply } => {
+                let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
+                    let request = request.clone();
+                    async move { irm.client.judge(request).await.map(Response::into_inner) }
+                });
+                if let Some(done) = unless_closed(&mut reply, call).await {
+                    let _ = reply.send(done);
                 }
             }
             Command::Incoming { name, within, mut reply } => {
@@ -205,13 +221,17 @@ impl Context {
         }
     }
 
-    /// Takes the flow's socket and gives all to the caller; a caller that is gone releases the flow by dropping it.
-    async fn deliver(&self, done: Result<FlowHandle, CallError>, keeper: Arc<Keeper>, reply: Reply<Delivered>) {
-        let result = match done {
-            Ok(handle) => self.redeem(&handle, keeper).await.map(|core| (core, handle)),
-            Err(error) => Err(error),
-        };
-        let _ = reply.send(result);
+    /// Takes the flow's socket.
+    async fn take(&self, done: Result<FlowHandle, CallError>, keeper: Arc<Keeper>) -> Result<Delivered, CallError> {
+        let handle = done?;
+        self.redeem(&handle, keeper).await.map(|core| (core, handle))
+    }
+
+    /// Gives an accepted flow to the caller; one that no longer waits leaves it to the next.
+    fn give(&self, done: Result<Delivered, CallError>, reply: Reply<Delivered>) {
+        if let Err(Ok(delivered)) = reply.send(done) {
+            self.keep(delivered);
+        }
     }
 
     /// Asks for a flow; again where the first time certainly granted none, because irmd was not there or had come back a
@@ -240,105 +260,6 @@ impl Context {
             }
         };
         tokio::time::timeout(within, asked).await.unwrap_or_else(|_| Err(self.irm.silent(within)))
-    }
-
-    async fn serve(self: &Rc<Self>, request: ServeRequest) -> Result<Serving, CallError> {
-        let layers = self.say_served(&request).await?;
-        let name = request.name.clone();
-        self.served.borrow_mut().entry(name.clone()).or_insert((request, 0)).1 += 1;
-        let (end, ended) = oneshot::channel();
-        let context = self.clone();
-        self.farewells.borrow_mut().spawn_local(async move {
-            let _ = ended.await;
-            context.unserve(name).await;
-        });
-        Ok(Serving { layers, _end: end })
-    }
-
-    async fn say_served(&self, request: &ServeRequest) -> Result<Vec<String>, CallError> {
-        // irmd learns by the lease that this process is gone.
-        self.open_irmd_lease().await?;
-        let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
-            let request = request.clone();
-            async move { irm.client.serve(request).await.map(Response::into_inner) }
-        });
-        Ok(call.await?.layers)
-    }
-
-    async fn unserve(&self, name: String) {
-        let last = {
-            let mut served = self.served.borrow_mut();
-            let left = served.get_mut(&name).map_or(0, |(_, count)| {
-                *count -= 1;
-                *count
-            });
-            if left == 0 {
-                served.remove(&name);
-            }
-            left == 0
-        };
-        if last && self.irmd_lease().outside.is_open() {
-            let request = UnserveRequest { name };
-            let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
-                let request = request.clone();
-                async move { irm.client.unserve(request).await }
-            });
-            // irmd has ended meanwhile, or knows better: nothing is served any more either way.
-            let _ = call.await;
-        }
-    }
-
-    /// irmd was restarted: it does not know what this process serves.
-    async fn serve_again(self: Rc<Self>) {
-        let requests: Vec<_> = self.served.borrow().values().map(|(request, _)| request.clone()).collect();
-        let mut under_way = JoinSet::new();
-        for request in requests {
-            if under_way.len() == SERVED_AT_ONCE {
-                under_way.join_next().await;
-            }
-            let context = self.clone();
-            // A failure shows at the next accept, which serves again before it waits.
-            under_way.spawn_local(async move { drop(context.say_served(&request).await) });
-        }
-        while under_way.join_next().await.is_some() {}
-    }
-
-    /// The next flow for a name; goes on waiting when irmd is restarted.
-    async fn accept(&self, name: &str, ask: bool, within: Option<Duration>) -> Result<FlowHandle, CallError> {
-        let mut again = self.irmd_again.subscribe();
-        let patience = Patience::new(within);
-        let mut served_again = 0;
-        loop {
-            let left = patience.left();
-            let timeout_ms = left.map_or(0, |d| u32::try_from(d.as_millis()).unwrap_or(u32::MAX).max(1));
-            let request = FlowAcceptRequest { name: name.to_owned(), ask, timeout_ms };
-            let result = self.irm.call(left.map(|d| d + GRACE), |irm| irm.flow_accept(request.clone())).await;
-            let stranger = matches!(&result, Err(CallError::Failed(f)) if f.kind() == FailureKind::NotPermitted);
-            match result {
-                Err(error) if comes_back_some_day(&error) && patience.lasts() => {
-                    let _ = tokio::time::timeout(LOOK_AGAIN, again.changed()).await;
-                }
-                // An irmd that came back a moment ago has not heard yet that this process serves the name. It may be
-                // the next one already that has not heard.
-                Err(_) if stranger && served_again < SERVED_AGAIN && patience.lasts() => {
-                    if served_again > 0 {
-                        let _ = tokio::time::timeout(BETWEEN, again.changed()).await;
-                    }
-                    served_again += 1;
-                }
-                other => return other,
-            }
-            let request = self.served.borrow().get(name).map(|(request, _)| request.clone());
-            let Some(request) = request else {
-                let text = format!("{name} is not served by this process any more");
-                return Err(CallError::Failed(Failure::new(FailureKind::NotPermitted, text)));
-            };
-            match self.say_served(&request).await {
-                Ok(_) => {}
-                Err(error) if comes_back_some_day(&error) => served_again = 0,
-                Err(other) => return Err(other),
-            }
-        }
     }
 
     /// Waits for the program's decision on a flow, and tells irmd.
@@ -384,7 +305,7 @@ impl Context {
         }
     }
 
-    async fn open_irmd_lease(&self) -> Result<(), CallError> {
+    pub(super) async fn open_irmd_lease(&self) -> Result<(), CallError> {
         let lease = self.irmd_lease();
         if lease.outside.is_open() {
             return Ok(());
@@ -400,7 +321,7 @@ impl Context {
         }
     }
 
-    fn irmd_lease(&self) -> LeaseHandle {
+    pub(super) fn irmd_lease(&self) -> LeaseHandle {
         self.lease(&self.run_dir.irmd_handoff(), true)
     }
 

@@ -17,7 +17,7 @@ use proto::v1::{self, Failure, FailureKind};
 use proto::{FlowId, Token};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::core::{Core, Link, Note, Outside};
+use super::core::{Core, Link, Note, Outside, Secured};
 use super::irm::Irm;
 use super::keeper::Keeper;
 use crate::error::{CallError, Unreachable};
@@ -43,6 +43,7 @@ struct Granted {
     slot: Slot,
     socket: Option<OwnedFd>,
     unwanted: Option<Unwanted>,
+    secured: Option<Secured>,
 }
 
 struct Waiting {
@@ -174,9 +175,10 @@ impl Lease {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, socket, .. } => {
+            Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, binding, fixed, socket } => {
                 self.table.granted(&asked, flow, sdu_limit, ticket, socket.is_some());
-                self.apply(Some(Granted { slot, socket, unwanted }));
+                let secured = binding.map(|binding| Secured { binding, fixed });
+                self.apply(Some(Granted { slot, socket, unwanted, secured }));
             }
             Said::Denied { asked, failure } => self.table.denied(Instant::now(), &asked, failure),
             Said::Gone { flow, reason } => self.table.gone(Instant::now(), flow, reason),
@@ -233,9 +235,7 @@ impl Lease {
                 Effect::Resolve { call, result } => {
                     let Some(waiting) = self.waiting.remove(&call) else { continue };
                     let result = match (result, granted.take()) {
-                        (Ok(taken), Some(Granted { slot, socket: Some(socket), unwanted })) => {
-                            self.core(taken, slot, socket, unwanted, &waiting)
-                        }
+                        (Ok(taken), Some(granted)) if granted.socket.is_some() => self.core(taken, granted, &waiting),
                         (Ok(_), _) => continue,
                         (Err(failure), _) => Err(self.call_error(failure)),
                     };
@@ -274,14 +274,18 @@ impl Lease {
     fn core(
         &mut self,
         taken: crate::machine::Taken,
-        slot: Slot,
-        socket: OwnedFd,
-        unwanted: Option<Unwanted>,
+        granted: Granted,
         waiting: &Waiting,
     ) -> Result<Arc<Core>, CallError> {
         let link = Link { outside: self.outside.clone(), _keeper: Some(waiting.keeper.clone()) };
-        match Core::new(socket, taken.flow, taken.sdu_limit, slot, unwanted, Some(link)) {
-            Ok(core) => {
+        let Granted { slot, socket, unwanted, secured } = granted;
+        let made = match socket {
+            Some(socket) => Core::new(socket, taken.flow, taken.sdu_limit, slot, unwanted, Some(link)),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        match made {
+            Ok(mut core) => {
+                core.secured = secured;
                 let core = Arc::new(core);
                 self.cores.insert(taken.flow, Arc::downgrade(&core));
                 Ok(core)

@@ -32,6 +32,9 @@ pub enum Over {
     /// The socket was closed under it: the daemon, or the peer's program, ended the flow.
     #[error("its socket was closed")]
     SocketClosed,
+    /// The daemons ended the flow, for this reason.
+    #[error("{0}")]
+    Ended(String),
     /// The peer broke the protocol, or the other end of a local flow spoke nonsense.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
@@ -49,19 +52,31 @@ pub enum StreamError {
     /// This half was finished or reset before.
     #[error("this half of the stream was finished before")]
     Finished,
+    /// This program has no descriptor left, which each stream within a host needs. The flow goes on.
+    #[error("this program has no descriptor left for another stream; end some, or raise its limit (ulimit -n)")]
+    NoDescriptor,
+    /// The program at the other end has none left.
+    #[error("the peer's program has no descriptor left for another stream; end some, or raise its limit (ulimit -n)")]
+    PeerNoDescriptor,
     /// The flow is over.
     #[error("the flow is gone: {0}; allocate a new one")]
     Over(Over),
+    /// A flow that has no streams.
+    #[error("this is a {0} flow, which has no streams; allocate it with Qos::stream()")]
+    NoStreams(&'static str),
 }
 
 impl From<StreamError> for io::Error {
-    /// `ConnectionReset`, `BrokenPipe`, `NotConnected`, `ConnectionAborted` in the order above, with the error inside.
+    /// `ConnectionReset`, `BrokenPipe`, `NotConnected`, `QuotaExceeded` (no descriptors), `ConnectionAborted` (over), `Unsupported`
+    /// (no streams), with the error inside.
     fn from(error: StreamError) -> Self {
         let kind = match &error {
             StreamError::Reset(_) => io::ErrorKind::ConnectionReset,
             StreamError::Stopped(_) => io::ErrorKind::BrokenPipe,
             StreamError::Finished => io::ErrorKind::NotConnected,
+            StreamError::NoDescriptor | StreamError::PeerNoDescriptor => io::ErrorKind::QuotaExceeded,
             StreamError::Over(_) => io::ErrorKind::ConnectionAborted,
+            StreamError::NoStreams(_) => io::ErrorKind::Unsupported,
         };
         Self::new(kind, error)
     }

@@ -5,7 +5,21 @@
 //! other end is told, what was under way is lost). Messages are unreliable and unordered between hosts.
 
 mod error;
+mod half;
+mod io;
+mod machine;
+mod path;
+pub mod quic;
 mod stats;
 
 pub use error::{MessageError, Over, Reason, StreamError};
-pub use stats::{Congestion, Stats};
+pub use half::{RecvStream, SendStream};
+pub use io::{bridge, local};
+pub use path::Path;
+pub use stats::{Congestion, NoSuchCongestion, Stats};
+
+/// For tests/fuzz: a local flow's machine with a peer that says anything.
+#[doc(hidden)]
+pub fn play_local(story: &[u8]) {
+    machine::local::play(story);
+}

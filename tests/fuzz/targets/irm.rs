@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use identity::{CheckError, Shown};
+use irmd::config::Identity;
 use irmd::machine::ticket::Ticket;
 use irmd::machine::{
-    CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, May, Quotas, Reply, RulesChange, Settings,
-    Started,
+    CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, Judging, May, Quotas, Reply, RulesChange,
+    Settings, Started,
 };
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{self, EndReason, Failure, FailureKind};
@@ -17,6 +19,9 @@ use proto::{FlowId, Name, PROTOCOL_VERSION, Token};
 const NAMES: [&str; 4] = ["echo", "other", "x", "no name"];
 const IPCPS: [&str; 3] = ["udp0", "udp1", "../no"];
 const LAYERS: [&str; 3] = ["net", "*", ""];
+
+const PRINT: &str = "SHA256:LHDhK3oGRvkiefQnx7OOczTY5Ti/7ClNEGwYXsRFcmE";
+const OTHER: &str = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 fuzz_target!(|bytes: &[u8]| {
     let mut world = World::new();
@@ -133,7 +138,14 @@ impl World {
         let caller = caller(program);
         let name = program.one_of(&NAMES);
         let timeout_ms = program.number() * 100;
-        let command = match program.byte() % 4 {
+        let command = match program.byte() % 6 {
+            4 => Command::Certify(v1::CertifyRequest {
+                version: PROTOCOL_VERSION,
+                name,
+                serving: program.flag(),
+                public_key: Vec::new(),
+            }),
+            5 => Command::Judge(Box::new(judging(self.irm.next_flow(), &name, program))),
             0 => Command::Serve(v1::ServeRequest {
                 version: PROTOCOL_VERSION,
                 name,
@@ -205,8 +217,14 @@ impl World {
             ..Default::default()
         };
         let pid = 1 + program.number() % 4;
-        let rules = RulesChange { said: rules(program), accounts: Vec::new() };
-        let command = match program.byte() % 18 {
+        let rules = RulesChange { said: rules(program), ..Default::default() };
+        let who = Identity::try_from(program.one_of(&["any", "ca:/x", PRINT, OTHER])).expect("an identity");
+        let pattern = name.clone() + program.one_of(&["", "*"]).as_str();
+        let command = match program.byte() % 22 {
+            18 => Command::IdentityTrust { name: pattern, who, wall: 0 },
+            19 => Command::IdentityForget(pattern, program.flag().then_some(who)),
+            20 => Command::IdentityAllow { name: pattern, who: program.flag().then_some(who), remove: program.flag() },
+            21 => Command::IdentityList,
             17 => Command::Shutdown(v1::ShutdownRequest { drain_ms: program.number(), end_flows: program.flag() }),
             0 => Command::NameCreate(
                 v1::NameCreateRequest { name, policy: program.byte().into(), ..Default::default() },
@@ -327,6 +345,7 @@ impl World {
             cookie: u64::from(program.byte() % 2),
             born: u64::from(program.number()),
             timeouts: [program.number(), 0],
+            cube: v1::Cube::Stream,
             name,
             source: program.one_of(&NAMES),
         };
@@ -432,7 +451,16 @@ fn rules(program: &mut Program<'_>) -> v1::NameRules {
         allow_local: list(&["any", "none", "owner", "0", "@1", "default"]),
         allow_remote: list(&["any", "none", "10.0.0.0/8", "10.0.0.9", "10.0.0.1/8", "default"]),
         deny_remote: list(&["any", "none", "10.0.0.0/16", "fd00::/8", "default", "x"]),
+        identities: list(&["any", "none", "ca:/x", "default", PRINT]),
     }
+}
+
+/// What a peer showed, of some flow.
+fn judging(flows: u64, name: &str, program: &mut Program<'_>) -> Judging {
+    let host = program.one_of(&[PRINT, OTHER]).parse().expect("a fingerprint");
+    let name = Name::new(name).ok().filter(|_| program.flag());
+    let shown = if program.byte() % 4 == 0 { Err(CheckError::NoChain) } else { Ok(Shown { host, name }) };
+    Judging { flow: FlowId(u64::from(program.byte()) % (flows + 1)), chain: Vec::new(), shown, wall: 0 }
 }
 
 fn process(program: &mut Program<'_>) -> v1::Process {

@@ -11,8 +11,17 @@ static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 /// The crates whose programs and libraries hosts need.
 const CRATES: [&str; 7] = ["irmd", "ipcpd-udp", "irm", "oping", "operf", "libflow-capi", "libflow"];
 /// The programs among what they build.
-const PROGRAMS: [&str; 7] =
-    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "examples/echo_server", "examples/echo_client"];
+const PROGRAMS: [&str; 9] = [
+    "irmd",
+    "ipcpd-udp",
+    "irm",
+    "oping",
+    "operf",
+    "examples/echo_server",
+    "examples/echo_client",
+    "examples/word_server",
+    "examples/word_client",
+];
 
 /// Where they are, once [`prepare`] found them.
 pub fn folder() -> Option<&'static Path> {

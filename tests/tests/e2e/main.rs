@@ -9,6 +9,7 @@ mod faces;
 mod failure;
 mod flood;
 mod hostile;
+mod identity;
 mod links;
 mod load;
 mod middlebox;
@@ -16,9 +17,11 @@ mod outlive;
 mod programs;
 mod rules;
 mod service;
+mod streams;
 mod vanish;
 mod versions;
 mod who;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -34,16 +37,19 @@ fn main() -> ExitCode {
         failure::cases(),
         flood::cases(),
         hostile::cases(),
+        identity::cases(),
         links::cases(),
         load::cases(),
         middlebox::cases(),
         outlive::cases(),
         programs::cases(),
         service::cases(),
+        streams::cases(),
         rules::cases(),
         vanish::cases(),
         versions::cases(),
         who::cases(),
+        wire::cases(),
     ];
     harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
 }

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod identity;
 mod ipcp;
 mod name;
 mod rules;
 
+pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType};
 pub use name::{BindCommand, NameCommand, Policy, UnbindCommand};
 pub use rules::{Asker, Rules};
@@ -54,6 +56,9 @@ pub enum Command {
     /// Every flow of this host
     #[command(subcommand)]
     Flow(FlowCommand),
+    /// Which host this is to others, who is trusted with names, who is let in
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// The running configuration
     #[command(subcommand)]
     Config(ConfigCommand),

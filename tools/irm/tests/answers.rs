@@ -26,6 +26,12 @@ macro_rules! calls {
             type IpcpListStream = Rows<v1::IpcpInfo>;
             type NameListStream = Rows<v1::NameInfo>;
             type FlowListStream = Rows<v1::FlowInfo>;
+            type IdentityListStream = Rows<v1::TrustInfo>;
+
+            async fn identity_list(&self, _: Request<Empty>) -> Result<Response<Self::IdentityListStream>, Status> {
+                let row = v1::TrustInfo { name: "echo\u{1b}".into(), identity: "SHA256:x".into(), ..Default::default() };
+                Ok(Response::new(Box::pin(iter([Ok(row)]))))
+            }
 
             async fn ipcp_list(&self, _: Request<Empty>) -> Result<Response<Self::IpcpListStream>, Status> {
                 Ok(Response::new(Box::pin(iter([]))))
@@ -78,6 +84,18 @@ calls! {
     unbind_process: UnbindProcessRequest -> Empty = done();
     flow_show: FlowShowRequest -> FlowInfo = Ok(Response::new(v1::FlowInfo { flow_id: 7, ..v1::FlowInfo::default() }));
     flow_dealloc: FlowDeallocRequest -> Empty = done();
+    identity_show: Empty -> IdentityShowReply = Ok(Response::new(v1::IdentityShowReply {
+        fingerprint: "SHA256:x".into(),
+        chain: vec![vec![1, 2, 3]],
+        request: "a request\n".into(),
+        key_file: "/host-key.pem".into(),
+        ..Default::default()
+    }));
+    identity_install: IdentityInstallRequest -> Empty = done();
+    identity_trust: IdentityTrustRequest -> Empty = done();
+    identity_forget: IdentityForgetRequest -> IdentityForgetReply =
+        Ok(Response::new(v1::IdentityForgetReply { forgotten: 1 }));
+    identity_allow: IdentityAllowRequest -> Empty = done();
     shutdown: ShutdownRequest -> ShutdownReply = Ok(Response::new(v1::ShutdownReply { flows: 3 }));
     config_export: Empty -> ConfigExportReply =
         Ok(Response::new(v1::ConfigExportReply { toml: "[[ipcp]]\n".into() }));
@@ -130,6 +148,12 @@ fn changes_are_silent_when_all_went_well() {
         "unbind process 1 --name echo",
         "unbind program sh --name echo",
         "flow dealloc 7",
+        "identity install --self-signed",
+        "identity trust echo SHA256:x",
+        "identity trust echo --ca ca.pem",
+        "identity forget echo",
+        "identity allow echo any",
+        "identity disallow echo",
     ];
     for (line, output) in lines.iter().zip(against(&lines)) {
         assert_eq!(output.status.code(), Some(0), "{line}: {}", text(&output.stderr));
@@ -144,12 +168,20 @@ fn answers_are_printed() {
         "config export",
         "ipcp list",
         "ipcp list --json",
+        "identity show",
+        "identity show --cert",
+        "identity show --request",
+        "identity list",
     ];
     let want = [
         "udp0 is a member of net at 10.0.0.1:3359\n",
         "[[ipcp]]\n",
         "NAME  TYPE  LAYER  STATE  ADDRESS  PID  FLOWS  RESTARTS  DROPPED  MEMORY\n",
         "[]\n",
+        "fingerprint  SHA256:x\nkey          /host-key.pem\ncertificate  signed by the host itself\n",
+        "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n",
+        "a request\n",
+        "NAME        IDENTITY  SOURCE  USER  AGE\necho\\u{1b}  SHA256:x          all     -\n",
     ];
     for ((line, output), want) in lines.iter().zip(against(&lines)).zip(want) {
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), want), "{line}");
@@ -163,6 +195,15 @@ fn a_refusal_is_irmds_sentence_and_exit_code_1() {
     // What a peer put into it cannot clear the screen.
     assert_eq!(text(&outputs[0].stderr), "irm: the name echo\\u{1b}[2J is taken; destroy it first\n");
     assert!(text(&outputs[1].stderr).contains("INTERNAL"), "{}", text(&outputs[1].stderr));
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_named_before_irmd_is_asked() {
+    let outputs = against(&["identity install /nowhere/host.pem", "identity install /dev/null"]);
+    for (output, why) in outputs.iter().zip(["cannot read /nowhere/host.pem: No such file", "/dev/null: it is empty"]) {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser};
+use libflow::{Congestion, Cube};
 use proto::Name;
 
 use crate::machine::params::{MAX_TIME, Mode, Params};
@@ -22,6 +23,7 @@ Examples:
   operf perf --batch --reverse -t 10     batches, from the server to here
   operf perf --rtt -s 64 --json          round trips; rtt_us.p50 and more for a script
   operf perf --alloc --parallel 8        flows allocated and deallocated
+  operf perf --qos stream                bytes of a stream, encrypted, reliable
   operf --bare-listen 127.0.0.1:7000     the same over a bare UDP socket, to compare with:
   operf --bare 127.0.0.1:7000 --rtt -s 64";
 
@@ -42,12 +44,18 @@ pub struct Cli {
     /// Be measured over a bare UDP socket, one test after the other
     #[arg(long, value_name = "ADDR:PORT")]
     pub bare_listen: Option<SocketAddr>,
-    /// Size of an SDU, at least 16 [default: 1400; 64 with --rtt]
+    /// Size of an SDU, at least 16 [default: 1400, 1100 of messages, 16384 on a stream; 64 with --rtt]
     #[arg(short = 's', long, value_name = "BYTES", value_parser = size)]
     pub size: Option<u32>,
     /// How long to measure
     #[arg(short = 't', long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub time: Duration,
+    /// What the flow is: raw (bare datagrams), message (encrypted ones) or stream (reliable, encrypted) [default: raw]
+    #[arg(long, value_name = "QOS", default_value = "raw", hide_default_value = true, conflicts_with_all = ["listen", "bare", "bare_listen"])]
+    pub qos: Cube,
+    /// How this side's sending of a message or stream flow is paced: bbr3, cubic or newreno [default: bbr3]
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<Congestion>,
     /// The server sends
     #[arg(long, conflicts_with_all = ["rtt", "alloc"])]
     pub reverse: bool,
@@ -91,7 +99,13 @@ impl Cli {
             (_, true) => Mode::Alloc,
             _ => Mode::Throughput,
         };
-        let size = self.size.unwrap_or(if mode == Mode::Throughput { 1_400 } else { 64 });
+        let size = self.size.unwrap_or(match (mode, self.qos) {
+            (Mode::Throughput, Cube::Raw) => 1_400,
+            // Fits before the path's MTU is known.
+            (Mode::Throughput, Cube::Message) => 1_100,
+            (Mode::Throughput, Cube::Stream) => 16_384,
+            _ => 64,
+        });
         Params { mode, size, time: self.time, reverse: self.reverse, batch: self.batch }
     }
 }
@@ -133,6 +147,8 @@ mod tests {
             "operf --listen perf --quiet --layer net --run-dir /tmp/x",
             "operf perf -s 1000 -t 0.5 --reverse --batch --json",
             "operf perf --alloc --parallel 8",
+            "operf perf --qos stream --congestion cubic",
+            "operf --listen perf --congestion newreno",
             "operf --bare-listen 127.0.0.1:7000",
             "operf --bare [::1]:7000 --rtt -s 64",
             "operf --completions fish",

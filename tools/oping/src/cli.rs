@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser};
-use proto::Name;
+use proto::{Cube, Name};
 
 use crate::machine::sdu;
 
@@ -37,6 +37,9 @@ pub struct Cli {
     /// Time between two SDUs; 0: the next as soon as the last was answered
     #[arg(short = 'i', long, value_name = "SECONDS", default_value = "1", value_parser = seconds, conflicts_with = "listen")]
     pub interval: Duration,
+    /// What the flow is: raw (bare datagrams) or message (encrypted ones)
+    #[arg(long, value_name = "QOS", default_value = "raw", value_parser = qos, conflicts_with = "listen")]
+    pub qos: Cube,
     /// Size of an SDU, at least 16
     #[arg(short = 's', long, value_name = "BYTES", default_value_t = 64, value_parser = size, conflicts_with = "listen")]
     pub size: usize,
@@ -65,6 +68,16 @@ pub struct Cli {
 
 fn name(text: &str) -> Result<String, String> {
     Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
+}
+
+/// A stream flow carries messages too; pinging over it says nothing that a message flow does not.
+fn qos(text: &str) -> Result<Cube, String> {
+    match text.parse().map_err(|error: proto::NoSuchCube| error.to_string())? {
+        Cube::Stream => {
+            Err("oping sends SDUs: give raw or message; `operf NAME --rtt --qos stream` times streams".into())
+        }
+        cube => Ok(cube),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -67,8 +67,6 @@ fn failures_have_their_own_kinds() {
         (bad(&|r| r.version = 7), FailureKind::Invalid, "version 7 and this irmd version 1"),
         (bad(&|r| r.name = "two words".into()), FailureKind::Invalid, "no white space"),
         (bad(&|r| r.data = vec![0; 600]), FailureKind::Invalid, "512 at most"),
-        (bad(&|r| r.qos = Some(cube(2))), FailureKind::UnsupportedQos, "ask for raw"),
-        (bad(&|r| r.qos = Some(cube(3))), FailureKind::UnsupportedQos, "come with a later version"),
         (bad(&|r| r.qos = Some(cube(77))), FailureKind::UnsupportedQos, "cube 77"),
         (bad(&|r| r.name = "nowhere".into()), FailureKind::UnknownName, "no layer exists"),
         (bad(&|r| r.layer = "lab".into()), FailureKind::NoSuchLayer, "no layer lab"),

@@ -29,7 +29,7 @@ pub(super) fn from(w: &mut World, name: &str, address: &str, proven: bool, class
 }
 
 fn rules(w: &mut World, name: &str, said: v1::NameRules) -> Reply {
-    w.answer(ROOT, Command::NameRules(name.into(), RulesChange { said, accounts: Vec::new() }))
+    w.answer(ROOT, Command::NameRules(name.into(), RulesChange { said, ..Default::default() }))
 }
 
 fn list(words: &[&str]) -> Vec<String> {
@@ -222,8 +222,13 @@ fn rules_are_changed_key_by_key_and_last() {
     assert_eq!(w.irm.made_at_run_time(), made);
     for name in ["web", "game.*"] {
         let all = list(&["default"]);
-        let said =
-            v1::NameRules { serve: all.clone(), allow_local: all.clone(), allow_remote: all.clone(), deny_remote: all };
+        let said = v1::NameRules {
+            serve: all.clone(),
+            allow_local: all.clone(),
+            allow_remote: all.clone(),
+            deny_remote: all,
+            identities: Vec::new(),
+        };
         rules(&mut w, name, said);
     }
     let bare = w.irm.made_at_run_time();
@@ -267,4 +272,10 @@ fn whoever_asks_is_told_which_rule_decides() {
         ["serve false no rule says otherwise, and the name is user 500's", "allocate true no rule says otherwise",]
     );
     assert!(may(None, "here")[0].contains("is no address"));
+    rules(&mut w, "*", v1::NameRules { identities: list(&["any"]), ..Default::default() });
+    let asked = May { name: "web".into(), user: None, address: "10.1.3.3".into() };
+    let Reply::Rulings(rows) = w.answer(ROOT, Command::NameMay(asked)) else { panic!("no rulings") };
+    let why = "its rule (irmd.toml) says allow-remote = [10.0.0.0/8]; it must show an identity: the rule of * (runtime.toml) \
+               says identities = [any]";
+    assert_eq!((rows[0].allowed, rows[0].why.as_str()), (true, why));
 }

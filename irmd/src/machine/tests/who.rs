@@ -1,7 +1,7 @@
 //! Who may do what, as a table: every kind of caller, every verb, every state a name may be in.
 
 use super::*;
-use crate::config::{Config, NameEntry};
+use crate::config::{Config, Identity, NameEntry};
 
 const ADMIN_GROUP: u32 = 77;
 /// irmd's own user.
@@ -91,7 +91,7 @@ fn about_names() -> Vec<About> {
         }),
         ("name create with rules", |name| {
             let said = v1::NameRules { serve: vec!["any".into()], ..Default::default() };
-            let change = RulesChange { said, accounts: Vec::new() };
+            let change = RulesChange { said, ..Default::default() };
             Command::NameCreate(v1::NameCreateRequest { name: name.into(), ..Default::default() }, change)
         }),
         ("name destroy", |name| Command::NameDestroy(v1::NameDestroyRequest { name: name.into() })),
@@ -102,6 +102,14 @@ fn about_names() -> Vec<About> {
             Command::NameUnregister(v1::NameUnregisterRequest { name: name.into(), layer: "*".into() })
         }),
         ("name rules", |name| Command::NameRules(name.into(), RulesChange::default())),
+        ("identity allow", |name| Command::IdentityAllow { name: name.into(), who: None, remove: true }),
+        ("certify, to ask", |name| {
+            Command::Certify(v1::CertifyRequest {
+                version: proto::protocol_version(),
+                name: name.into(),
+                ..Default::default()
+            })
+        }),
         ("name may, itself", |name| Command::NameMay(May { name: name.into(), ..May::default() })),
         ("bind program", |name| bind(name, "")),
         ("unbind program", |name| {
@@ -113,6 +121,12 @@ fn about_names() -> Vec<About> {
 
 fn about_all() -> Vec<(&'static str, Command)> {
     let udp0 = || "udp0".to_owned();
+    let trust = |name: &str, who: &str| Command::IdentityTrust {
+        name: name.into(),
+        who: Identity::try_from(who.to_owned()).unwrap(),
+        wall: 0,
+    };
+    let print = identity::Fingerprint([7; 32]).to_string();
     let attach = v1::AttachRequest { version: proto::protocol_version(), name: "udp1".into(), ..Default::default() };
     vec![
         ("attach as an IPCP", Command::Attach(attach.into())),
@@ -138,6 +152,11 @@ fn about_all() -> Vec<(&'static str, Command)> {
         ("bind program as another", bind("open", "4000")),
         ("unbind process", Command::UnbindProcess(v1::UnbindProcessRequest { name: "passing".into(), pid: 44 })),
         ("flow list", Command::FlowList),
+        ("identity list", Command::IdentityList),
+        ("identity trust, a host", trust("far", &print)),
+        ("identity trust, a CA", trust("far", "ca:/ca.pem")),
+        ("identity trust, a pattern", trust("f*", &print)),
+        ("identity forget", Command::IdentityForget("far".into(), None)),
         ("config export", Command::ConfigExport),
         ("shutdown", Command::Shutdown(v1::ShutdownRequest::default())),
     ]

@@ -18,6 +18,9 @@ pub struct Rules {
     /// Which other hosts may not; the longest prefix of both lists decides
     #[arg(long, value_name = "NET,…", value_delimiter = ',')]
     pub deny_remote: Vec<String>,
+    /// Of the hosts that may, those that show one of these: fingerprints, `ca:/FILE`, `any`; or `none`, or `default`
+    #[arg(long, value_name = "WHO,…", value_delimiter = ',')]
+    pub identities: Vec<String>,
 }
 
 /// Whom `irm name may` asks about; the caller itself if nobody is named.

@@ -97,8 +97,8 @@ pub(super) async fn host(irmd: &mut Irmd, command: HostCommand) -> Result<(), Fa
 }
 
 fn message(rules: Rules) -> v1::NameRules {
-    let Rules { serve, allow_local, allow_remote, deny_remote } = rules;
-    v1::NameRules { serve, allow_local, allow_remote, deny_remote }
+    let Rules { serve, allow_local, allow_remote, deny_remote, identities } = rules;
+    v1::NameRules { serve, allow_local, allow_remote, deny_remote, identities }
 }
 
 pub(super) async fn name(irmd: &mut Irmd, command: NameCommand) -> Result<(), Fault> {

@@ -24,6 +24,10 @@ pub struct FlowRow {
     local_address: Option<String>,
     peer_address: Option<String>,
     classic: bool,
+    plaintext: bool,
+    peer_identity: Option<String>,
+    peer_certified: Option<String>,
+    trusted_by: Option<String>,
     age_ms: u64,
     sdu_limit: u32,
     counters: Option<CountersRow>,
@@ -63,6 +67,8 @@ impl From<v1::Counters> for CountersRow {
 impl From<v1::FlowInfo> for FlowRow {
     fn from(info: v1::FlowInfo) -> Self {
         let qos = info.qos.unwrap_or_default();
+        let raw = matches!(qos.cube(), v1::Cube::Raw | v1::Cube::Unspecified);
+        let plaintext = raw && !info.ipcp.is_empty();
         Self {
             state: flow_state(info.state()),
             id: info.flow_id,
@@ -77,6 +83,10 @@ impl From<v1::FlowInfo> for FlowRow {
             local_address: given(info.local_address),
             peer_address: given(info.peer_address),
             classic: info.classic,
+            plaintext,
+            peer_identity: given(info.peer_identity),
+            peer_certified: given(info.peer_certified),
+            trusted_by: given(info.trusted_by),
             age_ms: info.age_ms,
             sdu_limit: info.sdu_limit,
             counters: info.counters.map(CountersRow::from),
@@ -85,7 +95,7 @@ impl From<v1::FlowInfo> for FlowRow {
     }
 }
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     number("ID"),
     words("NAME"),
     words("QOS"),
@@ -95,6 +105,7 @@ const COLUMNS: [Column; 12] = [
     words("PROCESS"),
     words("LOCAL"),
     words("PEER"),
+    words("IDENTITY"),
     number("AGE"),
     number("SENT"),
     number("RECEIVED"),
@@ -119,6 +130,32 @@ fn peer(row: &FlowRow) -> String {
     }
 }
 
+/// What protects a flow whose peer has not shown who it is.
+fn identity(row: &FlowRow) -> String {
+    match (row.plaintext, &row.ipcp) {
+        (true, _) => "plaintext".to_owned(),
+        (false, Some(_)) => "not shown".to_owned(),
+        (false, None) => "-".to_owned(),
+    }
+}
+
+/// The beginning of a fingerprint, for a column; all of it is in `irm flow show`.
+fn short(fingerprint: &str) -> String {
+    let text = printable(fingerprint);
+    match text.char_indices().nth(16) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// Who the peer is, and why that is believed.
+fn identity_text(row: &FlowRow) -> String {
+    let Some(host) = &row.peer_identity else { return identity(row) };
+    let name = row.peer_certified.as_deref().map(|name| format!(" as {}", printable(name))).unwrap_or_default();
+    let by = row.trusted_by.as_deref().map(|by| format!(" (by {})", printable(by))).unwrap_or_default();
+    format!("{}{name}{by}", printable(host))
+}
+
 fn carried(sdus: u64, octets: u64) -> String {
     format!("{sdus} ({})", bytes(octets))
 }
@@ -135,6 +172,7 @@ fn cells(row: &FlowRow) -> Vec<String> {
         process(row.process.as_ref()),
         or_dash(row.local_address.as_deref().unwrap_or_default()),
         peer(row),
+        row.peer_identity.as_deref().map_or_else(|| identity(row), short),
         age(row.age_ms),
         counted(|c| carried(c.sdus_sent, c.bytes_sent)),
         counted(|c| carried(c.sdus_received, c.bytes_received)),
@@ -155,6 +193,7 @@ pub fn details(row: &FlowRow) -> String {
         ("process", process(row.process.as_ref())),
         ("local", or_dash(row.local_address.as_deref().unwrap_or_default())),
         ("peer", peer(row)),
+        ("identity", identity_text(row)),
         ("age", age(row.age_ms)),
         ("sdu limit", if row.sdu_limit == 0 { "-".to_owned() } else { format!("{} B", row.sdu_limit) }),
     ];
@@ -225,9 +264,9 @@ mod tests {
     fn flows_as_a_table() {
         let rows = [FlowRow::from(remote()), FlowRow::from(local())];
         let want = "  \
-  ID  NAME  QOS  LAYER  STATE      SIDE        PROCESS     LOCAL           PEER                        AGE       SENT  RECEIVED
-  12  echo  raw  net    allocated  accepting   oping (77)  10.0.0.1:40000  10.0.0.2:40123 (classic)    3 s  4 (256 B)   0 (0 B)
-9999  db    raw  local  pending    allocating  5           -               db (6)                    20 ms          -         -
+  ID  NAME  QOS  LAYER  STATE      SIDE        PROCESS     LOCAL           PEER                      IDENTITY     AGE       SENT  RECEIVED
+  12  echo  raw  net    allocated  accepting   oping (77)  10.0.0.1:40000  10.0.0.2:40123 (classic)  plaintext    3 s  4 (256 B)   0 (0 B)
+9999  db    raw  local  pending    allocating  5           -               db (6)                    -          20 ms          -         -
 ";
         assert_eq!(table(&rows), want);
     }
@@ -246,6 +285,7 @@ side         accepting
 process      oping (77)
 local        10.0.0.1:40000
 peer         10.0.0.2:40123 (classic)
+identity     plaintext
 age          3 s
 sdu limit    1472 B
 sent         4 SDUs, 256 B, 0 errors
@@ -255,8 +295,26 @@ received     0 SDUs, 0 B, 0 errors
     }
 
     #[test]
+    fn who_is_at_the_other_end_is_shown() {
+        let qos = v1::QosSpec { cube: v1::Cube::Stream.into(), ..Default::default() };
+        let strange = v1::FlowInfo { qos: Some(qos), classic: false, ..remote() };
+        let known = v1::FlowInfo {
+            peer_identity: "SHA256:LHDhK3oGRvkie/Qnx7OOczTY5Tg".into(),
+            peer_certified: "db".into(),
+            trusted_by: "first use".into(),
+            ..strange.clone()
+        };
+        let table = table(&[known.clone().into(), strange.clone().into()]);
+        assert!(table.contains(" SHA256:LHDhK3oGR… ") && table.contains(" not shown "), "{table}");
+        let line = "identity     SHA256:LHDhK3oGRvkie/Qnx7OOczTY5Tg as db (by first use)\n";
+        assert!(details(&known.into()).contains(line));
+        let json = serde_json::to_value(FlowRow::from(strange)).unwrap();
+        assert_eq!((&json["plaintext"], &json["peer_identity"]), (&false.into(), &serde_json::Value::Null));
+    }
+
+    #[test]
     fn flows_as_json() {
-        let want = r#"{"id":12,"name":"echo","source_name":"John Day","layer":"net","ipcp":"udp0","qos":{"cube":"raw","timeout_ms":0,"keepalive_ms":0},"state":"allocated","side":"accepting","process":{"pid":77,"uid":0,"gid":0,"command":"oping"},"peer_process":null,"local_address":"10.0.0.1:40000","peer_address":"10.0.0.2:40123","classic":true,"age_ms":3100,"sdu_limit":1472,"counters":{"sdus_sent":4,"bytes_sent":256,"sdus_received":0,"bytes_received":0,"send_errors":0,"receive_errors":0},"peer_counters":null}"#;
+        let want = r#"{"id":12,"name":"echo","source_name":"John Day","layer":"net","ipcp":"udp0","qos":{"cube":"raw","timeout_ms":0,"keepalive_ms":0},"state":"allocated","side":"accepting","process":{"pid":77,"uid":0,"gid":0,"command":"oping"},"peer_process":null,"local_address":"10.0.0.1:40000","peer_address":"10.0.0.2:40123","classic":true,"plaintext":true,"peer_identity":null,"peer_certified":null,"trusted_by":null,"age_ms":3100,"sdu_limit":1472,"counters":{"sdus_sent":4,"bytes_sent":256,"sdus_received":0,"bytes_received":0,"send_errors":0,"receive_errors":0},"peer_counters":null}"#;
         assert_eq!(serde_json::to_string(&FlowRow::from(remote())).unwrap(), want);
     }
 }

@@ -3,6 +3,7 @@
 pub mod argument;
 pub mod flow;
 pub mod host;
+pub mod identity;
 pub mod ipcp;
 pub mod name;
 pub mod resolve;

@@ -210,7 +210,7 @@ idle  round-robin  -                         -                                  
 
     #[test]
     fn names_as_json() {
-        let want = r#"{"name":"echo","policy":"spill","layers":["net","net6"],"programs":[{"path":"/usr/bin/oping","args":["--listen","echo"],"auto":true,"user":"www-data"}],"processes":[{"pid":12,"uid":1000,"gid":1000,"command":"oping"}],"accepting":1,"pending":0,"owner":"1000","rules":{"serve":["alice","@www"],"allow_local":null,"allow_remote":null,"deny_remote":null},"registrations":[{"layer":"net6","state":"failing","domain":"echo.flows.test","expires_s":null,"next_s":4,"failure":"no answer"}]}"#;
+        let want = r#"{"name":"echo","policy":"spill","layers":["net","net6"],"programs":[{"path":"/usr/bin/oping","args":["--listen","echo"],"auto":true,"user":"www-data"}],"processes":[{"pid":12,"uid":1000,"gid":1000,"command":"oping"}],"accepting":1,"pending":0,"owner":"1000","rules":{"serve":["alice","@www"],"allow_local":null,"allow_remote":null,"deny_remote":null,"identities":null},"registrations":[{"layer":"net6","state":"failing","domain":"echo.flows.test","expires_s":null,"next_s":4,"failure":"no answer"}]}"#;
         assert_eq!(serde_json::to_string(&sample()[0]).unwrap(), want);
     }
 }

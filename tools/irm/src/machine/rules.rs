@@ -13,6 +13,7 @@ pub struct RuleSet {
     allow_local: Option<Vec<String>>,
     allow_remote: Option<Vec<String>>,
     deny_remote: Option<Vec<String>>,
+    identities: Option<Vec<String>>,
 }
 
 /// The rules of one pattern in `irm name rules --json`.
@@ -42,6 +43,7 @@ impl From<v1::NameRules> for RuleSet {
             allow_local: list(rules.allow_local),
             allow_remote: list(rules.allow_remote),
             deny_remote: list(rules.deny_remote),
+            identities: list(rules.identities),
         }
     }
 }
@@ -58,8 +60,14 @@ impl From<v1::Ruling> for RulingRow {
     }
 }
 
-const COLUMNS: [Column; 5] =
-    [words("PATTERN"), words("SERVE"), words("ALLOW-LOCAL"), words("ALLOW-REMOTE"), words("DENY-REMOTE")];
+const COLUMNS: [Column; 6] = [
+    words("PATTERN"),
+    words("SERVE"),
+    words("ALLOW-LOCAL"),
+    words("ALLOW-REMOTE"),
+    words("DENY-REMOTE"),
+    words("IDENTITIES"),
+];
 
 /// The rules of patterns as a table.
 pub fn table(rows: &[RuleRow]) -> String {
@@ -69,8 +77,9 @@ pub fn table(rows: &[RuleRow]) -> String {
         Some(list) => printable(&list.join(",")),
     };
     let cells = |row: &RuleRow| {
-        let RuleSet { serve, allow_local, allow_remote, deny_remote } = &row.rules;
-        vec![printable(&row.pattern), cell(serve), cell(allow_local), cell(allow_remote), cell(deny_remote)]
+        let RuleSet { serve, allow_local, allow_remote, deny_remote, identities } = &row.rules;
+        let lists = [serve, allow_local, allow_remote, deny_remote, identities];
+        std::iter::once(printable(&row.pattern)).chain(lists.map(cell)).collect()
     };
     render(&COLUMNS, rows.iter().map(cells))
 }
@@ -93,15 +102,16 @@ mod tests {
         let rules = v1::NameRules {
             serve: vec!["@games".into(), "alice".into()],
             allow_remote: vec!["none".into()],
+            identities: vec!["any".into()],
             ..v1::NameRules::default()
         };
         let rows = [RuleRow::from(v1::RuleInfo { pattern: "game.*".into(), rules: Some(rules) })];
         let want = "\
-PATTERN  SERVE         ALLOW-LOCAL  ALLOW-REMOTE  DENY-REMOTE
-game.*   @games,alice  -            none          -
+PATTERN  SERVE         ALLOW-LOCAL  ALLOW-REMOTE  DENY-REMOTE  IDENTITIES
+game.*   @games,alice  -            none          -            any
 ";
         assert_eq!(table(&rows), want);
-        let want = r#"[{"pattern":"game.*","rules":{"serve":["@games","alice"],"allow_local":null,"allow_remote":[],"deny_remote":null}}]"#;
+        let want = r#"[{"pattern":"game.*","rules":{"serve":["@games","alice"],"allow_local":null,"allow_remote":[],"deny_remote":null,"identities":["any"]}}]"#;
         assert_eq!(serde_json::to_string(&rows).unwrap(), want);
     }
 

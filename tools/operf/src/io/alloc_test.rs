@@ -27,6 +27,7 @@ struct Tally {
 struct Errand {
     stack: Stack,
     name: String,
+    qos: Qos,
     layer: Option<String>,
     timeout: Option<Duration>,
     data: Vec<u8>,
@@ -44,6 +45,7 @@ pub(crate) fn measure(stack: Stack, name: &str, cli: &Cli) -> Result<u8, String>
     let errand = Errand {
         stack,
         name: name.to_owned(),
+        qos: cli.qos.into(),
         layer: cli.layers.first().cloned(),
         timeout: cli.alloc_timeout,
         data: cli.params().to_string().into_bytes(),
@@ -101,7 +103,7 @@ async fn chain(errand: Errand) {
 }
 
 async fn pair(errand: &Errand) -> Result<(Duration, Duration), String> {
-    let mut alloc = errand.stack.alloc(&errand.name).qos(Qos::raw()).source("operf").data(errand.data.as_slice());
+    let mut alloc = errand.stack.alloc(&errand.name).qos(errand.qos).source("operf").data(errand.data.as_slice());
     if let Some(layer) = &errand.layer {
         alloc = alloc.layer(layer);
     }

@@ -3,10 +3,10 @@
 use std::io::{Error, ErrorKind, Result};
 use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use super::carrier::{Carrier, Gone};
+use super::carrier::{Carrier, Gone, Reins};
 
 /// Room for what one receive brings: the kernel coalesces up to 64 KiB.
 const ROOM: usize = 65_536;
@@ -62,6 +62,10 @@ fn gone(error: Error) -> Gone {
 }
 
 impl Carrier for Bare {
+    fn reins(&self) -> Result<Box<dyn Reins>> {
+        Ok(Box::new(OwnedFd::from(self.socket.try_clone()?)))
+    }
+
     fn send(&mut self, sdu: &[u8]) -> std::result::Result<bool, Gone> {
         match self.socket.send(sdu) {
             Ok(_) => Ok(true),
@@ -113,12 +117,6 @@ impl Carrier for Bare {
                 Err(error) => return Err(gone(error)),
             }
         }
-    }
-}
-
-impl AsFd for Bare {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 

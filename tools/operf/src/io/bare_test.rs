@@ -34,6 +34,7 @@ pub(crate) fn measure(peer: SocketAddr, params: &Params, json: bool) -> u8 {
     let route = Route {
         target: peer.to_string(),
         carrier: "bare",
+        qos: "raw",
         flow_id: None,
         layer: None,
         peer_address: Some(peer.to_string()),

@@ -1,14 +1,37 @@
 //! What carries the SDUs of a test: a flow or a bare socket. The tests are generic over it, so that both run the same loops.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
+
+use crate::machine::result::Path;
 
 /// Why a carrier carries no more.
 #[derive(Clone, Debug)]
 pub(crate) struct Gone(pub(crate) String);
 
-/// A carrier; [`AsFd`] gives its socket, in blocking mode. No call allocates.
-pub(crate) trait Carrier: AsFd {
+/// What another thread may do to a carrier whose loop waits.
+pub(crate) trait Reins: Send + 'static {
+    /// Sends an SDU if there is room.
+    fn kick(&self, sdu: &[u8]);
+
+    /// Wakes the loop with the end.
+    fn shut(&self);
+}
+
+/// A carrier. Its calls do not allocate where they are one system call.
+pub(crate) trait Carrier {
+    /// For [`super::watch`].
+    fn reins(&self) -> std::io::Result<Box<dyn Reins>>;
+
+    /// What is known of the way there: of flows that measure it.
+    fn path(&self) -> Option<Path> {
+        None
+    }
+
+    /// Its work is done by other threads, too.
+    fn has_helpers(&self) -> bool {
+        self.path().is_some()
+    }
+
     /// Sends one SDU, waiting for room. `false`: this SDU was not sent, the carrier still works.
     fn send(&mut self, sdu: &[u8]) -> Result<bool, Gone>;
 
@@ -23,4 +46,16 @@ pub(crate) trait Carrier: AsFd {
 
     /// Waits in the kernel, takes what is there and shows each SDU.
     fn recv_batch(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<(), Gone>;
+}
+
+/// As libflow says it.
+pub(crate) fn path(stats: libflow::PathStats) -> Path {
+    Path {
+        rtt_us: stats.rtt.as_secs_f64() * 1e6,
+        congestion_window: stats.congestion_window,
+        mtu: stats.mtu,
+        datagrams_sent: stats.datagrams_sent,
+        packets_lost: stats.packets_lost,
+        bytes_sent: stats.bytes_sent,
+    }
 }

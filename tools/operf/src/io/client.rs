@@ -23,7 +23,8 @@ pub(crate) fn measure(carrier: &mut impl Carrier, route: &Route, params: &Params
 fn forward(carrier: &mut impl Carrier, route: &Route, params: &Params, json: bool) -> u8 {
     let (sender, sent) = load::send(carrier, params);
     let (receiver, ended) = told(sent.and_then(|()| load::conclude(carrier, &sender)));
-    let result = Throughput::new(route, params, Some(&sender), receiver.as_ref(), ended.as_deref());
+    let result =
+        Throughput::new(route, params, Some(&sender), receiver.as_ref(), ended.as_deref()).over(carrier.path());
     show(&result, Throughput::text, json);
     verdict(receiver.is_some_and(|r| r.sdus > 0), ended)
 }
@@ -35,7 +36,7 @@ fn reverse(carrier: &mut impl Carrier, route: &Route, params: &Params, json: boo
         (None, None) => Some("the server's account never came".to_owned()),
         (None, Some(_)) => None,
     };
-    let result = Throughput::new(route, params, sender.as_ref(), Some(&own), ended.as_deref());
+    let result = Throughput::new(route, params, sender.as_ref(), Some(&own), ended.as_deref()).over(carrier.path());
     show(&result, Throughput::text, json);
     verdict(own.sdus > 0, ended)
 }

@@ -1,23 +1,33 @@
-//! A flow as a carrier: libflow's blocking face, one system call per SDU.
+//! A flow as a carrier: libflow's blocking face, one system call per SDU of a raw flow.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libflow::blocking::Flow;
-use libflow::{Batch, FlowError};
+use libflow::{Batch, Cube, FlowError};
 
-use super::carrier::{Carrier, Gone};
+use super::carrier::{self, Carrier, Gone, Reins};
+use crate::machine::result::Path;
 
 /// A flow and the room for its batches.
 pub(crate) struct FlowCarrier {
-    pub(crate) flow: Flow,
+    flow: Arc<Flow>,
     batch: Batch,
 }
 
 impl FlowCarrier {
     /// Around an allocated flow.
     pub(crate) fn new(flow: Flow) -> Self {
-        Self { flow, batch: Batch::new() }
+        Self { flow: Arc::new(flow), batch: Batch::new() }
+    }
+
+    /// Deallocates the flow.
+    pub(crate) fn dealloc(self) {
+        // The watching thread has ended with its loop.
+        if let Some(flow) = Arc::into_inner(self.flow) {
+            flow.dealloc();
+        }
     }
 }
 
@@ -33,13 +43,30 @@ fn passes(error: &FlowError) -> bool {
     matches!(error, FlowError::Io(error) if error.raw_os_error() == Some(libc::ENOBUFS))
 }
 
-impl AsFd for FlowCarrier {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.flow.as_fd()
+/// Of a flow that is encrypted on its socket.
+impl Reins for Arc<Flow> {
+    fn kick(&self, sdu: &[u8]) {
+        let _ = self.try_send(sdu);
+    }
+
+    fn shut(&self) {
+        self.end();
     }
 }
 
 impl Carrier for FlowCarrier {
+    fn reins(&self) -> std::io::Result<Box<dyn Reins>> {
+        Ok(match self.flow.qos().cube {
+            // Shut, not ended: the daemon must not give its place in the statistics away under a loop that counts.
+            Cube::Raw => Box::new(self.flow.as_fd().try_clone_to_owned()?),
+            _ => Box::new(self.flow.clone()),
+        })
+    }
+
+    fn path(&self) -> Option<Path> {
+        self.flow.path().map(carrier::path)
+    }
+
     fn send(&mut self, sdu: &[u8]) -> Result<bool, Gone> {
         match self.flow.send(sdu) {
             Ok(()) => Ok(true),

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use libflow::{AcceptError, Flow, Incoming, Listener, Qos, Stack, blocking};
+use libflow::{AcceptError, Cube, Flow, Incoming, Listener, Stack, blocking};
 use tokio::task::JoinSet;
 
 use super::flow::FlowCarrier;
+use super::stream::StreamCarrier;
 use super::{OK, UNABLE, alloc_test, client, print, serve};
 use crate::cli::Cli;
 use crate::machine::params::{Mode, Params, VERSION};
@@ -30,7 +31,10 @@ pub(crate) fn measure(name: &str, cli: &Cli) -> Result<u8, String> {
     if params.mode == Mode::Alloc {
         return alloc_test::measure(stack, name, cli);
     }
-    let mut alloc = stack.alloc(name).qos(Qos::raw()).source("operf").data(params.to_string());
+    let mut alloc = stack.alloc(name).qos(cli.qos.into()).source("operf").data(params.to_string());
+    if let Some(congestion) = cli.congestion {
+        alloc = alloc.congestion(congestion);
+    }
     if let Some(layer) = cli.layers.first() {
         alloc = alloc.layer(layer);
     }
@@ -43,14 +47,20 @@ pub(crate) fn measure(name: &str, cli: &Cli) -> Result<u8, String> {
         return Err(format!("{name} is served by a program other than {VERSION}; start `operf --listen NAME` there"));
     }
     let (limit, size) = (flow.sdu_limit(), params.size as usize);
-    if size > limit {
+    if size > limit && cli.qos != Cube::Stream {
         flow.dealloc();
         return Err(format!("an SDU of {size} bytes is above this flow's limit of {limit}; give -s {limit} or less"));
     }
     let route = route(&flow, name);
+    if cli.qos == Cube::Stream {
+        let mut carrier = StreamCarrier::open(flow)?;
+        let code = client::measure(&mut carrier, &route, &params, cli.json);
+        carrier.dealloc();
+        return Ok(code);
+    }
     let mut carrier = FlowCarrier::new(flow);
     let code = client::measure(&mut carrier, &route, &params, cli.json);
-    carrier.flow.dealloc();
+    carrier.dealloc();
     Ok(code)
 }
 
@@ -59,6 +69,7 @@ fn route(flow: &blocking::Flow, name: &str) -> Route {
     Route {
         target: name.to_owned(),
         carrier: "flow",
+        qos: flow.qos().cube.as_str(),
         flow_id: Some(flow.id().0),
         layer: Some(peer.layer.clone()),
         peer_address: (!peer.address.is_empty()).then(|| peer.address.clone()),
@@ -82,7 +93,10 @@ pub(crate) fn listen(name: &str, cli: &Cli) -> Result<u8, String> {
 async fn serve_name(name: String, cli: Cli) -> Result<u8, String> {
     let mut stop = super::signals::Stop::new().map_err(|error| format!("cannot catch signals: {error}"))?;
     let stack = Stack::find(cli.run_dir.as_deref()).map_err(|error| error.to_string())?;
-    let listen = stack.listen(&name).create(true).register(true).layers(cli.layers.iter().map(String::as_str));
+    let mut listen = stack.listen(&name).create(true).register(true).layers(cli.layers.iter().map(String::as_str));
+    if let Some(congestion) = cli.congestion {
+        listen = listen.congestion(congestion);
+    }
     let listener = tokio::select! {
         listener = async { listen.await } => listener.map_err(|error| error.to_string())?,
         () = stop.asked() => return Ok(OK),
@@ -154,9 +168,18 @@ async fn test(incoming: Incoming, params: Params, quiet: bool) {
 }
 
 fn run(flow: Flow, params: &Params) -> String {
+    if flow.qos().cube == Cube::Stream {
+        let mut carrier = match StreamCarrier::accept(flow.into()) {
+            Ok(carrier) => carrier,
+            Err(why) => return format!("no stream: {why}"),
+        };
+        let line = serve::serve(&mut carrier, params);
+        carrier.dealloc();
+        return line;
+    }
     let mut carrier = FlowCarrier::new(flow.into());
     let line = serve::serve(&mut carrier, params);
-    carrier.flow.dealloc();
+    carrier.dealloc();
     line
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn send(carrier: &mut impl Carrier, params: &Params) -> (Account, Res
     let count = if params.batch { (BATCH_BYTES / size).clamp(1, BATCH) } else { 1 };
     let mut sdus = sdu::blank(size, count, false);
     let mut account = Account::default();
-    let meter = Meter::start();
+    let meter = Meter::start(carrier.has_helpers());
     let end = meter.start + params.time;
     let mut tried = 0;
     let result = loop {
@@ -134,11 +134,11 @@ impl Count {
 pub(crate) fn receive(carrier: &mut impl Carrier, params: &Params) -> Received {
     let mut count = Count { arrivals: Arrivals::default(), bytes: 0, end: None, hello: false };
     let mut room = vec![0; sdu::MAX];
-    let watch = match Watch::start(&*carrier, Watching { patience: SILENCE, kick: None, times: 1 }) {
+    let watch = match Watch::start(carrier, Watching { patience: SILENCE, kick: None, times: 1 }) {
         Ok(watch) => watch,
         Err(error) => return Received { own: Account::default(), sender: None, gone: Some(Gone(error.to_string())) },
     };
-    let meter = Meter::start();
+    let meter = Meter::start(carrier.has_helpers());
     let give_up = meter.start + params.time + SILENCE;
     let (mut first, mut last) = (None, meter.start);
     let gone = loop {

@@ -13,6 +13,7 @@ mod load;
 mod print;
 mod serve;
 mod signals;
+mod stream;
 mod trip;
 mod watch;
 

@@ -30,11 +30,11 @@ pub(crate) fn ping(carrier: &mut impl Carrier, params: &Params) -> (Account, Lat
     let mut account = Account::default();
     let mut latency = Latency::default();
     let watching = Watching { patience: GIVE_UP, kick: Some(kick(params)), times: KICKS };
-    let watch = match Watch::start(&*carrier, watching) {
+    let watch = match Watch::start(carrier, watching) {
         Ok(watch) => watch,
         Err(error) => return (account, latency, Err(Gone(error.to_string()))),
     };
-    let meter = Meter::start();
+    let meter = Meter::start(carrier.has_helpers());
     let end = meter.start + params.time;
     let mut sent_at = meter.start;
     let mut seq = 0u32;
@@ -88,11 +88,11 @@ fn echo_of(carrier: &mut impl Carrier, seq: u32, sent_at: Instant, room: &mut [u
 pub(crate) fn echo(carrier: &mut impl Carrier, params: &Params) -> (Account, Result<(), Gone>) {
     let mut room = vec![0; sdu::MAX];
     let mut account = Account::default();
-    let watch = match Watch::start(&*carrier, Watching { patience: SILENCE, kick: None, times: 1 }) {
+    let watch = match Watch::start(carrier, Watching { patience: SILENCE, kick: None, times: 1 }) {
         Ok(watch) => watch,
         Err(error) => return (account, Err(Gone(error.to_string()))),
     };
-    let meter = Meter::start();
+    let meter = Meter::start(carrier.has_helpers());
     let give_up = meter.start + params.time + SILENCE;
     let result = loop {
         let len = match carrier.recv(&mut room) {

@@ -2,7 +2,7 @@
 //! own looks now and then whether the loop got on; if not, it wakes the loop with an SDU or by shutting the socket.
 
 use std::io::Result;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -10,6 +10,8 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
+
+use super::carrier::{Carrier, Reins};
 
 /// Looks per `patience`: a loop that stands still is found that much later at most.
 const LOOKS: u32 = 5;
@@ -32,9 +34,9 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Watches a loop on `socket`.
-    pub(crate) fn start(socket: impl AsFd, watching: Watching) -> Result<Self> {
-        let socket = socket.as_fd().try_clone_to_owned()?;
+    /// Watches a loop on `carrier`.
+    pub(crate) fn start(carrier: &impl Carrier, watching: Watching) -> Result<Self> {
+        let reins = carrier.reins()?;
         let progress = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = channel();
         let seen = progress.clone();
@@ -45,7 +47,7 @@ impl Watch {
                 looks = if now == last { looks + 1 } else { 0 };
                 last = now;
                 if looks > 0 && looks % LOOKS == 0 {
-                    act(&socket, &watching, looks / LOOKS);
+                    act(&*reins, &watching, looks / LOOKS);
                 }
             }
         })?;
@@ -60,11 +62,22 @@ impl Watch {
 }
 
 /// The loop has stood still for `times` its patience.
-fn act(socket: &OwnedFd, watching: &Watching, times: u32) {
+fn act(reins: &dyn Reins, watching: &Watching, times: u32) {
     if times >= watching.times {
-        let _ = shutdown(socket, Shutdown::Both);
+        reins.shut();
     } else if let Some(kick) = &watching.kick {
-        let _ = send(socket, kick, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        reins.kick(kick);
+    }
+}
+
+/// A socket's.
+impl Reins for OwnedFd {
+    fn kick(&self, sdu: &[u8]) {
+        let _ = send(self, sdu, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+
+    fn shut(&self) {
+        let _ = shutdown(self, Shutdown::Both);
     }
 }
 

@@ -13,12 +13,31 @@ pub struct Route {
     pub target: String,
     /// `flow` or `bare`.
     pub carrier: &'static str,
+    /// `raw`, `message` or `stream`; a bare socket is as raw as can be.
+    pub qos: &'static str,
     /// The flow's id on this host.
     pub flow_id: Option<u64>,
     /// The flow's layer; `local` within a host.
     pub layer: Option<String>,
     /// The peer's address; none within a host.
     pub peer_address: Option<String>,
+}
+
+/// What a message or stream flow has seen of its path, at this side.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Path {
+    /// Smoothed round trip.
+    pub rtt_us: f64,
+    /// Bytes that may be under way.
+    pub congestion_window: u64,
+    /// The longest UDP payload the path carries.
+    pub mtu: u16,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Packets taken for lost.
+    pub packets_lost: u64,
+    /// Bytes of UDP payload sent.
+    pub bytes_sent: u64,
 }
 
 /// A test's parameters in JSON.
@@ -57,6 +76,7 @@ pub struct Throughput<'a> {
     loss_percent: Option<f64>,
     duplicate_sdus: Option<u64>,
     reordered_sdus: Option<u64>,
+    path: Option<Path>,
     ended: Option<&'a str>,
 }
 
@@ -86,8 +106,14 @@ impl<'a> Throughput<'a> {
             loss_percent: both.map(|(s, r)| loss_percent(s, r)),
             duplicate_sdus: receiver.map(|r| r.duplicates),
             reordered_sdus: receiver.map(|r| r.reordered),
+            path: None,
             ended,
         }
+    }
+
+    /// What is known of the flow's path.
+    pub fn over(self, path: Option<Path>) -> Self {
+        Self { path, ..self }
     }
 
     /// For people.
@@ -109,6 +135,16 @@ impl<'a> Throughput<'a> {
                 "lost      {lost:>11} SDUs ({percent:.3}%), {reordered} reordered, {again} duplicates\n"
             )),
             _ => text.push_str("the other side's account never came\n"),
+        }
+        if let Some(path) = &self.path {
+            text.push_str(&format!(
+                "path      rtt {:.2} ms, window {} KiB, mtu {}, {} datagrams sent from here, {} packets lost\n",
+                path.rtt_us / 1e3,
+                path.congestion_window / 1024,
+                path.mtu,
+                path.datagrams_sent,
+                path.packets_lost
+            ));
         }
         text
     }
@@ -280,7 +316,7 @@ pub fn opening(route: &Route, params: &Params) -> String {
         (_, true, true) => "in batches to here",
     };
     let over = match (route.flow_id, &route.layer) {
-        (Some(id), Some(layer)) => format!("raw flow {id} over {}", printable(layer)),
+        (Some(id), Some(layer)) => format!("{} flow {id} over {}", route.qos, printable(layer)),
         _ => "bare UDP socket".to_owned(),
     };
     let to = route.peer_address.as_deref().map(|address| format!(" to {}", printable(address))).unwrap_or_default();

@@ -7,6 +7,7 @@ fn route() -> Route {
     Route {
         target: "perf".into(),
         carrier: "flow",
+        qos: "raw",
         flow_id: Some(12),
         layer: Some("net".into()),
         peer_address: Some("10.0.0.2:40123".into()),
@@ -48,13 +49,13 @@ lost               10 SDUs (1.000%), 2 reordered, 0 duplicates
 fn throughput_keys_stay() {
     let (route, params) = (route(), params(Mode::Throughput));
     let result = Throughput::new(&route, &params, Some(&sender()), Some(&receiver()), None);
-    let want = r#"{"target":"perf","carrier":"flow","flow_id":12,"layer":"net","peer_address":"10.0.0.2:40123","mode":"throughput","sdu_bytes":1400,"reverse":false,"batch":true,"seconds":2.0,"sent_sdus":1000,"send_errors":0,"sent_bits_per_second":5600000.0,"sender_cpu_ns_per_sdu":5000.0,"received_sdus":990,"received_bits_per_second":5544000.0,"received_sdus_per_second":495.0,"receiver_cpu_ns_per_sdu":5000.0,"lost_sdus":10,"loss_percent":1.0,"duplicate_sdus":0,"reordered_sdus":2,"ended":null}"#;
+    let want = r#"{"target":"perf","carrier":"flow","qos":"raw","flow_id":12,"layer":"net","peer_address":"10.0.0.2:40123","mode":"throughput","sdu_bytes":1400,"reverse":false,"batch":true,"seconds":2.0,"sent_sdus":1000,"send_errors":0,"sent_bits_per_second":5600000.0,"sender_cpu_ns_per_sdu":5000.0,"received_sdus":990,"received_bits_per_second":5544000.0,"received_sdus_per_second":495.0,"receiver_cpu_ns_per_sdu":5000.0,"lost_sdus":10,"loss_percent":1.0,"duplicate_sdus":0,"reordered_sdus":2,"path":null,"ended":null}"#;
     assert_eq!(serde_json::to_string(&result).unwrap(), want);
 }
 
 #[test]
 fn rtt_reads_and_its_keys_stay() {
-    let route = Route { carrier: "bare", flow_id: None, layer: None, ..route() };
+    let route = Route { carrier: "bare", qos: "raw", flow_id: None, layer: None, ..route() };
     let params = Params { batch: false, ..params(Mode::Rtt) };
     let client = Account { sdus: 990, errors: 10, cpu_ns: 4_950_000, ..sender() };
     let result = Rtt::new(&route, &params, &client, Some(&sender()), Some(MICROS), None);
@@ -64,7 +65,7 @@ rtt min/mean/p50/p90/p99/p99.9/max = 1.0/2.0/2.5/3.0/4.0/5.0/6.0 us
 client 5000 ns CPU per round trip, server 5000
 ";
     assert_eq!(result.text(), want);
-    let want = r#"{"target":"perf","carrier":"bare","flow_id":null,"layer":null,"peer_address":"10.0.0.2:40123","mode":"rtt","sdu_bytes":1400,"reverse":false,"batch":false,"seconds":2.0,"sent_sdus":1000,"lost_sdus":10,"loss_percent":1.0,"round_trips_per_second":495.0,"client_cpu_ns_per_round_trip":5000.0,"server_cpu_ns_per_round_trip":5000.0,"rtt_us":{"count":10,"min":1.0,"mean":2.0,"p50":2.5,"p90":3.0,"p99":4.0,"p999":5.0,"max":6.0},"ended":null}"#;
+    let want = r#"{"target":"perf","carrier":"bare","qos":"raw","flow_id":null,"layer":null,"peer_address":"10.0.0.2:40123","mode":"rtt","sdu_bytes":1400,"reverse":false,"batch":false,"seconds":2.0,"sent_sdus":1000,"lost_sdus":10,"loss_percent":1.0,"round_trips_per_second":495.0,"client_cpu_ns_per_round_trip":5000.0,"server_cpu_ns_per_round_trip":5000.0,"rtt_us":{"count":10,"min":1.0,"mean":2.0,"p50":2.5,"p90":3.0,"p99":4.0,"p999":5.0,"max":6.0},"ended":null}"#;
     assert_eq!(serde_json::to_string(&result).unwrap(), want);
 }
 
@@ -86,8 +87,14 @@ the last failure: no\u{fffd}
 fn the_first_line_says_what_is_measured() {
     let want = "OPERF perf: 1400-byte SDUs in batches from here, 5 s, raw flow 12 over net to 10.0.0.2:40123";
     assert_eq!(opening(&route(), &params(Mode::Throughput)), want);
-    let bare =
-        Route { target: "127.0.0.1:7000".into(), carrier: "bare", flow_id: None, layer: None, peer_address: None };
+    let bare = Route {
+        target: "127.0.0.1:7000".into(),
+        carrier: "bare",
+        qos: "raw",
+        flow_id: None,
+        layer: None,
+        peer_address: None,
+    };
     let want = "OPERF 127.0.0.1:7000: 1400-byte SDUs there and back, 5 s, bare UDP socket";
     assert_eq!(opening(&bare, &params(Mode::Rtt)), want);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use libflow::{Flow, FlowError, Qos, Stack};
+use libflow::{Flow, FlowError, Stack};
 
 use super::signals::Stop;
 use super::{NOTHING, OK, print};
@@ -38,7 +38,7 @@ pub(super) async fn ping(stack: &Stack, name: &str, cli: &Cli, mut stop: Stop) -
 }
 
 async fn alloc(stack: &Stack, name: &str, cli: &Cli) -> Result<(Flow, Duration), String> {
-    let mut alloc = stack.alloc(name).qos(Qos::raw()).source("oping");
+    let mut alloc = stack.alloc(name).qos(cli.qos.into()).source("oping");
     match cli.layers.as_slice() {
         [] => {}
         [layer] => alloc = alloc.layer(layer),
@@ -56,6 +56,7 @@ fn route(flow: &Flow, name: &str, size: usize, alloc: Duration) -> Route {
     let peer = flow.peer();
     Route {
         name: name.to_owned(),
+        qos: flow.qos().cube.as_str(),
         flow_id: flow.id().0,
         layer: peer.layer.clone(),
         address: (!peer.address.is_empty()).then(|| peer.address.clone()),

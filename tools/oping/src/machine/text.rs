@@ -12,6 +12,8 @@ use super::stats::{RttMs, ms};
 pub struct Route {
     /// The name pinged.
     pub name: String,
+    /// `raw` or `message`.
+    pub qos: &'static str,
     /// The flow's id on this host.
     pub flow_id: u64,
     /// The layer; `local` within a host.
@@ -36,9 +38,10 @@ pub fn opening(route: &Route) -> String {
     let to = route.address.as_deref().map(|address| format!(" to {}", printable(address))).unwrap_or_default();
     let classic = if route.classic { " (classic)" } else { "" };
     format!(
-        "OPING {}: {} bytes, raw flow {} over {}{to}{classic}, allocated in {:.1} ms",
+        "OPING {}: {} bytes, {} flow {} over {}{to}{classic}, allocated in {:.1} ms",
         route.name,
         route.size,
+        route.qos,
         route.flow_id,
         printable(&route.layer),
         ms(route.alloc),
@@ -139,6 +142,7 @@ mod tests {
     fn route() -> Route {
         Route {
             name: "echo".into(),
+            qos: "raw",
             flow_id: 12,
             layer: "net".into(),
             address: Some("10.0.0.2:40123".into()),

@@ -1,0 +1,6 @@
+//! What is done: sockets, tasks, timers.
+
+pub mod bridge;
+pub mod local;
+pub(crate) mod quic;
+pub(crate) mod watch;
