@@ -83,7 +83,7 @@ impl Host {
             self.flows += 1;
             let flow = FlowId(self.flows);
             self.story.accepted(flow, caller);
-            shim.answered(now, key, Ok(Accept { flow, owner: owner(), data: flow.0.to_be_bytes().to_vec() }));
+            shim.answered(now, key, Ok(Accept { flow, owner: owner(), data: b"welcome".to_vec() }));
         } else {
             self.story.refused.insert(caller);
             shim.answered(now, key, Err(Failure::new(FailureKind::Refused, "no")));
