@@ -8,6 +8,7 @@ mod dns;
 mod faces;
 mod failure;
 mod flood;
+mod flowcat;
 mod hostile;
 mod identity;
 mod links;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         faces::cases(),
         failure::cases(),
         flood::cases(),
+        flowcat::cases(),
         hostile::cases(),
         identity::cases(),
         links::cases(),

@@ -15,8 +15,8 @@ end (-q). Raw flows are not encrypted, and lose what the path loses.
 Exit codes:
   0  all that was sent and received is complete
   1  the stream was reset, the flow broke, or standard output went away
-  2  wrong usage, or irmd is not reachable
-  3  no flow could be allocated, or the name could not be served
+  2  wrong usage
+  3  no flow could be allocated, or the name could not be served; also when irmd is not reachable
 
 Examples:
   flowcat --listen backup > files.tar        on one host
@@ -25,7 +25,7 @@ Examples:
   echo hello | flowcat --raw -q 1 echo       one SDU, and a second for the answer";
 
 /// Connects standard input and output to a flow; or listens on a name for one.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "flowcat", version, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(group(ArgGroup::new("what").required(true).args(["name", "listen", "completions"])))]
 #[command(group(ArgGroup::new("kind").args(["stream", "message", "raw"])))]
@@ -40,12 +40,13 @@ pub struct Cli {
     #[arg(short, long, value_name = "COMMAND")]
     pub exec: Option<String>,
     /// Go on listening after the first flow; with --exec many are served at a time
-    #[arg(short, long, requires = "listen")]
+    #[arg(short, long, conflicts_with = "name")]
     pub keep: bool,
-    /// A reliable, encrypted stream of bytes (the default)
+    /// A reliable stream of bytes, encrypted between hosts (the default). Who listens takes flows of every kind, unless one is
+    /// given
     #[arg(long)]
     pub stream: bool,
-    /// Encrypted messages that may be lost
+    /// Messages, encrypted between hosts, where they may be lost
     #[arg(long)]
     pub message: bool,
     /// A raw flow: SDUs in clear, as the network carries them
@@ -101,7 +102,10 @@ mod tests {
         assert_eq!((cli.name.as_deref(), cli.progress, cli.raw, cli.message), (Some("backup"), true, false, false));
         assert_eq!((cli.linger, cli.alloc_timeout), (Some(Duration::from_millis(500)), Some(Duration::from_secs(3))));
         let cli = parse("flowcat -l time -k -e date --raw").unwrap();
-        assert_eq!((cli.listen.as_deref(), cli.exec.as_deref(), cli.keep, cli.raw), (Some("time"), Some("date"), true, true));
+        assert_eq!(
+            (cli.listen.as_deref(), cli.exec.as_deref(), cli.keep, cli.raw),
+            (Some("time"), Some("date"), true, true)
+        );
         assert!(parse("flowcat backup --exec cat").is_ok());
         assert!(parse("flowcat --completions zsh").is_ok());
     }

@@ -39,13 +39,9 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        for (count, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.00 KiB"),
-            (1536 * 1024, "1.50 MiB"),
-            (u64::MAX, "16.00 EiB"),
-        ] {
+        for (count, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (1536 * 1024, "1.50 MiB"), (u64::MAX, "16.00 EiB")]
+        {
             assert_eq!(bytes(count), text);
         }
         let line = progress(3 << 20, 0, Duration::from_secs(2));
