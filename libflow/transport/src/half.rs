@@ -34,3 +34,19 @@ impl RecvStream for crate::local::RecvHalf {
         self.stop(reason);
     }
 }
+
+impl SendStream for crate::quic::SendHalf {
+    fn finish(&mut self) -> Result<(), StreamError> {
+        self.finish()
+    }
+
+    fn reset(&mut self, reason: Reason) {
+        self.reset(reason);
+    }
+}
+
+impl RecvStream for crate::quic::RecvHalf {
+    fn stop(&mut self, reason: Reason) {
+        self.stop(reason);
+    }
+}
