@@ -45,6 +45,7 @@ pub use proto::shim::MAX_DATA;
 pub use proto::{Cube, FlowId, Qos};
 pub use stack::Stack;
 pub use stream::{RecvStream, SendStream, Stream};
+pub use transport::bridge::{Bridge, Ends};
 pub use transport::{Congestion, Over, Reason, Stats as PathStats, StreamError};
 
 /// A flow to `name`, through the irmd that the environment names.

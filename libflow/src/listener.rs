@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{FlowHandle, ServeRequest};
-use proto::{Name, protocol_version};
+use proto::{Name, Qos, protocol_version};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use transport::Congestion;
@@ -195,6 +195,11 @@ impl Incoming {
     /// All that is known of the peer.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// What is asked of the flow.
+    pub fn qos(&self) -> Qos {
+        self.handle.qos.and_then(|qos| Qos::try_from(qos).ok()).unwrap_or_default()
     }
 
     /// What came with the request. Not authenticated yet: [`Flow::data`] of a message or stream flow is.

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use transport::bridge::Bridge;
 use transport::{Reason, StreamError, local, quic};
 
 use crate::io::mux::Held;
@@ -122,9 +124,36 @@ impl Stream {
         (self.send, self.recv)
     }
 
+    /// A plain descriptor of the stream, a SOCK_STREAM socket in blocking mode, for programs that only know those: its
+    /// `shutdown` finishes, and what it reads ends as the stream does; [`Bridge::why`] says what `ECONNRESET` and `EPIPE`
+    /// mean. A task of the flow's moves the bytes.
+    ///
+    /// # Errors
+    /// No descriptors: three are needed for a moment, two stay.
+    pub fn into_fd(self) -> io::Result<(OwnedFd, Bridge)> {
+        let held = self.send.held.clone();
+        held.within_runtime(|| transport::bridge::into_fd(self.send, self.recv))
+    }
+
     /// The flow's id on this host, as `irm flow list` shows it.
     pub fn flow_id(&self) -> proto::FlowId {
         self.send.held.core.id()
+    }
+}
+
+impl transport::SendStream for SendStream {
+    fn finish(&mut self) -> Result<(), StreamError> {
+        self.finish()
+    }
+
+    fn reset(&mut self, reason: Reason) {
+        self.reset(reason);
+    }
+}
+
+impl transport::RecvStream for RecvStream {
+    fn stop(&mut self, reason: Reason) {
+        self.stop(reason);
     }
 }
 

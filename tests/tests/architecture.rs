@@ -18,6 +18,7 @@ const CRATES: Allowed<'static> = &[
     ("irm", &["flowring-proto", "libflow"]),
     ("oping", &["flowring-proto", "libflow"]),
     ("operf", &["flowring-proto", "libflow"]),
+    ("flowcat", &["flowring-proto", "libflow"]),
     ("flowring-lab", &[]),
     ("flowring-sim", &[]),
     ("flowring-tests", &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "irmd", "ipcpd-udp"]),

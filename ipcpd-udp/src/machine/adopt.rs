@@ -67,7 +67,7 @@ impl Shim {
             ours: ticket.ours,
             theirs: ticket.theirs,
             of,
-            past: Vec::new(),
+            starts: Vec::new(),
             peer,
             control: ticket.control,
             local: Some(local),

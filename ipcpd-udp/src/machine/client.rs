@@ -90,7 +90,7 @@ impl Shim {
             ours: self.wire_id(),
             theirs: WireId(0),
             of: None,
-            past: Vec::new(),
+            starts: Vec::new(),
             peer: target.at,
             control: target.at,
             local: None,

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::table::{self, Cause, Phase};
 
 /// Starts of a peer's shim within one allocation; more are no shim's.
-const MOST_PAST: usize = 4;
+const MOST_STARTS: usize = 4;
 
 /// Everything the machine knows of a flow.
 #[derive(Debug)]
@@ -33,10 +33,10 @@ pub(super) struct Flow {
     pub(super) ours: WireId,
     /// The peer's; zero while it is not known, and for classic peers for ever.
     pub(super) theirs: WireId,
-    /// The peer's host and its start, as of its last answer; none of a classic peer.
+    /// The peer's host and its start, which accepted; none of a classic peer.
     pub(super) of: Option<Peer>,
-    /// Asking side: starts of the peer's shim that answered and that another one has followed.
-    pub(super) past: Vec<Peer>,
+    /// Asking side: starts of the peer's shim, in the order in which they answered first.
+    pub(super) starts: Vec<Peer>,
     /// The peer's end: cp of an asking peer; the listen port, then sp, of an accepting one.
     pub(super) peer: SocketAddr,
     /// Where the peer's shim takes control datagrams.
@@ -273,15 +273,13 @@ impl Flow {
     /// Asking side: an extended answer came. `false`: from a start of the peer's shim that is over, as a later one's answer
     /// told. What it accepted is gone, and where flows are on the listen port the later one's flow would be taken for it.
     pub(super) fn answers(&mut self, of: Peer) -> bool {
-        if self.past.contains(&of) {
-            return false;
+        if let Some(known) = self.starts.iter().position(|start| *start == of) {
+            return known + 1 == self.starts.len();
         }
-        if let Some(before) = self.of.replace(of).filter(|before| *before != of) {
-            if self.past.len() == MOST_PAST {
-                self.past.remove(0);
-            }
-            self.past.push(before);
+        if self.starts.len() == MOST_STARTS {
+            self.starts.remove(0);
         }
+        self.starts.push(of);
         true
     }
 

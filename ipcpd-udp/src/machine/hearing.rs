@@ -114,8 +114,9 @@ impl Shim {
             State::Knocking(Knocking { deadline, told, .. }) => (deadline, told),
             _ => return,
         };
-        if told.is_some() {
-            // What the program was told stands: another flow than that, or other data, is not what it has.
+        if told.is_some() && accepted.data != flow.heard {
+            // What the program was told stands. The same flow with other data was changed on its way; and of another one, which
+            // the peer's shim made after a restart, the program cannot be told any more.
             if accepted.server != flow.theirs {
                 return self.counters.count(Reason::Late);
             }
@@ -124,14 +125,14 @@ impl Shim {
         flow.theirs = accepted.server;
         flow.of = Some(accepted.of);
         flow.heard = accepted.data;
-        self.join(key, Cause::Accepted, deadline, from, None);
+        self.join(key, Cause::Accepted, deadline, from, told);
     }
 
     fn classic_echo(&mut self, now: Instant, key: Key, from: SocketAddr) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         // A peer that has given an extended answer to this very request is no classic shim: someone strips extensions.
         // And a classic shim echoes from sp, never from where it listens.
-        if flow.of.is_some() || from == flow.peer {
+        if !flow.starts.is_empty() || from == flow.peer {
             return self.counters.count(Reason::Spoofed);
         }
         if flow.qos.cube != Cube::Raw {

@@ -150,7 +150,7 @@ impl Shim {
             ours: self.wire_id(),
             theirs: WireId(0),
             of: None,
-            past: Vec::new(),
+            starts: Vec::new(),
             peer: request.from,
             control: SocketAddr::new(request.from.ip(), PORT),
             local: None,

@@ -66,6 +66,7 @@ impl Irm {
                     let made = if waiter.bootstrap { Reply::Bootstrapped(address) } else { Reply::Done };
                     self.reply(waiter.call, made);
                 }
+                self.tell_host_key(name);
                 self.operational(name);
             }
             Some(waiter) if !waiter.bootstrap => {
@@ -83,6 +84,16 @@ impl Irm {
         let (Some((layer, udp)), Some(attach)) = (ipcp.config.clone(), ipcp.attach) else { return };
         ipcp.state = State::Bootstrapping(waiter);
         let host_key = self.settings.host_key.clone();
+        let request = v1::BootstrapRequest { version: protocol_version(), layer, udp: Some(udp), host_key };
+        self.ask(name, attach, IpcpCall::Bootstrap(Box::new(request)));
+    }
+
+    /// One that came with its layer was not bootstrapped by us, and publishes names with the key of this host all the same: a
+    /// second bootstrap that says what it has already tells it no more than that. Its answer changes nothing.
+    fn tell_host_key(&mut self, name: &str) {
+        let host_key = self.settings.host_key.clone();
+        let Some(ipcp) = self.ipcps.get(name).filter(|_| !host_key.is_empty()) else { return };
+        let (Some((layer, udp)), Some(attach)) = (ipcp.config.clone(), ipcp.attach) else { return };
         let request = v1::BootstrapRequest { version: protocol_version(), layer, udp: Some(udp), host_key };
         self.ask(name, attach, IpcpCall::Bootstrap(Box::new(request)));
     }

@@ -40,8 +40,18 @@ enum flow_error {
     FLOW_ESTREAM = -18       /* a stream was reset, or ended with its flow: what came is incomplete */
 };
 
-/* Allocates a flow to a name. Waits up to timeout_ms; 0: the daemon's default of 5 s. */
+/* What a flow is carried as. */
+enum flow_qos {
+    FLOW_RAW = 1,     /* bare datagrams, in clear */
+    FLOW_MESSAGE = 2, /* encrypted messages: flow_read and flow_write, one message each */
+    FLOW_STREAM = 3   /* encrypted, reliable byte streams, any number of them; and messages */
+};
+
+/* Allocates a raw flow to a name. Waits up to timeout_ms; 0: the daemon's default of 5 s. */
 int flow_alloc(const char *name, unsigned timeout_ms);
+
+/* The same of any kind of enum flow_qos. The peer of a message or stream flow has shown who it is. */
+int flow_alloc_qos(const char *name, int qos, unsigned timeout_ms);
 
 /* Serves a name from now on: created, bound to this process and registered in every layer. Returns a listener. */
 int flow_listen(const char *name);
@@ -62,12 +72,31 @@ ssize_t flow_write(int flow, const void *sdu, size_t length);
  * non-blocking. Valid until flow_dealloc(). */
 int flow_fd(int flow);
 
+/* Opens a stream of a stream flow. Returns a descriptor of the program's own: a connected SOCK_STREAM socket in blocking
+ * mode, for read, write, poll, shutdown and close. shutdown(fd, SHUT_WR) finishes what is written, close() finishes it
+ * and reads no more; a read of 0 is the peer's finish, ECONNRESET and EPIPE are ends before their time. */
+int flow_stream_open(int flow);
+
+/* The next stream that the peer opened. Waits up to timeout_ms; 0: for ever. */
+int flow_stream_accept(int flow, unsigned timeout_ms);
+
+/* 0 while all is well with a stream's descriptor, or both directions ended well; FLOW_ESTREAM once one ended before its
+ * time: flow_last_error() says which way and why. To be asked before the descriptor is closed. */
+int flow_stream_status(int fd);
+
+/* Gives a stream up: the peer reads an error with the reason, a number of the program's own. Close the descriptor then. */
+int flow_stream_reset(int fd, unsigned reason);
+
 /* The longest SDU, bytes. */
 ssize_t flow_sdu_limit(int flow);
 
 /* Copies the name of who asked for the flow ("John Day" for a classic caller), NUL-terminated and cut to size;
  * returns its whole length. */
 ssize_t flow_source(int flow, char *buffer, size_t size);
+
+/* Copies the fingerprint of the host key that the peer's host showed ("SHA256:..."), as flow_source() does; empty for raw
+ * flows and within a host. */
+ssize_t flow_peer_host(int flow, char *buffer, size_t size);
 
 /* Ends a flow, or stops serving a listener's name; the handle is void at once. A call under way on the flow in another
  * thread returns FLOW_EGONE; one on the listener goes on until it ends by itself. */

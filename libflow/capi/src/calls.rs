@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libflow::blocking::Stack;
+use libflow::{Cube, Qos};
 
 use crate::error::{self, EFAILED, EINVAL, Failed, guard};
 use crate::handle::{self, Held};
+use crate::streams;
 
 /// `ssize_t`.
 type Length = isize;
@@ -48,12 +50,57 @@ fn length(bytes: usize) -> Result<Length, Failed> {
 pub unsafe extern "C" fn flow_alloc(name: *const c_char, timeout_ms: c_uint) -> c_int {
     guard(|| {
         // SAFETY: the caller's promise.
-        let mut alloc = stack()?.alloc(unsafe { text(name) }?);
-        if let Some(within) = within(timeout_ms) {
-            alloc = alloc.timeout(within);
-        }
-        handle::add(Held::Flow(Arc::new(alloc.wait()?)))
+        unsafe { alloc(name, Qos::raw(), timeout_ms) }
     })
+}
+
+/// See `flowring.h`.
+///
+/// # Safety
+/// `name` is null or a NUL-terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flow_alloc_qos(name: *const c_char, qos: c_int, timeout_ms: c_uint) -> c_int {
+    guard(|| {
+        let cube = u8::try_from(qos).ok().and_then(Cube::from_code);
+        let cube = cube.ok_or_else(|| invalid("the QoS is none of FLOW_RAW, FLOW_MESSAGE, FLOW_STREAM"))?;
+        // SAFETY: the caller's promise.
+        unsafe { alloc(name, cube.into(), timeout_ms) }
+    })
+}
+
+/// # Safety
+/// `name` is null or a NUL-terminated string.
+unsafe fn alloc(name: *const c_char, qos: Qos, timeout_ms: c_uint) -> Result<c_int, Failed> {
+    // SAFETY: the caller's promise.
+    let mut alloc = stack()?.alloc(unsafe { text(name) }?).qos(qos);
+    if let Some(within) = within(timeout_ms) {
+        alloc = alloc.timeout(within);
+    }
+    handle::add(Held::Flow(Arc::new(alloc.wait()?)))
+}
+
+/// See `flowring.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn flow_stream_open(flow: c_int) -> c_int {
+    guard(|| streams::open(&*handle::flow(flow)?))
+}
+
+/// See `flowring.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn flow_stream_accept(flow: c_int, timeout_ms: c_uint) -> c_int {
+    guard(|| streams::accept(&*handle::flow(flow)?, within(timeout_ms)))
+}
+
+/// See `flowring.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn flow_stream_status(fd: c_int) -> c_int {
+    guard(|| streams::status(fd))
+}
+
+/// See `flowring.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn flow_stream_reset(fd: c_int, reason: c_uint) -> c_int {
+    guard(|| streams::reset(fd, reason))
 }
 
 /// See `flowring.h`.
@@ -157,18 +204,40 @@ pub extern "C" fn flow_sdu_limit(flow: c_int) -> Length {
 pub unsafe extern "C" fn flow_source(flow: c_int, buffer: *mut c_char, size: usize) -> Length {
     guard(|| {
         let flow = handle::flow(flow)?;
-        let source = &flow.peer().source;
-        if let (false, Some(room)) = (buffer.is_null(), size.checked_sub(1)) {
-            let cut = room.min(source.len());
-            // SAFETY: the buffer has room for `size` bytes by the caller's promise; `cut` and the NUL are at most
-            // that, and the source is not within it.
-            unsafe {
-                std::ptr::copy_nonoverlapping(source.as_ptr().cast(), buffer, cut);
-                buffer.add(cut).write(0);
-            }
-        }
-        length(source.len())
+        // SAFETY: the caller's promise.
+        unsafe { copy(&flow.peer().source, buffer, size) }
     })
+}
+
+/// See `flowring.h`.
+///
+/// # Safety
+/// `buffer` is null or has room for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn flow_peer_host(flow: c_int, buffer: *mut c_char, size: usize) -> Length {
+    guard(|| {
+        let flow = handle::flow(flow)?;
+        let host = flow.peer().identity.as_ref().map_or("", |identity| &identity.host);
+        // SAFETY: the caller's promise.
+        unsafe { copy(host, buffer, size) }
+    })
+}
+
+/// Copies a text, NUL-terminated and cut to size; its whole length.
+///
+/// # Safety
+/// `buffer` is null or has room for `size` bytes.
+unsafe fn copy(text: &str, buffer: *mut c_char, size: usize) -> Result<Length, Failed> {
+    if let (false, Some(room)) = (buffer.is_null(), size.checked_sub(1)) {
+        let cut = room.min(text.len());
+        // SAFETY: the buffer has room for `size` bytes by the caller's promise; `cut` and the NUL are at most that, and
+        // the text is not within it.
+        unsafe {
+            std::ptr::copy_nonoverlapping(text.as_ptr().cast(), buffer, cut);
+            buffer.add(cut).write(0);
+        }
+    }
+    length(text.len())
 }
 
 /// See `flowring.h`.

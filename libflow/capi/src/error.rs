@@ -17,7 +17,7 @@ pub(crate) const EINVAL: c_int = -2;
 const EUNKNOWN: c_int = -3;
 const EREFUSED: c_int = -4;
 const ENOBODY: c_int = -5;
-const ETIMEDOUT: c_int = -6;
+pub(crate) const ETIMEDOUT: c_int = -6;
 const EUNREACHABLE: c_int = -7;
 const EPERM: c_int = -8;
 const EGONE: c_int = -9;
@@ -29,7 +29,7 @@ pub(crate) const EFAILED: c_int = -14;
 const EDIRECTORY: c_int = -15;
 const EUNTRUSTED: c_int = -16;
 const EHANDSHAKE: c_int = -17;
-pub(crate) const ESTREAM: c_int = -18;
+const ESTREAM: c_int = -18;
 
 /// In the order of the codes, from -1 down.
 const WORDS: [&CStr; 18] = [
@@ -151,4 +151,14 @@ impl From<FlowError> for Failed {
         };
         failed(code, &error)
     }
+}
+
+/// A stream was not to be had.
+pub(crate) fn stream_failed(error: &impl std::fmt::Display) -> Failed {
+    failed(EFAILED, error)
+}
+
+/// A stream ended before its time.
+pub(crate) fn stream_ended(error: &libflow::StreamError) -> Failed {
+    failed(ESTREAM, error)
 }

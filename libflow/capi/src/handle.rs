@@ -57,7 +57,7 @@ pub(crate) fn listener(handle: c_int) -> Result<Arc<Listener>, Failed> {
     }
 }
 
-fn unknown(handle: c_int) -> Failed {
+pub(crate) fn unknown(handle: c_int) -> Failed {
     let text = format!("{handle} is no handle of the kind this call takes; it may have been deallocated");
     Failed { code: EHANDLE, text }
 }

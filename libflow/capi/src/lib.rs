@@ -7,5 +7,6 @@
 mod calls;
 mod error;
 mod handle;
+mod streams;
 
 pub use calls::*;

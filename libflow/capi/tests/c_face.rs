@@ -59,7 +59,7 @@ fn every_call_links_and_says_what_is_wrong() {
 fn the_echo_pair_compiles_and_says_that_irmd_is_not_there() {
     let Some(cc) = compiler() else { return };
     let dir = tempfile::tempdir().expect("a folder");
-    for name in ["echo_server", "echo_client"] {
+    for name in ["echo_server", "echo_client", "words"] {
         let program = dir.path().join(name);
         compile(cc, &format!("examples/{name}.c"), &program);
         let output = run(&program, dir.path());

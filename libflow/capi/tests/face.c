@@ -28,6 +28,13 @@ int main(void)
     want("flow_fd", flow_fd(3), FLOW_EHANDLE, "3");
     want("flow_sdu_limit", flow_sdu_limit(3), FLOW_EHANDLE, "3");
     want("flow_source", flow_source(3, buffer, sizeof buffer), FLOW_EHANDLE, "3");
+    want("flow_alloc_qos", flow_alloc_qos("echo", 9, 0), FLOW_EINVAL, "FLOW_STREAM");
+    want("flow_alloc_qos", flow_alloc_qos("echo", FLOW_STREAM, 100), FLOW_EUNREACHABLE, "irmd --run-dir");
+    want("flow_stream_open", flow_stream_open(3), FLOW_EHANDLE, "3 is no handle");
+    want("flow_stream_accept", flow_stream_accept(3, 1), FLOW_EHANDLE, "3");
+    want("flow_stream_status", flow_stream_status(3), FLOW_EHANDLE, "3");
+    want("flow_stream_reset", flow_stream_reset(3, 1), FLOW_EHANDLE, "3");
+    want("flow_peer_host", flow_peer_host(3, buffer, sizeof buffer), FLOW_EHANDLE, "3");
     want("flow_dealloc", flow_dealloc(3), FLOW_EHANDLE, "3");
     if (strcmp(flow_strerror(FLOW_EGONE), "the flow is gone") || strcmp(flow_strerror(0), "no error") ||
         strcmp(flow_strerror(-99), "unknown error code") || strcmp(flow_strerror(FLOW_EFAILED), "failed")) {

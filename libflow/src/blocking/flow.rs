@@ -120,6 +120,13 @@ impl Flow {
         self.parked(self.0.accept_stream()).map(Stream::from)
     }
 
+    /// The same, for a bounded time.
+    pub fn accept_stream_within(&self, within: Duration) -> Result<Option<Stream>, StreamError> {
+        let Some(held) = self.0.held() else { return self.accept_stream().map(Some) };
+        let accepted = held.park(held.within(Some(within), self.0.accept_stream()));
+        accepted.transpose().map(|stream| stream.map(Stream::from))
+    }
+
     /// See [`crate::Flow::into_stream`].
     pub fn into_stream(self) -> Result<Stream, StreamError> {
         match self.0.held().cloned() {

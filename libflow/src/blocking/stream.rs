@@ -1,11 +1,12 @@
 //! A stream, blocking.
 
 use std::io::{Read, Result, Write};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{Reason, RecvStream, SendStream, StreamError};
+use crate::{Bridge, Reason, RecvStream, SendStream, StreamError};
 
 /// [`crate::Stream`] without a runtime: [`Read`] and [`Write`].
 #[derive(Debug)]
@@ -31,6 +32,11 @@ impl Stream {
     /// See [`crate::Stream::reset`].
     pub fn reset(&mut self, reason: Reason) {
         self.0.reset(reason);
+    }
+
+    /// See [`crate::Stream::into_fd`].
+    pub fn into_fd(self) -> Result<(OwnedFd, Bridge)> {
+        self.0.into_fd()
     }
 
     /// The halves, for two threads.

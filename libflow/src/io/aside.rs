@@ -1,5 +1,4 @@
 //! Where the work of message and stream flows runs: in the runtime that asks for the flow, else in one of libflow's own.
-#![expect(clippy::disallowed_methods, reason = "io owns tasks")]
 
 use std::io;
 use std::sync::{Mutex, PoisonError};

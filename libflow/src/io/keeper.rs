@@ -40,7 +40,7 @@ const RETURNS_WITHIN: Duration = Duration::from_secs(2);
 /// What the last handles left to say gets this long.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 
-type Reply<T> = oneshot::Sender<Result<T, CallError>>;
+pub(super) type Reply<T> = oneshot::Sender<Result<T, CallError>>;
 
 /// A flow with what irmd said of it.
 pub(crate) type Delivered = (Arc<Core>, FlowHandle);
@@ -123,6 +123,7 @@ pub(super) struct Context {
     lease_tasks: RefCell<JoinSet<()>>,
     pub(super) served: RefCell<HashMap<String, Served>>,
     pub(super) farewells: RefCell<JoinSet<()>>,
+    pub(super) asks: RefCell<JoinSet<()>>,
     pub(super) irmd_again: watch::Sender<u64>,
 }
 
@@ -134,6 +135,7 @@ async fn run(run_dir: RunDir, mut commands: mpsc::Receiver<Command>) {
         lease_tasks: RefCell::default(),
         served: RefCell::default(),
         farewells: RefCell::default(),
+        asks: RefCell::default(),
         irmd_again: watch::Sender::new(0),
     });
     let mut calls = JoinSet::new();
@@ -150,6 +152,7 @@ async fn run(run_dir: RunDir, mut commands: mpsc::Receiver<Command>) {
         context.reap();
     }
     calls.shutdown().await;
+    context.asks.take().shutdown().await;
     let mut farewells = context.farewells.take();
     let mut leases = context.lease_tasks.take();
     let _ = tokio::time::timeout(FAREWELL_WITHIN, async { while farewells.join_next().await.is_some() {} }).await;
@@ -160,6 +163,7 @@ async fn run(run_dir: RunDir, mut commands: mpsc::Receiver<Command>) {
 impl Context {
     fn reap(&self) {
         while self.farewells.borrow_mut().try_join_next().is_some() {}
+        while self.asks.borrow_mut().try_join_next().is_some() {}
         while self.lease_tasks.borrow_mut().try_join_next().is_some() {}
     }
 
@@ -178,15 +182,7 @@ impl Context {
                     let _ = reply.send(done);
                 }
             }
-            Command::Accept { name, within, keeper, mut reply } => {
-                if let Some(delivered) = self.left_over(&name) {
-                    return self.give(Ok(delivered), reply);
-                }
-                if let Some(done) = unless_closed(&mut reply, self.accept(&name, false, within)).await {
-                    let done = self.take(done, keeper).await;
-                    self.give(done, reply);
-                }
-            }
+            Command::Accept { name, within, keeper, reply } => self.accepted(name, within, keeper, reply).await,
             Command::Certify { request, mut reply } => {
                 let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
                     let request = request.clone();
@@ -222,16 +218,13 @@ impl Context {
     }
 
     /// Takes the flow's socket.
-    async fn take(&self, done: Result<FlowHandle, CallError>, keeper: Arc<Keeper>) -> Result<Delivered, CallError> {
+    pub(super) async fn take(
+        &self,
+        done: Result<FlowHandle, CallError>,
+        keeper: Arc<Keeper>,
+    ) -> Result<Delivered, CallError> {
         let handle = done?;
         self.redeem(&handle, keeper).await.map(|core| (core, handle))
-    }
-
-    /// Gives an accepted flow to the caller; one that no longer waits leaves it to the next.
-    fn give(&self, done: Result<Delivered, CallError>, reply: Reply<Delivered>) {
-        if let Err(Ok(delivered)) = reply.send(done) {
-            self.keep(delivered);
-        }
     }
 
     /// Asks for a flow; again where the first time certainly granted none, because irmd was not there or had come back a

@@ -114,6 +114,12 @@ impl Held {
         }
     }
 
+    /// What is made belongs to the flow's runtime.
+    pub(crate) fn within_runtime<T>(&self, make: impl FnOnce() -> T) -> T {
+        let _within = self.runtime.enter();
+        make()
+    }
+
     /// Waits for `work` on this thread, which is in no runtime: what it makes belongs to the flow's.
     pub(crate) fn park<T>(&self, work: impl Future<Output = T>) -> T {
         let _within = self.runtime.enter();

@@ -1,21 +1,26 @@
 //! The names that this process serves, and the flows that come for them.
+#![expect(clippy::disallowed_methods, reason = "io owns timers and tasks")]
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{Failure, FailureKind, FlowAcceptRequest, FlowHandle, ServeRequest, UnserveRequest};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tonic::Response;
 
-use super::keeper::{Context, Delivered, GRACE, LOOK_AGAIN, SHORT_WITHIN};
+use super::keeper::{Context, Delivered, GRACE, Keeper, LOOK_AGAIN, Reply, SHORT_WITHIN, thread_died};
 use super::patience::{Patience, comes_back_some_day};
 use crate::error::CallError;
 
 /// A name is served again so often for one accept, after such pauses, while irmd says that it is not.
 const SERVED_AGAIN: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(50);
+/// An accept at irmd for which nobody waits any more is given up after this long.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_millis(100);
 /// Names told at once to an irmd that is back.
 const SERVED_AT_ONCE: usize = 32;
 
@@ -29,12 +34,25 @@ pub(crate) struct Serving {
 pub(super) struct Served {
     request: ServeRequest,
     listeners: usize,
+    /// Accepted, and nobody waited any more.
     left_over: VecDeque<Delivered>,
+    waiting: VecDeque<Reply<Delivered>>,
+    /// Accepts that irmd has of this process.
+    asks: usize,
+    /// Somebody came to wait, or went.
+    changed: Rc<Notify>,
 }
 
 impl Served {
     fn new(request: ServeRequest) -> Self {
-        Self { request, listeners: 0, left_over: VecDeque::new() }
+        let (left_over, waiting, changed) = (VecDeque::new(), VecDeque::new(), Rc::default());
+        Self { request, listeners: 0, left_over, waiting, asks: 0, changed }
+    }
+
+    /// How many wait.
+    fn waiting(&mut self) -> usize {
+        self.waiting.retain(|tell| !tell.is_closed());
+        self.waiting.len()
     }
 }
 
@@ -100,16 +118,113 @@ impl Context {
         while under_way.join_next().await.is_some() {}
     }
 
-    /// A flow that whoever accepted it no longer waited for: the next accept's.
-    pub(super) fn left_over(&self, name: &str) -> Option<Delivered> {
-        self.served.borrow_mut().get_mut(name)?.left_over.pop_front()
+    /// Waits for the next flow for whoever accepts. irmd is asked by tasks of their own, one for each that waits: a wait that
+    /// is given up while its flow is on the way leaves it to the next.
+    pub(super) async fn accepted(
+        self: Rc<Self>,
+        name: String,
+        within: Option<Duration>,
+        keeper: Arc<Keeper>,
+        mut reply: Reply<Delivered>,
+    ) {
+        let Some(told) = self.wait(&name, keeper) else {
+            let text = format!("{name} is not served by this process any more");
+            return drop(reply.send(Err(CallError::Failed(Failure::new(FailureKind::NotPermitted, text)))));
+        };
+        let over = async {
+            match within {
+                Some(within) => tokio::time::sleep(within).await,
+                None => std::future::pending().await,
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            told = told => told.unwrap_or_else(|_| Err(thread_died())),
+            () = reply.closed() => return self.changed(&name),
+            () = over => {
+                self.changed(&name);
+                Err(CallError::Failed(Failure::new(FailureKind::TimedOut, "no flow arrived in time")))
+            }
+        };
+        if let Err(Ok(delivered)) = reply.send(result) {
+            self.give(&name, Ok(delivered));
+        }
     }
 
-    /// Keeps a flow for the next accept, as long as the name is served.
-    pub(super) fn keep(&self, delivered: Delivered) {
-        if let Some(served) = self.served.borrow_mut().get_mut(&delivered.1.name) {
-            served.left_over.push_back(delivered);
+    /// One more waits; what it is told. `None`: nobody serves the name.
+    fn wait(
+        self: &Rc<Self>,
+        name: &str,
+        keeper: Arc<Keeper>,
+    ) -> Option<oneshot::Receiver<Result<Delivered, CallError>>> {
+        let (tell, told) = oneshot::channel();
+        let mut all = self.served.borrow_mut();
+        let served = all.get_mut(name)?;
+        if let Some(delivered) = served.left_over.pop_front() {
+            let _ = tell.send(Ok(delivered));
+            return Some(told);
         }
+        served.waiting.push_back(tell);
+        served.changed.notify_waiters();
+        if served.asks < served.waiting() {
+            served.asks += 1;
+            self.asks.borrow_mut().spawn_local(self.clone().ask(name.to_owned(), served.changed.clone(), keeper));
+        }
+        Some(told)
+    }
+
+    fn changed(&self, name: &str) {
+        if let Some(served) = self.served.borrow().get(name) {
+            served.changed.notify_waiters();
+        }
+    }
+
+    /// Asks irmd for flows as long as more wait than ask.
+    async fn ask(self: Rc<Self>, name: String, changed: Rc<Notify>, keeper: Arc<Keeper>) {
+        loop {
+            let got = tokio::select! {
+                biased;
+                got = self.accept(&name, false, None) => Some(got),
+                () = self.nobody_waits(&name, &changed) => None,
+            };
+            if let Some(got) = got {
+                let got = self.take(got, keeper.clone()).await;
+                self.give(&name, got);
+            }
+            if let Some(served) = self.served.borrow_mut().get_mut(&name)
+                && served.asks > served.waiting()
+            {
+                served.asks -= 1;
+                return;
+            }
+        }
+    }
+
+    /// Waits until nobody has waited for a while: until then the next wait takes over what is under way.
+    async fn nobody_waits(&self, name: &str, changed: &Notify) {
+        loop {
+            let mut change = pin!(changed.notified());
+            change.as_mut().enable();
+            let too_many = self.served.borrow_mut().get_mut(name).is_none_or(|served| served.asks > served.waiting());
+            if !too_many {
+                change.await;
+            } else if tokio::time::timeout(TAKEN_OVER_WITHIN, change).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// To the first that waits; a flow that nobody waits for is kept for the next, as long as the name is served.
+    fn give(&self, name: &str, mut got: Result<Delivered, CallError>) {
+        let mut all = self.served.borrow_mut();
+        let Some(served) = all.get_mut(name) else { return };
+        while let Some(tell) = served.waiting.pop_front() {
+            match tell.send(got) {
+                Ok(()) => return,
+                Err(back) => got = back,
+            }
+        }
+        served.left_over.extend(got.ok());
     }
 
     /// The next flow for a name; goes on waiting when irmd is restarted.

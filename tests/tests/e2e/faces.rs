@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         the_c_client_talks_within_a_host,
         a_program_that_only_knows_a_descriptor_echoes,
         a_c_program_that_ends_is_told_to_its_peer,
+        a_c_program_sends_a_stream_as_a_plain_descriptor,
     ]
 }
 
@@ -22,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
 const HEADER: &str = include_str!("../../../libflow/capi/include/flowring.h");
 const ECHO_SERVER: (&str, &str) = ("echo_server", include_str!("../../../libflow/capi/examples/echo_server.c"));
 const ECHO_CLIENT: (&str, &str) = ("echo_client", include_str!("../../../libflow/capi/examples/echo_client.c"));
+const WORDS: (&str, &str) = ("words", include_str!("../../../libflow/capi/examples/words.c"));
 const DESCRIPTOR_ECHO: (&str, &str) = ("descriptor_echo", include_str!("../../c/descriptor_echo.c"));
 
 /// Compiles a C program against libflow.so, as its user would. `Ok(None)`: there is no C compiler, said aloud.
@@ -100,4 +102,23 @@ fn a_c_program_that_ends_is_told_to_its_peer() -> Result<()> {
     let output = client.wait(std::time::Duration::from_secs(1))?;
     ensure!(output.code() == 1, "{output:?}");
     await_flows(&net.a, 0).map(drop)
+}
+
+/// To another host and within one; what it prints is what the server counted after its half ended.
+fn a_c_program_sends_a_stream_as_a_plain_descriptor() -> Result<()> {
+    let net = Net::up(&["words"])?;
+    let Some(program) = compile(&net.b, WORDS)? else { return Ok(()) };
+    let server = net.b.start("examples/word_server", &[] as &[&str])?;
+    let _server = net.b.await_server(server, "words")?;
+    for from in [&net.a, &net.b] {
+        let mut client = start(from, &program, "words")?;
+        let mut input = client.input().context("its input")?;
+        let text = "one two three ".repeat(100_000);
+        std::io::Write::write_all(&mut input, text.as_bytes())?;
+        drop(input);
+        let output = client.wait(SOON)?;
+        assert_eq!((output.code(), output.out.trim()), (0, "300000 words"), "{}", output.err);
+        ensure!(output.err.contains("words is served by SHA256:") != (from.name() == "b"), "{}", output.err);
+    }
+    Ok(())
 }

@@ -8,7 +8,9 @@ mod dns;
 mod faces;
 mod failure;
 mod flood;
+mod flowcat;
 mod hostile;
+mod identity;
 mod links;
 mod load;
 mod middlebox;
@@ -35,7 +37,9 @@ fn main() -> ExitCode {
         faces::cases(),
         failure::cases(),
         flood::cases(),
+        flowcat::cases(),
         hostile::cases(),
+        identity::cases(),
         links::cases(),
         load::cases(),
         middlebox::cases(),

@@ -9,7 +9,7 @@ use flowring_tests::harness::Case;
 use flowring_tests::net::{Net, SOON, await_flows, timed};
 use lab::Host;
 use libflow::blocking::{Flow, Listener, Stack};
-use libflow::{AllocError, EndReason, FlowError, Qos};
+use libflow::{AllocError, EndReason, FlowError};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
@@ -20,7 +20,6 @@ pub(crate) fn cases() -> Vec<Case> {
         a_killed_local_client_is_told_to_its_server_within_a_second,
         the_first_sdu_never_races_the_connect,
         an_empty_sdu_is_refused_and_the_limit_can_be_asked,
-        kinds_of_flow_that_do_not_exist_yet_are_refused_clearly,
         a_missing_irmd_is_named_with_how_to_start_it,
         two_programs_behind_one_name_take_turns,
         the_examples_echo_between_two_hosts,
@@ -180,20 +179,6 @@ fn an_empty_sdu_is_refused_and_the_limit_can_be_asked() -> Result<()> {
         asked.send(&vec![1; limit])?;
         let mut buffer = vec![0; 4096];
         assert_eq!(accepted.recv_within(&mut buffer, SOON)?, limit);
-    }
-    Ok(())
-}
-
-fn kinds_of_flow_that_do_not_exist_yet_are_refused_clearly() -> Result<()> {
-    let net = Net::up(&["echo"])?;
-    let _server = net.b.serve("echo")?;
-    for (host, qos, word) in [(&net.a, Qos::message(), "message"), (&net.b, Qos::stream(), "stream")] {
-        match stack(host)?.alloc("echo").qos(qos).wait() {
-            Err(AllocError::UnsupportedQos { message }) => {
-                ensure!(message.contains(word) && message.contains("raw"), "{message}");
-            }
-            other => bail!("{word}: {other:?}"),
-        }
     }
     Ok(())
 }

@@ -22,14 +22,18 @@ fn the_caller_is_told_ahead_of_the_socket_and_gets_that_one() {
     let mut bench = Bench::new();
     let (key, ours, token) = told_ahead(&mut bench);
     assert!(bench.shim.reads(key), "OPENED is to be read, though nobody waits for the answer any more");
-    // An acceptance that says otherwise is not what the program was told of.
+    // An acceptance of another flow that says otherwise is not what the program was told of; nor are other data.
     let mut other = answer(ours, WireId(8), Verdict::Accepted);
-    bench.answer(key, SP, &other.encode(&name("echo")));
-    assert_eq!(bench.outputs(), []);
-    if let Answer::Extended { server, data, .. } = &mut other {
-        (*server, *data) = (WireId(7), b"otherwise".to_vec());
+    if let Answer::Extended { data, .. } = &mut other {
+        *data = b"otherwise".to_vec();
     }
     bench.answer(key, SP, &other.encode(&name("echo")));
+    assert_eq!(bench.outputs(), []);
+    if let Answer::Extended { server, .. } = &mut other {
+        *server = WireId(7);
+    }
+    bench.answer(key, SP, &other.encode(&name("echo")));
+    assert_eq!(bench.shim.flows[&key].heard, b"welcome");
     assert!(matches!(bench.one(), Output::Connect { .. }));
     assert!(!bench.shim.reads(key), "the program's");
     bench.shim.connected(bench.now, key, Ok(1472));
@@ -101,4 +105,31 @@ fn the_caller_is_not_told_ahead_of_what_may_take_long_or_come_from_elsewhere() {
         bench.shim.connected(bench.now, key, Ok(1472));
         assert!(matches!(bench.outputs()[..], [Output::Offer { .. }, Output::Allocated { .. }, _]));
     }
+}
+
+/// The peer's shim was restarted in this moment. What it says short of acceptance changes nothing of what was accepted; the flow that
+/// it accepts anew is taken, where it is all that the program was told.
+#[test]
+fn a_flow_that_is_accepted_anew_takes_the_place_of_the_one_that_was_told() {
+    let mut bench = Bench::new();
+    let (key, ours, token) = told_ahead(&mut bench);
+    let by = |boot, server, verdict| {
+        let mut said = answer(ours, WireId(server), verdict);
+        if let Answer::Extended { boot: field, data, .. } = &mut said {
+            *field = BootId(boot);
+            data.truncate(if verdict == Verdict::Accepted { 100 } else { 0 });
+        }
+        said.encode(&name("echo"))
+    };
+    bench.answer(key, B, &by(3, 0, Verdict::Pending));
+    assert_eq!(bench.shim.flows[&key].of.unwrap().boot, BootId(2), "which accepted");
+    // Of the start before, it is over.
+    bench.answer(key, SP, &by(2, 7, Verdict::Accepted));
+    assert_eq!(bench.outputs(), []);
+    bench.answer(key, B_FLOW, &by(3, 8, Verdict::Accepted));
+    assert!(matches!(bench.one(), Output::Connect { .. }));
+    let flow = &bench.shim.flows[&key];
+    assert_eq!((flow.theirs, flow.of.unwrap().boot), (WireId(8), BootId(3)));
+    bench.shim.connected(bench.now, key, Ok(1472));
+    assert!(matches!(bench.outputs()[0], Output::Offer { token: offered, .. } if offered == token));
 }

@@ -289,8 +289,8 @@ impl Host {
                 }
             }
             Output::Abandon { key } => drop(self.arrived.remove(&key)),
-            Output::Offer { key, flow, token, ticket, .. } => {
-                self.offer(now, key, flow, ticket);
+            Output::Offer { key, flow, token, ticket, binding, .. } => {
+                self.offer(now, key, flow, ticket, binding);
                 if self.ahead.remove(&token).is_some() {
                     self.story.told(now, key, Told::Allocated);
                 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use proto::shim::Binding;
 
 /// What the asking program was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub(super) struct End {
     /// Accepting side: who asked, by the request.
     caller: Option<WireId>,
     boot: u64,
+    /// What its program's handshake is bound to.
+    binding: Option<Binding>,
     deeds: BTreeSet<Deed>,
     ended: Vec<EndReason>,
 }
@@ -215,9 +218,9 @@ impl Story {
         self.ends.entry(flow).or_default().caller = Some(caller);
     }
 
-    pub(super) fn offered(&mut self, flow: FlowId, ours: WireId, theirs: WireId, boot: u64) {
+    pub(super) fn offered(&mut self, flow: FlowId, ids: (WireId, WireId), boot: u64, binding: Option<Binding>) {
         let end = self.ends.entry(flow).or_default();
-        (end.ids, end.boot) = (Some((ours, theirs)), boot);
+        (end.ids, end.boot, end.binding) = (Some(ids), boot, binding);
     }
 
     pub(super) fn did(&mut self, flow: FlowId, deed: Deed) {
@@ -274,11 +277,13 @@ fn answer_is_true(asked: &Asked, here: &Story, there: &Story) -> Result<(), &'st
     let failure = match told {
         Told::IpcpDown => return Ok(()),
         Told::Allocated => {
-            let Some((ours, theirs)) = here.ends.get(&asked.flow).and_then(|end| end.ids) else {
+            let Some((end, (ours, theirs))) = here.ends.get(&asked.flow).and_then(|end| Some((end, end.ids?))) else {
                 return Err("allocated without a socket");
             };
-            return match there.with(theirs, ours).count() {
-                1 => Ok(()),
+            let peers: Vec<&End> = there.with(theirs, ours).collect();
+            return match peers[..] {
+                [peer] if peer.binding == end.binding => Ok(()),
+                [_] => Err("allocated, and the two sides' handshakes are bound to different things"),
                 _ => Err("allocated, and the peer has no such flow"),
             };
         }

@@ -3,6 +3,7 @@
 use super::host::{Host, Program, Task};
 use super::model::{Asked, Deed, Told};
 use super::*;
+use proto::shim::Binding;
 
 impl Host {
     /// A program asks for a flow.
@@ -14,9 +15,9 @@ impl Host {
             flow,
             name: name(to),
             source: String::new(),
-            qos: Qos::raw(),
+            qos: [Qos::raw(), Qos::message(), Qos::stream()][(flow.0 % 3) as usize],
             timeout: ms(timeout),
-            data: Vec::new(),
+            data: flow.0.to_be_bytes().to_vec(),
             owner: owner(),
         };
         match self.shim.as_mut().map(|shim| shim.flow_alloc(now, ask)) {
@@ -82,7 +83,7 @@ impl Host {
             self.flows += 1;
             let flow = FlowId(self.flows);
             self.story.accepted(flow, caller);
-            shim.answered(now, key, Ok(Accept { flow, owner: owner(), data: Vec::new() }));
+            shim.answered(now, key, Ok(Accept { flow, owner: owner(), data: b"welcome".to_vec() }));
         } else {
             self.story.refused.insert(caller);
             shim.answered(now, key, Err(Failure::new(FailureKind::Refused, "no")));
@@ -119,9 +120,10 @@ impl Host {
         }
     }
 
-    pub(super) fn offer(&mut self, now: Instant, key: Key, flow: FlowId, ticket: Vec<u8>) {
+    pub(super) fn offer(&mut self, now: Instant, key: Key, flow: FlowId, ticket: Vec<u8>, binding: Option<Binding>) {
         let said = ticket::open(&self.settings.ticket_key, &ticket).expect("a ticket of its own");
-        self.story.offered(flow, said.ours, said.theirs, self.boots);
+        assert_eq!(binding.is_some(), said.qos.cube != proto::Cube::Raw, "of message and stream flows");
+        self.story.offered(flow, (said.ours, said.theirs), self.boots, binding);
         let program = Program { socket: self.by_key[&key], ticket, slow: false, holds: false, gone: false };
         assert!(self.programs.insert(flow, program).is_none(), "flow {flow} offered twice");
         if self.dice(self.manners.untaken) {

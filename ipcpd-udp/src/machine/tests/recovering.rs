@@ -336,7 +336,7 @@ fn a_peer_that_says_it_restarts_all_the_time_is_not_remembered_for_ever() {
     for boot in 0..1000 {
         bench.answer(key, B, &by(boot, extension.client, 0, Verdict::Recovering));
     }
-    assert!(bench.shim.flows[&key].past.len() <= 4);
+    assert!(bench.shim.flows[&key].starts.len() <= 4);
 }
 
 /// Whoever has answered as an extended shim is none of 2016: somebody strips extensions.

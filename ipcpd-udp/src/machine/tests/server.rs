@@ -116,7 +116,7 @@ fn refusals_carry_their_reason_and_are_remembered() {
         (FailureKind::Refused, Verdict::Refused, "full house"),
         (FailureKind::UnknownName, Verdict::UnknownName, ""),
         (FailureKind::NobodyAccepts, Verdict::NobodyAccepts, ""),
-        (FailureKind::NotPermitted, Verdict::NotPermitted, ""),
+        (FailureKind::NotPermitted, Verdict::NotPermitted, "full house"),
         (FailureKind::UnsupportedQos, Verdict::UnsupportedQos, ""),
         (FailureKind::Exhausted, Verdict::Exhausted, ""),
         (FailureKind::IpcpDown, Verdict::NobodyAccepts, "irmd does not run on that host"),

@@ -331,3 +331,26 @@ fn an_ipcp_that_was_found_as_it_ended_is_started_at_once() {
     }
     assert_eq!(w.failure(call).kind(), FailureKind::IpcpDown);
 }
+
+/// Started by hand or by systemd with its layer, it never was told whose host it is on.
+#[test]
+fn one_that_comes_with_its_layer_hears_the_hosts_key_and_stays_what_it_is() {
+    const KEY: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+    for said in [KEY, ""] {
+        let mut w = World::with(Settings { uid: 500, host_key: said.into(), ..Settings::default() });
+        w.ipcp("udp0", "net");
+        let (told, rest): (Vec<_>, Vec<_>) =
+            w.asked().into_iter().partition(|(_, _, what)| matches!(what, IpcpCall::Bootstrap(_)));
+        assert_eq!(told.len(), usize::from(!said.is_empty()));
+        // It may be of an earlier version, or have been given something else meanwhile.
+        for (ipcp, attach, what) in told {
+            assert!(
+                matches!(&what, IpcpCall::Bootstrap(b) if b.host_key == KEY && b.layer == "net" && b.udp.is_some())
+            );
+            w.irm.ipcp_answered(w.now, &ipcp, attach, what, Err(super::fail(FailureKind::AlreadyExists, "another")));
+        }
+        w.settle();
+        assert!(!rest.is_empty(), "its flows are asked for");
+        assert_eq!(list(&mut w)[0].state(), IpcpState::Operational);
+    }
+}

@@ -1,4 +1,5 @@
 //! Who comes in, and why not.
+#![expect(clippy::disallowed_methods, reason = "tests open sockets and read the clock")]
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,7 +42,6 @@ async fn ipv6_carries_it_and_so_does_ipv4_in_ipv6() {
     assert_eq!(happens(near.recv_message()).await.unwrap(), "and back");
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests open sockets")]
 fn mapped() -> [std::net::UdpSocket; 2] {
     let pair = [(); 2].map(|()| std::net::UdpSocket::bind("[::]:0").unwrap());
     for (one, other) in [(0, 1), (1, 0)] {

@@ -1,5 +1,6 @@
 //! What a local flow's handles, its streams and its task share: the socket, the machine, who waits.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,11 @@ use crate::path::Path;
 /// Frames read before others have their turn.
 const FRAMES_AT_ONCE: usize = 64;
 
+thread_local! {
+    /// What a packet is read into: an idle flow has no buffer of its own.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// One side of a local flow.
 pub(super) struct Shared {
     pub(super) path: Box<dyn Path>,
@@ -29,7 +35,7 @@ pub(super) struct Shared {
     limit: usize,
     state: Mutex<State>,
     /// Frames must be heard in their order: who reads holds it, from the kernel's answer to the machine's.
-    buffer: Mutex<Box<[u8]>>,
+    reading: Mutex<()>,
     pub(super) waits: Waits,
     pub(super) tally: Tally,
 }
@@ -94,9 +100,8 @@ impl Shared {
     pub(super) fn new(path: Box<dyn Path>, limit: usize) -> std::io::Result<Self> {
         let socket = path.socket();
         let watched = watch::readable(socket.clone())?;
-        let buffer = Mutex::new(vec![0; limit.max(MAX_CONTROL)].into());
         let (state, waits, tally) = (Mutex::default(), Waits::default(), Tally::default());
-        Ok(Self { path, socket, watched, limit, state, buffer, waits, tally })
+        Ok(Self { path, socket, watched, limit, state, reading: Mutex::default(), waits, tally })
     }
 
     /// The longest message, bytes.
@@ -119,10 +124,18 @@ impl Shared {
     /// Reads frames until `enough`, the socket is empty, or others should have their turn. The caller then sees to those who
     /// wait for messages and streams: [`Self::announce`].
     pub(super) fn drain(&self, enough: impl Fn(&Exchange) -> bool) -> Drained {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = BUFFER.take();
+        buffer.resize(buffer.len().max(self.limit.max(MAX_CONTROL)), 0);
+        let drained = self.drain_into(&mut buffer[..self.limit.max(MAX_CONTROL)], enough);
+        BUFFER.set(buffer);
+        drained
+    }
+
+    fn drain_into(&self, buffer: &mut [u8], enough: impl Fn(&Exchange) -> bool) -> Drained {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let mut drained = Drained::More;
         for _ in 0..FRAMES_AT_ONCE {
-            let got = packet::receive(self.socket.as_fd(), &mut buffer);
+            let got = packet::receive(self.socket.as_fd(), buffer);
             match got {
                 // Told once, ahead of what the other side sent before it ended.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
@@ -133,7 +146,7 @@ impl Shared {
                 got => {
                     let mut state = self.lock();
                     match got {
-                        Ok(received) if received.len > 0 => self.heard(&mut state, &buffer, received),
+                        Ok(received) if received.len > 0 => self.heard(&mut state, buffer, received),
                         Ok(_) if !watch::is_shut(&self.socket) => {
                             state.exchange.cut(Over::Protocol("an empty frame".to_owned()));
                         }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::frame::{Frame, Heard, StreamId};
+use super::frame::{Frame, StreamId};
 use super::half::{LastWord, Receiving, RecvEvent, SendEvent, Sending};
 use super::room::{Allowance, Budget, cost};
 use super::{MESSAGE_WINDOW, OPEN_STREAMS};
@@ -52,33 +52,33 @@ pub(crate) enum Wake {
 }
 
 #[derive(Debug)]
-struct Stream {
-    sending: Sending,
-    receiving: Receiving,
+pub(super) struct Stream {
+    pub(super) sending: Sending,
+    pub(super) receiving: Receiving,
     /// The program has the halves, or (accepting side) had them.
-    taken: bool,
+    pub(super) taken: bool,
     /// The program's halves that are not dropped.
-    held: u8,
-    settled: bool,
+    pub(super) held: u8,
+    pub(super) settled: bool,
 }
 
 /// One side of a local flow.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
-    streams: HashMap<StreamId, Stream>,
+    pub(super) streams: HashMap<StreamId, Stream>,
     /// Streams of the other side that the program has not taken.
-    untaken: VecDeque<StreamId>,
+    pub(super) untaken: VecDeque<StreamId>,
     /// OPENs whose descriptor did not arrive and that the program has not been told of.
-    lost: u64,
-    opened: Budget,
-    heard_opened: Allowance,
-    unread: VecDeque<Bytes>,
-    sent: Budget,
-    heard_messages: Allowance,
-    room_due: bool,
-    saying: VecDeque<Saying>,
-    wakes: Vec<Wake>,
-    over: Option<Over>,
+    pub(super) lost: u64,
+    pub(super) opened: Budget,
+    pub(super) heard_opened: Allowance,
+    pub(super) unread: VecDeque<Bytes>,
+    pub(super) sent: Budget,
+    pub(super) heard_messages: Allowance,
+    pub(super) room_due: bool,
+    pub(super) saying: VecDeque<Saying>,
+    pub(super) wakes: Vec<Wake>,
+    pub(super) over: Option<Over>,
 }
 
 impl Exchange {
@@ -227,23 +227,6 @@ impl Exchange {
         self.saying.push_back(Saying::End);
     }
 
-    /// A frame came. True: the descriptor beside it belongs to the stream that it opens.
-    pub(crate) fn hear(&mut self, heard: Heard<'_>, attached: Attached) -> bool {
-        if self.over.is_some() {
-            return false;
-        }
-        let done = match (heard, attached) {
-            (Heard::Control(Frame::Open(id)), attached) => self.hear_open(id, attached),
-            (_, Attached::Stream | Attached::Lost | Attached::Unfit) => Err("a descriptor where none belongs"),
-            (Heard::Message(bytes), _) => self.hear_message(bytes).map(|()| false),
-            (Heard::Control(frame), _) => self.hear_control(frame).map(|()| false),
-        };
-        done.unwrap_or_else(|words| {
-            self.cut(Over::Protocol(words.to_owned()));
-            false
-        })
-    }
-
     /// What is to be done next; once it is done, [`Self::said`].
     pub(crate) fn front(&self) -> Option<Saying> {
         if self.room_due && self.over.is_none() {
@@ -293,7 +276,7 @@ impl Exchange {
         self.streams.len() <= bound && self.saying.len() <= 8 * bound && unread <= MESSAGE_WINDOW
     }
 
-    fn check(&self) -> Result<(), Over> {
+    pub(super) fn check(&self) -> Result<(), Over> {
         self.over.clone().map_or(Ok(()), Err)
     }
 
@@ -314,86 +297,7 @@ impl Exchange {
         }
     }
 
-    fn hear_open(&mut self, id: StreamId, attached: Attached) -> Result<bool, &'static str> {
-        if id.ours || id.number != self.heard_opened.used() {
-            return Err("a stream out of turn");
-        }
-        let keep = match attached {
-            Attached::Nothing => return Err("a stream without a descriptor"),
-            Attached::Unfit => return Err("a stream with a descriptor that is no stream's"),
-            Attached::Stream => true,
-            Attached::Lost => false,
-        };
-        if !self.heard_opened.take(1, OPEN_STREAMS) {
-            return Err("more streams than there was room for");
-        }
-        if keep {
-            self.streams.insert(id, Stream::new(false));
-            self.untaken.push_back(id);
-        } else {
-            self.lost += 1;
-            self.saying.push_back(Saying::Frame(Frame::Refused(id)));
-            self.room_due |= self.heard_opened.give_back(1, OPEN_STREAMS);
-        }
-        Ok(keep)
-    }
-
-    fn hear_message(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        if !self.heard_messages.take(cost(bytes.len()), MESSAGE_WINDOW) {
-            return Err("more messages than there was room for");
-        }
-        self.unread.push_back(Bytes::copy_from_slice(bytes));
-        Ok(())
-    }
-
-    fn hear_control(&mut self, frame: Frame) -> Result<(), &'static str> {
-        match frame {
-            // Its descriptor was judged before.
-            Frame::Open(_) => Ok(()),
-            Frame::Fin(id) => self.known(id)?.map_or(Ok(()), |id| self.recv_event(id, RecvEvent::FinHeard)),
-            Frame::Reset(id, reason) => {
-                self.known(id)?.map_or(Ok(()), |id| self.recv_event(id, RecvEvent::ResetHeard(reason)))
-            }
-            Frame::Stop(id, reason) => {
-                if let Some(id) = self.known(id)? {
-                    self.send_event(id, SendEvent::StopHeard(reason));
-                }
-                Ok(())
-            }
-            Frame::Refused(id) if !id.ours => Err("the refusal of a stream that it opened"),
-            Frame::Refused(id) => {
-                if let Some(id) = self.known(id)? {
-                    self.send_event(id, SendEvent::Refused);
-                    self.recv_event(id, RecvEvent::Refused)?;
-                }
-                Ok(())
-            }
-            Frame::Room { messages, streams } => self.hear_room(messages, streams),
-            Frame::Close => {
-                self.cut(Over::PeerClosed);
-                Ok(())
-            }
-        }
-    }
-
-    fn hear_room(&mut self, messages: u64, streams: u64) -> Result<(), &'static str> {
-        if !self.sent.raise(messages, MESSAGE_WINDOW) || !self.opened.raise(streams, OPEN_STREAMS) {
-            return Err("less room than before");
-        }
-        self.wakes.push(Wake::Room);
-        Ok(())
-    }
-
-    /// `None`: it was over before this was said, or refused.
-    fn known(&self, id: StreamId) -> Result<Option<StreamId>, &'static str> {
-        let opened = if id.ours { self.opened.used() } else { self.heard_opened.used() };
-        if id.number >= opened {
-            return Err("a word about a stream that was never opened");
-        }
-        Ok(Some(id).filter(|id| self.streams.contains_key(id)))
-    }
-
-    fn send_event(&mut self, id: StreamId, event: SendEvent) {
+    pub(super) fn send_event(&mut self, id: StreamId, event: SendEvent) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let before = stream.sending;
         let (state, word) = before.on(event);
@@ -414,7 +318,7 @@ impl Exchange {
         self.settle(id);
     }
 
-    fn recv_event(&mut self, id: StreamId, event: RecvEvent) -> Result<(), &'static str> {
+    pub(super) fn recv_event(&mut self, id: StreamId, event: RecvEvent) -> Result<(), &'static str> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.receiving = stream.receiving.on(event).ok_or("two last words about one stream")?;
         self.wakes.push(Wake::Half(id, Way::Recv));
@@ -444,7 +348,7 @@ impl Exchange {
 }
 
 impl Stream {
-    fn new(ours: bool) -> Self {
+    pub(super) fn new(ours: bool) -> Self {
         let held = if ours { 2 } else { 0 };
         Self { sending: Sending::Open, receiving: Receiving::Open, taken: ours, held, settled: false }
     }

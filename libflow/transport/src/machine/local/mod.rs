@@ -25,6 +25,7 @@
 mod exchange;
 mod frame;
 mod half;
+mod hearing;
 mod hostile;
 mod room;
 
