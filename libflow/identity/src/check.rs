@@ -156,7 +156,7 @@ pub fn check(chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Shown, Che
 }
 
 /// Whether one of the certificates `cas` stands behind the host of a chain, over those that the chain has. To be asked
-/// of a chain that [`check`] takes; `now` is this host's clock.
+/// of a chain that [`check()`] takes; `now` is this host's clock.
 pub fn vouched(chain: &[CertificateDer<'_>], cas: &[CertificateDer<'_>], now: SystemTime) -> Result<(), CheckError> {
     check_size(chain)?;
     let [leaf, others @ ..] = chain else { return Err(CheckError::NoChain) };

@@ -8,7 +8,7 @@
 //! 2. the host's certificate: signed by itself, or by the CA of an organisation;
 //! 3. those that lead from it to the CA, if any.
 //!
-//! [`check`] says whose chain it is, [`vouched`] whether a CA stands behind it. Whether it is trusted is not decided here.
+//! [`check()`] says whose chain it is, [`vouched`] whether a CA stands behind it. Whether it is trusted is not decided here.
 //! Nothing here reads a clock or a file; keys are drawn from the operating system.
 
 mod check;

@@ -9,8 +9,7 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 8] =
-    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "libflow-capi", "libflow"];
+const CRATES: [&str; 8] = ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "libflow-capi", "libflow"];
 /// The programs among what they build.
 const PROGRAMS: [&str; 10] = [
     "irmd",

@@ -12,7 +12,6 @@ mod streams;
 mod tcp;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use transport::Congestion;
 
 /// What carries the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,11 +43,6 @@ enum What {
     Idle(idle::Options),
     /// Many streams, of which some are not read.
     Stalled(stalled::Options),
-}
-
-/// "bbr3", "cubic", "newreno".
-pub(crate) fn congestion(text: &str) -> Result<Congestion, String> {
-    text.parse().map_err(|error: transport::NoSuchCongestion| error.to_string())
 }
 
 fn main() {

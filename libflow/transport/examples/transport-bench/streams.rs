@@ -9,7 +9,7 @@ use transport::Congestion;
 
 use super::flows::{Both, on_thread, sockets};
 use super::numbers::Watch;
-use super::{Carrier, bare, congestion, tcp};
+use super::{Carrier, bare, tcp};
 
 /// Read and written at once.
 const CHUNK: usize = 64 << 10;
@@ -42,6 +42,11 @@ pub(crate) fn run(options: &Options) {
         "gbit_s": watch.0, "cpu_s_per_gb": watch.1,
     });
     println!("{line}");
+}
+
+/// "bbr3", "cubic", "newreno".
+fn congestion(text: &str) -> Result<Congestion, String> {
+    text.parse().map_err(|error: transport::NoSuchCongestion| error.to_string())
 }
 
 /// Gbit/s, CPU s/GB.

@@ -148,3 +148,51 @@ async fn an_idle_flow_that_says_something_now_and_then_stays() {
     near.send_message("still there".into()).await.unwrap();
     assert_eq!(happens(far.recv_message()).await.unwrap(), "still there");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_many_threads_flows_end_in_every_way_at_any_moment() {
+    for round in 0..60 {
+        let scene = Scene::new();
+        let sockets = scene.sockets.clone();
+        let (near, far) = happens(scene.flow()).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for flow in [near.clone(), far.clone()] {
+            for _ in 0..4 {
+                let flow = flow.clone();
+                tasks.spawn(async move {
+                    let Ok((mut send, _recv)) = flow.open_stream().await else { return };
+                    while send.write_all(&bytes(50_000)).await.is_ok() {}
+                });
+            }
+            tasks.spawn(async move {
+                let mut readers = tokio::task::JoinSet::new();
+                while let Ok((_send, mut recv)) = flow.accept_stream().await {
+                    readers.spawn(async move {
+                        let _send = _send;
+                        let mut buffer = vec![0; 30_000];
+                        // Nobody finishes.
+                        while recv.read(&mut buffer).await.is_ok_and(|len| len > 0) {}
+                        assert!(recv.read(&mut buffer).await.is_err(), "a break was taken for an end");
+                    });
+                }
+                readers.join_all().await;
+            });
+        }
+        // Some bytes are under way.
+        let (mut send, _recv) = happens(near.open_stream()).await.unwrap();
+        send.write_all(&bytes(round * 1000)).await.unwrap();
+        match round % 4 {
+            0 => near.abort(),
+            1 => happens(far.close()).await,
+            2 => drop(rustix::net::shutdown(&sockets[0].socket, rustix::net::Shutdown::Both)),
+            _ => drop(rustix::net::shutdown(&sockets[1].socket, rustix::net::Shutdown::Both)),
+        }
+        drop(send);
+        if round % 4 >= 2 {
+            // The other side's daemon tells it so; there is none here.
+            let _ = [&near, &far][round % 4 - 2].closed().await;
+            [&near, &far][3 - round % 4].abort();
+        }
+        happens(tasks.join_all()).await;
+    }
+}

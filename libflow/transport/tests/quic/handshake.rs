@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use identity::CheckError;
 use proto::Name;
 use transport::Over;
 use transport::quic::{HandshakeError, accepting, asking};
 
-use super::stage::{SOON, Scene, Shared, credentials, credentials_of, happens, name, sockets, soon};
+use super::stage::{SOON, Scene, Shared, credentials, credentials_of, happens, name, now, sockets, soon};
 
 #[tokio::test]
 async fn both_sides_know_each_other() {
@@ -18,9 +18,9 @@ async fn both_sides_know_each_other() {
     let sockets = scene.sockets.clone();
     let (answered, shown) = happens(scene.hands()).await;
     let (answered, shown) = (answered.unwrap(), shown.unwrap());
-    let theirs = identity::check(answered.chain(), SystemTime::now()).unwrap();
+    let theirs = identity::check(answered.chain(), now()).unwrap();
     assert_eq!(theirs.name, Some(name()));
-    let ours = identity::check(shown.chain(), SystemTime::now()).unwrap();
+    let ours = identity::check(shown.chain(), now()).unwrap();
     assert_eq!(ours.name, None);
     let (near, far) = tokio::join!(answered.admitted(), shown.admit());
     let (near, far) = (near.unwrap(), far.unwrap());
@@ -120,7 +120,7 @@ async fn a_false_first_packet_in_the_clients_name_does_not_keep_it_out() {
 async fn what_is_wrong_with_an_identity_is_said_on_both_sides() {
     let other = Name::new("other").unwrap();
     let day = Duration::from_hours(24);
-    let now = SystemTime::now();
+    let now = now();
     let cases = [
         ("other name", credentials(Some(&other)), "it is certified for other, not for echo"),
         ("no name", credentials(None), "it is certified for no name, not for echo"),
@@ -145,7 +145,7 @@ async fn a_client_with_an_expired_certificate_is_turned_away() {
     for judged in [true, false] {
         let mut scene = Scene::new();
         scene.accepting.judged = judged;
-        scene.asking.credentials = credentials_of(None, SystemTime::now() - Duration::from_hours(48));
+        scene.asking.credentials = credentials_of(None, now() - Duration::from_hours(48));
         let (answered, shown) = happens(scene.hands()).await;
         assert!(matches!(shown.err(), Some(HandshakeError::Identity(CheckError::Expired { .. }))));
         // The client's side of the handshake is over before.
@@ -166,8 +166,8 @@ async fn a_client_with_an_expired_certificate_is_turned_away() {
 async fn an_hour_off_is_no_trouble() {
     for off in [Duration::from_hours(1), Duration::from_hours(2) - Duration::from_secs(30)] {
         let mut scene = Scene::new();
-        scene.accepting.credentials = credentials_of(Some(&name()), SystemTime::now() + off);
-        scene.asking.credentials = credentials_of(None, SystemTime::now() - off);
+        scene.accepting.credentials = credentials_of(Some(&name()), now() + off);
+        scene.asking.credentials = credentials_of(None, now() - off);
         let (near, _far) = happens(scene.flow()).await;
         assert!(near.message_limit() > 1000);
     }
@@ -178,7 +178,7 @@ async fn a_key_of_another_chain_is_not_usable() {
     use identity::{HostKey, Issuer, ProgramKey};
     use transport::quic::Credentials;
     let host = Issuer::new(HostKey::generate().unwrap()).unwrap();
-    let issued = host.issue(&ProgramKey::generate().unwrap().public_key(), None, SystemTime::now()).unwrap();
+    let issued = host.issue(&ProgramKey::generate().unwrap().public_key(), None, now()).unwrap();
     let made = Credentials::new(issued.chain, ProgramKey::generate().unwrap().private_key());
     assert!(matches!(made, Err(HandshakeError::Unusable(_))));
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use transport::Over;
-use transport::quic::{HandshakeError, accepting, asking};
+use identity::{CertificateDer, HostKey, Issuer, ProgramKey};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{ServerName, UnixTime};
+use transport::quic::{Flow, HandshakeError, accepting, asking};
+use transport::{Over, StreamError};
 
-use super::stage::{Scene, Shared, Told, aside, bytes, credentials, happens, sockets, soon};
+use super::stage::{BINDING, Scene, Shared, Told, aside, bytes, credentials, happens, now, sockets, soon};
 
 /// A first packet of a client as anybody may send it: long header, version 1, ids, 1,200 bytes.
 fn initial(id: [u8; 16]) -> Vec<u8> {
@@ -178,15 +181,26 @@ async fn another_protocol_of_the_same_request_is_a_changed_one() {
 
 /// Offers "flowring/1" alone, to the right first id.
 async fn plain_client(socket: Arc<Told>) {
+    let _ = hand_made(socket, b"flowring/1".to_vec()).await;
+}
+
+/// A client by the library alone, which knows the binding and shows an identity.
+async fn hand_made(socket: Arc<Told>, protocol: Vec<u8>) -> Result<noq::Connection, noq::ConnectionError> {
     use sha2::Digest as _;
-    let digest = sha2::Sha256::new().chain_update(b"flowring dcid").chain_update([7; 32]).finalize();
+    let digest = sha2::Sha256::new().chain_update(b"flowring dcid").chain_update(BINDING).finalize();
     let id = noq::ConnectionId::new(&digest[..16]);
-    let mut tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+    let host = Issuer::new(HostKey::generate().unwrap()).unwrap();
+    let key = ProgramKey::generate().unwrap();
+    let shown = host.issue(&key.public_key(), None, now()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"flowring/1".to_vec()];
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_client_auth_cert(shown.chain, key.private_key())
+        .unwrap();
+    tls.alpn_protocols = vec![protocol];
     let tls = noq::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let mut config = noq::ClientConfig::new(Arc::new(tls));
     config.initial_dst_cid_provider(Arc::new(move || id));
@@ -194,8 +208,101 @@ async fn plain_client(socket: Arc<Told>) {
     let twin = std::net::UdpSocket::from(socket.socket.try_clone().unwrap());
     let runtime = noq::default_runtime().unwrap();
     let endpoint = noq::Endpoint::new(noq::EndpointConfig::default(), None, twin, runtime).unwrap();
-    let connecting = endpoint.connect_with(config, peer.try_into().unwrap(), "echo").unwrap();
-    let _ = connecting.await;
+    endpoint.connect_with(config, peer.try_into().unwrap(), "echo").unwrap().await
+}
+
+/// Takes any certificate.
+#[derive(Debug)]
+struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A flow whose client is made by hand.
+async fn with_hand_made() -> (noq::Connection, Flow) {
+    let scene = Scene::new();
+    let [near, far] = scene.sockets;
+    let protocol: String = BINDING.iter().fold("flowring/1 ".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    let (client, shown) = happens(async {
+        tokio::join!(hand_made(near, protocol.into_bytes()), accepting(Arc::new(Shared(far)), scene.accepting, soon()))
+    })
+    .await;
+    (client.unwrap(), happens(shown.unwrap().admit()).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_stream_that_begins_with_another_byte_is_nonsense() {
+    let (client, flow) = with_hand_made().await;
+    let (mut send, _recv) = client.open_bi().await.unwrap();
+    send.write_all(&[9, 9]).await.unwrap();
+    let (_send, mut recv) = happens(flow.accept_stream()).await.unwrap();
+    let error = happens(recv.read_chunk(10)).await.unwrap_err();
+    assert!(matches!(error, StreamError::Over(Over::Protocol(_))), "{error}");
+    let told = happens(client.closed()).await.to_string();
+    assert!(told.contains("without announcing"), "{told}");
+}
+
+#[tokio::test]
+async fn a_client_that_floods_a_flow_stays_within_its_windows() {
+    let (client, flow) = with_hand_made().await;
+    // Streams of both kinds, messages, none of them taken, until nothing more is let through.
+    let flood = async {
+        let mut kept = Vec::new();
+        while let Ok(opened) = tokio::time::timeout(Duration::from_millis(200), client.open_bi()).await {
+            let (mut send, recv) = opened.unwrap();
+            send.write_all(&[0; 20_000]).await.unwrap();
+            kept.push((send, recv));
+        }
+        kept
+    };
+    let kept = happens(flood).await;
+    assert!(kept.len() >= transport::quic::MAX_STREAMS as usize && kept.len() < 1200, "{}", kept.len());
+    let open_uni = async {
+        let mut kept = Vec::new();
+        while let Ok(opened) = tokio::time::timeout(Duration::from_millis(200), client.open_uni()).await {
+            kept.push(opened.unwrap());
+        }
+        kept
+    };
+    assert!(happens(open_uni).await.len() <= 4);
+    // An empty message is none.
+    client.send_datagram(Vec::new().into()).unwrap();
+    client.send_datagram("one".into()).unwrap();
+    assert_eq!(happens(flow.recv_message()).await.unwrap(), "one");
+    let (_send, mut recv) = happens(flow.accept_stream()).await.unwrap();
+    assert!(happens(recv.read_chunk(10)).await.unwrap().is_some());
 }
 
 #[tokio::test]

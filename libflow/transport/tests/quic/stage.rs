@@ -21,6 +21,11 @@ pub(crate) fn soon() -> Instant {
     Instant::now() + SOON
 }
 
+/// This host's clock.
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 pub(crate) fn name() -> Name {
     Name::new("echo").unwrap()
 }

@@ -126,6 +126,7 @@ impl Conversation {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test has to start from some instant")]
 mod tests {
     use super::*;
 

@@ -27,6 +27,8 @@ pub struct SendHalf {
     stream: SendStream,
     flow: Arc<Inner>,
     state: State,
+    /// Why the peer reads no more.
+    why: Option<Reason>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub struct RecvHalf {
 
 impl SendHalf {
     pub(super) fn new(stream: SendStream, flow: Arc<Inner>) -> Self {
-        Self { stream, flow, state: State::Open }
+        Self { stream, flow, state: State::Open, why: None }
     }
 
     /// Tells the peer that the stream is there.
@@ -61,14 +63,17 @@ impl SendHalf {
         if self.state != State::Open {
             return Err(StreamError::Finished);
         }
-        let mut stopped = Box::pin(self.stream.stopped());
-        if let Some(Ok(Some(why))) = at_once(stopped.as_mut()) {
-            self.give_up(reason(why));
-            return Err(StreamError::Stopped(reason(why)));
+        // Asked by writing nothing: the library never forgets that somebody waited for the stop of a stream that is over.
+        if let Some(Err(error)) = at_once(std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_write(cx, &[]))) {
+            let error = self.error(error);
+            if let StreamError::Stopped(reason) = error {
+                self.give_up(reason);
+            }
+            return Err(error);
         }
         self.stream.finish().map_err(|_| StreamError::Finished)?;
         self.state = State::Finished;
-        self.flow.unconfirmed.add(stopped);
+        self.flow.unconfirmed.add(Box::pin(self.stream.stopped()));
         Ok(())
     }
 
@@ -92,16 +97,29 @@ impl SendHalf {
         if self.state == State::Reset {
             return Err(StreamError::Finished);
         }
+        if self.why.is_some() {
+            return Ok(self.why);
+        }
+        // Forgotten by the library: all of it has arrived.
+        if self.state == State::Finished && self.stream.priority().is_err() {
+            return Ok(None);
+        }
         match self.stream.stopped().await {
-            Ok(why) => Ok(why.map(reason)),
+            Ok(why) => {
+                self.why = why.map(reason);
+                Ok(self.why)
+            }
             Err(StoppedError::ConnectionLost(error)) => Err(StreamError::Over(self.flow.over(&error))),
             Err(StoppedError::ZeroRttRejected) => Err(StreamError::Over(no_early_data())),
         }
     }
 
-    fn error(&self, error: WriteError) -> StreamError {
+    fn error(&mut self, error: WriteError) -> StreamError {
         match error {
-            WriteError::Stopped(why) => StreamError::Stopped(reason(why)),
+            WriteError::Stopped(why) => {
+                self.why = Some(reason(why));
+                StreamError::Stopped(reason(why))
+            }
             WriteError::ConnectionLost(error) => StreamError::Over(self.flow.over(&error)),
             WriteError::ClosedStream => StreamError::Finished,
             WriteError::ZeroRttRejected => StreamError::Over(no_early_data()),

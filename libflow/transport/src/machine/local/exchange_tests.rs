@@ -105,21 +105,7 @@ impl Side {
                     self.recvs.remove(&id);
                 }
             }
-            Step::Message(len) => {
-                if self.exchange.use_room(*len).unwrap() {
-                    let mut frame = vec![MESSAGE];
-                    frame.extend(self.messages_sent.to_le_bytes());
-                    frame.resize(1 + len.max(&4), 0);
-                    self.messages_sent += 1;
-                    // The model's messages have at least four bytes.
-                    if *len < 4 {
-                        self.exchange.unuse_room(*len);
-                        self.messages_sent -= 1;
-                    } else {
-                        self.wire.push_back(frame);
-                    }
-                }
-            }
+            Step::Message(len) => self.message((*len).max(4)),
             Step::Read => {
                 if let Some(message) = self.exchange.read().unwrap() {
                     assert_eq!(message[..4], self.messages_read.to_le_bytes(), "out of order");
@@ -128,6 +114,17 @@ impl Side {
             }
             Step::Flush(frames) => self.flush(*frames),
             Step::Hear(..) => {}
+        }
+    }
+
+    /// Sends a message that begins with its number.
+    fn message(&mut self, len: usize) {
+        if self.exchange.use_room(len).unwrap() {
+            let mut frame = vec![MESSAGE];
+            frame.extend(self.messages_sent.to_le_bytes());
+            frame.resize(1 + len, 0);
+            self.messages_sent += 1;
+            self.wire.push_back(frame);
         }
     }
 
