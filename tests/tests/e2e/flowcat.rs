@@ -43,7 +43,7 @@ fn listen(host: &Host, args: &[&str]) -> Result<Running> {
 fn feed(to: &mut Running, text: &str) -> Result<std::thread::JoinHandle<()>> {
     let (mut input, text) = (to.input().context("its input")?, text.to_owned());
     // The reader may go away: the exit code tells.
-    Ok(std::thread::spawn(move || drop(input.write_all(text.as_bytes()))))
+    Ok(std::thread::Builder::new().name("feed".into()).spawn(move || drop(input.write_all(text.as_bytes())))?)
 }
 
 fn whole(output: &Output, expected: &str, who: &str) -> Result<()> {
