@@ -14,6 +14,7 @@ mod identity;
 mod links;
 mod load;
 mod middlebox;
+mod on_path;
 mod outlive;
 mod programs;
 mod rules;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         links::cases(),
         load::cases(),
         middlebox::cases(),
+        on_path::cases(),
         outlive::cases(),
         programs::cases(),
         service::cases(),
