@@ -289,24 +289,12 @@ impl Host {
                 }
             }
             Output::Abandon { key } => drop(self.arrived.remove(&key)),
-            Output::Offer { key, flow, token, ticket, binding, .. } => {
-                self.offer(now, key, flow, ticket, binding);
-                if self.ahead.remove(&token).is_some() {
-                    self.story.told(now, key, Told::Allocated);
-                }
-            }
-            // Told ahead of its socket, a program waits for that.
-            Output::Allocated { key, token, .. } if self.ahead.contains_key(&token) => {
-                self.ahead.insert(token, Some(key));
-            }
-            Output::Allocated { key, .. } => self.story.told(now, key, Told::Allocated),
-            Output::Expect { token } => drop(self.ahead.insert(token, None)),
-            Output::Withdraw { token, failure } => {
-                if let Some(Some(key)) = self.ahead.remove(&token) {
-                    self.story.told(now, key, Told::Failed(failure));
-                }
-            }
-            Output::Failed { key, failure } => self.story.told(now, key, Told::Failed(failure)),
+            told @ (Output::Offer { .. }
+            | Output::Expect { .. }
+            | Output::Withdraw { .. }
+            | Output::Allocated { .. }
+            | Output::Gone { .. }
+            | Output::Failed { .. }) => self.tell(now, told),
             Output::CheckSent { key } => self.shim.as_mut().unwrap().sent_all(now, key, true),
             Output::CheckRead { key } => {
                 let all = self.socket(key).queue.is_empty();
@@ -330,6 +318,33 @@ impl Host {
             Output::Move { key, peer } => drop(self.kernel.connect(self.by_key[&key], peer)),
             Output::Catch { key } => self.catch(key),
             Output::Uncatch { key } => self.uncatch(key),
+            Output::Forget { .. } | Output::Stopped => {}
+            Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
+            found => unreachable!("these hosts have no DNS: {found:?}"),
+        }
+    }
+
+    /// What callers and programs are told.
+    fn tell(&mut self, now: Instant, output: Output) {
+        match output {
+            Output::Offer { key, flow, token, ticket, binding, .. } => {
+                self.offer(now, key, flow, ticket, binding);
+                if self.ahead.remove(&token).is_some() {
+                    self.story.told(now, key, Told::Allocated);
+                }
+            }
+            // Told ahead of its socket, a program waits for that.
+            Output::Allocated { key, token, .. } if self.ahead.contains_key(&token) => {
+                self.ahead.insert(token, Some(key));
+            }
+            Output::Allocated { key, .. } => self.story.told(now, key, Told::Allocated),
+            Output::Expect { token } => drop(self.ahead.insert(token, None)),
+            Output::Withdraw { token, failure } => {
+                if let Some(Some(key)) = self.ahead.remove(&token) {
+                    self.story.told(now, key, Told::Failed(failure));
+                }
+            }
+            Output::Failed { key, failure } => self.story.told(now, key, Told::Failed(failure)),
             Output::Gone { flow, .. } => {
                 if let Some(program) = self.programs.get_mut(&flow) {
                     program.gone = true;
@@ -337,9 +352,7 @@ impl Host {
                 let after = u64::from(self.rng.next_u32() % 200);
                 self.later(now + ms(after), Task::Leave(flow));
             }
-            Output::Forget { .. } | Output::Stopped => {}
-            Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
-            found => unreachable!("these hosts have no DNS: {found:?}"),
+            _ => unreachable!("the rest is no program's"),
         }
     }
 
