@@ -15,6 +15,7 @@ mod report;
 mod restart;
 mod scale;
 mod streams;
+mod transports;
 
 use std::process::ExitCode;
 

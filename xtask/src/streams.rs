@@ -11,6 +11,7 @@ use crate::bench::{operf, said};
 use crate::goodput;
 use crate::page::Page;
 use crate::report::number;
+use crate::transports::{self, middle};
 
 /// Where the tables stand.
 pub(crate) const PAGE: Page = Page {
@@ -33,6 +34,7 @@ pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
         "\n# Streams and messages\n\nMade by `cargo xtask bench stream` on {cores} cores, {}, load {load} before; medians of {rounds} rounds.\n",
         said("uname", &["-sr"])
     );
+    text += &transports::measure(rounds)?;
     text += &handshakes(rounds, seconds)?;
     text += &goodput::measure(seconds)?;
     println!("{text}");
@@ -63,12 +65,8 @@ fn handshakes(rounds: u32, seconds: f64) -> Result<String> {
             p99.push(us("p99")? / 1e3);
             rate.push(json["allocs_per_second"].as_f64().context("allocs_per_second")?);
         }
-        let _ = writeln!(text, "| {qos} | {} | {} | {} |", middle(p50), middle(p99), middle(rate));
+        let _ =
+            writeln!(text, "| {qos} | {} | {} | {} |", number(middle(p50)), number(middle(p99)), number(middle(rate)));
     }
     Ok(text)
-}
-
-fn middle(mut values: Vec<f64>) -> String {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).map_or("–".to_owned(), |value| number(*value))
 }
