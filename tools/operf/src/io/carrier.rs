@@ -32,6 +32,11 @@ pub(crate) trait Carrier {
         self.path().is_some()
     }
 
+    /// The load is over: what of it still waits here to be sent is given up, so that the last words need not wait behind it.
+    fn drop_backlog(&mut self) -> Result<(), Gone> {
+        Ok(())
+    }
+
     /// Sends one SDU, waiting for room. `false`: this SDU was not sent, the carrier still works.
     fn send(&mut self, sdu: &[u8]) -> Result<bool, Gone>;
 

@@ -48,7 +48,7 @@ pub(crate) fn send(carrier: &mut impl Carrier, params: &Params) -> (Account, Res
     };
     account.took(meter.start.elapsed(), meter.cpu());
     account.bytes = account.sdus * size as u64;
-    (account, result)
+    (account, result.and_then(|()| carrier.drop_backlog()))
 }
 
 fn send_singly(c: &mut impl Carrier, sdu: &mut [u8], seq: &mut u64, account: &mut Account) -> Result<(), Gone> {

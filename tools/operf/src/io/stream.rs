@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libflow::blocking::{Flow, RecvHalf, SendHalf, Stream};
+use libflow::{Reason, StreamError};
 
 use super::carrier::{self, Carrier, Gone, Reins};
 use crate::machine::result::Path;
@@ -12,6 +13,8 @@ use crate::machine::sdu;
 
 /// What one read takes from the stream.
 const READ: usize = 256 * 1024;
+/// Resets a stream of load whose time is over.
+const LOAD_IS_OVER: Reason = Reason(1);
 /// Before each SDU.
 const LENGTH: usize = 4;
 
@@ -43,6 +46,12 @@ impl StreamCarrier {
         Ok(Self { flow: Arc::new(flow), send, recv: BufReader::with_capacity(READ, recv), out, room })
     }
 
+    fn go_on_with(&mut self, stream: std::result::Result<Stream, StreamError>) -> std::result::Result<(), Gone> {
+        let (send, recv) = stream.map_err(|error| Gone(error.to_string()))?.into_split();
+        (self.send, self.recv) = (send, BufReader::with_capacity(READ, recv));
+        Ok(())
+    }
+
     /// What was sent arrives, then the flow ends.
     pub(crate) fn dealloc(mut self) {
         let _ = self.send.finish();
@@ -60,13 +69,37 @@ fn gone(error: std::io::Error) -> Gone {
     })
 }
 
+/// Why nothing was read.
+enum Stop {
+    LoadIsOver,
+    Gone(Gone),
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(StreamError::Reset(reason)) if *reason == LOAD_IS_OVER => Self::LoadIsOver,
+            _ => Self::Gone(gone(error)),
+        }
+    }
+}
+
+impl From<Stop> for Gone {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::LoadIsOver => Self("the peer said twice that the load is over".to_owned()),
+            Stop::Gone(gone) => gone,
+        }
+    }
+}
+
 /// Reads one SDU; its length.
-fn read(recv: &mut impl Read, room: &mut [u8]) -> std::result::Result<usize, Gone> {
+fn read(recv: &mut impl Read, room: &mut [u8]) -> std::result::Result<usize, Stop> {
     let mut length = [0; LENGTH];
-    recv.read_exact(&mut length).map_err(gone)?;
+    recv.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length) as usize;
-    let into = room.get_mut(..length).ok_or_else(|| Gone(format!("the peer sent an SDU of {length} bytes")))?;
-    recv.read_exact(into).map_err(gone)?;
+    let too_long = || Stop::Gone(Gone(format!("the peer sent an SDU of {length} bytes")));
+    recv.read_exact(room.get_mut(..length).ok_or_else(too_long)?)?;
     Ok(length)
 }
 
@@ -90,17 +123,31 @@ impl Carrier for StreamCarrier {
         self.flow.path().map(carrier::path)
     }
 
+    /// A slow path may have seconds of it. The stream is reset; another carries the last words.
+    fn drop_backlog(&mut self) -> std::result::Result<(), Gone> {
+        self.send.reset(LOAD_IS_OVER);
+        let stream = self.flow.open_stream();
+        self.go_on_with(stream)
+    }
+
     fn send(&mut self, sdu: &[u8]) -> std::result::Result<bool, Gone> {
         self.send_batch(sdu, sdu.len()).map(|_| true)
     }
 
     fn recv(&mut self, room: &mut [u8]) -> std::result::Result<usize, Gone> {
-        read(&mut self.recv, room)
+        match read(&mut self.recv, room) {
+            Err(Stop::LoadIsOver) => {
+                let stream = self.flow.accept_stream();
+                self.go_on_with(stream)?;
+                read(&mut self.recv, room).map_err(Gone::from)
+            }
+            other => other.map_err(Gone::from),
+        }
     }
 
     /// The peer answers, or the stream ends: there is nothing to give up before.
     fn recv_within(&mut self, room: &mut [u8], _wait: Duration) -> std::result::Result<Option<usize>, Gone> {
-        read(&mut self.recv, room).map(Some)
+        self.recv(room).map(Some)
     }
 
     fn send_batch(&mut self, sdus: &[u8], size: usize) -> std::result::Result<u64, Gone> {
@@ -115,7 +162,10 @@ impl Carrier for StreamCarrier {
 
     fn recv_batch(&mut self, each: &mut dyn FnMut(&[u8])) -> std::result::Result<(), Gone> {
         loop {
-            let length = read(&mut self.recv, &mut self.room)?;
+            let mut room = std::mem::take(&mut self.room);
+            let read = self.recv(&mut room);
+            self.room = room;
+            let length = read?;
             each(&self.room[..length]);
             if self.recv.buffer().len() < LENGTH + length {
                 return Ok(());

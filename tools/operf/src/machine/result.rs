@@ -102,8 +102,9 @@ impl<'a> Throughput<'a> {
             received_bits_per_second: receiver.map(Account::bits_per_second),
             received_sdus_per_second: receiver.map(Account::sdus_per_second),
             receiver_cpu_ns_per_sdu: receiver.map(Account::cpu_ns_per_sdu),
-            lost_sdus: both.map(|(s, r)| lost(s, r)),
-            loss_percent: both.map(|(s, r)| loss_percent(s, r)),
+            // A stream loses nothing: what is missing waited to be sent when the time was over.
+            lost_sdus: both.map(|(s, r)| if route.qos == "stream" { 0 } else { lost(s, r) }),
+            loss_percent: both.map(|(s, r)| if route.qos == "stream" { 0.0 } else { loss_percent(s, r) }),
             duplicate_sdus: receiver.map(|r| r.duplicates),
             reordered_sdus: receiver.map(|r| r.reordered),
             path: None,
