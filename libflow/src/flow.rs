@@ -51,8 +51,7 @@ impl Flow {
 
     pub(crate) fn over(core: Arc<Core>, held: Option<Arc<Held>>, handle: FlowHandle) -> Self {
         let peer = Peer::of(&handle);
-        // irmd answers with what was asked for; a cube this version does not know is refused before.
-        let qos = handle.qos.and_then(|qos| Qos::try_from(qos).ok()).unwrap_or_default();
+        let qos = qos_of(&handle);
         Self { watched: OnceLock::new(), core, held, asking: false, peer, qos, data: handle.data }
     }
 
@@ -321,6 +320,11 @@ impl Flow {
     pub(crate) fn held(&self) -> Option<&Arc<Held>> {
         self.held.as_ref()
     }
+}
+
+/// irmd answers with what was asked for; a cube this version does not know is refused before.
+pub(crate) fn qos_of(handle: &FlowHandle) -> Qos {
+    handle.qos.and_then(|qos| Qos::try_from(qos).ok()).unwrap_or_default()
 }
 
 /// A message into a buffer, as a receive from the kernel would have put it there.

@@ -15,10 +15,10 @@ use proto::{RunDir, Token};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tonic::Response;
+use tonic::{Response, Status};
 
 use super::core::{Core, Outside};
-use super::irm::Irm;
+use super::irm::{Irm, Link};
 use super::lease::{Ask, Irmd, Lease};
 use super::papers::Papers;
 use super::patience::{Patience, comes_back};
@@ -183,23 +183,19 @@ impl Context {
                 }
             }
             Command::Accept { name, within, keeper, reply } => self.accepted(name, within, keeper, reply).await,
-            Command::Certify { request, mut reply } => {
-                let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
+            Command::Certify { request, reply } => {
+                self.irmd_says(reply, |mut irm| {
                     let request = request.clone();
-                    async move { irm.client.certify(request).await.map(Response::into_inner) }
-                });
-                if let Some(done) = unless_closed(&mut reply, call).await {
-                    let _ = reply.send(done);
-                }
+                    async move { irm.client.certify(request).await }
+                })
+                .await;
             }
-            Command::Judge { request, mut reply } => {
-                let call = self.irm.call(Some(SHORT_WITHIN), |mut irm| {
+            Command::Judge { request, reply } => {
+                self.irmd_says(reply, |mut irm| {
                     let request = request.clone();
-                    async move { irm.client.judge(request).await.map(Response::into_inner) }
-                });
-                if let Some(done) = unless_closed(&mut reply, call).await {
-                    let _ = reply.send(done);
-                }
+                    async move { irm.client.judge(request).await }
+                })
+                .await;
             }
             Command::Incoming { name, within, mut reply } => {
                 let arrived = unless_closed(&mut reply, self.accept(&name, true, within)).await;
@@ -214,6 +210,20 @@ impl Context {
                     }
                 }
             }
+        }
+    }
+
+    /// What irmd answers to a call that waits for no peer.
+    async fn irmd_says<T, F>(&self, mut reply: Reply<T>, call: impl Fn(Link) -> F)
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let call = self.irm.call(Some(SHORT_WITHIN), |irm| {
+            let answer = call(irm);
+            async move { answer.await.map(Response::into_inner) }
+        });
+        if let Some(done) = unless_closed(&mut reply, call).await {
+            let _ = reply.send(done);
         }
     }
 

@@ -15,7 +15,7 @@ use super::mux::{Held, Mux};
 use super::papers::{As, Paper};
 use super::path::Path;
 use crate::error::{AcceptError, AllocError, CallError};
-use crate::flow::Flow;
+use crate::flow::{Flow, qos_of};
 use crate::peer::Identity;
 
 /// A peer that asked for a flow shows who it is within this time.
@@ -40,8 +40,7 @@ pub(crate) enum Failed {
 
 impl Shake {
     fn cube(&self) -> Cube {
-        let qos = self.handle.qos.and_then(|qos| proto::Qos::try_from(qos).ok());
-        qos.unwrap_or_default().cube
+        qos_of(&self.handle).cube
     }
 
     /// Whether there is anybody to shake hands with: within a host the kernel vouches.
@@ -144,7 +143,7 @@ impl Shake {
     }
 
     fn options(&self) -> quic::Options {
-        let qos = self.handle.qos.and_then(|qos| proto::Qos::try_from(qos).ok()).unwrap_or_default();
+        let qos = qos_of(&self.handle);
         let mut options = quic::Options { congestion: self.congestion, ..quic::Options::default() };
         if qos.timeout_ms > 0 {
             options.idle_timeout = Duration::from_millis(qos.timeout_ms.into());
