@@ -32,6 +32,10 @@ pub struct Cli {
     /// At SIGTERM let the IPCPs go on: for a service manager that restarts irmd alone (`irm shutdown` ends all)
     #[arg(long)]
     leave_ipcps: bool,
+    /// Serve metrics for Prometheus at http://ADDR:PORT/metrics, such as 127.0.0.1:9339 [default: as irmd.toml says, else
+    /// nowhere]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = crate::config::metrics_address)]
+    metrics: Option<std::net::SocketAddr>,
     /// What to log: error, warn, info, debug, or a filter such as irmd=debug
     #[arg(long, value_name = "FILTER", default_value = "info", env = "FLOWRING_LOG")]
     pub log: String,
@@ -39,8 +43,8 @@ pub struct Cli {
 
 impl From<Cli> for Options {
     fn from(cli: Cli) -> Self {
-        let Cli { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, log } = cli;
-        Self { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, log }
+        let Cli { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, metrics, log } = cli;
+        Self { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, metrics, log }
     }
 }
 

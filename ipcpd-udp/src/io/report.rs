@@ -26,6 +26,12 @@ impl Driver {
         let leases = self.tools.hand.refused_leases();
         let leases = (leases > 0).then(|| ("refused_leases".to_owned(), leases));
         let counters = counters.chain(overflown).chain(leases).collect();
-        v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
+        v1::ReportReply {
+            flows: number(flows),
+            pending: number(pending),
+            counters,
+            rss_bytes: rss_bytes(),
+            carried: Some(self.tools.hand.carried()),
+        }
     }
 }

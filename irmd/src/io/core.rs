@@ -21,8 +21,9 @@ use super::place;
 use super::spawn::{self, Children};
 use super::state::State;
 use super::users;
+use crate::machine::metrics::{Outcome, Side};
 use crate::machine::{
-    Adopted, CallId, Caller, ChildId, Effect, IpcpAnswer, IpcpCall, Irm, LOCAL_SDU_LIMIT, Level, Reply,
+    Adopted, CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, LOCAL_SDU_LIMIT, Level, Reply,
 };
 
 /// Events of the hand-over that are taken before a command, so that a process' lease is known before its words.
@@ -46,7 +47,7 @@ pub(super) struct Core {
     pub(super) links: Links,
     pub(super) children: Children,
     pub(super) state: State,
-    pub(super) calls: HashMap<CallId, oneshot::Sender<Reply>>,
+    pub(super) calls: HashMap<CallId, Waiting>,
     pub(super) pairs: Pairs,
     pub(super) jobs: JoinSet<Done>,
     /// At SIGTERM the IPCPs go on: a service manager restarts irmd.
@@ -54,6 +55,13 @@ pub(super) struct Core {
     pub(super) service: Service,
     /// A tool asked for the end of all.
     pub(super) shut_down: bool,
+}
+
+/// Who waits for a reply.
+pub(super) struct Waiting {
+    reply: oneshot::Sender<Reply>,
+    /// It is for a flow, asked for at this moment.
+    flow: Option<(Side, Instant)>,
 }
 
 /// What a job ends with.
@@ -115,7 +123,9 @@ impl Core {
             // Whoever went away gets nothing any more, before anything is given away.
             let now = Instant::now();
             for call in inputs.gone.take() {
-                self.calls.remove(&call);
+                if let Some(Waiting { flow: Some((side, since)), .. }) = self.calls.remove(&call) {
+                    self.irm.allocation_took(side, now.saturating_duration_since(since), Outcome::Cancelled);
+                }
                 self.irm.cancelled(now, call);
             }
             self.handle(now, input, &mut inputs.events);
@@ -135,7 +145,12 @@ impl Core {
                     let Ok(event) = events.try_recv() else { break };
                     self.event(event);
                 }
-                self.calls.insert(ask.call, ask.reply);
+                let flow = match ask.command {
+                    Command::FlowAlloc(..) => Some((Side::Asking, now)),
+                    Command::FlowReqArr(_) => Some((Side::Accepting, now)),
+                    _ => None,
+                };
+                self.calls.insert(ask.call, Waiting { reply: ask.reply, flow });
                 self.irm.command(now, ask.call, ask.caller, ask.command);
             }
             Input::Event(Some(event)) => self.event(event),
@@ -214,12 +229,7 @@ impl Core {
 
     fn effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Reply(call, reply) => {
-                if let Some(waiting) = self.calls.remove(&call) {
-                    // The caller may just have gone: what it was given runs out by itself.
-                    let _ = waiting.send(reply);
-                }
-            }
+            Effect::Reply(call, reply) => self.reply(call, reply),
             Effect::OpenLocal { row, ends } => {
                 let made = self.pairs.open(row, *ends, &self.handoff);
                 self.irm.local_opened(row, made);
@@ -259,6 +269,19 @@ impl Core {
             Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
             Effect::Persist | Effect::PersistKnown => {}
         }
+    }
+
+    fn reply(&mut self, call: CallId, reply: Reply) {
+        let Some(waiting) = self.calls.remove(&call) else { return };
+        if let Some((side, since)) = waiting.flow {
+            let outcome = match &reply {
+                Reply::Failed(failure) => Outcome::Refused(failure.kind()),
+                _ => Outcome::Allocated,
+            };
+            self.irm.allocation_took(side, since.elapsed(), outcome);
+        }
+        // The caller may just have gone: what it was given runs out by itself.
+        let _ = waiting.reply.send(reply);
     }
 
     /// Starts a program, at once as irmd's own user, else when the user is looked up: that may take its time.

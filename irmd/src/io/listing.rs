@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use super::ipcp::{self, Links};
 use crate::machine::FlowRow;
 
-/// Adds what each attached IPCP reports of itself; one that is stuck is left as the registry knows it.
-pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
+/// What each attached IPCP reports of itself, by name; those that are stuck are left out.
+pub(super) async fn reports(links: &Links) -> HashMap<String, v1::ReportReply> {
     let mut reports = JoinSet::new();
     for (name, client) in links.all() {
         reports.spawn(async move {
@@ -18,8 +18,12 @@ pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
             (name, report)
         });
     }
-    let reports: HashMap<String, v1::ReportReply> =
-        reports.join_all().await.into_iter().filter_map(|(name, report)| Some((name, report?))).collect();
+    reports.join_all().await.into_iter().filter_map(|(name, report)| Some((name, report?))).collect()
+}
+
+/// Adds what each attached IPCP reports of itself; one that is stuck is left as the registry knows it.
+pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
+    let reports = reports(links).await;
     for info in infos {
         if let Some(report) = reports.get(&info.name) {
             info.flows = report.flows;

@@ -19,6 +19,7 @@ mod ipcp;
 mod known;
 mod listing;
 mod local;
+mod metrics;
 mod place;
 mod programs;
 mod spawn;
@@ -26,6 +27,7 @@ mod state;
 mod users;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -70,6 +72,8 @@ pub struct Options {
     pub ipcpd_dir: Option<PathBuf>,
     /// `--leave-ipcps`.
     pub leave_ipcps: bool,
+    /// `--metrics`; else as the configuration says.
+    pub metrics: Option<SocketAddr>,
     /// `--log`, for the IPCPs it starts; empty: theirs.
     pub log: String,
 }
@@ -89,6 +93,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let made = state.load()?;
     let identity = identity::Identity::open(&state_dir, SystemTime::now())?;
 
+    let metrics = options.metrics.or(config.options.metrics).map(metrics::listen).transpose()?;
     let (handoff, events, listener, own_socket) = listen(&config, &run_dir)?;
     let now = Instant::now();
     let mut irm = machine(now, &run_dir, &state, identity.fingerprint(), [&config, &made]);
@@ -106,6 +111,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         run_dir: run_path.display().to_string(),
         turn: tokio::sync::Semaphore::new(1),
     };
+    let metrics = metrics.map(|listener| metrics::Metrics::start(listener, &tools)).transpose()?;
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(listener, callers, Programs { asker: asker.clone(), identity }, tools, Ipcps { asker }));
     let mut core = Core {
@@ -127,6 +133,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tracing::info!("irmd is ready on {run_dir}");
     core.service.ready(&core.irm.summary());
     core.run(Inputs { asks, gone, events }, stop).await;
+    drop(metrics);
     tasks.shutdown().await;
     if own_socket {
         place::leave(&run_dir.irmd());

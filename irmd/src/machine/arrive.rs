@@ -75,6 +75,7 @@ impl Irm {
         let holds = |flow: &Flow| flow.ipcp() == request.ipcp && flow.stage.kind() == Kind::Allocated;
         if self.flows.get(row).is_some_and(holds) {
             self.flows.end(row, Event::Over);
+            self.count_end(request.reason());
             self.debug(format!("flow {row} over {} is over: {}", request.ipcp, words(request.reason())));
         }
         Ok(Some(Reply::Done))

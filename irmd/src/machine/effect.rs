@@ -93,6 +93,8 @@ pub enum Command {
     FlowsAdopted(Vec<v1::FlowInfo>),
     /// The daemon's figures.
     Status,
+    /// All that metrics are made of.
+    Census,
     /// Start an IPCP.
     IpcpCreate(v1::IpcpCreateRequest),
     /// Start an IPCP if need be, and let it join a layer.
@@ -190,6 +192,8 @@ pub enum Reply {
     Bootstrapped(String),
     /// Figures; resident memory and the directory are left to the owner.
     Status(v1::StatusReply),
+    /// The registry's numbers.
+    Census(Box<super::metrics::Census>),
     /// IPCPs; their counters are left to the owner.
     Ipcps(Vec<v1::IpcpInfo>),
     /// Names; how they stand in their layers' directories is left to the owner.

@@ -126,6 +126,7 @@ impl Irm {
         let rows: Vec<FlowId> = self.flows.iter().filter(stranded).map(|flow| flow.id).collect();
         for row in rows {
             self.flows.end(row, Event::Over);
+            self.count_end(EndReason::ProgramDied);
         }
     }
 
@@ -167,6 +168,7 @@ impl Irm {
             self.effects.push_back(Effect::Gone(id, reason));
         }
         self.effects.push_back(Effect::CloseLocal { row, over: over.then_some(end) });
+        self.count_end(here(reason));
         self.debug(format!("flow {row} within this host is over: {}", words(reason)));
     }
 
@@ -240,6 +242,15 @@ impl Irm {
         self.timers.clear(&Timer::Name(name.clone()));
         self.unregister_everywhere(name, call);
         self.info(format!("name {name} is gone"));
+    }
+}
+
+/// Why a flow within the host ended, of what the other end is told: whoever it was is of this host.
+fn here(told: EndReason) -> EndReason {
+    match told {
+        EndReason::PeerDied => EndReason::ProgramDied,
+        EndReason::PeerDeallocated => EndReason::Deallocated,
+        other => other,
     }
 }
 

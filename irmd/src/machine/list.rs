@@ -118,6 +118,7 @@ impl Irm {
             let rows: Vec<FlowId> = self.flows.iter().filter(lost).map(|flow| flow.id).collect();
             for row in rows {
                 self.flows.end(row, Event::Over);
+                self.count_end(v1::EndReason::Unspecified);
                 self.debug(format!("flow {row} over {ipcp} is over: it was lost with the IPCP"));
             }
         } else {

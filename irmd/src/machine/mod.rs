@@ -22,6 +22,7 @@ pub mod ipcp;
 mod judge;
 mod leave;
 mod list;
+pub mod metrics;
 pub mod name;
 mod permit;
 pub mod policy;
@@ -96,6 +97,9 @@ pub struct Irm {
     since: Instant,
     /// What was refused, by quota or bound.
     refused: BTreeMap<&'static str, u64>,
+    /// How flows that had been allocated ended.
+    ended: BTreeMap<v1::EndReason, u64>,
+    took: metrics::Took,
     effects: VecDeque<Effect>,
 }
 
@@ -160,6 +164,8 @@ impl Irm {
             next_child: 1,
             since: now,
             refused: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            took: metrics::Took::default(),
             effects: VecDeque::new(),
         }
     }
@@ -211,6 +217,7 @@ impl Irm {
             Command::FlowEnded(request) => self.flow_ended(&request),
             Command::FlowsAdopted(infos) => self.flows_adopted(now, infos),
             Command::Status => self.status(now),
+            Command::Census => self.census(),
             Command::IpcpCreate(request) => self.ipcp_create(now, call, &request),
             Command::IpcpBootstrap(request) => self.ipcp_bootstrap(now, call, *request),
             Command::IpcpDestroy(request) => self.ipcp_destroy(now, call, &request.name),

@@ -42,6 +42,9 @@ impl<S> Ledger<S> {
         for flow in row.flows {
             let Some(old) = self.flows.remove(&flow) else { continue };
             let released = matches!(old.holder, Holder::Held { released: true, .. });
+            if let Holder::Held { lease, slot, .. } = old.holder {
+                self.effects.push_back(Effect::Count { lease, slot, seen: old.seen });
+            }
             if !released && old.gone.is_none() && !old.forgotten {
                 flows.push(flow);
             }
@@ -168,7 +171,9 @@ impl<S> Ledger<S> {
         row.flows.insert(flow);
         self.effects.push_back(Effect::SetSlot { lease, slot, counters });
         let holder = Holder::Held { lease, slot, released: false };
-        self.flows.entry(flow).or_insert(Row { holder, gone: None, forgotten: false }).holder = holder;
+        let row = self.flows.entry(flow).or_insert(Row::new(holder));
+        // What a flow that was brought back carried before, it did not carry here.
+        (row.holder, row.seen) = (holder, counters);
         Some(slot)
     }
 
