@@ -36,15 +36,18 @@ pub struct Cli {
     /// nowhere]
     #[arg(long, value_name = "ADDR:PORT", value_parser = crate::config::metrics_address)]
     metrics: Option<std::net::SocketAddr>,
-    /// What to log: error, warn, info, debug, or a filter such as irmd=debug
+    /// What to log: error, warn, info, debug, or a filter such as irmd=debug; irm log changes it
     #[arg(long, value_name = "FILTER", default_value = "info", env = "FLOWRING_LOG")]
     pub log: String,
+    /// How lines of the log look; those of the IPCPs that irmd starts, too
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = logs::Format::Auto, env = "FLOWRING_LOG_FORMAT")]
+    pub log_format: logs::Format,
 }
 
 impl From<Cli> for Options {
     fn from(cli: Cli) -> Self {
-        let Cli { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, metrics, log } = cli;
-        Self { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, metrics, log }
+        let Cli { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, metrics, log, log_format } = cli;
+        Self { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, metrics, log, log_format: Some(log_format) }
     }
 }
 

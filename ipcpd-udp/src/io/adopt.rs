@@ -32,7 +32,7 @@ impl Driver {
             Ok(adopted) => {
                 let socket = Arc::new(socket);
                 self.sockets.insert(adopted.key, socket.clone());
-                tracing::debug!(flow = %adopted.flow, pid = process.pid, "flow taken back after a restart");
+                tracing::debug!(flow = adopted.flow.0, pid = process.pid, "flow taken back after a restart");
                 let limit = adopted.sdu_limit;
                 self.tools.hand.adopted(adoption, adopted.flow, socket, limit, ticket.to_vec());
                 if let Some(row) = self.shim.row(now, adopted.flow) {

@@ -13,6 +13,7 @@ use std::time::Instant;
 use handoff::server as hand;
 use handoff::service::Service;
 use proto::shim;
+use proto::FlowId;
 use proto::v1::{self, Failure, FailureKind};
 use rustix::io::Errno;
 use tokio::io::Interest;
@@ -64,7 +65,7 @@ pub(super) struct Driver {
     /// What processes that hold a lease are called.
     pub(super) commands: HashMap<u32, Arc<str>>,
     /// Calls of `Alloc` that wait.
-    pub(super) allocs: HashMap<Key, Reply<v1::AllocReply>>,
+    pub(super) allocs: HashMap<Key, (FlowId, Reply<v1::AllocReply>)>,
     /// Calls of `FlowReqArr` under way.
     pub(super) arrivals: JoinSet<(Key, Result<Accept, Failure>)>,
     pub(super) arriving: HashMap<Key, AbortHandle>,
@@ -319,10 +320,13 @@ impl Driver {
                 let known = self.shim.remove_host(&name);
                 let _ = reply.send(found(known, format!("the static table has no host for {name}; nothing to remove")));
             }
-            Command::Alloc(ask, reply) => match self.shim.flow_alloc(now, *ask) {
-                Ok(key) => drop(self.allocs.insert(key, reply)),
-                Err(failure) => drop(reply.send(Err(failure))),
-            },
+            Command::Alloc(ask, reply) => {
+                let flow = ask.flow;
+                match self.shim.flow_alloc(now, *ask) {
+                    Ok(key) => drop(self.allocs.insert(key, (flow, reply))),
+                    Err(failure) => drop(reply.send(Err(failure))),
+                }
+            }
             Command::Cancel(flow) => self.shim.cancel(now, flow),
             Command::Attached(asked) => self.shim.attached(now, asked),
             Command::Dealloc(flow, reply) => {

@@ -374,6 +374,15 @@ impl IrmAdmin for Tools {
         empty(&self.asker.ask(caller, Command::IdentityAllow { name, who, remove }).await?)
     }
 
+    async fn log(&self, request: Request<v1::LogRequest>) -> Result<Response<v1::LogReply>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        if request != v1::LogRequest::default() {
+            self.asker.ask(caller, Command::Administers).await?;
+        }
+        Ok(Response::new(v1::LogReply { states: super::logging::log(&self.links, &request).await? }))
+    }
+
     async fn config_export(&self, request: Request<v1::Empty>) -> Result<Response<v1::ConfigExportReply>, Status> {
         match self.ask(request, |_| Command::ConfigExport).await? {
             Reply::Config(config) => {

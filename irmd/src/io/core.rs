@@ -264,7 +264,7 @@ impl Core {
             Effect::Kill { child, hard } => self.children.kill(child, hard),
             Effect::KillAttached { ipcp } => self.children.kill_attached(&ipcp),
             Effect::Stop => self.shut_down = true,
-            Effect::Log(Level::Debug, text) => tracing::debug!("{text}"),
+            Effect::FlowLog(flow, text) => tracing::debug!(flow = flow.0, "{text}"),
             Effect::Log(Level::Info, text) => tracing::info!("{text}"),
             Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
             Effect::Persist | Effect::PersistKnown => {}

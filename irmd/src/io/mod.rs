@@ -19,6 +19,7 @@ mod ipcp;
 mod known;
 mod listing;
 mod local;
+mod logging;
 mod metrics;
 mod place;
 mod programs;
@@ -76,6 +77,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// `--log`, for the IPCPs it starts; empty: theirs.
     pub log: String,
+    /// `--log-format`, for the IPCPs it starts; `None`: theirs.
+    pub log_format: Option<logs::Format>,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. Errors are those of the start, and say what to do.
@@ -118,7 +121,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         irm,
         handoff,
         links,
-        children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log),
+        children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log, options.log_format),
         pairs: local::Pairs::new(state.ticket_key()),
         state,
         calls: HashMap::new(),

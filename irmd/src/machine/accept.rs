@@ -110,7 +110,7 @@ impl Irm {
         let Some(flow) = self.flows.get_mut(row) else { return };
         flow.data = Vec::new();
         let line = format!("flow {row} to {} from {} is accepted by {}", flow.name, flow.source, to.pid);
-        self.debug(line);
+        self.flow_log(row, line);
         let reply = v1::FlowReqArrReply { flow_id: row.0, process: Some(to), data };
         self.reply(call, Reply::Accepted(reply));
     }
@@ -156,7 +156,8 @@ impl Irm {
         if let Some(flow) = self.flows.get_mut(row) {
             flow.data = Vec::new();
         }
-        self.debug(format!("flow {row} to {} within this host is allocated, {} accepts", handle.name, to.pid));
+        let line = format!("flow {row} to {} within this host is allocated, {} accepts", handle.name, to.pid);
+        self.flow_log(row, line);
         self.reply(call, Reply::Handle(asking));
         if let Some(accept) = accept {
             self.accept_is_over(to.pid, accept.call);

@@ -73,7 +73,7 @@ impl Irm {
             }
             None => self.restore_local(now, process, ticket),
         }
-        self.debug(format!("flow {row} within this host: process {} brought end {end} back", process.pid));
+        self.flow_log(row, format!("flow {row} within this host: process {} brought end {end} back", process.pid));
         Ok(Adopted { end, row: Some(row) })
     }
 

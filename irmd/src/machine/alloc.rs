@@ -76,6 +76,8 @@ impl Irm {
         if !asking {
             self.check_backlog(&name)?;
         }
+        let asker = flow.caller().map_or(0, |process| process.pid);
+        self.flow_log(row, format!("flow {row} to {name} is asked for by process {asker}"));
         self.flows.insert(flow);
         self.calls.insert(call, Parked::Flow(row));
         self.timers.set(Timer::Flow(row), timer);
@@ -274,7 +276,7 @@ impl Irm {
             out.host_key = reply.host_key.parse().ok();
         }
         let line = format!("flow {row} to {} is allocated over {ipcp}, peer {}", handle.name, handle.peer_address);
-        self.debug(line);
+        self.flow_log(row, line);
         self.reply(call, Reply::Handle(handle));
     }
 }

@@ -363,13 +363,13 @@ pub enum Effect {
     Stop,
     /// A line for the log.
     Log(Level, String),
+    /// A line about the life of a flow, for those who want to see them.
+    FlowLog(FlowId, String),
 }
 
 /// How loud a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Life of flows: too many to show unless asked for.
-    Debug,
     /// Life of names, IPCPs and programs.
     Info,
     /// Something failed that somebody should look at.

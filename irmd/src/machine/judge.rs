@@ -87,7 +87,7 @@ impl Irm {
             name: shown.name.as_ref().map(Name::to_string).unwrap_or_default(),
             trusted_by: grounds.as_str().to_owned(),
         };
-        self.debug(format!(
+        self.flow_log(asked.flow, format!(
             "flow {} of {name}: the peer at {peer} is {}, by {}",
             asked.flow, shown.host, reply.trusted_by
         ));

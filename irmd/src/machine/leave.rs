@@ -15,6 +15,7 @@ impl Irm {
         let Some(flow) = self.flows.end(row, event) else { return };
         self.timers.clear(&Timer::Flow(row));
         if let Some(call) = flow.stage.call() {
+            self.flow_log(row, format!("flow {row} to {} is not allocated: {failure}", flow.name));
             self.refuse(call, failure);
         }
     }
@@ -169,7 +170,7 @@ impl Irm {
         }
         self.effects.push_back(Effect::CloseLocal { row, over: over.then_some(end) });
         self.count_end(here(reason));
-        self.debug(format!("flow {row} within this host is over: {}", words(reason)));
+        self.flow_log(row, format!("flow {row} within this host is over: {}", words(reason)));
     }
 
     pub(super) fn flow_dealloc(&mut self, caller: &Caller, id: FlowId) -> Answer {

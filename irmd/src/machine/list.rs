@@ -119,7 +119,7 @@ impl Irm {
             for row in rows {
                 self.flows.end(row, Event::Over);
                 self.count_end(v1::EndReason::Unspecified);
-                self.debug(format!("flow {row} over {ipcp} is over: it was lost with the IPCP"));
+                self.flow_log(row, format!("flow {row} over {ipcp} is over: it was lost with the IPCP"));
             }
         } else {
             self.reconcile_later(now, ipcp);

@@ -329,8 +329,8 @@ impl Irm {
         self.reply(call, Reply::Failed(failure));
     }
 
-    fn debug(&mut self, text: String) {
-        self.effects.push_back(Effect::Log(Level::Debug, text));
+    fn flow_log(&mut self, flow: FlowId, text: String) {
+        self.effects.push_back(Effect::FlowLog(flow, text));
     }
 
     fn info(&mut self, text: String) {

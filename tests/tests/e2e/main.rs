@@ -13,6 +13,8 @@ mod hostile;
 mod identity;
 mod links;
 mod load;
+mod logs;
+mod metrics;
 mod middlebox;
 mod on_path;
 mod outlive;
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         identity::cases(),
         links::cases(),
         load::cases(),
+        logs::cases(),
+        metrics::cases(),
         middlebox::cases(),
         on_path::cases(),
         outlive::cases(),

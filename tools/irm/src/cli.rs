@@ -6,11 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod identity;
 mod ipcp;
+mod log;
 mod name;
 mod rules;
 
 pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType};
+pub use log::Log;
 pub use name::{BindCommand, NameCommand, Policy, UnbindCommand};
 pub use rules::{Asker, Rules};
 
@@ -62,6 +64,9 @@ pub enum Command {
     /// The running configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// What irmd and its IPCPs log, and change it while they run
+    #[command(after_help = log::EXAMPLES)]
+    Log(Log),
     /// End irmd and its IPCPs in order
     #[command(after_help = SHUTDOWN_EXAMPLES)]
     Shutdown(Shutdown),

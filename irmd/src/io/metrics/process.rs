@@ -1,7 +1,7 @@
 //! irmd's own process, as the kernel accounts for it.
 
 use procfs::process::{LimitValue, Stat};
-use procfs::{Current, KernelStats, WithCurrentSystemInfo};
+use procfs::{CurrentSI, KernelStats, WithCurrentSystemInfo};
 
 use crate::machine::metrics::Process;
 

@@ -1,6 +1,6 @@
 //! What each metric is at a moment.
 
-use proto::v1::{Counters, Cube, EndReason, FlowState, IpcpState};
+use proto::v1::{Counters, EndReason, IpcpState};
 
 use super::catalogue::{self as all, Metric};
 use super::took::Spread;
@@ -56,7 +56,7 @@ impl From<f64> for Value {
 
 /// All metrics of a moment, in the catalogue's order.
 pub fn figures(now: &Snapshot) -> Vec<Figure> {
-    let mut figures = flows(now);
+    let mut figures = Vec::from(flows(now));
     figures.extend(carried(now));
     figures.push(Figure::new(&all::NAMES).with([], now.census.names));
     figures.push(Figure::new(&all::PROCESSES).with([], now.census.processes));
@@ -71,7 +71,7 @@ fn flows(now: &Snapshot) -> [Figure; 5] {
     let census = &now.census;
     let mut flows = Figure::new(&all::FLOWS);
     for ((layer, cube, state), n) in &census.flows {
-        flows.push([layer, cube_label(*cube), state_label(*state)], *n);
+        flows.push([layer, cube.word(), state.word()], *n);
     }
     let mut took = Figure::new(&all::ALLOCATION_SECONDS);
     for (side, outcome, spread) in census.took.spreads() {
@@ -79,11 +79,12 @@ fn flows(now: &Snapshot) -> [Figure; 5] {
     }
     let mut refusals = Figure::new(&all::REFUSALS);
     for (side, reason, n) in census.took.refusals() {
-        refusals.push([side.as_str(), &reason], n);
+        refusals.push([side.as_str(), reason], n);
     }
     let mut ends = Figure::new(&all::FLOW_ENDS);
-    for reason in (0..100).filter_map(|n| EndReason::try_from(n).ok()) {
-        ends.push([&end_label(reason)], census.ended.get(&reason).copied().unwrap_or(0));
+    for reason in EndReason::KNOWN.iter().copied().chain([EndReason::Unspecified]) {
+        let word = if reason == EndReason::Unspecified { "lost" } else { reason.word() };
+        ends.push([word], census.ended.get(&reason).copied().unwrap_or(0));
     }
     let mut denials = Figure::new(&all::DENIALS);
     for (what, n) in census.refused.iter().map(|(what, n)| (*what, *n)).chain(now.refused.iter().copied()) {
@@ -155,27 +156,4 @@ fn process(process: &Process) -> [Figure; 6] {
         Figure::new(&all::MAX_FDS).with([], process.max_fds),
         Figure::new(&all::START_TIME).with([], process.started),
     ]
-}
-
-fn cube_label(cube: Cube) -> &'static str {
-    match cube {
-        Cube::Raw | Cube::Unspecified => "raw",
-        Cube::Message => "message",
-        Cube::Stream => "stream",
-    }
-}
-
-fn state_label(state: FlowState) -> &'static str {
-    match state {
-        FlowState::Pending | FlowState::Unspecified => "pending",
-        FlowState::Allocated => "allocated",
-        _ => "ending",
-    }
-}
-
-fn end_label(reason: EndReason) -> String {
-    match reason {
-        EndReason::Unspecified => "lost".to_owned(),
-        reason => reason.as_str_name().trim_start_matches("END_REASON_").to_ascii_lowercase(),
-    }
 }

@@ -112,21 +112,12 @@ impl Took {
     }
 
     /// Refusals by side and reason, those that never happened too: a rate from nothing to one would not be seen.
-    pub fn refusals(&self) -> impl Iterator<Item = (Side, String, u64)> {
-        let of = |side: Side| {
+    pub fn refusals(&self) -> impl Iterator<Item = (Side, &'static str, u64)> {
+        let of = move |side: Side| {
             let count = move |kind: FailureKind| self.refused.get(&(side, kind)).copied().unwrap_or(0);
-            let kinds = reasons().map(move |kind| (side, label(kind), count(kind)));
-            kinds.chain([(side, "cancelled".to_owned(), self.cancelled[side as usize])])
+            let kinds = FailureKind::KNOWN.iter().map(move |kind| (side, kind.word(), count(*kind)));
+            kinds.chain([(side, "cancelled", self.cancelled[side as usize])])
         };
         Side::ALL.into_iter().flat_map(of)
     }
-}
-
-/// Every kind of failure.
-fn reasons() -> impl Iterator<Item = FailureKind> {
-    (1..100).filter_map(|n| FailureKind::try_from(n).ok())
-}
-
-fn label(kind: FailureKind) -> String {
-    kind.as_str_name().trim_start_matches("FAILURE_KIND_").to_ascii_lowercase()
 }

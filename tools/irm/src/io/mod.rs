@@ -4,6 +4,7 @@ mod call;
 mod identity;
 mod irmd;
 mod list;
+mod log;
 mod print;
 mod program;
 
@@ -89,6 +90,7 @@ async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
         Command::Flow(FlowCommand::Dealloc { id }) => call::dealloc(&mut irmd, id).await,
         Command::Identity(command) => identity::identity(&mut irmd, command).await,
         Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,
+        Command::Log(command) => log::log(&mut irmd, command).await,
         Command::Shutdown(how) => call::shutdown(&mut irmd, how).await,
         Command::Completions { .. } => Ok(()),
     }
