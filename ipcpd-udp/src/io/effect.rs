@@ -116,7 +116,7 @@ impl Driver {
                     let peer_address = peer.to_string();
                     let token = token.0.to_vec();
                     let host_key = host_key.map(|key| key.to_string()).unwrap_or_default();
-                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic, host_key }));
+                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic, host_key, asked: 0 }));
                 }
             }
             Output::Failed { key, failure } => {

@@ -204,6 +204,7 @@ impl Irm {
                         ipcp: self.name.clone(),
                         flow_id: flow.0,
                         reason: reason.into(),
+                        ..v1::FlowEndedRequest::default()
                     }),
                     News::Adopted(info) => request.adopted.push(*info),
                 }

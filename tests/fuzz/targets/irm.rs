@@ -193,7 +193,12 @@ impl World {
                 layer: program.one_of(&["", "net"]),
                 ..Default::default()
             })),
-            1 => Command::FlowEnded(v1::FlowEndedRequest { ipcp, flow_id: flow.0, reason: EndReason::PeerDied.into() }),
+            1 => Command::FlowEnded(v1::FlowEndedRequest {
+                ipcp,
+                flow_id: flow.0,
+                reason: EndReason::PeerDied.into(),
+                ..Default::default()
+            }),
             _ => Command::FlowReqArr(v1::FlowReqArrRequest {
                 ipcp,
                 name: program.one_of(&NAMES),
