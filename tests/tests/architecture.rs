@@ -23,7 +23,7 @@ const CRATES: Allowed<'static> = &[
     ("flowring-lab", &[]),
     ("flowring-sim", &[]),
     ("flowring-tests", &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "irmd", "ipcpd-udp"]),
-    ("xtask", &["flowring-lab"]),
+    ("xtask", &["flowring-lab", "irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat"]),
 ];
 
 fn root() -> PathBuf {

@@ -3,11 +3,13 @@
 mod bench;
 mod chart;
 mod console;
+mod deb;
 mod demo;
 mod flood;
 mod fuzz;
 mod goodput;
 mod loss;
+mod man;
 mod page;
 mod peers;
 mod playground;
@@ -39,6 +41,10 @@ enum Chore {
     Bench(bench::Options),
     /// Feed the decoders and machines with hostile input
     Fuzz(fuzz::Options),
+    /// Write the man pages of all programs
+    Man(man::Options),
+    /// Make a Debian package of the whole
+    Deb(deb::Options),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
         Chore::Lab(options) => playground::run(&options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Man(options) => man::run(&options),
+        Chore::Deb(options) => deb::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

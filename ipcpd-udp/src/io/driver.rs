@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use handoff::server as hand;
 use handoff::service::Service;
-use proto::shim;
 use proto::FlowId;
+use proto::shim;
 use proto::v1::{self, Failure, FailureKind};
 use rustix::io::Errno;
 use tokio::io::Interest;

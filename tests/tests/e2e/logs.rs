@@ -51,7 +51,10 @@ fn every_line_of_a_flows_life_has_its_number() -> Result<()> {
     let lines = of_flow(&log, flow);
     let said: Vec<&str> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
     for wanted in ["is asked for by process", "flow allocated", "is allocated over udp0", "flow over"] {
-        ensure!(said.iter().any(|line| line.contains(wanted)), "no line of flow {flow} says {wanted:?}: {said:#?}\n{log}");
+        ensure!(
+            said.iter().any(|line| line.contains(wanted)),
+            "no line of flow {flow} says {wanted:?}: {said:#?}\n{log}"
+        );
     }
     ensure!(lines.iter().all(|line| line["timestamp"].is_string() && line["level"].is_string()), "{lines:#?}");
     Ok(())

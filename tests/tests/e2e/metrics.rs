@@ -192,7 +192,10 @@ fn an_address_that_is_taken_keeps_irmd_from_starting() -> Result<()> {
     let words = ["--run-dir", other.to_str().context("utf-8")?, "--metrics", AT];
     let output = a.start("irmd", &words)?.wait(SOON)?;
     ensure!(output.code() == 1, "{output:?}");
-    ensure!(output.err.contains("cannot serve metrics at 127.0.0.1:9339") && output.err.contains("--metrics"), "{output:?}");
+    ensure!(
+        output.err.contains("cannot serve metrics at 127.0.0.1:9339") && output.err.contains("--metrics"),
+        "{output:?}"
+    );
     ensure!(!other.join("irmd.sock").exists(), "it started half");
     let output = a.start("irmd", &["--metrics", "localhost"])?.wait(SOON)?;
     ensure!(output.code() == 2 && output.err.contains("write 127.0.0.1:9339"), "{output:?}");
@@ -222,4 +225,3 @@ fn promtool_has_nothing_to_say() -> Result<()> {
     ensure!(newer.ends_with("# EOF\n"), "{newer}");
     Ok(())
 }
-

@@ -126,10 +126,8 @@ impl Gatherer {
         self.sums.keep(|name| census.ipcps.iter().any(|ipcp| ipcp.name == name));
         let mut carried: Vec<_> = self.sums.totals().map(|(layer, sum)| (layer.to_owned(), sum)).collect();
         carried.push((LOCAL.to_owned(), self.handoff.carried()));
-        let refused = vec![
-            ("refused_leases", self.handoff.refused_leases()),
-            ("refused_callers", self.callers.turned_away()),
-        ];
+        let refused =
+            vec![("refused_leases", self.handoff.refused_leases()), ("refused_callers", self.callers.turned_away())];
         Some(Snapshot { census, reports, carried, refused, process: process::own() })
     }
 }

@@ -93,8 +93,7 @@ fn both_formats_say_what_was_counted() {
 fn every_metric_is_written_with_help_and_type() {
     let older = text::text(&snapshot(), Format::Prometheus).unwrap();
     for metric in CATALOGUE {
-        let head =
-            format!("# HELP {0} {1}\n# TYPE {0} {2}\n", metric.name, metric.help, metric.kind.as_str());
+        let head = format!("# HELP {0} {1}\n# TYPE {0} {2}\n", metric.name, metric.help, metric.kind.as_str());
         assert!(older.contains(&head), "{head}\n{older}");
         assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
     }
