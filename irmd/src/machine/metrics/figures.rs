@@ -93,8 +93,11 @@ fn flows(now: &Snapshot) -> [Figure; 5] {
     [flows, took, refusals, ends, denials]
 }
 
+/// What flows carried, and which of their counters says it.
+type Column = (&'static Metric, fn(&Counters) -> u64);
+
 fn carried(now: &Snapshot) -> impl Iterator<Item = Figure> {
-    let columns: [(&'static Metric, fn(&Counters) -> u64); 6] = [
+    let columns: [Column; 6] = [
         (&all::SENT_SDUS, |c| c.sdus_sent),
         (&all::SENT_BYTES, |c| c.bytes_sent),
         (&all::RECEIVED_SDUS, |c| c.sdus_received),

@@ -11,7 +11,7 @@ begins.
 
 Examples:
   irm log                                 what is logged
-  irm log debug --for 60                  everything, for a minute
+  irm log irmd=debug,info --for 60        the lives of flows, too, for a minute
   irm log irmd=debug,info --ipcp udp0     for one IPCP";
 
 /// `irm log …`
