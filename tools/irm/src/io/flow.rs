@@ -39,11 +39,7 @@ pub(super) async fn list(irmd: &mut Irmd, wanted: &FlowList) -> Result<(), Fault
 }
 
 /// The rows that are wanted; rates since the readings of `before`, which become those of now.
-async fn rows(
-    irmd: &mut Irmd,
-    wanted: &FlowList,
-    before: &mut HashMap<u64, Reading>,
-) -> Result<Vec<FlowRow>, Fault> {
+async fn rows(irmd: &mut Irmd, wanted: &FlowList, before: &mut HashMap<u64, Reading>) -> Result<Vec<FlowRow>, Fault> {
     let path = irmd.path();
     let ended = wanted.all || wanted.state == Some(State::Ended);
     let stream = Irmd::answer(&path, QUICK, irmd.client.flow_list(v1::FlowListRequest { ended })).await?;

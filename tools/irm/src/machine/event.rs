@@ -136,7 +136,10 @@ mod tests {
     #[test]
     fn an_event_is_an_object() {
         let json = serde_json::to_value(EventRow::from(event())).unwrap();
-        assert_eq!((&json["kind"], &json["failure"], &json["flow"]), (&"refused".into(), &"timed_out".into(), &12.into()));
+        assert_eq!(
+            (&json["kind"], &json["failure"], &json["flow"]),
+            (&"refused".into(), &"timed_out".into(), &12.into())
+        );
         assert!(json["ended"].is_null() && json["missed"].is_null());
     }
 }

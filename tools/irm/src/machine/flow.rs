@@ -193,7 +193,6 @@ impl FlowRow {
     }
 }
 
-
 #[derive(Debug, Serialize)]
 struct QosRow {
     cube: &'static str,
