@@ -14,6 +14,7 @@ mod id;
 mod name;
 mod qos;
 mod run_dir;
+mod words;
 
 pub mod calls;
 pub mod handoff;

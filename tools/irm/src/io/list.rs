@@ -68,7 +68,7 @@ pub(super) async fn may(irmd: &mut Irmd, name: String, asker: Asker, how: Listin
 
 pub(super) async fn flows(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let path = irmd.path();
-    let stream = Irmd::answer(&path, QUICK, irmd.client.flow_list(v1::Empty {})).await?;
+    let stream = Irmd::answer(&path, QUICK, irmd.client.flow_list(v1::FlowListRequest::default())).await?;
     let mut rows = Irmd::rows(&path, stream).await?;
     // irmd and each IPCP list their own; together they are read in the order they were allocated in.
     rows.sort_by_key(|info| info.flow_id);
