@@ -5,4 +5,4 @@ pub mod cli;
 pub mod io;
 pub mod machine;
 
-
+pub use io::run;

@@ -1,108 +1,65 @@
-//! What happened to flows lately: refusals by their reason, and how many allocations there are.
+//! What was refused lately, and the pace of allocations.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-
-use proto::FlowId;
 
 /// Refusals that are kept, the latest.
 pub const MAX_REFUSALS: usize = 1_000;
 
-/// Reasons that are told apart: irmd has about thirty.
-const MAX_REASONS: usize = 64;
-
 /// Over how long allocations per second are counted.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// What an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A flow was allocated.
-    Allocated,
-    /// A flow was refused, or never came to be.
-    Refused,
-    /// A flow ended.
-    Ended,
-    /// Something else on a flow's way.
-    Other,
-}
+/// Readings of the pace that are kept: those of the window, at the shortest interval.
+const MAX_READINGS: usize = 64;
 
-/// One event.
-#[derive(Clone, Debug)]
-pub struct Event {
-    /// Counts up; of one that was seen already nothing is taken.
+/// A flow that was not allocated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Counts up in each life of irmd; of one that was seen already nothing is taken.
     pub number: u64,
-    /// What it is about.
-    pub kind: Kind,
-    /// When, in microseconds of unix time.
-    pub unix_us: u64,
     /// Before it was read.
     pub age: Duration,
-    /// 0: it never was a flow.
-    pub flow: FlowId,
-    /// The name that was allocated to.
+    /// The name that was asked for.
     pub name: String,
-    /// Which layer, where that was known.
-    pub layer: String,
-    /// This host's program was asked; else it asked.
-    pub accepting: bool,
-    /// The program of this host, as `oping (4711)`.
-    pub process: String,
-    /// Who asked or was asked, on another host.
-    pub peer: String,
-    /// Why, in a word or two: what refusals are counted by.
+    /// Who asked: a program of this host as `oping (4711)`, or an address.
+    pub asker: String,
+    /// Why, in a word or two.
     pub reason: String,
-    /// Why, in words.
+    /// More about it; may be empty.
     pub words: String,
 }
 
-/// The latest events.
+/// The latest refusals and the pace.
 #[derive(Debug, Default)]
 pub struct Events {
-    last_number: Option<u64>,
-    refusals: VecDeque<(Instant, Event)>,
-    reasons: BTreeMap<String, u64>,
-    /// When something was allocated and refused: (second since the first event, allocations, refusals).
-    lately: VecDeque<(Instant, u32, u32)>,
+    /// Whose numbers `last` is one of.
+    irmd: u32,
+    last: u64,
+    refusals: VecDeque<(Instant, Refusal)>,
     missed: u64,
-    refused: u64,
+    /// irmd's own counts of allocations and refusals, some seconds back.
+    readings: VecDeque<(Instant, u64, u64)>,
 }
 
 impl Events {
-    /// Takes an event.
-    pub fn take(&mut self, now: Instant, event: Event) {
-        if self.last_number.is_some_and(|last| event.number != 0 && event.number <= last) {
-            return;
-        }
-        self.last_number = Some(event.number.max(self.last_number.unwrap_or(0)));
-        let (allocated, refused) = (event.kind == Kind::Allocated, event.kind == Kind::Refused);
-        if event.age < WINDOW && (allocated || refused) {
-            self.count(now, u32::from(allocated), u32::from(refused));
-        }
-        if refused {
-            self.refused += 1;
-            if self.reasons.len() < MAX_REASONS || self.reasons.contains_key(&event.reason) {
-                *self.reasons.entry(event.reason.clone()).or_default() += 1;
-            }
-            if self.refusals.len() == MAX_REFUSALS {
-                self.refusals.pop_back();
-            }
-            self.refusals.push_front((now.checked_sub(event.age).unwrap_or(now), event));
+    /// irmd of this process begins to tell; one that was started anew counts its events from the beginning.
+    pub fn begin(&mut self, irmd: u32) {
+        if self.irmd != irmd {
+            self.irmd = irmd;
+            self.last = 0;
         }
     }
 
-    fn count(&mut self, now: Instant, allocated: u32, refused: u32) {
-        match self.lately.back_mut() {
-            // A tenth of a second is fine enough, and bounds the queue.
-            Some((at, a, r)) if now.saturating_duration_since(*at) < Duration::from_millis(100) => {
-                *a = a.saturating_add(allocated);
-                *r = r.saturating_add(refused);
-            }
-            _ => self.lately.push_back((now, allocated, refused)),
+    /// Takes a refusal.
+    pub fn take(&mut self, now: Instant, refusal: Refusal) {
+        if refusal.number <= self.last {
+            return;
         }
-        while self.lately.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > WINDOW) {
-            self.lately.pop_front();
+        self.last = refusal.number;
+        if self.refusals.len() == MAX_REFUSALS {
+            self.refusals.pop_back();
         }
+        self.refusals.push_front((now.checked_sub(refusal.age).unwrap_or(now), refusal));
     }
 
     /// So many events were lost, because this end was too slow.
@@ -110,40 +67,38 @@ impl Events {
         self.missed = self.missed.saturating_add(count);
     }
 
-    /// irmd was started anew, and counts its events from the beginning.
-    pub fn begin_anew(&mut self) {
-        self.last_number = None;
-    }
-
     /// How many were lost.
     pub fn missed(&self) -> u64 {
         self.missed
     }
 
-    /// Allocations and refusals per second, over the last seconds.
-    pub fn per_second(&self, now: Instant) -> (f32, f32) {
-        let recent = self.lately.iter().filter(|(at, ..)| now.saturating_duration_since(*at) <= WINDOW);
-        let (allocated, refused) = recent.fold((0_u64, 0_u64), |(a, r), (_, allocated, refused)| {
-            (a + u64::from(*allocated), r + u64::from(*refused))
-        });
-        (allocated as f32 / WINDOW.as_secs_f32(), refused as f32 / WINDOW.as_secs_f32())
-    }
-
     /// The latest refusals, the latest first.
-    pub fn refusals(&self) -> impl ExactSizeIterator<Item = (Instant, &Event)> {
-        self.refusals.iter().map(|(at, event)| (*at, event))
+    pub fn refusals(&self) -> impl ExactSizeIterator<Item = (Instant, &Refusal)> {
+        self.refusals.iter().map(|(at, refusal)| (*at, refusal))
     }
 
-    /// How often each reason was given, the most frequent first.
-    pub fn reasons(&self) -> Vec<(&str, u64)> {
-        let mut reasons: Vec<_> = self.reasons.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
-        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        reasons
+    /// Takes irmd's counts of flows that were allocated and refused since its start.
+    pub fn count(&mut self, now: Instant, allocated: u64, refused: u64) {
+        // Counts that went back are those of another irmd.
+        if self.readings.back().is_some_and(|(_, a, r)| allocated < *a || refused < *r) {
+            self.readings.clear();
+        }
+        self.readings.push_back((now, allocated, refused));
+        // One that is older than the window stays, so that there is something to compare with.
+        while self.readings.len() > MAX_READINGS
+            || self.readings.get(1).is_some_and(|(at, ..)| now.saturating_duration_since(*at) >= WINDOW)
+        {
+            self.readings.pop_front();
+        }
     }
 
-    /// All refusals that were heard of.
-    pub fn refused(&self) -> u64 {
-        self.refused
+    /// Allocations and refusals per second, over the last seconds.
+    pub fn per_second(&self) -> (f32, f32) {
+        let (Some((from, a, r)), Some((to, b, s))) = (self.readings.front(), self.readings.back()) else {
+            return (0.0, 0.0);
+        };
+        let seconds = to.saturating_duration_since(*from).as_secs_f32();
+        if seconds < 0.01 { (0.0, 0.0) } else { ((b - a) as f32 / seconds, (s - r) as f32 / seconds) }
     }
 }
 
@@ -151,53 +106,49 @@ impl Events {
 mod tests {
     use super::*;
 
-    pub(crate) fn event(number: u64, kind: Kind, reason: &str) -> Event {
-        Event {
-            number,
-            kind,
-            unix_us: 0,
-            age: Duration::ZERO,
-            flow: FlowId(0),
-            name: "echo".into(),
-            layer: String::new(),
-            accepting: false,
-            process: String::new(),
-            peer: String::new(),
-            reason: reason.into(),
-            words: String::new(),
-        }
+    fn refusal(number: u64) -> Refusal {
+        let text = String::new();
+        let (name, asker, reason, words) = (text.clone(), text.clone(), text.clone(), text);
+        Refusal { number, age: Duration::from_secs(1), name, asker, reason, words }
+    }
+
+    fn numbers(events: &Events) -> Vec<u64> {
+        events.refusals().map(|(_, refusal)| refusal.number).collect()
     }
 
     #[test]
-    fn refusals_are_counted_by_reason_and_the_latest_come_first() {
+    fn the_latest_comes_first_and_none_twice() {
         let (mut events, now) = (Events::default(), Instant::now());
-        for (number, reason) in [(1, "unknown name"), (2, "refused"), (3, "refused"), (3, "again")] {
-            events.take(now, event(number, Kind::Refused, reason));
-        }
-        events.take(now, event(4, Kind::Allocated, ""));
-        assert_eq!(events.reasons(), [("refused", 2), ("unknown name", 1)]);
-        assert_eq!(events.refusals().map(|(_, event)| event.number).collect::<Vec<_>>(), [3, 2, 1]);
-        assert_eq!((events.refused(), events.per_second(now)), (3, (0.2, 0.6)));
-        assert_eq!(events.per_second(now + Duration::from_secs(6)), (0.0, 0.0));
+        events.begin(7);
+        [1, 2, 3, 3].into_iter().for_each(|number| events.take(now, refusal(number)));
+        events.begin(7);
+        [2, 3, 4].into_iter().for_each(|number| events.take(now, refusal(number)));
+        assert_eq!(numbers(&events), [4, 3, 2, 1]);
+        events.begin(8);
+        events.take(now, refusal(1));
+        assert_eq!(numbers(&events), [1, 4, 3, 2, 1]);
     }
 
     #[test]
     fn a_flood_is_bounded() {
         let (mut events, begin) = (Events::default(), Instant::now());
         for number in 1..10_000_u64 {
-            let now = begin + Duration::from_millis(number);
-            events.take(now, event(number, Kind::Refused, &format!("reason {number}")));
+            events.take(begin, refusal(number));
+            events.count(begin + Duration::from_millis(number), number, 0);
         }
-        assert_eq!((events.refusals().len(), events.reasons().len()), (MAX_REFUSALS, MAX_REASONS));
-        assert!(events.lately.len() <= 52, "{}", events.lately.len());
+        assert_eq!(events.refusals().len(), MAX_REFUSALS);
+        assert!(events.readings.len() <= MAX_READINGS);
     }
 
     #[test]
-    fn an_irmd_that_was_restarted_counts_anew() {
-        let (mut events, now) = (Events::default(), Instant::now());
-        events.take(now, event(50, Kind::Refused, "refused"));
-        events.begin_anew();
-        events.take(now, event(1, Kind::Refused, "refused"));
-        assert_eq!(events.refused(), 2);
+    fn the_pace_is_that_of_the_last_seconds() {
+        let (mut events, begin) = (Events::default(), Instant::now());
+        for second in 0..20_u64 {
+            events.count(begin + Duration::from_secs(second), second * 10 + second.pow(2), second);
+        }
+        let (allocated, refused) = events.per_second();
+        assert!((40.0..=46.0).contains(&allocated) && (0.99..1.01).contains(&refused), "{allocated} {refused}");
+        events.count(begin + Duration::from_secs(20), 3, 0);
+        assert_eq!(events.per_second(), (0.0, 0.0), "another irmd");
     }
 }

@@ -20,6 +20,9 @@ const INTERVALS: [u64; 9] = [100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000,
 /// How long a sentence stays on the screen.
 const SENTENCE: Duration = Duration::from_secs(6);
 
+/// Questions that wait while irmd is slow to answer.
+const MAX_ASKS: usize = 32;
+
 /// Bytes of a filter.
 pub const MAX_FILTER: usize = 200;
 
@@ -154,9 +157,7 @@ impl Screen {
             Told::Counts(host, counts) => {
                 self.waiting = false;
                 self.lost = None;
-                if self.host.pid != host.pid {
-                    self.events.begin_anew();
-                }
+                self.events.count(now, host.allocated, host.refused());
                 self.host = *host;
                 if !self.paused {
                     let unknown = self.flows.read(now, &counts);
@@ -171,7 +172,8 @@ impl Screen {
                 self.arrange();
             }
             Told::Detail(id, detail) => self.learn_detail(now, id, *detail),
-            Told::Events(events) => events.into_iter().for_each(|event| self.events.take(now, event)),
+            Told::Began(irmd) => self.events.begin(irmd),
+            Told::Refused(refusal) => self.events.take(now, refusal),
             Told::Missed(count) => self.events.miss(count),
             Told::Ended(id, Ok(())) => self.say(now, format!("flow {id} is ended")),
             Told::Ended(id, Err(why)) => self.say(now, format!("flow {id} is not ended: {why}")),
@@ -204,6 +206,16 @@ impl Screen {
         }
     }
 
+    /// Notes a question, once; of two about details the later one.
+    fn ask(&mut self, ask: Ask) {
+        if matches!(ask, Ask::Detail(_)) {
+            self.asks.retain(|other| !matches!(other, Ask::Detail(_)));
+        }
+        if !self.asks.contains(&ask) && self.asks.len() < MAX_ASKS {
+            self.asks.push_back(ask);
+        }
+    }
+
     /// The next thing to ask irmd, if any.
     pub fn poll_ask(&mut self) -> Option<Ask> {
         self.asks.pop_front()
@@ -227,6 +239,16 @@ impl Screen {
     /// Says a sentence to the user.
     pub fn say(&mut self, now: Instant, sentence: String) {
         self.sentence = Some((super::text::printable(&sentence), now + SENTENCE));
+    }
+
+    /// What fills the screen.
+    pub fn pane(&self) -> Pane {
+        self.pane
+    }
+
+    /// How many flows the filter takes.
+    pub fn count(&self) -> usize {
+        self.rows.len()
     }
 
     /// The flow that keys are about, if there is any.

@@ -40,7 +40,7 @@ pub fn draw(screen: &Screen, now: Instant, theme: &Theme, cells: &mut Buffer) {
         put(cells, area, 0, &words, Style::default());
         return;
     }
-    header::draw(screen, now, theme, cells, Rect { height: HEADER, ..area });
+    header::draw(screen, theme, cells, Rect { height: HEADER, ..area });
     let body = Rect { y: area.y + HEADER, height: area.height - HEADER - FOOTER, ..area };
     match screen.pane {
         Pane::List => list::draw(screen, now, theme, cells, body),

@@ -29,9 +29,9 @@ impl Screen {
             return;
         }
         self.waiting = true;
-        self.asks.push_back(Ask::Counts);
+        self.ask(Ask::Counts);
         if let Pane::Flow(id) = self.pane {
-            self.asks.push_back(Ask::Detail(id));
+            self.ask(Ask::Detail(id));
         }
     }
 
@@ -40,7 +40,7 @@ impl Screen {
         let may_list = self.listed.is_none_or(|at| now.saturating_duration_since(at) >= LISTING);
         if unknown.len() > FEW && may_list {
             self.listed = Some(now);
-            self.asks.push_back(Ask::List);
+            self.ask(Ask::List);
             return;
         }
         let mut wanted = if unknown.len() > FEW { Vec::new() } else { unknown };
@@ -54,7 +54,7 @@ impl Screen {
             }
         }
         if !wanted.is_empty() {
-            self.asks.push_back(Ask::Show(wanted));
+            self.ask(Ask::Show(wanted));
         }
     }
 }

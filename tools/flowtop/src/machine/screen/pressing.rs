@@ -17,7 +17,7 @@ impl Screen {
             Some(Dialog::Filter(before)) => self.type_filter(before, key),
             Some(Dialog::Sort(at)) => self.choose_sort(at, key),
             Some(Dialog::End(id, words)) => match key {
-                Key::Char('y' | 'Y') => self.asks.push_back(Ask::End(id)),
+                Key::Char('y' | 'Y') => self.ask(Ask::End(id)),
                 Key::Char('n' | 'N' | 'q') | Key::Esc => self.say(now, format!("flow {id} goes on")),
                 _ => self.dialog = Some(Dialog::End(id, words)),
             },
@@ -101,7 +101,7 @@ impl Screen {
     }
 
     fn press_in_text(&mut self, key: Key) {
-        let longest = self.events.refusals().len() + self.events.reasons().len();
+        let longest = self.events.refusals().len().max(20);
         match key {
             Key::Up => self.scroll = self.scroll.saturating_sub(1),
             Key::Down => self.scroll = (self.scroll + 1).min(longest),
@@ -119,7 +119,7 @@ impl Screen {
             if self.detail.as_ref().is_none_or(|detail| detail.facts.id != id) {
                 self.detail = None;
             }
-            self.asks.push_back(Ask::Detail(id));
+            self.ask(Ask::Detail(id));
         }
         self.pane = pane;
         self.scroll = 0;

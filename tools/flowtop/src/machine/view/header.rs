@@ -1,7 +1,5 @@
 //! What is said of the host.
 
-use std::time::Instant;
-
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
@@ -12,11 +10,11 @@ use crate::machine::screen::Screen;
 use crate::machine::text::{age, bytes, counted, grouped, short};
 
 /// Draws the four lines at the top.
-pub(super) fn draw(screen: &Screen, now: Instant, theme: &Theme, cells: &mut Buffer, area: Rect) {
+pub(super) fn draw(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rect) {
     who(screen, theme, cells, area);
     flows(screen, theme, cells, area);
     rates(screen, theme, cells, area);
-    events(screen, now, theme, cells, area);
+    pace(screen, theme, cells, area);
 }
 
 fn who(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rect) {
@@ -58,7 +56,7 @@ fn flows(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rect) {
     ];
     for (layer, flows) in screen.host.layers.iter().filter(|(_, flows)| *flows > 0) {
         parts.push((format!("  {} ", safe(layer)), theme.dim()));
-        parts.push((grouped(u64::from(*flows)), theme.strong()));
+        parts.push((grouped(*flows), theme.strong()));
     }
     if totals.beyond > 0 {
         parts.push((format!("  {} not shown", grouped(totals.beyond as u64)), theme.bad()));
@@ -85,16 +83,16 @@ fn rates(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rect) {
     }
 }
 
-fn events(screen: &Screen, now: Instant, theme: &Theme, cells: &mut Buffer, area: Rect) {
-    let (allocated, refused) = screen.events.per_second(now);
-    let all = screen.events.refused();
+fn pace(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rect) {
+    let (allocated, refused) = screen.events.per_second();
+    let all = grouped(screen.host.refused());
     let style = if refused > 0.0 { theme.bad() } else { theme.strong() };
     let mut parts = vec![
         ("Allocs ".to_owned(), theme.dim()),
         (format!("{allocated:.1}/s"), theme.strong()),
         (", refusals ".to_owned(), theme.dim()),
         (format!("{refused:.1}/s"), style),
-        (format!(" ({all} known, r shows them)"), theme.dim()),
+        (format!(" ({all} in all)"), theme.dim()),
     ];
     if !screen.filter.is_empty() {
         let shown = counted(screen.rows.len(), "flow", "flows");

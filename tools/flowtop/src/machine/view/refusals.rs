@@ -16,9 +16,9 @@ const REASONS: usize = 6;
 /// Draws the pane.
 pub(super) fn draw(screen: &Screen, now: Instant, theme: &Theme, cells: &mut Buffer, area: Rect) {
     cells.set_style(Rect { height: 1, ..area }, theme.head());
-    put(cells, area, 0, "REFUSALS since irmd's oldest event that is kept", theme.head());
+    put(cells, area, 0, "REFUSALS since irmd's start, by reason, and the latest", theme.head());
     let events = &screen.events;
-    let reasons = events.reasons();
+    let reasons = &screen.host.refusals;
     let mut line = 1;
     for (reason, count) in reasons.iter().take(REASONS) {
         put_at(cells, area, (0, line), &format!("{:>9}", grouped(*count)), theme.bad());
@@ -52,10 +52,11 @@ pub(super) fn draw(screen: &Screen, now: Instant, theme: &Theme, cells: &mut Buf
         put_at(cells, rows, (age_at, line), &format!("{:>6}", age(since)), theme.dim());
         let field = |text: &str, from: u16, to: u16| cut(text, usize::from(to - from - 1));
         put_at(cells, rows, (name_at, line), &field(&event.name, name_at, who_at), theme.strong());
-        let who = if event.accepting { &event.peer } else { &event.process };
-        put_at(cells, rows, (who_at, line), &field(who, who_at, why_at), Style::default());
-        let why = if event.words.is_empty() { &event.reason } else { &event.words };
-        put_at(cells, rows, (why_at, line), &why, Style::default());
+        put_at(cells, rows, (who_at, line), &field(&event.asker, who_at, why_at), Style::default());
+        let end = put_at(cells, rows, (why_at, line), &event.reason, theme.bad());
+        if !event.words.is_empty() {
+            put_at(cells, rows, (end, line), &format!(": {}", event.words), Style::default());
+        }
     }
 }
 
