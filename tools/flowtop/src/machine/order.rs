@@ -91,16 +91,16 @@ impl Column {
     pub fn shape(self) -> Shape {
         match self {
             Self::Id => Shape { falls: false, ..number("ID", "id", 5, 1) },
-            Self::Name => words("NAME", "name", 9, 24, 0),
+            Self::Name => words("NAME", "name", 12, 24, 0),
             Self::Qos => words("QOS", "qos", 3, 7, 6),
             Self::State => words("S", "state", 1, 1, 5),
-            Self::Layer => words("LAYER", "layer", 6, 10, 9),
-            Self::Process => words("PROCESS", "process", 11, 20, 4),
+            Self::Layer => words("LAYER", "layer", 6, 10, 10),
+            Self::Process => words("PROCESS", "process", 14, 24, 4),
             Self::Peer => words("PEER", "peer", 12, 22, 8),
             Self::Sent => number("SENT/s", "sent", 6, 2),
             Self::Received => number("RECV/s", "received", 6, 3),
             Self::Graph => Shape { most: 20, ..number("RATE", "rate", 8, 7) },
-            Self::Rtt => number("RTT", "rtt", 6, 10),
+            Self::Rtt => number("RTT", "rtt", 6, 9),
             Self::Sdus => number("SDU/s", "sdus", 6, 11),
             Self::Total => number("TOTAL", "total", 6, 12),
             Self::Errors => number("ERR", "errors", 5, 14),
@@ -227,7 +227,7 @@ mod tests {
         let heads = |width| fit(width).iter().map(|(column, _)| column.shape().head).collect::<Vec<_>>().join(" ");
         assert_eq!(heads(40), "ID NAME SENT/s RECV/s");
         assert_eq!(heads(80), "ID NAME QOS S PROCESS PEER SENT/s RECV/s RATE");
-        assert_eq!(heads(120), "ID NAME QOS S LAYER PROCESS PEER SENT/s RECV/s RATE RTT SDU/s TOTAL AGE ERR");
+        assert_eq!(heads(120), "ID NAME QOS S LAYER PROCESS PEER SENT/s RECV/s RATE RTT SDU/s TOTAL ERR AGE");
         assert_eq!(fit(300).len(), Column::ALL.len());
     }
 

@@ -251,6 +251,16 @@ impl Screen {
         self.rows.len()
     }
 
+    /// The row that keys are about, counted from the first of those that the filter takes.
+    pub fn cursor(&self) -> usize {
+        self.cursor
+    }
+
+    /// The rows that are seen.
+    pub fn seen_rows(&self) -> std::ops::Range<usize> {
+        self.top..self.rows.len().min(self.top + self.page)
+    }
+
     /// The flow that keys are about, if there is any.
     pub fn chosen(&self) -> Option<FlowId> {
         match self.pane {
@@ -291,10 +301,9 @@ impl Screen {
         self.top = self.top.min(self.cursor).max((self.cursor + 1).saturating_sub(self.page));
     }
 
-    /// The rows that are seen.
+    /// Their places in the flows.
     pub(super) fn seen(&self) -> &[usize] {
-        let end = self.rows.len().min(self.top + self.page);
-        &self.rows[self.top.min(end)..end]
+        &self.rows[self.seen_rows()]
     }
 
     fn set_sort(&mut self, by: Column) {

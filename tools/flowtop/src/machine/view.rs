@@ -32,14 +32,23 @@ pub fn page(height: u16) -> usize {
     usize::from(height.saturating_sub(HEADER + 1 + FOOTER).max(1))
 }
 
-/// Draws the screen; its last draw is of no matter.
+/// Draws the screen.
 pub fn draw(screen: &Screen, now: Instant, theme: &Theme, cells: &mut Buffer) {
     let area = *cells.area();
     if area.width < LEAST.0 || area.height < LEAST.1 {
         let words = format!("window too small: {}x{}, flowtop needs {}x{}", area.width, area.height, LEAST.0, LEAST.1);
         put(cells, area, 0, &words, Style::default());
-        return;
+    } else {
+        draw_panes(screen, now, theme, cells, area);
     }
+    if !theme.unicode {
+        for cell in cells.content.iter_mut().filter(|cell| !cell.symbol().is_ascii()) {
+            cell.set_symbol(Theme::ascii(cell.symbol()));
+        }
+    }
+}
+
+fn draw_panes(screen: &Screen, now: Instant, theme: &Theme, cells: &mut Buffer, area: Rect) {
     header::draw(screen, theme, cells, Rect { height: HEADER, ..area });
     let body = Rect { y: area.y + HEADER, height: area.height - HEADER - FOOTER, ..area };
     match screen.pane {
@@ -52,11 +61,6 @@ pub fn draw(screen: &Screen, now: Instant, theme: &Theme, cells: &mut Buffer) {
         footer::sort_menu(at, theme, cells, body);
     }
     footer::draw(screen, theme, cells, Rect { y: area.bottom() - FOOTER, height: FOOTER, ..area });
-    if !theme.unicode {
-        for cell in cells.content.iter_mut().filter(|cell| !cell.symbol().is_ascii()) {
-            cell.set_symbol(Theme::ascii(cell.symbol()));
-        }
-    }
 }
 
 /// Writes a line of an area, as much as fits; where it ended.
@@ -105,6 +109,3 @@ pub fn text(cells: &Buffer) -> String {
 fn safe(text: &str) -> String {
     printable(text)
 }
-
-#[cfg(test)]
-mod tests;

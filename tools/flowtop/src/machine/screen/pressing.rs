@@ -85,9 +85,12 @@ impl Screen {
     fn press_in_flow(&mut self, now: Instant, key: Key) {
         match key {
             Key::Char('k') | Key::F(9) => self.ask_to_end(),
-            Key::PageUp => self.scroll = self.scroll.saturating_sub(5),
-            // The view knows how long it is.
-            Key::PageDown => self.scroll = self.scroll.saturating_add(5).min(10_000),
+            // Back into the past, whose end is what is seen first.
+            Key::PageUp => {
+                let steps = self.detail.as_ref().map_or(0, |detail| detail.history.len());
+                self.scroll = (self.scroll + 3).min(steps);
+            }
+            Key::PageDown => self.scroll = self.scroll.saturating_sub(3),
             Key::Up | Key::Down => {
                 self.press_in_list(key);
                 if let Some(at) = self.rows.get(self.cursor) {

@@ -23,10 +23,10 @@ const ONE: [(&str, &str); 5] =
 const TEXT: [(&str, &str); 3] = [("Esc", "back"), ("Up/Down", "scroll"), ("?", "help")];
 
 const HELP: [(&str, &str); 17] = [
-    ("Up Down PgUp PgDn Home End", "move; the cursor stays on its flow, after Home on the first row"),
-    ("Enter", "one flow: its last minute and its history; Up and Down go to others"),
+    ("Up Down PgUp PgDn Home End", "move; the cursor stays on its flow"),
+    ("Enter", "one flow: its last minute, its history"),
     ("r", "what was refused, and why"),
-    ("/  F4", "show only flows that have all these words: a name, pid, address, …"),
+    ("/  F4", "only flows with all these words: name, pid, address…"),
     ("Esc", "back; in the list all flows again, then quit"),
     ("s  F6", "choose what to sort by"),
     ("<  >", "sort by the column before, the column after"),
@@ -39,7 +39,7 @@ const HELP: [(&str, &str); 17] = [
     ("", ""),
     ("S", "A allocated, P pending, E ending"),
     ("QOS", "raw, msg (message), str (stream)"),
-    ("RATE", "the last seconds, each row on its own scale; both ways together"),
+    ("RATE", "the last seconds, both ways, each row on its scale"),
 ];
 
 /// Draws the last line: a question, a sentence, or keys.

@@ -14,13 +14,16 @@ pub(super) fn draw(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rec
     who(screen, theme, cells, area);
     flows(screen, theme, cells, area);
     rates(screen, theme, cells, area);
-    pace(screen, theme, cells, area);
+    match &screen.lost {
+        Some(why) => drop(put_at(cells, area, (0, 3), &safe(why), theme.bad())),
+        None => pace(screen, theme, cells, area),
+    }
 }
 
 fn who(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rect) {
     let host = &screen.host;
     let irmd = match (&screen.lost, host.pid) {
-        (Some(_), _) => String::new(),
+        (Some(_), _) => "  irmd cannot be asked; trying again".to_owned(),
         (None, 0) => "  asking irmd".to_owned(),
         (None, pid) => format!("  irmd {} (pid {pid}), up {}", safe(&host.build), age(host.uptime_ms)),
     };
@@ -31,11 +34,9 @@ fn who(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rect) {
         (false, _) => format!("every {interval}ms"),
     };
     let name = format!("flowtop {}", safe(&host.name));
-    let end = pieces(cells, area, 0, &[(name, theme.strong()), (irmd, theme.dim())]);
-    if let Some(why) = &screen.lost {
-        let words = format!("  {}; trying again", safe(why));
-        put_at(cells, area, (end, 0), &words, theme.bad());
-    } else if let Ok(wide) = u16::try_from(every.len())
+    let style = if screen.lost.is_some() { theme.bad() } else { theme.dim() };
+    let end = pieces(cells, area, 0, &[(name, theme.strong()), (irmd, style)]);
+    if let Ok(wide) = u16::try_from(every.len())
         && end + wide < area.width
     {
         let style = if screen.paused { theme.bad() } else { theme.dim() };

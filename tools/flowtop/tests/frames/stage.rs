@@ -1,7 +1,5 @@
 //! A host with five flows, for frames and keys.
 
-#![allow(dead_code, reason = "each test uses its part")]
-
 use std::time::{Duration, Instant};
 
 use flowtop::machine::event::Refusal;
@@ -14,15 +12,15 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
 /// A screen, its clock, and an irmd that answers at once.
-pub struct Stage {
-    pub screen: Screen,
-    pub now: Instant,
+pub(crate) struct Stage {
+    pub(crate) screen: Screen,
+    pub(crate) now: Instant,
     begin: Instant,
     /// Flows that were ended.
-    pub ended: Vec<u64>,
+    pub(crate) ended: Vec<u64>,
 }
 
-pub const PLAIN: Theme = Theme { colours: false, unicode: true };
+pub(crate) const PLAIN: Theme = Theme { colours: false, unicode: true };
 
 fn process(pid: u32, command: &str) -> Option<v1::Process> {
     Some(v1::Process { pid, uid: 1000, gid: 1000, command: command.into() })
@@ -139,7 +137,7 @@ fn host(second: u64) -> Host {
 }
 
 impl Stage {
-    pub fn new(pane: Pane) -> Self {
+    pub(crate) fn new(pane: Pane) -> Self {
         let now = Instant::now();
         let sort = Sort { by: Column::Graph, reversed: false };
         let start = Start { interval: Duration::from_secs(1), filter: String::new(), sort, pane };
@@ -147,7 +145,7 @@ impl Stage {
     }
 
     /// Lets so many seconds go by, with an irmd that answers.
-    pub fn watch(&mut self, seconds: u64) {
+    pub(crate) fn watch(&mut self, seconds: u64) {
         for _ in 0..=seconds {
             self.screen.handle_timeout(self.now);
             self.answer();
@@ -157,7 +155,7 @@ impl Stage {
     }
 
     /// Answers all that was asked.
-    pub fn answer(&mut self) {
+    pub(crate) fn answer(&mut self) {
         while let Some(ask) = self.screen.poll_ask() {
             let second = self.now.duration_since(self.begin).as_secs();
             let told = match ask {
@@ -182,7 +180,7 @@ impl Stage {
         }
     }
 
-    pub fn refuse(&mut self) {
+    pub(crate) fn refuse(&mut self) {
         self.screen.handle_told(self.now, Told::Began(4242));
         let rows = [
             ("nowhere", "oping (4720)", "unknown name", "no layer knows nowhere; register it where it is served"),
@@ -202,14 +200,14 @@ impl Stage {
         }
     }
 
-    pub fn cells(&mut self, width: u16, height: u16, theme: Theme) -> Buffer {
+    pub(crate) fn cells(&mut self, width: u16, height: u16, theme: Theme) -> Buffer {
         let mut cells = Buffer::empty(Rect::new(0, 0, width, height));
         self.screen.handle_page(view::page(height));
         view::draw(&self.screen, self.now, &theme, &mut cells);
         cells
     }
 
-    pub fn frame(&mut self, width: u16, height: u16, theme: Theme) -> String {
+    pub(crate) fn frame(&mut self, width: u16, height: u16, theme: Theme) -> String {
         view::text(&self.cells(width, height, theme))
     }
 }
