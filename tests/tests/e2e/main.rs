@@ -9,6 +9,7 @@ mod faces;
 mod failure;
 mod flood;
 mod flowcat;
+mod flowtop;
 mod hostile;
 mod identity;
 mod links;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         failure::cases(),
         flood::cases(),
         flowcat::cases(),
+        flowtop::cases(),
         hostile::cases(),
         identity::cases(),
         links::cases(),

@@ -86,7 +86,7 @@ fn take(screen: &mut Screen, now: &mut Instant, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_breaks_the_screen(steps in proptest::collection::vec(step(), 1..80)) {

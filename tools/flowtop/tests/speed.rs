@@ -55,7 +55,8 @@ fn a_refresh_of_10000_flows() {
         let mut screen = Screen::new(begin, start);
         let facts = |id| {
             let holder = Holder { command: format!("program{}", id % 97), pid: 1_000 + id as u32 };
-            Facts { name: format!("name.{}", id * 7919 % 10_007), holder, ..Facts::unknown(FlowId(id), begin) }.finished()
+            Facts { name: format!("name.{}", id * 7919 % 10_007), holder, ..Facts::unknown(FlowId(id), begin) }
+                .finished()
         };
         let mut spent = Duration::ZERO;
         for round in 0..ROUNDS {

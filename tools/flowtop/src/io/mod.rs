@@ -48,9 +48,8 @@ fn start(cli: &Cli) -> Result<u8, Fault> {
         .enable_all()
         .build()
         .map_err(|error| (BROKEN, format!("cannot start: {error}")))?;
-    let code = runtime.block_on(async {
-        if cli.once { once::run(cli, &run_dir).await } else { live::run(cli, &run_dir).await }
-    });
+    let code = runtime
+        .block_on(async { if cli.once { once::run(cli, &run_dir).await } else { live::run(cli, &run_dir).await } });
     // A call to an irmd that does not answer may be under way.
     runtime.shutdown_background();
     code

@@ -117,6 +117,7 @@ pub struct Screen {
 impl Screen {
     /// A screen that asks at once.
     pub fn new(now: Instant, start: Start) -> Self {
+        let held = if let Pane::Flow(id) = start.pane { Some(id) } else { None };
         Self {
             flows: Flows::default(),
             events: Events::default(),
@@ -130,7 +131,7 @@ impl Screen {
             paused: false,
             rows: Vec::new(),
             cursor: 0,
-            held: None,
+            held,
             top: 0,
             page: 1,
             scroll: 0,

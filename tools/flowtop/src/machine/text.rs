@@ -122,13 +122,17 @@ mod tests {
         }
         assert_eq!((rate(0.2).as_str(), rate(1500.0).as_str()), ("-", "1.5k"));
         assert_eq!((bytes(10.0).as_str(), bytes(1.5e6).as_str()), ("10 B", "1.5 MB"));
-        assert_eq!((grouped(0).as_str(), grouped(999).as_str(), grouped(1_234_567).as_str()), ("0", "999", "1,234,567"));
+        assert_eq!(
+            (grouped(0).as_str(), grouped(999).as_str(), grouped(1_234_567).as_str()),
+            ("0", "999", "1,234,567")
+        );
         assert_eq!((counted(1, "flow", "flows"), counted(0, "flow", "flows")), ("1 flow".into(), "0 flows".into()));
     }
 
     #[test]
     fn times() {
-        let table = [(0, "-"), (85, "85us"), (1_000, "1.0ms"), (99_949, "99.9ms"), (99_950, "100ms"), (1_500_000, "1.5s")];
+        let table =
+            [(0, "-"), (85, "85us"), (1_000, "1.0ms"), (99_949, "99.9ms"), (99_950, "100ms"), (1_500_000, "1.5s")];
         for (us, want) in table {
             assert_eq!(rtt(us), want);
         }

@@ -168,9 +168,13 @@ pub fn detail(now: Instant, info: v1::FlowInfo) -> Detail {
     }
     if let Some(path) = &info.path {
         let us = u32::try_from(path.rtt_us).unwrap_or(u32::MAX);
-        let lost = if path.sent_packets == 0 { 0.0 } else { 100.0 * path.lost_packets as f64 / path.sent_packets as f64 };
+        let lost =
+            if path.sent_packets == 0 { 0.0 } else { 100.0 * path.lost_packets as f64 / path.sent_packets as f64 };
         pairs.push(("path", format!("rtt {}, window {}", rtt(us), bytes(path.congestion_window as f64))));
-        pairs.push(("lost", format!("{} of {} packets ({lost:.1} %)", grouped(path.lost_packets), grouped(path.sent_packets))));
+        pairs.push((
+            "lost",
+            format!("{} of {} packets ({lost:.1} %)", grouped(path.lost_packets), grouped(path.sent_packets)),
+        ));
     }
     let step = |step: &v1::FlowStep| Step {
         ago_ms: step.ms_ago,

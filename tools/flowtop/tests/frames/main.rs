@@ -46,7 +46,9 @@ fn the_list_in_ascii() {
 fn without_colours_no_cell_has_one() {
     let mut stage = list();
     stage.refuse();
-    for key in [None, Some(Key::Char('r')), Some(Key::Char('?')), Some(Key::Esc), Some(Key::Enter), Some(Key::Char('k'))] {
+    for key in
+        [None, Some(Key::Char('r')), Some(Key::Char('?')), Some(Key::Esc), Some(Key::Enter), Some(Key::Char('k'))]
+    {
         key.into_iter().for_each(|key| stage.screen.handle_key(stage.now, key));
         stage.answer();
         let cells = stage.cells(120, 40, PLAIN);
@@ -114,7 +116,10 @@ fn an_irmd_that_is_gone_is_said_and_its_flows_stay() {
 fn a_window_too_small_says_so() {
     for (width, height) in [(39, 24), (80, 9), (20, 5), (3, 1), (1, 1)] {
         let frame = list().frame(width, height, PLAIN);
-        assert!("window too small".starts_with(frame.lines().next().unwrap().trim_end_matches('…').get(..3).unwrap_or("")), "{frame}");
+        assert!(
+            "window too small".starts_with(frame.lines().next().unwrap().trim_end_matches('…').get(..3).unwrap_or("")),
+            "{frame}"
+        );
     }
     assert!(list().frame(39, 24, PLAIN).starts_with("window too small: 39x24, flowtop needs"));
 }

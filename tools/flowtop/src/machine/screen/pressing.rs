@@ -34,7 +34,9 @@ impl Screen {
     fn press_anywhere(&mut self, now: Instant, key: Key) -> bool {
         match key {
             Key::F(10) => self.quit = true,
-            Key::Char('?' | 'h') | Key::F(1) => self.show(if self.pane == Pane::Help { Pane::List } else { Pane::Help }),
+            Key::Char('?' | 'h') | Key::F(1) => {
+                self.show(if self.pane == Pane::Help { Pane::List } else { Pane::Help })
+            }
             Key::Char('r') => self.show(if self.pane == Pane::Refusals { Pane::List } else { Pane::Refusals }),
             Key::Char('p') => self.pause(now),
             Key::Char('+') => self.set_interval(now, INTERVALS.into_iter().find(|ms| u128::from(*ms) > self.ms())),

@@ -68,7 +68,10 @@ fn refusals_and_losses_are_told_and_nothing_else() {
         other => panic!("{other:?}"),
     };
     let refusal = take(6_000_000, refused.clone());
-    assert_eq!((refusal.asker.as_str(), refusal.reason.as_str(), refusal.name.as_str()), ("oping (7)", "nobody accepts", "echo\\n"));
+    assert_eq!(
+        (refusal.asker.as_str(), refusal.reason.as_str(), refusal.name.as_str()),
+        ("oping (7)", "nobody accepts", "echo\\n")
+    );
     assert_eq!(refusal.age, Duration::from_secs(2));
     // A clock that was set back makes no age.
     let arrived = take(1, v1::FlowEvent { accepting: true, ..refused });
