@@ -54,7 +54,7 @@ async fn serve(mut here: Asked, mut asked: mpsc::Receiver<Ask>) {
 
 impl Asked {
     async fn answer(&mut self, ask: Ask) -> Result<Told, String> {
-        let irmd = self.reach().await?;
+        let irmd = self.reach(matches!(ask, Ask::Counts)).await?;
         Ok(match ask {
             Ask::Counts => {
                 let (host, counts) = irmd.counts().await?;
@@ -67,15 +67,15 @@ impl Asked {
         })
     }
 
-    /// irmd, dialled anew if it was lost, and its refusals followed.
-    async fn reach(&mut self) -> Result<&mut Irmd, String> {
+    /// irmd, dialled anew if it was lost, and its refusals followed; again, with `hear`, where that has come to an end.
+    async fn reach(&mut self, hear: bool) -> Result<&mut Irmd, String> {
         while self.refusals.try_join_next().is_some() {}
         let new = self.irmd.is_none();
         let mut irmd = match self.irmd.take() {
             Some(irmd) => irmd,
             None => Irmd::dial(&self.run_dir).await?,
         };
-        if new || (self.follow && self.refusals.is_empty()) {
+        if new || (hear && self.follow && self.refusals.is_empty()) {
             self.hear(&mut irmd).await?;
         }
         Ok(self.irmd.insert(irmd))
