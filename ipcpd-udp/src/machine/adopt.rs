@@ -76,6 +76,7 @@ impl Shim {
             data: Vec::new(),
             heard: Vec::new(),
             asked: None,
+            requests: 0,
             request: None,
             answered: None,
             swap_at: None,

@@ -159,6 +159,7 @@ impl Shim {
             data: Vec::new(),
             heard: Vec::new(),
             asked: None,
+            requests: 0,
             request: Some(request),
             answered: None,
             swap_at: None,
