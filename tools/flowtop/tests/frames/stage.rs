@@ -50,39 +50,7 @@ fn flow(id: u64) -> v1::FlowInfo {
             encrypted: true,
             ..remote
         },
-        3 => v1::FlowInfo {
-            name: "backup.bulk".into(),
-            process: process(4713, "flowcat"),
-            qos: cube(v1::Cube::Stream),
-            encrypted: true,
-            peer_identity: "SHA256:LHDhK3oGRvkie/Qnx7OOczTY5TgQnx7OOczTY5Tg".into(),
-            peer_certified: "backup".into(),
-            trusted_by: "first use".into(),
-            idle_ms: Some(20),
-            socket: Some(v1::SocketInfo { receive_queue: 4_608, send_queue: 0, drops: 3, ..Default::default() }),
-            path: Some(v1::PathInfo {
-                rtt_us: 20_400,
-                congestion_window: 250_000,
-                sent_packets: 120_000,
-                lost_packets: 1_234,
-                ..Default::default()
-            }),
-            history: [
-                (v1::EventKind::Requested, 62_010, "asked for by flowcat (4713)", ""),
-                (v1::EventKind::Asked, 62_009, "udp0 asked", ""),
-                (v1::EventKind::AskedAgain, 61_500, "peer asked again", "no answer within 500 ms"),
-                (v1::EventKind::Allocated, 61_480, "allocated", ""),
-                (v1::EventKind::HandedOver, 61_479, "handed over to flowcat (4713)", ""),
-            ]
-            .map(|(kind, ms_ago, what, why)| v1::FlowStep {
-                kind: kind.into(),
-                ms_ago,
-                what: what.into(),
-                why: why.into(),
-            })
-            .to_vec(),
-            ..remote
-        },
+        3 => stream(cube(v1::Cube::Stream), remote),
         4 => v1::FlowInfo {
             name: "db".into(),
             layer: "local".into(),
@@ -102,6 +70,38 @@ fn flow(id: u64) -> v1::FlowInfo {
             peer_address: "10.0.0.9:3359".into(),
             ..remote
         },
+    }
+}
+
+/// One with all there is to know.
+fn stream(qos: Option<v1::QosSpec>, remote: v1::FlowInfo) -> v1::FlowInfo {
+    v1::FlowInfo {
+        name: "backup.bulk".into(),
+        process: process(4713, "flowcat"),
+        qos,
+        encrypted: true,
+        peer_identity: "SHA256:LHDhK3oGRvkie/Qnx7OOczTY5TgQnx7OOczTY5Tg".into(),
+        peer_certified: "backup".into(),
+        trusted_by: "first use".into(),
+        idle_ms: Some(20),
+        socket: Some(v1::SocketInfo { receive_queue: 4_608, send_queue: 0, drops: 3, ..Default::default() }),
+        path: Some(v1::PathInfo {
+            rtt_us: 20_400,
+            congestion_window: 250_000,
+            sent_packets: 120_000,
+            lost_packets: 1_234,
+            ..Default::default()
+        }),
+        history: [
+            (v1::EventKind::Requested, 62_010, "asked for by flowcat (4713)", ""),
+            (v1::EventKind::Asked, 62_009, "udp0 asked", ""),
+            (v1::EventKind::AskedAgain, 61_500, "peer asked again", "no answer within 500 ms"),
+            (v1::EventKind::Allocated, 61_480, "allocated", ""),
+            (v1::EventKind::HandedOver, 61_479, "handed over to flowcat (4713)", ""),
+        ]
+        .map(|(kind, ms_ago, what, why)| v1::FlowStep { kind: kind.into(), ms_ago, what: what.into(), why: why.into() })
+        .to_vec(),
+        ..remote
     }
 }
 
