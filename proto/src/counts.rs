@@ -104,7 +104,13 @@ mod tests {
     #[test]
     fn rows_come_back_as_they_were_pushed() {
         let mut page = FlowCountsReply::default();
-        let counters = |n| Counters { sdus_sent: n, bytes_received: 2 * n, send_errors: u64::MAX, receive_errors: 1, ..Default::default() };
+        let counters = |n| Counters {
+            sdus_sent: n,
+            bytes_received: 2 * n,
+            send_errors: u64::MAX,
+            receive_errors: 1,
+            ..Default::default()
+        };
         for id in 1..=4 {
             let path = (id % 2 == 0).then(|| PathInfo { rtt_us: 1 << 40, lost_packets: id, ..Default::default() });
             page.push(id, FlowState::Allocated, Some(counters(id)), 10 * id, path);

@@ -334,7 +334,7 @@ impl Driver {
             Command::Page(after, reply) => drop(reply.send(Ok(self.page(now, after)))),
             Command::Counts(after, reply) => drop(reply.send(Ok(self.counts(now, after)))),
             Command::Flow(flow, reply) => {
-                let info = self.shim.row(now, flow).map(|row| self.info(row));
+                let info = self.shim.row(now, flow).map(|row| self.shown(row));
                 let missing = || Failure::new(FailureKind::NotFound, format!("there is no flow {flow} here"));
                 let _ = reply.send(info.ok_or_else(missing));
             }

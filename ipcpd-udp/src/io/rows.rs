@@ -67,6 +67,18 @@ impl Driver {
         }
     }
 
+    /// One row in full: with what happened here and irmd does not hear of.
+    pub(super) fn shown(&self, row: Row) -> v1::FlowInfo {
+        let kind = v1::EventKind::HandedOver;
+        let taken = row.taken.map(|ago| v1::FlowStep {
+            kind: kind.into(),
+            ms_ago: millis(ago),
+            what: kind.word().replace('_', " "),
+            why: String::new(),
+        });
+        v1::FlowInfo { history: taken.into_iter().collect(), ..self.info(row) }
+    }
+
     /// What QUIC sees of the way to the peer. Raw flows are not looked at: that would take memory for each.
     fn path(&self, row: &Row) -> Option<v1::PathInfo> {
         let flow = row.flow.filter(|_| row.qos.cube != Cube::Raw)?;

@@ -77,6 +77,7 @@ impl Shim {
             heard: Vec::new(),
             asked: None,
             requests: 0,
+            taken: None,
             request: None,
             answered: None,
             swap_at: None,

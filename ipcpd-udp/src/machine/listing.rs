@@ -42,6 +42,8 @@ pub struct Row {
     pub sdu_limit: u32,
     /// Requests that were sent to the peer; 0 where this host accepts.
     pub asked: u32,
+    /// Since its program took it, if it has.
+    pub taken: Option<Duration>,
 }
 
 impl Shim {
@@ -93,5 +95,6 @@ fn row(now: Instant, key: Key, flow: &Flow) -> Row {
         age: now.saturating_duration_since(flow.since),
         sdu_limit: flow.sdu_limit,
         asked: flow.requests,
+        taken: flow.taken.map(|taken| now.saturating_duration_since(taken)),
     }
 }

@@ -160,6 +160,7 @@ impl Shim {
             heard: Vec::new(),
             asked: None,
             requests: 0,
+            taken: None,
             request: Some(request),
             answered: None,
             swap_at: None,

@@ -285,10 +285,7 @@ impl IrmAdmin for Tools {
         self.done(request, Command::UnbindProcess).await
     }
 
-    async fn flow_events(
-        &self,
-        request: Request<v1::FlowEventsRequest>,
-    ) -> Result<Response<events::Stream>, Status> {
+    async fn flow_events(&self, request: Request<v1::FlowEventsRequest>) -> Result<Response<events::Stream>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let follower = if request.follow { Some(self.events.follow()?) } else { None };

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use handoff::server::{AdoptionId, Event, Process, Server};
 use handoff::service::Service;
-use proto::{FlowId, Name};
 use proto::v1::{self, Failure};
+use proto::{FlowId, Name};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::v1::{self, EndReason, EventKind, Failure, FailureKind};
 use proto::FlowId;
+use proto::v1::{self, EndReason, EventKind, Failure, FailureKind};
 
 use super::flow::{Flow, Way};
 use super::{Caller, Command, Irm};
@@ -247,6 +247,13 @@ impl History {
         self.push(Record { took, words, ..record(at, kind, past.subject.clone(), past.late.clone()) });
     }
 
+    fn asked_again(&mut self, at: Instant, past: &mut Past, asked: u32) {
+        self.note(at, past, EventKind::AskedAgain, Some(format!("{asked} requests sent").into()));
+        if let Some(record) = self.ring.back_mut() {
+            record.asked = asked;
+        }
+    }
+
     /// A request was refused before it was a flow.
     fn turned_away(&mut self, at: Instant, subject: Subject, failure: &Failure) {
         self.requested += 1;
@@ -261,7 +268,7 @@ impl History {
         *self.refusals.entry(failure.kind().word()).or_default() += 1;
         let words: Option<Arc<str>> = Some(proto::clip(&failure.message, TEXT).into());
         if failure.asked > 1 {
-            self.note(at, past, EventKind::AskedAgain, Some(asked_words(failure.asked)));
+            self.asked_again(at, past, failure.asked);
         }
         past.steps.push(Step { kind: EventKind::Refused, at, words: words.clone() });
         let took = at.saturating_duration_since(past.steps.first().map_or(at, |first| first.at));
@@ -311,10 +318,6 @@ fn record(at: Instant, kind: EventKind, subject: Arc<Subject>, late: Option<Arc<
     let (failure, ended) = (FailureKind::Unspecified, EndReason::Unspecified);
     let took = Duration::ZERO;
     Record { number: 0, at, kind, subject, late, failure, ended, words: None, took, asked: 0 }
-}
-
-fn asked_words(asked: u32) -> Arc<str> {
-    format!("{asked} requests sent").into()
 }
 
 /// A process, in words.
@@ -406,7 +409,7 @@ impl Irm {
         let acceptor = flow.stage.acceptor().cloned();
         flow.past.late = Some(Arc::new(Late { layer, peer_address, acceptor }));
         if asked > 1 {
-            self.history.note(self.now, &mut flow.past, EventKind::AskedAgain, Some(asked_words(asked)));
+            self.history.asked_again(self.now, &mut flow.past, asked);
         }
         self.history.note(self.now, &mut flow.past, EventKind::Allocated, None);
     }

@@ -18,8 +18,8 @@ mod attach;
 mod demand;
 mod effect;
 pub mod flow;
-pub mod ipcp;
 pub mod history;
+pub mod ipcp;
 mod judge;
 mod leave;
 mod list;
@@ -51,8 +51,8 @@ use proto::{FlowId, Name, protocol_version};
 
 pub use adopt::{Adopted, RETURN_WITHIN};
 pub use effect::{
-    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Local, May, Reply, RulesChange,
-    Settings, Started,
+    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Local, May, Reply,
+    RulesChange, Settings, Started,
 };
 use flow::Flows;
 use ipcp::Ipcps;

@@ -19,6 +19,7 @@ mod on_path;
 mod outlive;
 mod programs;
 mod rules;
+mod see;
 mod service;
 mod streams;
 mod vanish;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         on_path::cases(),
         outlive::cases(),
         programs::cases(),
+        see::cases(),
         service::cases(),
         streams::cases(),
         rules::cases(),

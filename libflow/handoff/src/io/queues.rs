@@ -24,8 +24,7 @@ pub fn look(socket: BorrowedFd<'_>) -> Option<SocketInfo> {
     let mut bytes = libc::socklen_t::try_from(size_of_val(&values)).ok()?;
     let place = (&raw mut values).cast();
     // SAFETY: the kernel writes at most `bytes` bytes to `place`, which are all of `values`.
-    let result =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_MEMINFO, place, &raw mut bytes) };
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_MEMINFO, place, &raw mut bytes) };
     if result != 0 {
         return None;
     }
