@@ -158,9 +158,8 @@ pub fn detail(now: Instant, info: v1::FlowInfo) -> Detail {
     }
     if let Some(socket) = &info.socket {
         pairs.push(("queues", queues(socket)));
-        let strangers = socket.strangers;
-        if socket.drops + strangers > 0 {
-            pairs.push(("dropped", format!("{} by the socket, {strangers} of strangers", grouped(socket.drops))));
+        if socket.drops > 0 {
+            pairs.push(("dropped", format!("{} datagrams, by the full queue or the filter", grouped(socket.drops))));
         }
     }
     if let Some(socket) = &info.peer_socket {
