@@ -1,4 +1,5 @@
 //! Whatever is pressed and whatever irmd says: no panic, the cursor on a row, the rows on the screen.
+#![expect(clippy::disallowed_methods, reason = "a clock to begin with")]
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,7 @@ use flowtop::machine::flow::{Counts, Facts, State};
 use flowtop::machine::key::Key;
 use flowtop::machine::order::{Column, Sort};
 use flowtop::machine::screen::{Pane, Screen, Start};
-use flowtop::machine::told::{Host, Told};
+use flowtop::machine::told::Told;
 use flowtop::machine::view::{self, Theme};
 use proptest::prelude::*;
 use proto::FlowId;
@@ -62,7 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn take(screen: &mut Screen, now: &mut Instant, step: Step) {
     match step {
         Step::Press(key) => screen.handle_key(*now, key),
-        Step::Counts(counts) => screen.handle_told(*now, Told::Counts(Box::new(Host::default()), counts)),
+        Step::Counts(counts) => screen.handle_told(*now, Told::Counts(Box::default(), counts)),
         Step::Rows(rows) => {
             let facts = |(id, name)| Facts { name, ..Facts::unknown(FlowId(id), *now) }.finished();
             screen.handle_told(*now, Told::Rows(rows.into_iter().map(facts).collect()));

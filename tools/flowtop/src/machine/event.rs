@@ -103,6 +103,7 @@ impl Events {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a clock to begin with")]
 mod tests {
     use super::*;
 

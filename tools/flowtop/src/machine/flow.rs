@@ -295,6 +295,7 @@ impl Rates {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a clock to begin with")]
 mod tests {
     use super::*;
 

@@ -178,6 +178,7 @@ impl Totals {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a clock to begin with")]
 mod tests {
     use super::*;
 

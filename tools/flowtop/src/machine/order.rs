@@ -231,6 +231,7 @@ pub fn total(flow: &Tracked) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a clock to begin with")]
 mod tests {
     use std::time::{Duration, Instant};
 

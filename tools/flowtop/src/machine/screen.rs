@@ -327,4 +327,5 @@ impl Screen {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a clock to begin with")]
 mod tests;

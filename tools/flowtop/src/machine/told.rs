@@ -221,4 +221,5 @@ pub fn event(now_us: u64, event: v1::FlowEvent) -> Option<Told> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a clock to begin with")]
 mod tests;

@@ -1,5 +1,6 @@
 //! What the user sees, as files beside this one. `BLESS=1 cargo test -p flowtop --test frames` writes them anew: look at the
 //! difference before it is committed.
+#![expect(clippy::disallowed_methods, reason = "a clock to begin with")]
 
 mod stage;
 

@@ -59,11 +59,11 @@ pub(super) fn draw(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rec
             // The answer is to be seen however long the question is.
             let keys = "  y/n";
             let room = usize::from(area.width).saturating_sub(keys.len());
-            let words = crate::machine::text::cut(&words, room);
+            let words = crate::machine::text::cut(words, room);
             pieces(cells, area, 0, &[(words, theme.bad()), (keys.to_owned(), theme.strong())]);
         }
         (Some(Dialog::Sort(_)), _) => keys(&[("Enter", "sort by it"), ("Esc", "as before")], theme, cells, area),
-        (None, Some(sentence)) => drop(put(cells, area, 0, &sentence, theme.both())),
+        (None, Some(sentence)) => drop(put(cells, area, 0, sentence, theme.both())),
         (None, None) => match screen.pane {
             Pane::List => keys(&LIST, theme, cells, area),
             Pane::Flow(_) => keys(&ONE, theme, cells, area),
@@ -93,7 +93,7 @@ pub(super) fn help(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rec
     for (line, (key, what)) in HELP.iter().skip(first).take(room).enumerate() {
         let at = line as u16 + 1;
         put_at(cells, area, (0, at), &crate::machine::text::cut(key, usize::from(wide) - 1), theme.strong());
-        put_at(cells, area, (wide, at), &what, Style::default());
+        put_at(cells, area, (wide, at), what, Style::default());
     }
 }
 

@@ -66,7 +66,7 @@ fn draw_row(
             let values: Vec<f32> = flow.ring.last(usize::from(*wide)).map(|slot| slot.sent + slot.received).collect();
             bars(&values, None, style, theme, cells, area);
         } else {
-            let text = aligned(&&cut(&text, usize::from(*wide)), *wide, column.shape().right);
+            let text = aligned(&cut(&text, usize::from(*wide)), *wide, column.shape().right);
             put_at(cells, row, (x, 0), &text, style);
         }
         x += wide + 1;

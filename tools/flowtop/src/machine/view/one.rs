@@ -33,7 +33,7 @@ pub(super) fn draw(screen: &Screen, id: FlowId, now: Instant, theme: &Theme, cel
         (Some(facts), Some(why)) => format!("flow {id} {} is over: {why}", facts.name),
         (Some(facts), None) => format!("flow {id} {} {}", facts.name, state(flow, facts)),
     };
-    put(cells, area, 0, &&title, theme.head());
+    put(cells, area, 0, &title, theme.head());
     let Some(facts) = facts else {
         put(cells, area, 2, "asking irmd about it", theme.dim());
         return;
@@ -105,7 +105,7 @@ fn draw_pairs(pairs: &[(&'static str, String)], theme: &Theme, cells: &mut Buffe
             (line, x) = (line + 1, 0);
         }
         put_at(cells, area, (x, line), key, theme.dim());
-        put_at(cells, area, (x + KEY, line), &value, Style::default());
+        put_at(cells, area, (x + KEY, line), value, Style::default());
         (line, x) = if wide || x > 0 { (line + 1, 0) } else { (line, half) };
     }
     (line + u16::from(x > 0)).min(area.height)
@@ -154,9 +154,9 @@ fn draw_history(steps: &[Step], told_ms: u64, scroll: usize, theme: &Theme, cell
         let line = line as u16 + 1;
         let ago = format!("{:>7} ago", age(step.ago_ms.saturating_add(told_ms)));
         put_at(cells, area, (0, line), &ago, theme.dim());
-        let end = put_at(cells, area, (13, line), &&step.what, theme.strong());
+        let end = put_at(cells, area, (13, line), &step.what, theme.strong());
         if !step.why.is_empty() {
-            put_at(cells, area, (end, line), &&format!("  {}", step.why), Style::default());
+            put_at(cells, area, (end, line), &format!("  {}", step.why), Style::default());
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn draw(screen: &Screen, now: Instant, theme: &Theme, cells: &mut Buf
     let mut line = 1;
     for (reason, count) in reasons.iter().take(REASONS) {
         put_at(cells, area, (0, line), &format!("{:>9}", grouped(*count)), theme.bad());
-        put_at(cells, area, (11, line), &reason, Style::default());
+        put_at(cells, area, (11, line), reason, Style::default());
         line += 1;
     }
     if let Some(more) = reasons.len().checked_sub(REASONS + 1) {
