@@ -9,6 +9,7 @@ mod faces;
 mod failure;
 mod flood;
 mod flowcat;
+mod flowtop;
 mod hostile;
 mod identity;
 mod links;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         failure::cases(),
         flood::cases(),
         flowcat::cases(),
+        flowtop::cases(),
         hostile::cases(),
         identity::cases(),
         links::cases(),
