@@ -291,7 +291,7 @@ impl Irm {
         let rows: Vec<FlowId> = self.flows.iter().filter(held).map(|flow| flow.id).collect();
         for row in rows {
             let gone = self.flows.end(row, Event::Over);
-            self.note_ended(gone, EndReason::IpcpStopped, None);
+            self.note_ended(gone, v1::EndReason::IpcpStopped, None);
         }
         if ipcp.origin != Origin::Process {
             self.effects.push_back(Effect::Persist);
