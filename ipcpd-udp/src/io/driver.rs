@@ -388,6 +388,8 @@ impl Driver {
             counters: row.flow.and_then(|flow| self.tools.hand.counters(flow)),
             peer_counters: None,
             sdu_limit: row.sdu_limit,
+            wire_id: row.ids[0].0,
+            peer_wire_id: row.ids[1].0,
             // irmd knows whom it judged.
             ..v1::FlowInfo::default()
         }

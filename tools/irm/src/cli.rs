@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod capture;
 mod identity;
 mod ipcp;
 mod name;
 mod rules;
 
+pub use capture::Capture;
 pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType};
 pub use name::{BindCommand, NameCommand, Policy, UnbindCommand};
@@ -123,6 +125,9 @@ pub enum FlowCommand {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Write what goes over the wire for a flow into a file for Wireshark
+    #[command(after_help = capture::EXAMPLES)]
+    Capture(Capture),
     /// End a flow, whoever holds it
     Dealloc {
         /// Its id in `irm flow list`

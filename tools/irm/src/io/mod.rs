@@ -1,6 +1,7 @@
 //! What `irm` does: one call to irmd, one print.
 
 mod call;
+mod capture;
 mod identity;
 mod irmd;
 mod list;
@@ -86,6 +87,7 @@ async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
         Command::Unbind(unbind) => call::unbind(&mut irmd, unbind).await,
         Command::Flow(FlowCommand::List(listing)) => list::flows(&mut irmd, listing).await,
         Command::Flow(FlowCommand::Show { id, listing }) => list::flow(&mut irmd, id, listing).await,
+        Command::Flow(FlowCommand::Capture(options)) => capture::capture(&mut irmd, options).await,
         Command::Flow(FlowCommand::Dealloc { id }) => call::dealloc(&mut irmd, id).await,
         Command::Identity(command) => identity::identity(&mut irmd, command).await,
         Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,
