@@ -7,7 +7,7 @@ use clap::Args;
 use crate::machine::argument::name;
 
 /// What stands below the options.
-pub const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Every datagram of the flow, both ways, as it goes over the wire, and those of the shims about it, with times in
 nanoseconds. What was said before the capture began is not in it: with --name the capture begins before the flow, and has
 its allocation. It ends with the flow, at Ctrl-C or after --count. It needs CAP_NET_RAW: run it as root.

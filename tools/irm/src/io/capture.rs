@@ -224,7 +224,7 @@ async fn listens(irmd: &mut Irmd) -> Result<Vec<(String, std::net::SocketAddr)>,
 /// The packets pass the network that this program is in, which may be another than the IPCP's.
 fn is_here(subject: &Subject) -> Result<(), Fault> {
     let (_, addresses) = devices::with_addresses()?;
-    match subject.places().iter().find(|(address, _)| !addresses.contains(address)) {
+    match subject.places().iter().find(|(address, _)| !address.is_loopback() && !addresses.contains(address)) {
         None => Ok(()),
         Some((address, _)) => Err(Fault::Unable(format!(
             "{address} is no address of the network that irm runs in; run irm where the IPCP runs: \
