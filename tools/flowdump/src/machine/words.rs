@@ -144,7 +144,7 @@ pub fn fields(heard: &Heard) -> Vec<(&'static str, String)> {
                 ("host", host.to_string()),
                 ("boot", boot.to_string()),
                 ("client's id", client.to_string()),
-                ("server's id", server.to_string()),
+                ("server's id", if server.0 == 0 { String::new() } else { server.to_string() }),
                 ("reason", printable(reason)),
                 ("server port", server_port.map(|port| port.to_string()).unwrap_or_default()),
                 ("data", hex::write(data)),

@@ -94,6 +94,7 @@ impl Running<'_> {
         [interrupt, terminate]: [&mut Signal; 2],
     ) -> Result<End, Fault> {
         let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut flow = Watch { id: self.id(), lost: None, over: None };
         loop {
             let over = flow.over;
@@ -102,6 +103,8 @@ impl Running<'_> {
                 _ = interrupt.recv() => return self.last(socket, End::Stopped),
                 _ = terminate.recv() => return self.last(socket, End::Stopped),
                 () = until(over) => return self.last(socket, End::FlowOver),
+                // Before the socket, which a busy flow makes readable always.
+                _ = look.tick(), if over.is_none() => flow.look(irmd).await,
                 ready = socket.readable_mut() => {
                     let mut ready = ready.map_err(|error| failed(&error))?;
                     match self.read(ready.get_inner_mut(), BATCH)? {
@@ -110,7 +113,6 @@ impl Running<'_> {
                         Read::Over(end) => return Ok(end),
                     }
                 }
-                _ = look.tick(), if over.is_none() => flow.look(irmd).await,
             }
         }
     }
