@@ -1,11 +1,11 @@
 //! A pcapng file, written.
 
-use std::borrow::Cow;
+//!
+//! Blocks and options are those of draft-ietf-opsawg-pcapng, sections 4.1 (section header), 4.2 (interface description), 4.3
+//! (enhanced packet) and 4.6 (interface statistics). The reader's library can write them, too, but not without an
+//! asynchronous runtime's worth of crates (docs/decisions/0024).
 
-use pcap_parser::{
-    EnhancedPacketBlock, InterfaceDescriptionBlock, InterfaceStatisticsBlock, Linktype, OptionCode, PcapNGOption,
-    SectionHeaderBlock, ToVec,
-};
+use pcap_parser::OptionCode;
 
 use crate::udp::Link;
 
@@ -14,7 +14,13 @@ pub(crate) const FLAGS: OptionCode = OptionCode(2);
 /// Nanoseconds, as `if_tsresol` says it.
 const NANOSECONDS: u8 = 9;
 /// Of a section whose length is not known beforehand.
-const UNKNOWN: i64 = -1;
+const UNKNOWN: u64 = u64::MAX;
+
+const SECTION: u32 = 0x0a0d_0d0a;
+const BYTE_ORDER: u32 = 0x1a2b_3c4d;
+const INTERFACE: u32 = 1;
+const STATISTICS: u32 = 5;
+const PACKET: u32 = 6;
 
 /// Which way a packet went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,95 +70,98 @@ pub struct Pcapng {
 impl Pcapng {
     /// The beginning: who writes, on what system, and comments.
     pub fn begin(application: &str, system: &str, comments: &[String]) -> (Self, Vec<u8>) {
-        let mut options: Vec<_> = comments.iter().map(|comment| text(OptionCode::Comment, comment)).collect();
-        options.extend([text(OptionCode::ShbOs, system), text(OptionCode::ShbUserAppl, application)]);
-        let mut block = SectionHeaderBlock {
-            block_type: 0,
-            block_len1: 0,
-            bom: 0,
-            major_version: 1,
-            minor_version: 0,
-            section_len: UNKNOWN,
-            options,
-            block_len2: 0,
-        };
-        (Self::default(), bytes(&mut block))
+        let mut block = Block::new(SECTION);
+        block.number(BYTE_ORDER.to_le_bytes()).number(1u16.to_le_bytes()).number(0u16.to_le_bytes());
+        block.number(UNKNOWN.to_le_bytes());
+        for comment in comments {
+            block.text(OptionCode::Comment, comment);
+        }
+        block.text(OptionCode::ShbOs, system).text(OptionCode::ShbUserAppl, application);
+        (Self::default(), block.end())
     }
 
     /// One more interface; its number is what [`packet`](Self::packet) takes.
     pub fn interface(&mut self, interface: &Interface<'_>) -> (u32, Vec<u8>) {
+        let mut block = Block::new(INTERFACE);
+        block.number(interface.link.0.to_le_bytes()).number([0; 2]).number(interface.snap.to_le_bytes());
+        block.text(OptionCode::IfName, interface.name).option(OptionCode::IfTsresol, &[NANOSECONDS]);
         // The first byte says that text follows; a program would be 1.
-        let filter = [b"\0", interface.filter.as_bytes()].concat();
-        let mut block = InterfaceDescriptionBlock {
-            block_type: 0,
-            block_len1: 0,
-            linktype: Linktype(interface.link.0.into()),
-            reserved: 0,
-            snaplen: interface.snap,
-            options: vec![
-                text(OptionCode::IfName, interface.name),
-                option(OptionCode::IfTsresol, vec![NANOSECONDS]),
-                option(OptionCode::IfFilter, filter),
-            ],
-            block_len2: 0,
-            if_tsresol: NANOSECONDS,
-            if_tsoffset: 0,
-        };
+        block.option(OptionCode::IfFilter, &[b"\0", clip(interface.filter)].concat());
         let number = self.interfaces;
         self.interfaces += 1;
-        (number, bytes(&mut block))
+        (number, block.end())
     }
 
     /// A packet: when, in nanoseconds since 1970; how long it was; what of it is kept.
     pub fn packet(interface: u32, time: u64, direction: Direction, length: usize, data: &[u8]) -> Vec<u8> {
-        let flags = direction.flags().to_le_bytes().to_vec();
         let kept = u32::try_from(data.len()).expect("packets are bounded by LONGEST");
-        let mut block = EnhancedPacketBlock {
-            block_type: 0,
-            block_len1: 0,
-            if_id: interface,
-            ts_high: (time >> 32) as u32,
-            ts_low: time as u32,
-            caplen: kept,
-            origlen: u32::try_from(length).unwrap_or(u32::MAX),
-            data,
-            options: vec![option(FLAGS, flags)],
-            block_len2: 0,
-        };
-        bytes(&mut block)
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let mut block = Block::at(PACKET, interface, time);
+        block.number(kept.to_le_bytes()).number(length.to_le_bytes()).padded(data);
+        block.option(FLAGS, &direction.flags().to_le_bytes());
+        block.end()
     }
 
     /// What became of the packets of an interface until `time`: those that matched, and those of them that were lost
     /// because nobody read them in time.
     pub fn statistics(interface: u32, time: u64, matched: u64, dropped: u64) -> Vec<u8> {
-        let number = |code, value: u64| option(code, value.to_le_bytes().to_vec());
-        let mut block = InterfaceStatisticsBlock {
-            block_type: 0,
-            block_len1: 0,
-            if_id: interface,
-            ts_high: (time >> 32) as u32,
-            ts_low: time as u32,
-            options: vec![number(OptionCode::IsbFilterAccept, matched), number(OptionCode::IsbOsDrop, dropped)],
-            block_len2: 0,
-        };
-        bytes(&mut block)
+        let mut block = Block::at(STATISTICS, interface, time);
+        block.option(OptionCode::IsbFilterAccept, &matched.to_le_bytes());
+        block.option(OptionCode::IsbOsDrop, &dropped.to_le_bytes());
+        block.end()
     }
 }
 
-fn text<'a>(code: OptionCode, text: &str) -> PcapNGOption<'a> {
-    // Longer than anything that is said here; the length has 16 bits.
+/// The first bytes of a text; no option is longer than its length's 16 bits.
+fn clip(text: &str) -> &[u8] {
     let mut end = text.len().min(4_096);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    option(code, text.as_bytes()[..end].to_vec())
+    &text.as_bytes()[..end]
 }
 
-fn option<'a>(code: OptionCode, value: Vec<u8>) -> PcapNGOption<'a> {
-    let len = u16::try_from(value.len()).expect("options are bounded by their makers");
-    PcapNGOption { code, len, value: Cow::Owned(value) }
-}
+/// A block as it grows: its kind, its length, what is in it, its length again.
+struct Block(Vec<u8>);
 
-fn bytes(block: &mut impl ToVec) -> Vec<u8> {
-    block.to_vec().expect("a vector takes all that is written to it")
+impl Block {
+    fn new(kind: u32) -> Self {
+        Self([kind.to_le_bytes(), [0; 4]].concat())
+    }
+
+    fn at(kind: u32, interface: u32, time: u64) -> Self {
+        let mut block = Self::new(kind);
+        block.number(interface.to_le_bytes());
+        block.number(((time >> 32) as u32).to_le_bytes()).number((time as u32).to_le_bytes());
+        block
+    }
+
+    fn number<const N: usize>(&mut self, number: [u8; N]) -> &mut Self {
+        self.0.extend_from_slice(&number);
+        self
+    }
+
+    fn padded(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self
+    }
+
+    fn option(&mut self, code: OptionCode, value: &[u8]) -> &mut Self {
+        let length = u16::try_from(value.len()).expect("options are bounded by their makers");
+        self.number(code.0.to_le_bytes()).number(length.to_le_bytes()).padded(value)
+    }
+
+    fn text(&mut self, code: OptionCode, text: &str) -> &mut Self {
+        self.option(code, clip(text))
+    }
+
+    /// All of them have options; their list ends with one of nothing.
+    fn end(mut self) -> Vec<u8> {
+        self.option(OptionCode::EndOfOpt, &[]);
+        let length = u32::try_from(self.0.len() + 4).expect("blocks are bounded by LONGEST").to_le_bytes();
+        self.number(length);
+        self.0[4..8].copy_from_slice(&length);
+        self.0
+    }
 }
