@@ -19,6 +19,7 @@ const CRATES: Allowed<'static> = &[
     ("oping", &["flowring-proto", "libflow"]),
     ("operf", &["flowring-proto", "libflow"]),
     ("flowcat", &["flowring-proto", "libflow"]),
+    ("flowtop", &["flowring-proto"]),
     ("flowdump", &["flowring-proto", "flowring-capture"]),
     ("flowring-capture", &[]),
     ("flowring-lab", &[]),

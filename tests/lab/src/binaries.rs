@@ -9,16 +9,17 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 9] =
-    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowdump", "libflow-capi", "libflow"];
+const CRATES: [&str; 10] =
+    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "flowdump", "libflow-capi", "libflow"];
 /// The programs among what they build.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
     "irmd",
     "ipcpd-udp",
     "irm",
     "oping",
     "operf",
     "flowcat",
+    "flowtop",
     "flowdump",
     "examples/echo_server",
     "examples/echo_client",

@@ -84,11 +84,12 @@ fn a_tar_arrives_over_a_bad_link_with_its_hash() -> Result<()> {
     let folder = lab::binaries::folder().context("the folder of the programs")?;
     let flowcat = folder.join("flowcat").display().to_string();
     let listen = format!("{flowcat} --listen pipe | sha256sum");
-    let server = net.b.await_server(net.b.start("sh", &["-c", &listen])?, "pipe")?;
+    let mut server = net.b.await_server(net.b.start("sh", &["-c", &listen])?, "pipe")?;
+    drop(server.input());
     let send = format!("tar c -C '{}' oping | tee >(sha256sum >&2) | {flowcat} pipe", folder.display());
     let mut client = net.a.start("bash", &["-o", "pipefail", "-c", &send])?;
     drop(client.input());
-    let (client, server) = (client.wait(20 * SOON)?, { server }.wait(SOON)?);
+    let (client, server) = (client.wait(20 * SOON)?, server.wait(SOON)?);
     ensure!(client.code() == 0 && server.code() == 0, "{client:?} {server:?}");
     let (sent, received) = (client.err.trim(), server.out.trim());
     ensure!(sent.len() == 67 && sent == received, "sent {sent}, received {received}");

@@ -10,6 +10,7 @@ mod faces;
 mod failure;
 mod flood;
 mod flowcat;
+mod flowtop;
 mod hostile;
 mod identity;
 mod links;
@@ -19,6 +20,7 @@ mod on_path;
 mod outlive;
 mod programs;
 mod rules;
+mod see;
 mod service;
 mod streams;
 mod vanish;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         failure::cases(),
         flood::cases(),
         flowcat::cases(),
+        flowtop::cases(),
         hostile::cases(),
         identity::cases(),
         links::cases(),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         on_path::cases(),
         outlive::cases(),
         programs::cases(),
+        see::cases(),
         service::cases(),
         streams::cases(),
         rules::cases(),

@@ -66,22 +66,6 @@ pub(super) async fn may(irmd: &mut Irmd, name: String, asker: Asker, how: Listin
     print::listing(how, rows.as_slice(), rules::rulings)
 }
 
-pub(super) async fn flows(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
-    let path = irmd.path();
-    let stream = Irmd::answer(&path, QUICK, irmd.client.flow_list(v1::Empty {})).await?;
-    let mut rows = Irmd::rows(&path, stream).await?;
-    // irmd and each IPCP list their own; together they are read in the order they were allocated in.
-    rows.sort_by_key(|info| info.flow_id);
-    let rows: Vec<_> = rows.into_iter().map(flow::FlowRow::from).collect();
-    print::listing(how, rows.as_slice(), flow::table)
-}
-
-pub(super) async fn flow(irmd: &mut Irmd, id: u64, how: Listing) -> Result<(), Fault> {
-    let request = v1::FlowShowRequest { flow_id: id };
-    let info = Irmd::answer(&irmd.path(), QUICK, irmd.client.flow_show(request)).await?;
-    print::listing(how, &flow::FlowRow::from(info), flow::details)
-}
-
 pub(super) async fn config(irmd: &mut Irmd) -> Result<(), Fault> {
     let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.config_export(v1::Empty {})).await?;
     print::raw(reply.toml.as_bytes())

@@ -68,9 +68,9 @@ impl Unfit {
                 "flow {id} is not allocated yet; capture with `irm flow capture --name NAME`, which begins before its flow"
             ),
             Self::Over => format!("flow {id} is over; `irm flow list` shows those there are"),
-            Self::Unknown => {
-                format!("irmd does not say between which addresses flow {id} goes; are irm and irmd of one version?")
-            }
+            Self::Unknown => format!(
+                "irmd does not say between which addresses flow {id} goes; `irm ipcp list` shows whether its IPCP is up"
+            ),
         }
     }
 }
@@ -78,10 +78,8 @@ impl Unfit {
 impl Flow {
     /// From what irmd says of it, and where its shim listens.
     pub fn new(info: &v1::FlowInfo, listen: SocketAddr) -> Result<Self, Unfit> {
-        if info.ipcp.is_empty() {
-            return Err(Unfit::Local);
-        }
         match info.state() {
+            v1::FlowState::Allocated if info.ipcp.is_empty() => return Err(Unfit::Local),
             v1::FlowState::Allocated => {}
             v1::FlowState::Pending => return Err(Unfit::Pending),
             _ => return Err(Unfit::Over),

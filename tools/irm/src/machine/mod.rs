@@ -2,6 +2,8 @@
 
 pub mod argument;
 pub mod capture;
+pub mod choice;
+pub mod event;
 pub mod flow;
 pub mod host;
 pub mod identity;

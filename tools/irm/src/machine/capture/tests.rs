@@ -142,7 +142,8 @@ fn what_cannot_be_captured_says_why() {
         (v1::FlowInfo { ipcp: String::new(), ..info() }, Unfit::Local, "stays within this host"),
         (v1::FlowInfo { state: v1::FlowState::Pending.into(), ..info() }, Unfit::Pending, "--name NAME"),
         (v1::FlowInfo { state: v1::FlowState::Ending.into(), ..info() }, Unfit::Over, "is over"),
-        (v1::FlowInfo { peer_address: String::new(), ..info() }, Unfit::Unknown, "one version"),
+        (v1::FlowInfo { state: v1::FlowState::Ended.into(), ..info() }, Unfit::Over, "is over"),
+        (v1::FlowInfo { peer_address: String::new(), ..info() }, Unfit::Unknown, "whether its IPCP is up"),
     ];
     for (info, want, words) in table {
         let unfit = Flow::new(&info, listen).unwrap_err();

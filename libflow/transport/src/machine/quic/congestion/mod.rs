@@ -28,6 +28,8 @@ const DOWN_GAIN: f64 = 0.9;
 const WINDOW_GAIN: f64 = 2.0;
 const UP_WINDOW_GAIN: f64 = 2.25;
 const PROBE_RTT_GAIN: f64 = 0.5;
+/// Times the share that is missing of what should be under way.
+const HASTE: f64 = 4.0;
 /// Just below what the path bears, so that no queue stays.
 const MARGIN: f64 = 0.99;
 /// Of what was too much, this is kept.
@@ -311,6 +313,13 @@ impl Bbr {
         }
     }
 
+    /// How much faster than the path a sender goes that has too little under way: one that was not woken in time makes up for it.
+    fn haste(&self) -> f64 {
+        let product = self.times(1.0) as f64;
+        let lack = 1.0 - (self.rate.in_flight + self.burst()) as f64 / product;
+        (HASTE * lack).clamp(0.0, 1.0)
+    }
+
     fn target(&self) -> u64 {
         self.times(1.0).min(self.window)
     }
@@ -328,7 +337,7 @@ impl Bbr {
             Phase::Startup => (STARTUP_GAIN, WINDOW_GAIN),
             Phase::Drain => (DRAIN_GAIN, WINDOW_GAIN),
             Phase::Down => (DOWN_GAIN, WINDOW_GAIN),
-            Phase::Cruise | Phase::Refill => (1.0, WINDOW_GAIN),
+            Phase::Cruise | Phase::Refill => (1.0 + self.haste(), WINDOW_GAIN),
             Phase::Up => (UP_GAIN, UP_WINDOW_GAIN),
             Phase::ProbeRtt => (1.0, PROBE_RTT_GAIN),
         };

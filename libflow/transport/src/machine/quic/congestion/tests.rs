@@ -74,6 +74,17 @@ fn slow_fast_and_restless_paths_are_used() {
 }
 
 #[test]
+fn a_sender_that_is_woken_late_makes_up_for_it() {
+    for rtt in [20, 40, 100] {
+        for loss in [0.0, 0.01] {
+            let path = Path { late: MS * 5, ..Path::new(SLOWER, rtt, loss) };
+            let used = share(path, alone(path, 10, 1), 10);
+            assert!(used > 0.85 - rtt as f64 / 1000.0, "{rtt} ms, {loss}: {used:.3}");
+        }
+    }
+}
+
+#[test]
 fn a_short_queue_is_not_flooded() {
     for queue in [0.1, 0.3] {
         let mut path = Path::new(SLOWER, 40, 0.0);

@@ -27,6 +27,8 @@ pub(super) struct Path {
     pub(super) loss: f64,
     /// Each acknowledgement is late by up to so much.
     pub(super) jitter: Duration,
+    /// One in ten times the sender's machine wakes it late, by up to so much.
+    pub(super) late: Duration,
 }
 
 impl Path {
@@ -34,7 +36,7 @@ impl Path {
     pub(super) fn new(mbit: f64, rtt_ms: u64, loss: f64) -> Self {
         let (rate, rtt) = (mbit * 1e6 / 8.0, MS * u32::try_from(rtt_ms).unwrap());
         let queue = (rate * rtt.as_secs_f64()) as u64;
-        Self { rate, rtt, queue, loss, jitter: Duration::ZERO }
+        Self { rate, rtt, queue, loss, jitter: Duration::ZERO, late: Duration::ZERO }
     }
 }
 
@@ -254,6 +256,7 @@ impl World {
         }
         self.senders[who].wake = None;
         loop {
+            let late = if self.chance() < 0.1 { self.path.late.mul_f64(self.chance()) } else { Duration::ZERO };
             let sender = &mut self.senders[who];
             let under_way = sender.under_way.len() as u64 * PACKET;
             let (window, pacing) = match &sender.control {
@@ -273,7 +276,7 @@ impl World {
                     let rest = Duration::from_secs_f64((PACKET as f64 - sender.tokens) / rate);
                     let since = (now + rest).saturating_duration_since(self.start).as_nanos();
                     let tick = u32::try_from(since / 1_000_000 + 1).unwrap();
-                    let at = self.start + MS * tick;
+                    let at = self.start + MS * tick + late;
                     sender.wake = Some(at);
                     self.at(at, who, Event::Wake);
                     return;
