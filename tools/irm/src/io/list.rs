@@ -7,7 +7,7 @@ use proto::v1;
 use super::irmd::{DIRECTORY, Irmd, QUICK};
 use super::{Fault, print};
 use crate::cli::{Asker, Listing};
-use crate::machine::{flow, host, ipcp, name, resolve, rules, status};
+use crate::machine::{host, ipcp, name, resolve, rules, status};
 
 pub(super) async fn status(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.status(v1::Empty {})).await?;
