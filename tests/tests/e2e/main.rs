@@ -2,6 +2,7 @@
 //! what it shows.
 
 mod alloc;
+mod capture;
 mod classic;
 mod daemons;
 mod dns;
@@ -34,6 +35,7 @@ use flowring_tests::harness::{self, Needs};
 fn main() -> ExitCode {
     let cases = [
         alloc::cases(),
+        capture::cases(),
         classic::cases(),
         daemons::cases(),
         dns::cases(),

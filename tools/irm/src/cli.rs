@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod capture;
 mod flow;
 mod identity;
 mod ipcp;
 mod name;
 mod rules;
 
+pub use capture::Capture;
 pub use flow::{FlowCommand, FlowEvents, FlowList, Sort, State};
 pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType};

@@ -1,5 +1,4 @@
 //! Flows: listed once or again and again, one in full, what happened to them.
-#![expect(clippy::disallowed_methods, reason = "io owns the timers")]
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
