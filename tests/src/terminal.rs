@@ -53,6 +53,10 @@ fn size(columns: u16, lines: u16) -> Winsize {
     Winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
+fn cells(count: u16) -> std::num::NonZero<u16> {
+    std::num::NonZero::new(count).unwrap_or(std::num::NonZero::<u16>::MIN)
+}
+
 impl Terminal {
     /// Starts `command` on a terminal of so many columns and lines.
     pub fn start(mut command: Command, columns: u16, lines: u16) -> Result<Self> {
@@ -71,7 +75,7 @@ impl Terminal {
         }
         let child = command.spawn().with_context(|| format!("starting {:?}", command.get_program()))?;
         let pidfd = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).context("pidfd_open")?;
-        let parser = Mutex::new(vt100::Parser::new(lines, columns, 0));
+        let parser = Mutex::new(vt100::Parser::new(cells(lines), cells(columns), 0));
         let shown = Arc::new(Shown { parser, changed: Condvar::new() });
         let master = std::fs::File::from(master);
         let (from, into) = (master.try_clone()?, shown.clone());
@@ -118,7 +122,7 @@ impl Terminal {
 
     /// Gives the window another size.
     pub fn resize(&self, columns: u16, lines: u16) -> Result<()> {
-        self.shown.lock().screen_mut().set_size(lines, columns);
+        self.shown.lock().screen_mut().set_size(cells(lines), cells(columns));
         rustix::termios::tcsetwinsize(&self.slave, size(columns, lines))?;
         // It is no controlling terminal: nobody else tells the program.
         self.signal(Signal::WINCH)
