@@ -300,7 +300,10 @@ impl Driver {
             }
             hand::Event::Taken { flow, .. } => self.shim.taken(now, flow),
             hand::Event::NotTaken { flow } => self.shim.not_taken(now, flow),
-            hand::Event::Released { flow } => self.shim.released(now, flow),
+            hand::Event::Released { flow, counters } => {
+                self.parting.insert(flow, counters);
+                self.shim.released(now, flow);
+            }
             hand::Event::Suspect { flow } => self.shim.suspect(now, flow),
             hand::Event::Adopt { adoption, process, ticket, socket, .. } => {
                 self.adopt(now, adoption, process, &ticket, socket);

@@ -129,7 +129,9 @@ impl Driver {
             Output::Gone { flow, reason } => self.tools.hand.gone(flow, reason),
             Output::Forget { flow } => {
                 // Its slot goes with it; its end may be told right after.
-                self.parting.extend(self.tools.hand.counters(flow).map(|counters| (flow, counters)));
+                if let Some(counters) = self.tools.hand.counters(flow) {
+                    self.parting.entry(flow).or_insert(counters);
+                }
                 self.tools.hand.forget(flow);
             }
             Output::Ended { flow, reason } => {

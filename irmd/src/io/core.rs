@@ -174,7 +174,10 @@ impl Core {
             }
             Event::Taken { flow, .. } => self.irm.taken(flow),
             Event::NotTaken { flow } => self.irm.not_taken(flow),
-            Event::Released { flow } => self.irm.released(flow),
+            Event::Released { flow, counters } => {
+                self.irm.released(flow);
+                self.irm.carried(flow, counters);
+            }
             Event::Suspect { flow } => self.irm.suspected(flow),
             Event::Adopt { adoption, process, ticket, socket, .. } => self.adopt(adoption, process, ticket, socket),
         }

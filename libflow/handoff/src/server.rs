@@ -122,10 +122,12 @@ pub enum Event {
         /// The flow.
         flow: FlowId,
     },
-    /// The program is done with the flow. Its statistics can be read until [`Server::forget`].
+    /// The program is done with the flow. Its statistics can be read until [`Server::forget`], or the program's end.
     Released {
         /// The flow.
         flow: FlowId,
+        /// What it had carried: its program may be gone when this is read.
+        counters: Counters,
     },
     /// The program's kernel reported the peer's port unreachable.
     Suspect {

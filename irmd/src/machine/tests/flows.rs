@@ -51,7 +51,14 @@ fn either_end_is_found_by_its_id_and_an_administrator_ends_both() {
     w.answer(ROOT, Command::FlowDealloc(v1::FlowDeallocRequest { flow_id: 2 }));
     assert!(matches!(w.done[0], Effect::Gone(FlowId(1), v1::EndReason::Admin)), "{:?}", w.done);
     assert!(matches!(w.done[1], Effect::Withdraw(Token([2, ..]), _)), "{:?}", w.done);
-    let call = w.call(ROOT, Command::FlowShow(v1::FlowShowRequest { flow_id: 1 }));
+    // It is shown on for a while, as one that is over, by either id.
+    for flow_id in [1, 2] {
+        match w.answer(ROOT, Command::FlowShow(v1::FlowShowRequest { flow_id })) {
+            Reply::Flows(rows) => assert_eq!(rows[0].info.ended(), v1::EndReason::Admin),
+            other => panic!("{other:?}"),
+        }
+    }
+    let call = w.call(ROOT, Command::FlowShow(v1::FlowShowRequest { flow_id: 3 }));
     assert_eq!(w.failure(call).kind(), FailureKind::NotFound);
 }
 

@@ -228,7 +228,12 @@ impl State {
             }
             Told::Taken { flow, process } => Event::Taken { flow, process },
             Told::NotTaken { flow } => Event::NotTaken { flow },
-            Told::Released { flow } => Event::Released { flow },
+            Told::Released { flow } => {
+                let held = self.ledger.slot(flow);
+                let slots = held.and_then(|(lease, slot)| Some((self.outboxes.get(&lease)?.slots.as_ref()?, slot)));
+                let slot = slots.and_then(|(slots, slot)| SlotMap::slot(slots, slot));
+                Event::Released { flow, counters: slot.map(|slot| slot.read()).unwrap_or_default() }
+            }
             Told::Suspect { flow } => Event::Suspect { flow },
             Told::Adopt { adoption, process, ticket, counters } => {
                 Event::Adopt { adoption, process, ticket, socket: descriptor.take()?, counters }
