@@ -5,6 +5,7 @@ mod alloc;
 mod classic;
 mod daemons;
 mod dns;
+mod doctor;
 mod faces;
 mod failure;
 mod flood;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         classic::cases(),
         daemons::cases(),
         dns::cases(),
+        doctor::cases(),
         faces::cases(),
         failure::cases(),
         flood::cases(),

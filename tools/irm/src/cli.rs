@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod doctor;
 mod identity;
 mod ipcp;
 mod name;
 mod rules;
 
+pub use doctor::Doctor;
 pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType};
 pub use name::{BindCommand, NameCommand, Policy, UnbindCommand};
@@ -62,6 +64,9 @@ pub enum Command {
     /// The running configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look for what is wrong, and say what mends it
+    #[command(after_help = doctor::EXPLAINED)]
+    Doctor(Doctor),
     /// End irmd and its IPCPs in order
     #[command(after_help = SHUTDOWN_EXAMPLES)]
     Shutdown(Shutdown),

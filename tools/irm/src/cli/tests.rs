@@ -61,6 +61,8 @@ fn every_documented_command_line_parses() {
         "irm identity disallow echo any",
         "irm name rules web --identities SHA256:x,ca:/ca.pem",
         "irm config export",
+        "irm doctor",
+        "irm doctor --name echo --json --verbose",
         "irm completions bash",
     ];
     for line in lines {
@@ -94,6 +96,8 @@ fn nonsense_is_refused_as_usage() {
         "irm bind process 0 --name echo",
         "irm flow show 0",
         "irm flow show x",
+        "irm doctor echo",
+        "irm doctor --name two words",
     ];
     for line in lines {
         assert_eq!(parse(line).map(|_| ()).map_err(|error| error.exit_code()), Err(2), "{line}");

@@ -1,6 +1,7 @@
 //! What `irm` does: one call to irmd, one print.
 
 mod call;
+mod doctor;
 mod identity;
 mod irmd;
 mod list;
@@ -24,6 +25,8 @@ enum Fault {
     Unable(String),
     /// Nobody reads our output any more: 1, silently.
     Unread,
+    /// `irm doctor` found trouble, and has said so: 1.
+    Unwell,
 }
 
 impl From<tonic::Status> for Fault {
@@ -36,7 +39,7 @@ impl From<tonic::Status> for Fault {
 pub fn run(cli: Cli) -> ExitCode {
     match try_run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Fault::Unread) => ExitCode::from(1),
+        Err(Fault::Unread | Fault::Unwell) => ExitCode::from(1),
         Err(Fault::Said(failure)) => {
             print::error(&failure_text(&failure));
             ExitCode::from(1)
@@ -69,6 +72,10 @@ fn try_run(mut cli: Cli) -> Result<(), Fault> {
         .build()
         .map_err(|error| Fault::Unable(format!("cannot start: {error}")))?;
     runtime.block_on(async {
+        // It is of use above all where there is no irmd.
+        if let Command::Doctor(how) = cli.command {
+            return doctor::doctor(cli.run_dir.as_deref(), how).await;
+        }
         let run_dir = proto::RunDir::find(cli.run_dir.as_deref()).map_err(|error| Fault::Unable(error.to_string()))?;
         command(irmd::Irmd::dial(&run_dir).await?, cli.command).await
     })
@@ -90,6 +97,6 @@ async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
         Command::Identity(command) => identity::identity(&mut irmd, command).await,
         Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,
         Command::Shutdown(how) => call::shutdown(&mut irmd, how).await,
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { .. } | Command::Doctor(_) => Ok(()),
     }
 }
