@@ -108,7 +108,10 @@ fn hosts_that_work_are_told_so() -> Result<()> {
         let output = host.run("irm", &["doctor", "--name", "echo"])?;
         ensure!(output.code() == 0 && output.out.contains("\nNothing is wrong ("), "{output:?}");
         for check in ["irmd", "IPCPs", "addresses", "ports", "reachable", "name", "state", "descriptors", "kernel"] {
-            ensure!(output.out.lines().any(|line| line.starts_with(&format!("ok       {check} "))), "{check}: {output:?}");
+            ensure!(
+                output.out.lines().any(|line| line.starts_with(&format!("ok       {check} "))),
+                "{check}: {output:?}"
+            );
         }
     }
     let output = net.a.run("irm", &["doctor", "--name", "echo"])?;
@@ -190,20 +193,15 @@ fn a_port_that_another_socket_has() -> Result<()> {
     let lab = Lab::new()?;
     let [a] = lab.hosts(["a"])?;
     // A program of its own, so that the advice to end it can be followed.
-    let script = "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
-                  s.bind(('10.0.0.1', 3359)); print('bound', flush=True); time.sleep(1000)";
-    let taken = match a.start("python3", &["-c", script]) {
-        Ok(running) => running,
-        Err(_) => return flowring_tests::harness::lacks("a_port_that_another_socket_has", "python3 is not installed"),
-    };
-    taken.expect_line(SOON, "bound")?;
+    let mut taken = a.start("operf", &["--bare-listen", "10.0.0.1:3359"])?;
+    taken.expect_line(SOON, "listens on")?;
     let _irmd = configured(&a)?;
     let (pid, port) = (taken.pid(), "UDP port 3359 of 10.0.0.1, which IPCP udp0 needs, is held by");
-    let report = finds_with(&a, &[], "port-taken", &format!("{port} python3 (pid {pid})"), &format!("kill {pid}"))?;
+    let report = finds_with(&a, &[], "port-taken", &format!("{port} operf (pid {pid})"), &format!("kill {pid}"))?;
     ensure!(report.to_string().contains("\"ipcp-not-bootstrapped\""), "{report:#}");
     obey(&a, &format!("kill {pid}"))?;
+    taken.wait(SOON)?;
     // irmd tries again by itself.
-    obey(&a, &bootstrap("10.0.0.1", "")).or_else(|_| is_well(&a))?;
     is_well(&a)
 }
 
@@ -240,7 +238,11 @@ fn firewalls_that_drop_and_keep_in() -> Result<()> {
     };
     let found = format!("the firewall drops UDP to port 3359: rule {} in chain in of table guard", handle("in")?);
     finds(b, "firewall-drops", &found, "nft insert rule inet guard in udp dport 3359 accept")?;
-    loop_until(b, "self-silent", "IPCP udp0 did not answer requests that this host sent to its own 10.0.0.2:3359 within")?;
+    loop_until(
+        b,
+        "self-silent",
+        "IPCP udp0 did not answer requests that this host sent to its own 10.0.0.2:3359 within",
+    )?;
     obey(b, "nft insert rule inet guard in udp dport 3359 accept")?;
     is_well(b)?;
     is_well(a)?;
@@ -286,7 +288,8 @@ fn a_peer_whose_shim_is_dead_and_addresses_where_none_is() -> Result<()> {
     // On the network, and nobody's.
     let host = |entry: &str| net.a.irm(&["ipcp", "host", "add", "--name", "udp0", entry]).map(drop);
     host("lost=10.0.0.99")?;
-    let line = loop_until(&net.a, "peer-silent", "10.0.0.99:3359, where lost is to be, did not answer 3 requests within");
+    let line =
+        loop_until(&net.a, "peer-silent", "10.0.0.99:3359, where lost is to be, did not answer 3 requests within");
     // Where the kernel has looked for it already, it says so at once.
     let unreachable = "there is no way to 10.0.0.99:3359, where lost is to be: no route to host";
     if line.is_err() {
@@ -375,7 +378,10 @@ fn name_servers_that_are_wrong_and_records_that_are_void() -> Result<()> {
     let line = finds_void(&net.a)?;
     ensure!(line["do"] == "ssh 10.0.0.2 irm name register echo --layer net", "{line:#}");
     let server = words.last().context("a server")?.clone();
-    let again = format!("irm ipcp destroy --name udp0 && {}", bootstrap("10.0.0.1", " --dns-zone flows.test --dns-server ADDRESS"));
+    let again = format!(
+        "irm ipcp destroy --name udp0 && {}",
+        bootstrap("10.0.0.1", " --dns-zone flows.test --dns-server ADDRESS")
+    );
     dns.kill()?;
     let line = loop_until(&net.a, "dns-failed", "layer net cannot look up names in flows.test: ")?;
     ensure!(line["do"] == again, "{line:#}");

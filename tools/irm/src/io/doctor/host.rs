@@ -72,7 +72,9 @@ pub(super) fn other_irmds(own: u32) -> Known<Vec<u32>> {
     let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net"));
     let here = network("self").map_err(|error| format!("cannot look at this network: {}", words(&error)))?;
     let mut found = pids();
-    found.retain(|pid| *pid != own && command(*pid) == "irmd" && network(&pid.to_string()).map_or(true, |its| its == here));
+    found.retain(|pid| {
+        *pid != own && command(*pid) == "irmd" && network(&pid.to_string()).map_or(true, |its| its == here)
+    });
     Ok(found)
 }
 
@@ -174,7 +176,8 @@ fn memory(group: &str) -> Known<Option<(u64, u64)>> {
 pub(super) fn state(folder: &Path, uid: Option<u32>, key: &Path) -> Known<State> {
     let about = self::folder(folder)?;
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let system = statvfs(there).map_err(|error| format!("cannot look at the file system of {}: {error}", there.display()))?;
+    let system =
+        statvfs(there).map_err(|error| format!("cannot look at the file system of {}: {error}", there.display()))?;
     let mounts = read("/proc/self/mountinfo").unwrap_or_default();
     Ok(State {
         uid: uid.or(about.about.map(|owner| owner.uid)).unwrap_or(0),
@@ -222,7 +225,11 @@ pub(super) fn system() -> System {
         receive: takes(sockopt::UdpGroSegment, &true),
         conntrack: Ok(count.ok().zip(max.ok())),
         no_user_namespaces: forbid.iter().find_map(forbids),
-        no_ipv6: ["net.ipv6.conf.all.disable_ipv6"].iter().filter(|name| setting(name) == Ok(1)).map(ToString::to_string).collect(),
+        no_ipv6: ["net.ipv6.conf.all.disable_ipv6"]
+            .iter()
+            .filter(|name| setting(name) == Ok(1))
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::{RunDir, v1};
 use tokio::task::{JoinSet, spawn_blocking};
@@ -29,6 +29,9 @@ use crate::machine::doctor::{examine, peer_address, shim, text};
 const PEERS: usize = 64;
 const PROGRAMS: usize = 32;
 
+/// All of it ends then, whoever is silent.
+const ALL: Duration = Duration::from_millis(2_800);
+
 /// `nft` answers sooner, or hangs.
 const NFT: Duration = Duration::from_millis(1_500);
 
@@ -40,7 +43,7 @@ pub(super) async fn doctor(run_dir: Option<&Path>, how: Doctor) -> Result<(), Fa
 
 #[expect(clippy::disallowed_methods, reason = "what time it is, is one of the questions")]
 async fn gather(given: Option<&Path>, name: Option<String>) -> Facts {
-    let now = SystemTime::now();
+    let (now, last) = (SystemTime::now(), Instant::now() + ALL);
     let run_dir = RunDir::find(given).map_err(|error| error.to_string());
     let (irmd, caller) = match &run_dir {
         Ok(dir) => reach::irmd(dir).await,
@@ -56,8 +59,8 @@ async fn gather(given: Option<&Path>, name: Option<String>) -> Facts {
     let asked = (infos.clone(), dir.clone(), processes(pid, &infos, &told));
     let looked = spawn_blocking(move || look(&asked.0, asked.1.as_deref(), asked.2, state, uid, pid, now));
     let (own_probes, (name, (peer_probes, peers_left_out)), zones, firewall, looked, elsewhere, strangers) = tokio::join!(
-        all(own_questions(&infos)),
-        follow(caller, name, &infos),
+        all(own_questions(&infos), last),
+        follow(caller, name, &infos, last),
         zones(caller, &infos),
         ruleset(),
         looked,
@@ -141,7 +144,10 @@ fn look(
         udp,
         clock: host::clock(dir, now),
         state: state.and_then(|(folder, key)| host::state(&folder, uid, &key)),
-        processes: processes.iter().map(|(program, pid, daemon, flows)| host::process(program, *pid, *daemon, *flows)).collect(),
+        processes: processes
+            .iter()
+            .map(|(program, pid, daemon, flows)| host::process(program, *pid, *daemon, *flows))
+            .collect(),
         system: host::system(),
     }
 }
@@ -160,7 +166,8 @@ fn processes(irmd: u32, infos: &[v1::IpcpInfo], told: &Told) -> Vec<(String, u32
             programs.entry(process.pid).or_insert_with(|| (process.command.clone(), 0)).1 += 1;
         }
     }
-    let mut programs: Vec<_> = programs.into_iter().map(|(pid, (command, flows))| (command, pid, false, flows)).collect();
+    let mut programs: Vec<_> =
+        programs.into_iter().map(|(pid, (command, flows))| (command, pid, false, flows)).collect();
     programs.sort_by_key(|(_, _, _, flows)| std::cmp::Reverse(*flows));
     found.extend(programs.into_iter().take(PROGRAMS));
     found
@@ -195,7 +202,8 @@ fn state_dir(given: bool, run_dir: Option<&Path>, told: &Told) -> Known<(PathBuf
 fn validity(identity: &Known<v1::IdentityShowReply>) -> Known<(i64, i64)> {
     let chain = &identity.as_ref().map_err(Clone::clone)?.chain;
     let first = chain.first().ok_or("irmd shows no certificate")?;
-    let (_, read) = x509_parser::parse_x509_certificate(first).map_err(|error| format!("the certificate cannot be read: {error}"))?;
+    let (_, read) = x509_parser::parse_x509_certificate(first)
+        .map_err(|error| format!("the certificate cannot be read: {error}"))?;
     Ok((read.validity().not_before.timestamp(), read.validity().not_after.timestamp()))
 }
 
@@ -208,10 +216,10 @@ fn own_questions(infos: &[v1::IpcpInfo]) -> Vec<Question> {
         .collect()
 }
 
-async fn all(questions: Vec<Question>) -> Vec<Probe> {
+async fn all(questions: Vec<Question>, last: Instant) -> Vec<Probe> {
     let mut tasks = JoinSet::new();
     for (at, question) in questions.into_iter().enumerate() {
-        tasks.spawn_blocking(move || (at, probe::ask(question)));
+        tasks.spawn_blocking(move || (at, probe::ask(question, last)));
     }
     let mut answers = tasks.join_all().await;
     answers.sort_by_key(|(at, _)| *at);
@@ -221,8 +229,8 @@ async fn all(questions: Vec<Question>) -> Vec<Probe> {
 type Followed = (Option<(String, Known<v1::NameResolveReply>)>, (Vec<Probe>, usize));
 
 /// Where the name leads, and whether somebody is there and at the hosts of the directories.
-async fn follow(caller: Option<&Caller>, name: Option<String>, infos: &[v1::IpcpInfo]) -> Followed {
-    let known = all(directory(infos).0);
+async fn follow(caller: Option<&Caller>, name: Option<String>, infos: &[v1::IpcpInfo], last: Instant) -> Followed {
+    let known = all(directory(infos).0, last);
     let named = async {
         let name = name?;
         let Some(caller) = caller else { return Some((name, Err("irmd does not answer".to_owned()), Vec::new())) };
@@ -231,7 +239,7 @@ async fn follow(caller: Option<&Caller>, name: Option<String>, infos: &[v1::Ipcp
             Ok(None) => return Some((name, Err("its sources did not answer in time".to_owned()), Vec::new())),
             Err(why) => return Some((name, Err(why), Vec::new())),
         };
-        let there = all(resolved(&name, &reply, infos)).await;
+        let there = all(resolved(&name, &reply, infos), last).await;
         Some((name, Ok(reply), there))
     };
     let (mut probes, named) = tokio::join!(known, named);

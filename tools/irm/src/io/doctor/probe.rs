@@ -26,20 +26,21 @@ pub(super) struct Question {
     pub(super) names: Vec<String>,
 }
 
-/// Asks, and waits for an answer; blocks for [`ENOUGH`] at most.
+/// Asks, and waits for an answer; blocks for [`ENOUGH`] at most, and not beyond `last`.
 #[expect(clippy::disallowed_methods, reason = "sends and waits by the clock")]
-pub(super) fn ask(question: Question) -> Probe {
+pub(super) fn ask(question: Question, last: Instant) -> Probe {
     let began = Instant::now();
+    let last = last.min(began + ENOUGH);
     let mut sent = 0;
-    let heard = exchange(&question, began, &mut sent).unwrap_or_else(Heard::Unasked);
+    let heard = exchange(&question, began, last, &mut sent).unwrap_or_else(Heard::Unasked);
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Probe { ipcp: question.ipcp, to: question.to, names: question.names, sent, ms, heard }
 }
 
-fn exchange(question: &Question, began: Instant, sent: &mut u32) -> Result<Heard, String> {
+fn exchange(question: &Question, began: Instant, last: Instant, sent: &mut u32) -> Result<Heard, String> {
     let socket = open(question.from).map_err(|error| format!("no socket at {}: {error}", question.from))?;
     let (name, id, request) = request()?;
-    let mut due = AGAIN.iter().map(|after| began + *after).chain([began + ENOUGH]);
+    let mut due = AGAIN.iter().map(|after| began + *after).filter(|due| *due < last).chain([last]);
     let mut until = began;
     let mut closed = 0;
     let mut buffer = [0; DATAGRAM + 1];
@@ -61,7 +62,8 @@ fn exchange(question: &Question, began: Instant, sent: &mut u32) -> Result<Heard
         match socket.recv_from(&mut buffer) {
             Ok((length, from)) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
-                if let Some(heard) = (from.ip() == question.to.ip()).then(|| answer(bytes, &name, id, began)).flatten() {
+                if let Some(heard) = (from.ip() == question.to.ip()).then(|| answer(bytes, &name, id, began)).flatten()
+                {
                     return Ok(heard);
                 }
             }
@@ -69,7 +71,10 @@ fn exchange(question: &Question, began: Instant, sent: &mut u32) -> Result<Heard
                 // One may be of a shim that is just starting.
                 Some(Heard::Closed) => closed += 1,
                 Some(heard) => return Ok(heard),
-                None if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+                None if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
                 None => return Err(format!("waiting for {}: {error}", question.to)),
             },
         }

@@ -87,7 +87,9 @@ async fn told<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::St
 }
 
 /// A listing's rows within its time.
-async fn rows<T>(call: impl Future<Output = Result<tonic::Response<tonic::Streaming<T>>, tonic::Status>>) -> Known<Vec<T>> {
+async fn rows<T>(
+    call: impl Future<Output = Result<tonic::Response<tonic::Streaming<T>>, tonic::Status>>,
+) -> Known<Vec<T>> {
     let all = async {
         let mut stream = told(call).await?;
         let mut rows = Vec::new();

@@ -28,8 +28,12 @@ pub(super) fn bootstrap(info: &v1::IpcpInfo, ip: Option<&str>) -> String {
     let udp = info.config.as_ref().unwrap_or(&none);
     let layer = if info.layer.is_empty() { "LAYER" } else { &info.layer };
     let ip = ip.or(Some(udp.ip.as_str()).filter(|ip| !ip.is_empty())).unwrap_or("ADDRESS");
-    let mut out =
-        format!("irm ipcp bootstrap --type udp --name {} --layer {} --ip {}", quoted(&info.name), quoted(layer), quoted(ip));
+    let mut out = format!(
+        "irm ipcp bootstrap --type udp --name {} --layer {} --ip {}",
+        quoted(&info.name),
+        quoted(layer),
+        quoted(ip)
+    );
     let mut more = |flag: &str, value: &str| {
         out.push_str(&format!(" {flag} {}", quoted(value)));
     };
@@ -99,8 +103,7 @@ mod tests {
             dns_ttl_s: 60,
             ..Default::default()
         };
-        let info =
-            v1::IpcpInfo { name: "udp0".into(), layer: "net".into(), config: Some(udp), ..Default::default() };
+        let info = v1::IpcpInfo { name: "udp0".into(), layer: "net".into(), config: Some(udp), ..Default::default() };
         let want = "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --port 3400 \
              --host 'a b;c=10.0.0.2' --sp-range 40000-41000 --echo on-arrival --dns-zone flows.test \
              --dns-server 10.0.0.53 --dns-key '/etc/flows key' --dns-ttl 60";

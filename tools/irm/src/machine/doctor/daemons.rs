@@ -33,7 +33,9 @@ pub(super) fn run_dir(facts: &Facts) -> Vec<Line> {
     let dir = folder.path.as_str();
     let Some(about) = folder.about else {
         match &facts.elsewhere {
-            _ if matches!(facts.irmd, Irmd::Forbidden) => lines.unchecked(format!("not checked: {dir} is closed to this user")),
+            _ if matches!(facts.irmd, Irmd::Forbidden) => {
+                lines.unchecked(format!("not checked: {dir} is closed to this user"))
+            }
             Some(other) => lines.find(&RUN_DIR_ELSEWHERE, &[("dir", dir), ("other", other)]),
             None => lines.find(&RUN_DIR_MISSING, &[("dir", dir), ("start command", &command::start(facts, dir))]),
         }
@@ -99,7 +101,7 @@ pub(super) fn irmd(facts: &Facts) -> Vec<Line> {
 
 /// Of one release.
 pub(super) fn versions(facts: &Facts) -> Vec<Line> {
-    let mut lines = Lines::of("versions");
+    let mut lines = Lines::of("daemons");
     let (Some(status), Ok(folder)) = (facts.irmd.status(), &facts.run_dir) else {
         lines.unchecked("not checked: irmd does not say which version it is");
         return lines.done();

@@ -74,7 +74,8 @@ fn address(lines: &mut Lines, facts: &Facts, interfaces: &[Interface], ipcp: &Ip
     }
     if interface.loopback {
         let hosts = ipcp.info.config.iter().flat_map(|udp| &udp.hosts);
-        let mut elsewhere = hosts.filter(|host| super::peers::address(&host.address).is_some_and(|at| !at.ip().is_loopback()));
+        let mut elsewhere =
+            hosts.filter(|host| super::peers::address(&host.address).is_some_and(|at| !at.ip().is_loopback()));
         if let Some(host) = elsewhere.next() {
             let own = interfaces.iter().filter(|other| other.up && !other.loopback).flat_map(|other| &other.addresses);
             let own = own.copied().find(|own| own.is_ipv4() == ip.is_ipv4()).map(|own| own.to_string());
@@ -95,6 +96,10 @@ pub(super) fn ports(facts: &Facts) -> Vec<Line> {
     for (ipcp, shim) in shims(facts) {
         match &facts.udp {
             Err(why) => lines.unchecked(format!("not checked: {why}")),
+            // It may have the port already, and then is not told from another that has it.
+            Ok(_) if ipcp.info.state() == v1::IpcpState::Starting => {
+                lines.unchecked(format!("not checked: IPCP {} is just being started", ipcp.info.name));
+            }
             Ok(_) => port(&mut lines, facts, &ipcp.info, shim),
         }
     }
@@ -130,7 +135,10 @@ fn port(lines: &mut Lines, facts: &Facts, info: &v1::IpcpInfo, shim: SocketAddr)
     } else if bound {
         lines.ok(format!("UDP port {port} of {ip} is bound by IPCP {}", info.name));
     } else {
-        lines.unchecked(format!("not checked: IPCP {} does not run, and its UDP port {port} of {ip} is free", info.name));
+        lines.unchecked(format!(
+            "not checked: IPCP {} does not run, and its UDP port {port} of {ip} is free",
+            info.name
+        ));
     }
 }
 
@@ -139,7 +147,8 @@ pub(super) fn own(facts: &Facts) -> Vec<Line> {
     let mut lines = Lines::of("reachable");
     for probe in &facts.own_probes {
         let (address, ms) = (probe.to.to_string(), probe.ms.to_string());
-        let values = |why| [("ipcp", probe.ipcp.as_str()), ("address", address.as_str()), ("ms", ms.as_str()), ("why", why)];
+        let values =
+            |why| [("ipcp", probe.ipcp.as_str()), ("address", address.as_str()), ("ms", ms.as_str()), ("why", why)];
         match &probe.heard {
             Heard::Answer(us) => lines.ok(format!("IPCP {} answers at {address} in {}", probe.ipcp, latency(*us))),
             Heard::Nothing => lines.find(&SELF_SILENT, &values("")),
@@ -173,7 +182,12 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Line> {
         let device = interface_of(interfaces, shim.ip()).map_or("", |interface| &interface.name);
         let incoming = Datagram { out: false, own: shim.ip(), port: shim.port(), device };
         one_way(&mut lines, ruleset, &incoming);
-        let mut ports: Vec<u16> = facts.peer_probes.iter().filter(|probe| probe.ipcp == ipcp.info.name).map(|probe| probe.to.port()).collect();
+        let mut ports: Vec<u16> = facts
+            .peer_probes
+            .iter()
+            .filter(|probe| probe.ipcp == ipcp.info.name)
+            .map(|probe| probe.to.port())
+            .collect();
         ports.sort_unstable();
         ports.dedup();
         for port in ports {
@@ -197,7 +211,8 @@ fn one_way(lines: &mut Lines, ruleset: &str, datagram: &Datagram<'_>) {
         Fate::Perhaps(place) => (&FIREWALL_MAY_DROP, place),
     };
     let port = datagram.port.to_string();
-    let at = [("family", place.family.as_str()), ("table", &place.table), ("chain", &place.chain), ("rule", &place.rule)];
+    let at =
+        [("family", place.family.as_str()), ("table", &place.table), ("chain", &place.chain), ("rule", &place.rule)];
     lines.find(words, &[at.as_slice(), &[("port", &port)]].concat());
 }
 

@@ -349,5 +349,4 @@ fn contains(prefix: IpAddr, length: u64, address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-#[path = "nft_tests.rs"]
 mod tests;

@@ -80,11 +80,7 @@ pub(super) fn dns(facts: &Facts) -> Vec<Line> {
     }
     for name in facts.names.iter().flatten() {
         for registration in name.registrations.iter().filter(|registration| !registration.failure.is_empty()) {
-            let values = [
-                ("name", name.name.as_str()),
-                ("layer", &registration.layer),
-                ("why", &registration.failure),
-            ];
+            let values = [("name", name.name.as_str()), ("layer", &registration.layer), ("why", &registration.failure)];
             lines.find(&DNS_UNREGISTERED, &values);
         }
     }

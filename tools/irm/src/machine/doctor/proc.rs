@@ -127,7 +127,8 @@ mod tests {
         let want = UdpRow { local: "10.0.0.1:3359".parse().unwrap(), unconnected: true, uid: 1000, inode: 4711 };
         assert_eq!(rows[0], want);
         assert_eq!((rows.len(), rows[1].unconnected), (2, false));
-        let six = "head\n 1: 000000FD000000000000000001000000:0D1F 00000000000000000000000000000000:0000 07 0:0 0:0 0 0 0 9";
+        let six =
+            "head\n 1: 000000FD000000000000000001000000:0D1F 00000000000000000000000000000000:0000 07 0:0 0:0 0 0 0 9";
         assert_eq!(udp(six)[0].local, "[fd00::1]:3359".parse().unwrap());
     }
 
@@ -142,7 +143,10 @@ mod tests {
         let line = "42 (a) b) c) T 1 1 1 0 -1 4 1 0 0 0 0 0 0 0 20 0 1 0 5555 1 1";
         assert_eq!(stat(line), Some(('T', 5555)));
         assert_eq!(uptime_ms("12.34 56.78\n"), Some(12_340));
-        assert_eq!(control_group("1:x:/y\n0::/system.slice/flowring-irmd.service\n").and_then(unit), Some("flowring-irmd.service"));
+        assert_eq!(
+            control_group("1:x:/y\n0::/system.slice/flowring-irmd.service\n").and_then(unit),
+            Some("flowring-irmd.service")
+        );
         assert_eq!(unit("/user.slice"), None);
         assert_eq!(words(b"irmd\0--run-dir\0/x\0"), ["irmd", "--run-dir", "/x"]);
         assert_eq!(kernel("6.13.0-rc1"), Some((6, 13)));

@@ -8,8 +8,8 @@ use super::proc;
 use super::words::{
     BUFFERS_SMALL, BUFFERS_TINY, CERTIFICATE_EARLY, CERTIFICATE_ENDS, CERTIFICATE_OVER, CLOCK_BACK, CLOCK_FREE,
     CLOCK_WRONG, CONNTRACK_FULL, DESCRIPTORS_FEW, DESCRIPTORS_SHORT, DISK_FULL, GSO_MISSING, KERNEL_HASH, KEY_MISSING,
-    KEY_OPEN, MEMORY_SHORT, QUEUE_LISTEN, QUEUE_OVERFLOW, STATE_FOREIGN, STATE_MISSING, STATE_READONLY,
-    STATE_WRITABLE, USER_NAMESPACES,
+    KEY_OPEN, MEMORY_SHORT, QUEUE_LISTEN, QUEUE_OVERFLOW, STATE_FOREIGN, STATE_MISSING, STATE_READONLY, STATE_WRITABLE,
+    USER_NAMESPACES,
 };
 use crate::machine::text::{age, bytes};
 
@@ -21,6 +21,9 @@ const AHEAD: u64 = 60;
 
 /// A certificate that ends within a week is to be renewed. Seconds.
 const SOON: i64 = 7 * 86_400;
+
+/// A hundred years. Seconds.
+const AGES: i64 = 100 * 365 * 86_400;
 
 /// Flows that may wait for one name, unless irmd.toml says otherwise.
 const BACKLOG: u64 = 4_096;
@@ -74,8 +77,12 @@ pub(super) fn certificate(facts: &Facts) -> Vec<Line> {
         Err(ref why) => lines.unchecked(format!("not checked: {why}")),
         Ok((from, _)) if now < from => lines.find(&CERTIFICATE_EARLY, &[("age", &in_words(from - now))]),
         Ok((_, until)) if now > until => lines.find(&CERTIFICATE_OVER, &[("age", &in_words(now - until))]),
+        // Those that irmd makes itself have no end worth the name.
+        Ok((_, until)) if until - now > AGES => lines.ok("this host's certificate does not end"),
         Ok((_, until)) if until - now < SOON => lines.find(&CERTIFICATE_ENDS, &[("age", &in_words(until - now))]),
-        Ok((_, until)) => lines.ok(format!("this host's certificate is good for {}", in_words(until.saturating_sub(now)))),
+        Ok((_, until)) => {
+            lines.ok(format!("this host's certificate is good for {}", in_words(until.saturating_sub(now))))
+        }
     }
     lines.done()
 }
@@ -248,7 +255,8 @@ pub(super) fn kernel(facts: &Facts) -> Vec<Line> {
         }
     }
     if lines.is_empty() {
-        let how = if by_hash { "by hash" } else { "one after the other, which flows on ports of their own do not notice" };
+        let how =
+            if by_hash { "by hash" } else { "one after the other, which flows on ports of their own do not notice" };
         lines.ok(format!("Linux {release} finds flows that share a port {how}"));
     }
     lines.done()

@@ -1,11 +1,17 @@
 //! What is found in a host where one thing is wrong, in which words; and that nothing is in one where all is well.
 
+mod daemons;
+mod network;
+mod peers;
+mod system;
+
 use std::collections::BTreeSet;
 
 use proto::v1;
 
 use super::facts::{
-    Clock, Facts, Folder, Heard, Here, Holder, Interface, Ipcp, Irmd, Owner, Probe, Process, State, Stranger, System, Zone,
+    Clock, Facts, Folder, Heard, Here, Holder, Interface, Ipcp, Irmd, Owner, Probe, Process, State, Stranger, System,
+    Zone,
 };
 use super::proc::UdpRow;
 use super::*;
@@ -150,11 +156,18 @@ fn irmd_is(facts: &mut Facts, irmd: Irmd) {
 fn zone(facts: &mut Facts, said: Option<v1::NameResolveReply>) {
     udp(facts).dns_zone = "flows.test".into();
     udp(facts).dns_servers = vec!["10.0.0.53".into()];
-    facts.zones = vec![Zone { ipcp: "udp0".into(), layer: "net".into(), zone: "flows.test".into(), said: Ok(said), ms: 1500 }];
+    facts.zones =
+        vec![Zone { ipcp: "udp0".into(), layer: "net".into(), zone: "flows.test".into(), said: Ok(said), ms: 1500 }];
 }
 
 fn step(source: &str, outcome: v1::ResolveOutcome, said: &str) -> v1::ResolveStep {
-    v1::ResolveStep { source: source.into(), layer: "net".into(), outcome: outcome.into(), said: said.into(), ..Default::default() }
+    v1::ResolveStep {
+        source: source.into(),
+        layer: "net".into(),
+        outcome: outcome.into(),
+        said: said.into(),
+        ..Default::default()
+    }
 }
 
 fn asked(facts: &mut Facts, steps: Vec<v1::ResolveStep>) {
@@ -166,127 +179,16 @@ fn bound() -> v1::ResolveStep {
 }
 
 fn firewall(facts: &mut Facts, hook: &str) {
-    let text = r#"{"nftables": [{"chain": {"family": "inet", "table": "t", "name": "c", "hook": "HOOK", "policy": "drop"}}]}"#;
+    let text =
+        r#"{"nftables": [{"chain": {"family": "inet", "table": "t", "name": "c", "hook": "HOOK", "policy": "drop"}}]}"#;
     facts.firewall = Ok(text.replace("HOOK", hook));
 }
 
-type Break = fn(&mut Facts);
+type Case = (fn(&mut Facts), &'static str, &'static str, &'static str);
 
 /// What is wrong, which finding that is, words of what was found, the command.
-fn cases() -> Vec<(Break, &'static str, &'static str, &'static str)> {
-    let mut cases = daemons();
-    cases.extend(network());
-    cases.extend(peers());
-    cases.extend(system());
-    cases
-}
-
-fn daemons() -> Vec<(Break, &'static str, &'static str, &'static str)> {
-    vec![
-        (|f| { f.run_dir = Err("none".into()); irmd_is(f, Irmd::Nowhere); }, "run-dir-none", "are not set", "export FLOWRING_RUN_DIR=/run/flowring"),
-        (|f| { f.run_dir = Ok(Folder { path: "/run/f g".into(), about: None }); irmd_is(f, Irmd::Missing); }, "run-dir-missing", "/run/f g does not exist", "irmd --run-dir '/run/f g'"),
-        (|f| { f.elsewhere = Some("/run/flowring".into()); irmd_is(f, Irmd::Missing); }, "run-dir-elsewhere", "no irmd runs in /run/f, one runs in /run/flowring", "export FLOWRING_RUN_DIR=/run/flowring"),
-        (|f| f.run_dir.as_mut().unwrap().about.as_mut().unwrap().uid = 7, "run-dir-foreign", "is user 7's", "export FLOWRING_RUN_DIR=/run/flowring"),
-        (|f| f.run_dir.as_mut().unwrap().about.as_mut().unwrap().mode = 0o775, "run-dir-writable", "(mode 0775)", "chmod go-w /run/f"),
-        (|f| f.run_dir.as_mut().unwrap().about.as_mut().unwrap().mode = 0o700, "run-dir-closed", "(mode 0700)", "chmod a+rx /run/f"),
-        (|f| irmd_is(f, Irmd::Dead), "irmd-dead", "nobody listens at /run/f/irmd.sock", "irmd --run-dir /run/f"),
-        (|f| { f.here.unit = true; irmd_is(f, Irmd::Dead); }, "irmd-dead", "nobody listens", "systemctl start flowring-irmd"),
-        (|f| irmd_is(f, Irmd::Missing), "irmd-none", "there is no /run/f/irmd.sock", "irmd --run-dir /run/f"),
-        (|f| irmd_is(f, Irmd::Forbidden), "irmd-forbidden", "may not use /run/f/irmd.sock", "chmod a+rx /run/f && chmod a+rw /run/f/irmd.sock"),
-        (|f| irmd_is(f, Irmd::Silent { pid: 42, stopped: true, ms: 700 }), "irmd-stopped", "irmd (pid 42) is stopped", "kill -CONT 42"),
-        (|f| irmd_is(f, Irmd::Silent { pid: 42, stopped: false, ms: 700 }), "irmd-stuck", "did not answer within 700 ms", "kill 42 && irmd --run-dir /run/f"),
-        (|f| irmd_is(f, Irmd::Strange("it is no socket".into())), "irmd-not-irmd", "is no irmd: it is no socket", "irmd --run-dir /run/f"),
-        (|f| status(f).version = 2, "irmd-version", "version 2, this irm and what was installed with it version 1", "kill 42 && irmd --run-dir /run/f"),
-        (|f| status(f).build = "0.0.9".into(), "irmd-build", "irmd is build 0.0.9, this irm build 0.1.0", "kill 42 && irmd --run-dir /run/f"),
-        (|f| f.processes[1].replaced = Ok(true), "daemon-replaced", "ipcpd-udp (pid 43) was replaced", "kill 43"),
-        (|f| f.processes[0].age_ms = Ok(3_000), "daemon-young", "irmd (pid 42) started 3 s ago", "irm doctor"),
-        (|f| f.others = Ok(vec![77, 78]), "irmd-others", "on this host: 77,78", "ps -o pid,user,args -p 77,78"),
-        (|f| { f.ipcps.clear(); f.own_probes.clear(); }, "ipcp-none", "there is no IPCP", "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1"),
-        (|f| { state_of(f, v1::IpcpState::Down); f.ipcps[0].info.last_end = "was killed by signal 9".into(); }, "ipcp-down", "udp0 is down: was killed by signal 9", "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --host echo=10.0.0.2"),
-        (|f| { f.ipcps[0].info.restarts = 9; f.processes[1].age_ms = Ok(100); }, "ipcp-looping", "started 9 times again", "irm ipcp list --json"),
-        (|f| state_of(f, v1::IpcpState::Attached), "ipcp-not-bootstrapped", "is in no layer: it was not bootstrapped", "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --host echo=10.0.0.2"),
-        (|f| state_of(f, v1::IpcpState::Starting), "ipcp-starting", "just being started", "irm doctor"),
-        (|f| f.ipcps[0].stopped = true, "ipcp-stopped", "udp0 (pid 43) is stopped", "kill -CONT 43"),
-        (|f| f.strangers = vec![Stranger { name: "udp1".into(), socket: "/run/f/ipcp-udp1.sock".into(), alive: true, pid: 99 }], "ipcp-refused", "irmd does not know it", "kill 99"),
-        (|f| f.strangers = vec![Stranger { name: "udp1".into(), socket: "/run/f/ipcp-udp1.sock".into(), alive: false, pid: 0 }], "ipcp-stale", "nobody listens at /run/f/ipcp-udp1.sock", "rm /run/f/ipcp-udp1.sock"),
-    ]
-}
-
-fn network() -> Vec<(Break, &'static str, &'static str, &'static str)> {
-    vec![
-        (|f| set_ip(f, "10.0.0.9"), "address-gone", "10.0.0.9 of IPCP udp0 is on no interface", "ip address add 10.0.0.9/24 dev eth0"),
-        (|f| eth0(f).running = false, "interface-no-carrier", "eth0, which has the address 10.0.0.1 of IPCP udp0, has no carrier", "ip -details link show eth0"),
-        (|f| eth0(f).up = false, "interface-down", "eth0, which has the address 10.0.0.1 of IPCP udp0, is down", "ip link set eth0 up"),
-        (|f| eth0(f).mtu = 1227, "mtu-small", "an MTU of 1227 bytes; a request needs 1228", "ip link set eth0 mtu 1500"),
-        (|f| set_ip(f, "127.0.0.1"), "loopback-address", "127.0.0.1, and its directory names the host 10.0.0.2", "irm ipcp destroy --name udp0 && irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --host echo=10.0.0.2"),
-        (|f| { set_ip(f, "fd00::1"); f.system.no_ipv6 = vec!["net.ipv6.conf.all.disable_ipv6".into()]; }, "ipv6-off", "IPv6 is switched off", "sysctl -w net.ipv6.conf.all.disable_ipv6=0"),
-        (|f| { state_of(f, v1::IpcpState::Attached); f.holders = vec![Holder { inode: 7, pid: 55, command: "nc".into() }]; }, "port-taken", "UDP port 3359 of 10.0.0.1, which IPCP udp0 needs, is held by nc (pid 55)", "kill 55"),
-        (|f| state_of(f, v1::IpcpState::Attached), "port-taken-by-somebody", "held by a socket of user 1000", "ss -Hulpn 'sport = :3359'"),
-        (|f| f.udp = Ok(vec![]), "port-not-bound", "listens on 10.0.0.1:3359, and no socket", "nsenter --target 43 --net irm doctor"),
-        (|f| f.own_probes[0].heard = Heard::Nothing, "self-silent", "did not answer requests that this host sent to its own 10.0.0.1:3359 within 1400 ms", "nft list ruleset"),
-        (|f| f.own_probes[0].heard = Heard::Closed, "self-closed", "were answered by: port unreachable", "nft list ruleset"),
-        (|f| firewall(f, "input"), "firewall-drops", "drops UDP to port 3359: its policy in chain c of table t", "nft insert rule inet t c udp dport 3359 accept"),
-        (|f| f.firewall = Ok(r#"{"nftables": [{"chain": {"family": "inet", "table": "t", "name": "c", "hook": "input", "policy": "accept"}},
-            {"rule": {"family": "inet", "table": "t", "chain": "c", "handle": 4, "expr": [{"xt": null}, {"drop": null}]}}]}"#.into()), "firewall-may-drop", "may drop UDP to port 3359: rule 4 in chain c", "nft list chain inet t c"),
-        (|f| firewall(f, "output"), "firewall-keeps-in", "drops what this host sends to UDP port 3359", "nft insert rule inet t c udp dport 3359 accept"),
-    ]
-}
-
-fn peers() -> Vec<(Break, &'static str, &'static str, &'static str)> {
-    vec![
-        (|f| f.peer_probes[0].heard = Heard::Closed, "peer-closed", "10.0.0.2:3359 answers for echo, and its UDP port 3359 is closed", "ssh 10.0.0.2 irm doctor"),
-        (|f| f.peer_probes[0].heard = Heard::Nothing, "peer-silent", "where echo is to be, did not answer 3 requests within 1400 ms", "ssh 10.0.0.2 irm doctor"),
-        (|f| f.peer_probes[0].heard = Heard::Unreachable("no route to host".into()), "peer-unreachable", "no way to 10.0.0.2:3359, where echo is to be: no route to host", "ip route get 10.0.0.2"),
-        (|f| f.peer_probes[0].heard = Heard::Forbidden, "peer-forbidden", "own firewall forbids sending to 10.0.0.2:3359", "nft list ruleset"),
-        (|f| f.peer_probes[0].heard = Heard::OtherVersion(9), "peer-version", "speaks version 9 of the protocol, this host version 1", "ssh 10.0.0.2 irm doctor"),
-        (|f| f.peer_probes[0].heard = Heard::Echo, "peer-classic", "is one of 2016", "ssh 10.0.0.2 ipcpd-udp --version"),
-        (|f| zone(f, Some(v1::NameResolveReply { steps: vec![step("dns", v1::ResolveOutcome::Failed, "nobody answers at 10.0.0.53")] })), "dns-failed", "cannot look up names in flows.test: nobody answers at 10.0.0.53", "irm ipcp destroy --name udp0 && irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --host echo=10.0.0.2 --dns-zone flows.test --dns-server ADDRESS"),
-        (|f| zone(f, None), "dns-slow", "for 1500 ms and had no answer", "irm ipcp destroy --name udp0 && irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --host echo=10.0.0.2 --dns-zone flows.test --dns-server ADDRESS"),
-        (|f| {
-            let failed = v1::Registration { name: "echo".into(), layer: "net".into(), failure: "BADKEY".into(), ..Default::default() };
-            f.names = Ok(vec![v1::NameInfo { name: "echo".into(), registrations: vec![failed], ..Default::default() }]);
-        }, "dns-not-registered", "echo is not in DNS as layer net wants it: BADKEY", "irm name register echo --layer net"),
-        (|f| asked(f, vec![step("hosts", v1::ResolveOutcome::Unknown, "no")]), "name-unknown", "no layer knows echo", "irm ipcp host add --name udp0 echo=ADDRESS"),
-        (|f| { asked(f, vec![bound()]); f.names = Ok(vec![v1::NameInfo { name: "echo".into(), ..Default::default() }]); }, "name-not-served", "echo exists on this host, and no process serves it", "irm bind program PROGRAM --name echo --auto"),
-        (|f| {
-            asked(f, vec![bound()]);
-            f.names = Ok(vec![v1::NameInfo { name: "echo".into(), pending: 5, processes: vec![v1::Process::default()], ..Default::default() }]);
-        }, "name-busy", "5 flows to echo wait", "irm name list"),
-        (|f| asked(f, vec![step("dns", v1::ResolveOutcome::Failed, "SERVFAIL")]), "name-not-looked-up", "dns of layer net could not be asked for echo: SERVFAIL", "irm name resolve echo"),
-        (|f| {
-            let host = v1::ResolvedHost { address: "10.0.0.7:3359".into(), ignored: "its record is void".into(), ..Default::default() };
-            asked(f, vec![v1::ResolveStep { hosts: vec![host], ..step("dns", v1::ResolveOutcome::Unknown, "0 of 1") }]);
-        }, "name-void", "echo is at 10.0.0.7:3359, where no flow goes: its record is void", "ssh 10.0.0.7 irm name register echo --layer net"),
-    ]
-}
-
-fn system() -> Vec<(Break, &'static str, &'static str, &'static str)> {
-    vec![
-        (|f| f.here.now = 86_400, "clock-wrong", "the clock says Jan  2 ", "timedatectl set-ntp true"),
-        (|f| f.clock.ahead = Some(("/run/f/irmd.sock".into(), 3_600)), "clock-set-back", "/run/f/irmd.sock was written 60 min in the future", "timedatectl set-ntp true"),
-        (|f| f.clock.synchronised = Ok(false), "clock-not-synchronised", "nothing keeps this host's clock right", "timedatectl set-ntp true"),
-        (|f| f.certificate = Ok((0, NOW as i64 - 3 * 86_400)), "certificate-expired", "ended 3 d ago", "irm identity show --request"),
-        (|f| f.certificate = Ok((NOW as i64 + 7_200, NOW as i64 + 9_000)), "certificate-of-the-future", "begins in 2 h", "timedatectl set-ntp true"),
-        (|f| f.certificate = Ok((0, NOW as i64 + 86_400)), "certificate-ends", "ends in 24 h", "irm identity show --request"),
-        (|f| f.state.as_mut().unwrap().folder.about = None, "state-missing", "/run/f/state does not exist", "install -d -m 700 -o 1000 /run/f/state"),
-        (|f| f.state.as_mut().unwrap().read_only = true, "state-read-only", "on a file system that cannot be written", "mount -o remount,rw /run"),
-        (|f| f.state.as_mut().unwrap().uid = 8, "state-foreign", "is user 1000's, irmd runs as user 8", "chown 8 /run/f/state"),
-        (|f| f.state.as_mut().unwrap().folder = folder("/run/f/state", 0o777), "state-writable", "(mode 0777)", "chmod go-w /run/f/state"),
-        (|f| f.state.as_mut().unwrap().free = 4_096, "disk-full", "has 4.1 kB left", "df -h /run/f/state"),
-        (|f| f.state.as_mut().unwrap().key = Ok(Folder { path: "/k".into(), about: None }), "key-missing", "key /k is gone", "irm identity show"),
-        (|f| f.state.as_mut().unwrap().key = Ok(folder("/k", 0o644)), "key-open", "key /k may be read by others (mode 0644)", "chmod 600 /k"),
-        (|f| f.processes[1].open = Ok(19_000), "descriptors-short", "ipcpd-udp (pid 43) has 19000 of 20000 descriptors open", "prlimit --pid 43 --nofile=80000"),
-        (|f| f.processes[0].limit = Ok((1_024, 4_096)), "descriptors-few", "irmd (pid 42) may have 1024 descriptors open", "prlimit --pid 42 --nofile=4096"),
-        (|f| f.system.buffers[1].1 = Ok(4_608), "buffers-tiny", "4608 bytes (net.core.rmem_default)", "sysctl -w net.core.rmem_default=212992"),
-        (|f| f.system.buffers[0].1 = Ok(212_992), "buffers-small", "at most 212992 bytes (net.core.rmem_max)", "sysctl -w net.core.rmem_max=5000000"),
-        (|f| f.system.queues = Ok((900, 100)), "queue-overflow", "overflowed 100 times since the host started (10.00 % of what came)", "sysctl -w net.core.rmem_max=5000000"),
-        (|f| { f.ipcps[0].info.counters.insert("dropped_queue_full".into(), 3); }, "queue-listen-port", "udp0 lost 3 datagrams", "irm ipcp list --json"),
-        (|f| f.system.receive = Ok(false), "segmentation-missing", "(UDP_GRO)", "uname -r"),
-        (|f| { f.system.release = "6.12.9".into(); udp(f).sp_listen = true; }, "kernel-hash", "Linux 6.12.9 finds sockets", "irm ipcp destroy --name udp0 && irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --host echo=10.0.0.2"),
-        (|f| f.system.conntrack = Ok(Some((950, 1000))), "conntrack-full", "has 950 of 1000 entries", "sysctl -w net.netfilter.nf_conntrack_max=4000"),
-        (|f| f.processes[0].memory = Ok(Some((95, 100))), "memory-short", "irmd (pid 42) has 95 B of the 100 B", "systemctl set-property flowring-irmd.service MemoryMax=200"),
-        (|f| f.system.no_user_namespaces = Some(("user.max_user_namespaces", "16384")), "user-namespaces", "(user.max_user_namespaces)", "sysctl -w user.max_user_namespaces=16384"),
-    ]
+fn all_cases() -> Vec<Case> {
+    [daemons::cases(), network::cases(), peers::cases(), system::cases()].concat()
 }
 
 #[test]
@@ -301,7 +203,7 @@ fn a_host_that_works_has_no_findings() {
 
 #[test]
 fn each_thing_that_is_wrong_is_found_and_mended() {
-    for (wrong, id, found, mend) in cases() {
+    for (wrong, id, found, mend) in all_cases() {
         let mut facts = well();
         wrong(&mut facts);
         let report = examine(&facts);
@@ -318,7 +220,7 @@ fn each_thing_that_is_wrong_is_found_and_mended() {
 
 #[test]
 fn every_finding_is_found_in_some_case() {
-    let found: BTreeSet<_> = cases().iter().map(|(_, id, _, _)| *id).collect();
+    let found: BTreeSet<_> = all_cases().iter().map(|(_, id, _, _)| *id).collect();
     let known: BTreeSet<_> = words::ALL.iter().map(|words| words.id).collect();
     assert_eq!(found, known);
 }
@@ -389,7 +291,8 @@ note     clock  nothing keeps this host's clock right, says the kernel
 /// docs/tools.md has the words of every finding.
 #[test]
 fn the_findings_are_written_down() {
-    let mut table = String::from("| finding | | what was found | what it means | what mends it |\n|---|---|---|---|---|\n");
+    let mut table =
+        String::from("| finding | | what was found | what it means | what mends it |\n|---|---|---|---|---|\n");
     for words in words::ALL {
         let (id, level) = (words.id, words.level.as_str());
         table.push_str(&format!("| `{id}` | {level} | {} | {} | `{}` |\n", words.found, words.means, words.mend));

@@ -80,7 +80,10 @@ fn rules_one_by_one() {
         (json!([{"limit": {"rate": 1}}, drop()]), "perhaps by rule 1 in input"),
         (json!([{"xt": null}, drop()]), "perhaps by rule 1 in input"),
         (json!([{"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["new", {"drop": null}]]}}}]), by_rule),
-        (json!([{"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["invalid", {"drop": null}]]}}}]), "passes"),
+        (
+            json!([{"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["invalid", {"drop": null}]]}}}]),
+            "passes",
+        ),
     ];
     for (rule, want) in table {
         assert_eq!(said(&ruleset("accept", std::slice::from_ref(&rule), &[])), want, "{rule}");
@@ -120,8 +123,9 @@ fn chains_and_policies() {
 
 fn json_value() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
-        "match", "left", "right", "op", "==", "in", "!=", "payload", "protocol", "field", "udp", "dport", "jump", "target", "more", "goto",
-        "accept", "drop", "set", "elem", "range", "prefix", "addr", "len", "vmap", "key", "data", "@ports", "input",
+        "match", "left", "right", "op", "==", "in", "!=", "payload", "protocol", "field", "udp", "dport", "jump",
+        "target", "more", "goto", "accept", "drop", "set", "elem", "range", "prefix", "addr", "len", "vmap", "key",
+        "data", "@ports", "input",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),
