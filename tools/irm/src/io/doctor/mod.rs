@@ -45,12 +45,11 @@ pub(super) async fn doctor(run_dir: Option<&Path>, how: Doctor) -> Result<(), Fa
 async fn gather(given: Option<&Path>, name: Option<String>) -> Facts {
     let (now, last) = (SystemTime::now(), Instant::now() + ALL);
     let run_dir = RunDir::find(given).map_err(|error| error.to_string());
-    let (irmd, caller) = match &run_dir {
+    let (irmd, caller, told) = match &run_dir {
         Ok(dir) => reach::irmd(dir).await,
-        Err(_) => (Irmd::Nowhere, None),
+        Err(_) => (Irmd::Nowhere, None, Told::nothing()),
     };
     let caller = caller.as_ref();
-    let told = reach::ask(caller).await;
     let infos = irmd.status().map(|status| status.ipcps.clone()).unwrap_or_default();
     let pid = irmd.status().map_or(0, |status| status.pid);
     let dir = run_dir.as_ref().ok().map(|dir| dir.path().to_path_buf());

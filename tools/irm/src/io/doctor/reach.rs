@@ -26,30 +26,65 @@ pub(super) const RESOLVES: Duration = Duration::from_millis(1_500);
 /// Sockets of IPCPs that are looked at.
 const SOCKETS: usize = 64;
 
-/// irmd, and a way to ask it more.
-#[expect(clippy::disallowed_methods, reason = "measures the answer")]
-pub(super) async fn irmd(run_dir: &RunDir) -> (Irmd, Option<Caller>) {
+/// irmd waits for the words of its IPCPs for 2 s: one that hangs must not make irmd look dead.
+const LISTS: Duration = Duration::from_millis(2_200);
+
+/// irmd, a way to ask it more, and what it tells beside its status.
+pub(super) async fn irmd(run_dir: &RunDir) -> (Irmd, Option<Caller>, Told) {
     let path = run_dir.irmd();
     let stream = match timeout(ANSWERS, UnixStream::connect(&path)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return (absent(&path, &error), None),
-        Err(_) => return (Irmd::Silent { pid: 0, stopped: false, ms: millis(ANSWERS) }, None),
+        Ok(Err(error)) => return (absent(&path, &error), None, Told::nothing()),
+        Err(_) => return (silent(0), None, Told::nothing()),
     };
     let (uid, pid) = stream.peer_cred().map_or((0, 0), |cred| (cred.uid(), cred.pid().unwrap_or(0).cast_unsigned()));
     drop(stream);
-    let began = Instant::now();
-    let asked = timeout(ANSWERS, async {
-        let mut caller = Caller::dial(run_dir).await.map_err(|_| "it takes no calls".to_owned())?;
-        let status = caller.client.status(v1::Empty {}).await.map_err(|status| strange(&status))?;
-        Ok::<_, String>((caller, status.into_inner()))
-    });
-    match asked.await {
-        Ok(Ok((caller, status))) => {
-            let ms = millis(began.elapsed());
-            (Irmd::Up { status: Box::new(status), uid, ms }, Some(caller))
+    match timeout(ANSWERS, Caller::dial(run_dir)).await {
+        Ok(Ok(caller)) => {
+            let (irmd, told) = converse(&caller, uid, pid).await;
+            (irmd, Some(caller), told)
         }
-        Ok(Err(why)) => (Irmd::Strange(why), None),
-        Err(_) => (Irmd::Silent { pid, stopped: stopped(pid), ms: millis(ANSWERS) }, None),
+        Ok(Err(_)) => (Irmd::Strange("it takes no calls".to_owned()), None, Told::nothing()),
+        Err(_) => (silent(pid), None, Told::nothing()),
+    }
+}
+
+fn silent(pid: u32) -> Irmd {
+    Irmd::Silent { pid, stopped: stopped(pid), ms: millis(ANSWERS) }
+}
+
+/// One question that irmd answers by itself tells whether it lives; the others wait for its IPCPs.
+#[expect(clippy::disallowed_methods, reason = "measures the answer")]
+async fn converse(caller: &Caller, uid: u32, pid: u32) -> (Irmd, Told) {
+    let began = Instant::now();
+    let [mut one, mut two, mut three, mut four] = [(); 4].map(|()| caller.client.clone());
+    let lives = async {
+        let identity = timeout(ANSWERS, one.identity_show(v1::Empty {})).await;
+        (identity, millis(began.elapsed()))
+    };
+    let rest = async {
+        tokio::join!(
+            timeout(LISTS, two.status(v1::Empty {})),
+            rows(three.name_list(v1::Empty {})),
+            rows(four.flow_list(v1::Empty {})),
+        )
+    };
+    tokio::pin!(rest);
+    let ((identity, ms), early) = tokio::join!(lives, timeout(ANSWERS, &mut rest));
+    let identity = match identity {
+        Ok(Ok(reply)) => Ok(reply.into_inner()),
+        Ok(Err(status)) => Err(said(&status)),
+        Err(_) => return (silent(pid), Told::nothing()),
+    };
+    let (status, names, flows) = match early {
+        Ok(rest) => rest,
+        Err(_) => rest.await,
+    };
+    let told = Told { names, flows, identity };
+    match status {
+        Ok(Ok(status)) => (Irmd::Up { status: Box::new(status.into_inner()), uid, ms }, told),
+        Ok(Err(status)) => (Irmd::Strange(strange(&status)), told),
+        Err(_) => (silent(pid), told),
     }
 }
 
@@ -77,13 +112,8 @@ fn strange(status: &tonic::Status) -> String {
     }
 }
 
-/// A call's answer within its time, or why there is none.
-async fn told<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Known<T> {
-    match timeout(ANSWERS, call).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(format!("irmd says: {}", printable(&v1::Failure::from_status(&status).message))),
-        Err(_) => Err("irmd did not answer in time".to_owned()),
-    }
+fn said(status: &tonic::Status) -> String {
+    format!("irmd says: {}", printable(&v1::Failure::from_status(status).message))
 }
 
 /// A listing's rows within its time.
@@ -91,14 +121,14 @@ async fn rows<T>(
     call: impl Future<Output = Result<tonic::Response<tonic::Streaming<T>>, tonic::Status>>,
 ) -> Known<Vec<T>> {
     let all = async {
-        let mut stream = told(call).await?;
+        let mut stream = call.await.map_err(|status| said(&status))?.into_inner();
         let mut rows = Vec::new();
-        while let Some(row) = stream.message().await.map_err(|status| format!("irmd says: {}", status.message()))? {
+        while let Some(row) = stream.message().await.map_err(|status| said(&status))? {
             rows.push(row);
         }
         Ok(rows)
     };
-    timeout(ANSWERS, all).await.unwrap_or_else(|_| Err("irmd did not list all in time".to_owned()))
+    timeout(LISTS, all).await.unwrap_or_else(|_| Err("irmd did not list all in time".to_owned()))
 }
 
 /// What irmd tells beside its status.
@@ -108,18 +138,12 @@ pub(super) struct Told {
     pub(super) identity: Known<v1::IdentityShowReply>,
 }
 
-pub(super) async fn ask(caller: Option<&Caller>) -> Told {
-    let Some(caller) = caller else {
+impl Told {
+    /// Of an irmd that does not answer.
+    pub(super) fn nothing() -> Self {
         let why = "irmd does not answer".to_owned();
-        return Told { names: Err(why.clone()), flows: Err(why.clone()), identity: Err(why) };
-    };
-    let (mut one, mut two, mut three) = (caller.client.clone(), caller.client.clone(), caller.client.clone());
-    let (names, flows, identity) = tokio::join!(
-        rows(one.name_list(v1::Empty {})),
-        rows(two.flow_list(v1::Empty {})),
-        told(three.identity_show(v1::Empty {})),
-    );
-    Told { names, flows, identity }
+        Self { names: Err(why.clone()), flows: Err(why.clone()), identity: Err(why) }
+    }
 }
 
 /// What all sources say of a name; `Ok(None)`: not in time.
@@ -127,7 +151,7 @@ pub(super) async fn resolve(caller: &Caller, name: String, layer: String) -> Kno
     let mut client = caller.client.clone();
     match timeout(RESOLVES, client.name_resolve(v1::NameResolveRequest { name, layer })).await {
         Ok(Ok(reply)) => Ok(Some(reply.into_inner())),
-        Ok(Err(status)) => Err(format!("irmd says: {}", printable(&v1::Failure::from_status(&status).message))),
+        Ok(Err(status)) => Err(said(&status)),
         Err(_) => Ok(None),
     }
 }

@@ -136,6 +136,8 @@ pub(super) fn name(facts: &Facts) -> Vec<Line> {
     match reply.steps.iter().find(|step| step.won) {
         // Why it was not found is said already.
         None if !lines.is_empty() => {}
+        // It waits for a program all the same.
+        None if facts.names.iter().flatten().any(|row| row.name == *name) => at_home(&mut lines, facts, name),
         None => {
             let ipcp = facts.ipcps.first().map_or("IPCP", |ipcp| &ipcp.info.name);
             lines.find(&NAME_UNKNOWN, &[of, ("ipcp", ipcp)]);
