@@ -165,7 +165,8 @@ fn an_ipcpd_that_is_dead_or_stopped() -> Result<()> {
     is_well(&net.a)?;
     obey(&net.a, &format!("kill -KILL {pid}"))?;
     let found = "IPCP udp0 is down: was killed by signal 9";
-    mends(&net.a, "ipcp-down", found, &bootstrap("10.0.0.1", ""))
+    let again = format!("irm ipcp destroy --name udp0 && {}", bootstrap("10.0.0.1", ""));
+    mends(&net.a, "ipcp-down", found, &again)
 }
 
 fn daemons_of_another_version_are_named() -> Result<()> {

@@ -108,7 +108,7 @@ findings! {
     IPCP_DOWN, Trouble, "ipcp-down",
         "IPCP {ipcp} is down: {why}",
         "its layer takes no new flows; flows that are open go on",
-        "{bootstrap command}";
+        "irm ipcp destroy --name {ipcp} && {bootstrap command}";
     IPCP_LOOPING, Trouble, "ipcp-looping",
         "IPCP {ipcp} was started {times} times again and does not stay: {why}",
         "its layer takes flows only now and then",

@@ -115,7 +115,7 @@ pub(super) fn cases() -> Vec<Case> {
             },
             "ipcp-down",
             "udp0 is down: was killed by signal 9",
-            "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --host echo=10.0.0.2",
+            "irm ipcp destroy --name udp0 && irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --host echo=10.0.0.2",
         ),
         (
             |f| {
