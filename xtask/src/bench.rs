@@ -20,13 +20,13 @@ pub(crate) const STEP: Duration = Duration::from_secs(60);
 /// What `cargo xtask bench` may be told.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to measure: "flow" (beside bare sockets), "stream" (beside TCP, TLS and the bare QUIC library), "loss" (bad links
-    /// and middleboxes), "flood" (of forged requests) or "restart" (of killed daemons)
+    /// What to measure: "flow" (beside bare sockets), "stream" (beside TCP, TLS and the bare QUIC library), "goodput" (of streams
+    /// over bad links, beside kernel TCP), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests) or "restart" (of killed daemons)
     what: String,
-    /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "flood" and "restart" unless given
+    /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "goodput", "flood" and "restart" unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Seconds for each measurement; 2 for "flow", 5 for "stream" and "loss", 10 for "flood" unless given
+    /// Seconds for each measurement; 2 for "flow", 5 for "stream", "goodput" and "loss", 10 for "flood" unless given
     #[arg(long)]
     seconds: Option<f64>,
     /// Print the table and leave the page in docs as it is
@@ -48,9 +48,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.what == "stream" {
         return streams::run(options.rounds.unwrap_or(5), options.seconds.unwrap_or(5.0), options.dry);
     }
+    if options.what == "goodput" {
+        return crate::goodput::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(5.0), options.dry);
+    }
     ensure!(
         options.what == "flow",
-        "there is no bench {:?}; there are \"flow\", \"stream\", \"loss\", \"flood\" and \"restart\"",
+        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"loss\", \"flood\" and \"restart\"",
         options.what
     );
     let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
@@ -79,8 +82,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         table.draw(&in_workspace("docs/bench.svg")?)?;
         let file = in_workspace(streams::PAGE.file)?;
         let old = std::fs::read_to_string(&file).unwrap_or_default();
-        let kept = streams::PAGE.part(&old).unwrap_or_default();
-        std::fs::write(&file, format!("{text}\n{kept}")).with_context(|| file.display().to_string())?;
+        let kept = [streams::PAGE, crate::goodput::PAGE].map(|page| page.part(&old).unwrap_or_default().to_owned());
+        std::fs::write(&file, format!("{text}\n{}", kept.join("\n"))).with_context(|| file.display().to_string())?;
         println!("Written to {}, with its chart beside it.", file.display());
     }
     Ok(())

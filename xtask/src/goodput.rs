@@ -1,15 +1,26 @@
-//! Streams over a bad link, beside kernel TCP: goodput, waste and fairness for each congestion control.
+//! `cargo xtask bench goodput`: streams over a bad link, beside kernel TCP: goodput, waste and fairness for each congestion
+//! control; the tables go into docs/bench.md.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use lab::binaries::Build;
 use lab::{Host, Lab, Link, Running};
 use serde_json::Value;
 
 use crate::bench::{STEP, operf};
-use crate::peers;
+use crate::page::Page;
 use crate::report::number;
+use crate::transports::middle;
+use crate::{peers, streams};
+
+/// Where the tables stand.
+pub(crate) const PAGE: Page = Page {
+    file: "docs/bench.md",
+    begin: "<!-- goodput: made by `cargo xtask bench goodput` -->\n",
+    end: "<!-- end of goodput -->\n",
+};
 
 /// Of the link, both ways.
 const RATE: u64 = 100_000_000;
@@ -39,11 +50,24 @@ struct Transfer {
     lost: Option<f64>,
 }
 
-/// The tables.
-pub(crate) fn measure(seconds: f64) -> Result<String> {
+/// Measures, and writes docs/bench.md unless `dry`.
+pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
+    println!("Building with optimisation …");
+    lab::binaries::prepare(Build { show: true, release: true, also: None })?;
+    if let Err(refused) = lab::enter() {
+        bail!("links need network namespaces, and there are none here: {refused}");
+    }
+    let mut text =
+        format!("\n# Streams over a bad link\n\n{} medians of {rounds} transfers.\n", streams::made_by("goodput")?);
+    text += &measure(rounds, seconds)?;
+    println!("{text}");
+    if dry { Ok(()) } else { PAGE.write(&text) }
+}
+
+fn measure(rounds: u32, seconds: f64) -> Result<String> {
     let stage = Stage::up()?;
     let mut text = format!(
-        "\n## Over a bad link\n\nOne stream for {seconds} s over 100 Mbit/s with a queue of one bandwidth-delay product, random loss one way (from the sender). Mbit/s that the receiving \
+        "\nOne stream for {seconds} s over 100 Mbit/s with a queue of one bandwidth-delay product, random loss one way (from the sender). Mbit/s that the receiving \
          program got; in brackets the share of packets taken for lost, which is the link's loss and what the sender's own queue overflow and false alarms add.\n\n| RTT | loss |"
     );
     for control in OURS {
@@ -57,7 +81,7 @@ pub(crate) fn measure(seconds: f64) -> Result<String> {
         for loss in LOSSES {
             println!("{round_trip} ms, {} %", loss * 100.0);
             stage.link(round_trip, loss)?;
-            let _ = writeln!(text, "| {round_trip} ms | {} % | {} |", loss * 100.0, stage.row(seconds)?);
+            let _ = writeln!(text, "| {round_trip} ms | {} % | {} |", loss * 100.0, stage.row(rounds, seconds)?);
         }
     }
     stage.link(40, 0.0)?;
@@ -89,12 +113,20 @@ impl Stage {
         self.b.link().set_each(Link { loss: 0.0, ..down }, down)
     }
 
-    fn row(&self, seconds: f64) -> Result<String> {
-        let ours: Vec<Transfer> = OURS.iter().map(|control| self.stream(control, seconds)).collect::<Result<_>>()?;
-        let kernel: Vec<Option<f64>> = KERNEL
-            .iter()
-            .map(|control| self.iperf3.then(|| self.tcp(control, seconds)).transpose())
-            .collect::<Result<_>>()?;
+    /// Each control in turn, and so each round: what the machine does meanwhile falls on all.
+    fn row(&self, rounds: u32, seconds: f64) -> Result<String> {
+        let mut ours = vec![Vec::new(); OURS.len()];
+        let mut kernel = vec![Vec::new(); KERNEL.len()];
+        for _ in 0..rounds {
+            for (control, all) in OURS.into_iter().zip(&mut ours) {
+                all.push(self.stream(control, seconds)?);
+            }
+            for (control, all) in KERNEL.into_iter().zip(&mut kernel).filter(|_| self.iperf3) {
+                all.push(self.tcp(control, seconds)?);
+            }
+        }
+        let ours: Vec<Transfer> = ours.iter().map(|all| Transfer::middle(all)).collect();
+        let kernel: Vec<Option<f64>> = kernel.into_iter().map(|all| (!all.is_empty()).then(|| middle(all))).collect();
         let mut columns: Vec<String> = ours.iter().map(Transfer::text).collect();
         columns.extend(kernel.iter().map(|rate| rate.map_or("–".to_owned(), number)));
         let bbr = kernel.first().copied().flatten().zip(ours.first());
@@ -162,6 +194,15 @@ impl Transfer {
         let count = |key: &str| json["path"][key].as_f64();
         let lost = count("packets_lost").zip(count("datagrams_sent")).map(|(lost, sent)| lost * 100.0 / sent.max(1.0));
         Ok(Self { goodput: goodput / 1e6, lost })
+    }
+
+    /// The medians of several.
+    fn middle(all: &[Self]) -> Self {
+        let lost: Vec<f64> = all.iter().filter_map(|transfer| transfer.lost).collect();
+        Self {
+            goodput: middle(all.iter().map(|transfer| transfer.goodput).collect()),
+            lost: (!lost.is_empty()).then(|| middle(lost)),
+        }
     }
 
     fn text(&self) -> String {

@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo demo`, `cargo xtask lab`, `cargo xtask fuzz`, `cargo xtask bench flow`, `bench stream` and others.
+//! Chores of the project: `cargo demo`, `cargo xtask lab`, `cargo xtask fuzz`, `cargo xtask bench flow` and its other kinds.
 
 mod bench;
 mod chart;

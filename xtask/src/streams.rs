@@ -8,7 +8,6 @@ use lab::Lab;
 use lab::binaries::Build;
 
 use crate::bench::{operf, said};
-use crate::goodput;
 use crate::page::Page;
 use crate::report::number;
 use crate::transports::{self, middle};
@@ -27,18 +26,19 @@ pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
     if let Err(refused) = lab::enter() {
         bail!("links need network namespaces, and there are none here: {refused}");
     }
-    let cores = std::thread::available_parallelism()?;
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default();
-    let mut text = format!(
-        "\n# Streams and messages\n\nMade by `cargo xtask bench stream` on {cores} cores, {}, load {load} before; medians of {rounds} rounds.\n",
-        said("uname", &["-sr"])
-    );
+    let mut text = format!("\n# Streams and messages\n\n{} medians of {rounds} rounds.\n", made_by("stream")?);
     text += &transports::measure(rounds)?;
     text += &handshakes(rounds, seconds)?;
-    text += &goodput::measure(seconds)?;
     println!("{text}");
     if dry { Ok(()) } else { PAGE.write(&text) }
+}
+
+/// The command, and the machine.
+pub(crate) fn made_by(what: &str) -> Result<String> {
+    let cores = std::thread::available_parallelism()?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default().to_owned();
+    Ok(format!("Made by `cargo xtask bench {what}` on {cores} cores, {}, load {load} before;", said("uname", &["-sr"])))
 }
 
 /// What it takes until a flow is there: raw, and with a handshake.

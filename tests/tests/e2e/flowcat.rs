@@ -13,6 +13,7 @@ use rustix::process::Signal;
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         flowcat_carries_both_ways_over_a_bad_link,
+        a_tar_arrives_over_a_bad_link_with_its_hash,
         flowcat_within_a_host_does_the_same,
         flowcat_carries_messages_and_raw_flows,
         flowcat_tells_a_killed_sender_from_an_end,
@@ -74,6 +75,25 @@ fn flowcat_carries_both_ways_over_a_bad_link() -> Result<()> {
     let net = Net::up(&["pipe"])?;
     net.b.link().set(Link { delay: Duration::from_millis(5), loss: 0.01, seed: 5, ..Link::CLEAN })?;
     exchange(&net.a, &net.b, 2_000_000)
+}
+
+/// As people use it: `tar c … | flowcat` and `flowcat --listen | …`, over bytes that are no text.
+fn a_tar_arrives_over_a_bad_link_with_its_hash() -> Result<()> {
+    let net = Net::up(&["pipe"])?;
+    net.b.link().set(Link { delay: Duration::from_millis(10), loss: 0.01, seed: 6, ..Link::CLEAN })?;
+    let folder = lab::binaries::folder().context("the folder of the programs")?;
+    let flowcat = folder.join("flowcat").display().to_string();
+    let listen = format!("{flowcat} --listen pipe | sha256sum");
+    let mut server = net.b.await_server(net.b.start("sh", &["-c", &listen])?, "pipe")?;
+    drop(server.input());
+    let send = format!("tar c -C '{}' oping | tee >(sha256sum >&2) | {flowcat} pipe", folder.display());
+    let mut client = net.a.start("bash", &["-o", "pipefail", "-c", &send])?;
+    drop(client.input());
+    let (client, server) = (client.wait(20 * SOON)?, server.wait(SOON)?);
+    ensure!(client.code() == 0 && server.code() == 0, "{client:?} {server:?}");
+    let (sent, received) = (client.err.trim(), server.out.trim());
+    ensure!(sent.len() == 67 && sent == received, "sent {sent}, received {received}");
+    Ok(())
 }
 
 fn flowcat_within_a_host_does_the_same() -> Result<()> {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use noq::congestion::{Bbr3Config, ControllerFactory, CubicConfig, NewRenoConfig};
+use noq::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
 use noq::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
+use super::congestion;
 use crate::Congestion;
 
 /// Streams that either side of a flow may have open at once, at least.
@@ -62,7 +63,7 @@ impl Default for Options {
 
 fn controller(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
     match congestion {
-        Congestion::Bbr3 => Arc::new(Bbr3Config::default()),
+        Congestion::Bbr3 => Arc::new(congestion::Factory),
         Congestion::Cubic => Arc::new(CubicConfig::default()),
         Congestion::NewReno => Arc::new(NewRenoConfig::default()),
     }

@@ -1,6 +1,7 @@
 //! QUIC on a flow's socket: the library's view of the socket, its configuration, the handshake, the flow.
 
 pub(crate) mod config;
+mod congestion;
 pub(crate) mod ending;
 pub(crate) mod flow;
 pub(crate) mod handshake;

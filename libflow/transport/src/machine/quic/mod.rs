@@ -2,6 +2,7 @@
 //! library's errors mean for a flow.
 
 pub(crate) mod binding;
+pub(crate) mod congestion;
 pub(crate) mod verdict;
 pub(crate) mod welcome;
 
