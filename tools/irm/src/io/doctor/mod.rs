@@ -98,14 +98,14 @@ async fn gather(given: Option<&Path>, name: Option<String>) -> Facts {
 
 fn here(dir: Option<&Path>, now: SystemTime) -> Here {
     let units = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
-    let unit = |folder: &&str| Path::new(folder).join("flowring-irmd.service").exists();
+    let unit = |folder: &str| Path::new(folder).join("flowring-irmd.service").exists();
     let usual = dir == Some(Path::new("/run/flowring")) && Path::new("/run/systemd/system").exists();
     Here {
         uid: rustix::process::geteuid().as_raw(),
         version: proto::protocol_version(),
         build: env!("CARGO_PKG_VERSION").to_owned(),
         now: now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-        unit: usual && units.iter().any(|folder| unit(&folder)),
+        unit: usual && units.into_iter().any(unit),
     }
 }
 
@@ -133,7 +133,7 @@ fn look(
     let udp = host::udp();
     // Looking for who holds a socket means looking at every descriptor there is: only where it matters.
     let wanted = infos.iter().filter(|info| info.state() != v1::IpcpState::Operational);
-    let ports: Vec<u16> = wanted.filter_map(|info| shim(info)).map(|shim| shim.port()).collect();
+    let ports: Vec<u16> = wanted.filter_map(shim).map(|shim| shim.port()).collect();
     let rows = udp.iter().flatten().filter(|row| row.unconnected && ports.contains(&row.local.port()));
     let inodes: Vec<u64> = rows.map(|row| row.inode).collect();
     Looked {

@@ -123,7 +123,6 @@ fn request() -> Result<(Name, WireId, Vec<u8>), String> {
     Ok((name, client, bytes))
 }
 
-#[expect(clippy::disallowed_methods, reason = "measures the answer")]
 fn answer(bytes: &[u8], name: &Name, id: WireId, began: Instant) -> Option<Heard> {
     match Answer::decode(bytes, name).ok()? {
         // Whatever it says: a shim is there and hears.
