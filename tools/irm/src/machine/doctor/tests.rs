@@ -188,7 +188,7 @@ type Case = (fn(&mut Facts), &'static str, &'static str, &'static str);
 
 /// What is wrong, which finding that is, words of what was found, the command.
 fn all_cases() -> Vec<Case> {
-    [daemons::cases(), network::cases(), peers::cases(), system::cases()].concat()
+    [daemons::CASES, network::CASES, peers::CASES, system::CASES].concat()
 }
 
 #[test]
