@@ -20,6 +20,7 @@ mod outlive;
 mod programs;
 mod rules;
 mod service;
+mod stories;
 mod streams;
 mod vanish;
 mod versions;
@@ -31,31 +32,5 @@ use std::process::ExitCode;
 use flowring_tests::harness::{self, Needs};
 
 fn main() -> ExitCode {
-    let cases = [
-        alloc::cases(),
-        classic::cases(),
-        daemons::cases(),
-        dns::cases(),
-        doctor::cases(),
-        faces::cases(),
-        failure::cases(),
-        flood::cases(),
-        flowcat::cases(),
-        hostile::cases(),
-        identity::cases(),
-        links::cases(),
-        load::cases(),
-        middlebox::cases(),
-        on_path::cases(),
-        outlive::cases(),
-        programs::cases(),
-        service::cases(),
-        streams::cases(),
-        rules::cases(),
-        vanish::cases(),
-        versions::cases(),
-        who::cases(),
-        wire::cases(),
-    ];
-    harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
+    harness::main(Needs::Hosts, stories::all())
 }
