@@ -9,16 +9,19 @@
 //! * [`handoff`]: packets between a program and a daemon on the hand-over socket.
 //! * [`Name`], [`FlowId`], [`WireId`], [`Token`], …: the nouns, as types.
 
+mod counts;
 mod failure;
 mod id;
 mod name;
 mod qos;
 mod run_dir;
+mod words;
 
 pub mod calls;
 pub mod handoff;
 pub mod shim;
 
+pub use counts::Count;
 pub use id::{BootId, FlowId, HostId, Token, WireId};
 pub use name::{Name, NameError};
 pub use qos::{Cube, NoSuchCube, Qos};

@@ -19,6 +19,7 @@ const CRATES: Allowed<'static> = &[
     ("oping", &["flowring-proto", "libflow"]),
     ("operf", &["flowring-proto", "libflow"]),
     ("flowcat", &["flowring-proto", "libflow"]),
+    ("flowtop", &["flowring-proto"]),
     ("flowring-lab", &[]),
     ("flowring-sim", &[]),
     ("flowring-tests", &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "irmd", "ipcpd-udp"]),

@@ -10,6 +10,7 @@ mod goodput;
 mod loss;
 mod page;
 mod peers;
+mod picture;
 mod playground;
 mod report;
 mod restart;
@@ -37,6 +38,8 @@ enum Chore {
     Lab(playground::Options),
     /// Measure flows beside bare sockets, into docs/bench.md
     Bench(bench::Options),
+    /// Draw flowtop, looking at five live flows, into docs/
+    Picture(picture::Options),
     /// Feed the decoders and machines with hostile input
     Fuzz(fuzz::Options),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Demo(options) => demo::run(&options),
         Chore::Lab(options) => playground::run(&options),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Picture(options) => picture::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
     };
     match done {

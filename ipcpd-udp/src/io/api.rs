@@ -217,6 +217,14 @@ impl Ipcp for Api {
     async fn shutdown(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
         self.done(Command::Shutdown).await
     }
+
+    type CountsStream = ReceiverStream<Result<v1::FlowCountsReply, Status>>;
+
+    async fn counts(&self, _: Request<Empty>) -> Result<Response<Self::CountsStream>, Status> {
+        let (sender, stream) = mpsc::channel(2);
+        tokio::spawn(list_counts(self.clone(), sender));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
 }
 
 /// Pages through the flows, as fast as the caller reads.
@@ -255,6 +263,21 @@ async fn list_registrations(api: Api, rows: mpsc::Sender<Result<v1::Registration
         }
         after = page.1;
         if after.is_none() {
+            return;
+        }
+    }
+}
+
+/// Pages through the flows' counts, as fast as the caller reads.
+async fn list_counts(api: Api, pages: mpsc::Sender<Result<v1::FlowCountsReply, Status>>) {
+    let mut after = Some(Key(0));
+    while let Some(key) = after {
+        let page = match api.call(|reply| Command::Counts(key, reply)).await {
+            Ok(page) => page,
+            Err(failure) => return drop(pages.send(Err(failure.into())).await),
+        };
+        after = page.next;
+        if pages.send(Ok(page.page)).await.is_err() {
             return;
         }
     }

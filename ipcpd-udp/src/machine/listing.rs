@@ -40,6 +40,10 @@ pub struct Row {
     pub age: Duration,
     /// Longest SDU, bytes; 0 while it is not known.
     pub sdu_limit: u32,
+    /// Requests that were sent to the peer; 0 where this host accepts.
+    pub asked: u32,
+    /// Since its program took it, if it has.
+    pub taken: Option<Duration>,
 }
 
 impl Shim {
@@ -90,5 +94,7 @@ fn row(now: Instant, key: Key, flow: &Flow) -> Row {
         classic: flow.classic,
         age: now.saturating_duration_since(flow.since),
         sdu_limit: flow.sdu_limit,
+        asked: flow.requests,
+        taken: flow.taken.map(|taken| now.saturating_duration_since(taken)),
     }
 }

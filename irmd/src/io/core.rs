@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use handoff::server::{AdoptionId, Event, Process, Server};
 use handoff::service::Service;
-use proto::Name;
 use proto::v1::{self, Failure};
+use proto::{FlowId, Name};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::calls::{Ask, Gone};
+use super::events::Events;
 use super::ipcp::{self, Links};
 use super::local::{self, Pairs};
 use super::place;
@@ -48,6 +49,9 @@ pub(super) struct Core {
     pub(super) state: State,
     pub(super) calls: HashMap<CallId, oneshot::Sender<Reply>>,
     pub(super) pairs: Pairs,
+    pub(super) events: Events,
+    /// The last event that was told to followers.
+    pub(super) told: u64,
     pub(super) jobs: JoinSet<Done>,
     /// At SIGTERM the IPCPs go on: a service manager restarts irmd.
     pub(super) leave_ipcps: bool,
@@ -128,6 +132,7 @@ impl Core {
     }
 
     fn handle(&mut self, now: Instant, input: Input, events: &mut mpsc::Receiver<Event>) {
+        self.irm.clock(now);
         match input {
             // The asker of a closed reply is gone already; its cancellation has been.
             Input::Ask(Some(ask)) if !ask.reply.is_closed() => {
@@ -161,8 +166,11 @@ impl Core {
                 gid: process.gid,
                 command: place::command(process.pid),
             }),
-            Event::LeaseClosed { process, flows, last_of_process } => {
+            Event::LeaseClosed { process, flows, figures, last_of_process } => {
                 self.irm.lease_closed(process.pid, process.uid, &flows, last_of_process);
+                for (flow, figures) in flows.into_iter().zip(figures) {
+                    self.irm.carried(flow, figures.counters);
+                }
             }
             Event::Taken { flow, .. } => self.irm.taken(flow),
             Event::NotTaken { flow } => self.irm.not_taken(flow),
@@ -210,6 +218,15 @@ impl Core {
             self.state.save_known(self.irm.known_hosts());
         }
         self.state.reserve(self.irm.next_flow());
+        self.tell_followers();
+    }
+
+    fn tell_followers(&mut self) {
+        let last = self.irm.history().last();
+        if last > self.told && self.events.is_followed() {
+            self.irm.history().after(self.told).for_each(|record| self.events.tell(record.clone()));
+        }
+        self.told = last;
     }
 
     fn effect(&mut self, effect: Effect) {
@@ -226,8 +243,14 @@ impl Core {
             }
             Effect::CloseLocal { row, over } => self.pairs.close(row, over),
             Effect::Withdraw(token, failure) => self.handoff.withdraw(token, failure),
-            Effect::Gone(flow, reason) => self.handoff.gone(flow, reason),
-            Effect::Forget(flow) => self.handoff.forget(flow),
+            Effect::Gone(flow, reason) => {
+                self.carried(flow);
+                self.handoff.gone(flow, reason);
+            }
+            Effect::Forget(flow) => {
+                self.carried(flow);
+                self.handoff.forget(flow);
+            }
             Effect::Connect { ipcp, socket, pid } => {
                 self.children.attached(&ipcp, pid);
                 self.links.connect(&ipcp, &socket);
@@ -258,6 +281,13 @@ impl Core {
             Effect::Log(Level::Info, text) => tracing::info!("{text}"),
             Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
             Effect::Persist | Effect::PersistKnown => {}
+        }
+    }
+
+    /// An end of a local flow is over: what it carried goes with its slot.
+    fn carried(&mut self, end: FlowId) {
+        if let Some(counters) = self.handoff.counters(end) {
+            self.irm.carried(end, counters);
         }
     }
 

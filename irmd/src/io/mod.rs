@@ -14,6 +14,7 @@ mod api_irm;
 mod callers;
 mod calls;
 mod core;
+mod events;
 mod identity;
 mod ipcp;
 mod known;
@@ -95,10 +96,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     irm.restore_known(state.known()?);
 
     let (asker, asks, gone) = calls::channel();
+    let (pairs, events_out) = (local::Pairs::new(state.ticket_key()), events::Events::new());
     let links = ipcp::Links::default();
     let callers = Callers::new(unlimited(&config.options));
     let tools = Tools {
         asker: asker.clone(),
+        events: events_out.clone(),
+        sockets: pairs.sockets(),
         links: links.clone(),
         handoff: handoff.clone(),
         callers: callers.clone(),
@@ -113,7 +117,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         handoff,
         links,
         children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log),
-        pairs: local::Pairs::new(state.ticket_key()),
+        pairs,
+        events: events_out,
+        told: 0,
         state,
         calls: HashMap::new(),
         jobs: JoinSet::new(),

@@ -121,6 +121,12 @@ impl Ipcp for Fake {
         done()
     }
 
+    type CountsStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::FlowCountsReply, Status>>>;
+
+    async fn counts(&self, _: Request<v1::Empty>) -> Result<Response<Self::CountsStream>, Status> {
+        Ok(Response::new(tokio_stream::iter(Vec::new())))
+    }
+
     async fn shutdown(&self, _: Request<v1::Empty>) -> Result<Response<v1::Empty>, Status> {
         if std::env::var_os("FAKE_NAME").is_some() {
             std::process::exit(0);

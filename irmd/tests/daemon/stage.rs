@@ -175,7 +175,7 @@ impl Host {
     }
 
     pub(crate) async fn flows(&self) -> Vec<v1::FlowInfo> {
-        let mut stream = self.admin().flow_list(v1::Empty {}).await.unwrap().into_inner();
+        let mut stream = self.admin().flow_list(v1::FlowListRequest::default()).await.unwrap().into_inner();
         let mut rows = Vec::new();
         while let Some(row) = stream.message().await.unwrap() {
             rows.push(row);

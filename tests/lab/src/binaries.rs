@@ -9,15 +9,17 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 8] = ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "libflow-capi", "libflow"];
+const CRATES: [&str; 9] =
+    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "libflow-capi", "libflow"];
 /// The programs among what they build.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "irmd",
     "ipcpd-udp",
     "irm",
     "oping",
     "operf",
     "flowcat",
+    "flowtop",
     "examples/echo_server",
     "examples/echo_client",
     "examples/word_server",

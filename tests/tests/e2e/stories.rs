@@ -3,8 +3,8 @@
 use flowring_tests::harness::Case;
 
 use crate::{
-    alloc, classic, daemons, dns, doctor, faces, failure, flood, flowcat, hostile, identity, links, load, middlebox,
-    on_path, outlive, programs, rules, service, streams, vanish, versions, who, wire,
+    alloc, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, hostile, identity, links, load,
+    middlebox, on_path, outlive, programs, rules, see, service, streams, vanish, versions, who, wire,
 };
 
 /// The cases of every file.
@@ -19,6 +19,7 @@ pub(crate) fn all() -> Vec<Case> {
         failure::cases(),
         flood::cases(),
         flowcat::cases(),
+        flowtop::cases(),
         hostile::cases(),
         identity::cases(),
         links::cases(),
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Case> {
         on_path::cases(),
         outlive::cases(),
         programs::cases(),
+        see::cases(),
         service::cases(),
         streams::cases(),
         rules::cases(),

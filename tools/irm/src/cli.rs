@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod doctor;
+mod flow;
 mod identity;
 mod ipcp;
 mod name;
 mod rules;
 
 pub use doctor::Doctor;
+pub use flow::{FlowCommand, FlowEvents, FlowList, Sort, State};
 pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType};
 pub use name::{BindCommand, NameCommand, Policy, UnbindCommand};
@@ -112,28 +114,6 @@ pub struct Listing {
     /// Print JSON, whose keys stay the same over versions
     #[arg(long)]
     pub json: bool,
-}
-
-/// `irm flow …`
-#[derive(Debug, Subcommand)]
-pub enum FlowCommand {
-    /// List the flows
-    List(Listing),
-    /// All about one flow
-    Show {
-        /// Its id in `irm flow list`
-        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
-        id: u64,
-        /// How to print
-        #[command(flatten)]
-        listing: Listing,
-    },
-    /// End a flow, whoever holds it
-    Dealloc {
-        /// Its id in `irm flow list`
-        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
-        id: u64,
-    },
 }
 
 /// `irm config …`

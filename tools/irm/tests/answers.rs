@@ -27,6 +27,8 @@ macro_rules! calls {
             type NameListStream = Rows<v1::NameInfo>;
             type FlowListStream = Rows<v1::FlowInfo>;
             type IdentityListStream = Rows<v1::TrustInfo>;
+            type FlowEventsStream = Rows<v1::FlowEvent>;
+            type FlowCountsStream = Rows<v1::FlowCountsReply>;
 
             async fn identity_list(&self, _: Request<Empty>) -> Result<Response<Self::IdentityListStream>, Status> {
                 let row = v1::TrustInfo { name: "echo\u{1b}".into(), identity: "SHA256:x".into(), ..Default::default() };
@@ -37,11 +39,22 @@ macro_rules! calls {
                 Ok(Response::new(Box::pin(iter([]))))
             }
 
+            async fn flow_events(
+                &self,
+                _: Request<v1::FlowEventsRequest>,
+            ) -> Result<Response<Self::FlowEventsStream>, Status> {
+                Ok(Response::new(Box::pin(iter([]))))
+            }
+
+            async fn flow_counts(&self, _: Request<Empty>) -> Result<Response<Self::FlowCountsStream>, Status> {
+                Ok(Response::new(Box::pin(iter([]))))
+            }
+
             async fn name_list(&self, _: Request<Empty>) -> Result<Response<Self::NameListStream>, Status> {
                 Ok(Response::new(Box::pin(iter([Err(Status::unavailable("transport error"))]))))
             }
 
-            async fn flow_list(&self, _: Request<Empty>) -> Result<Response<Self::FlowListStream>, Status> {
+            async fn flow_list(&self, _: Request<v1::FlowListRequest>) -> Result<Response<Self::FlowListStream>, Status> {
                 let row = |id| Ok(v1::FlowInfo { flow_id: id, name: "echo".repeat(50), ..v1::FlowInfo::default() });
                 Ok(Response::new(Box::pin(iter((1..=FLOWS).map(row)))))
             }

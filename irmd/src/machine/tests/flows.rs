@@ -208,7 +208,7 @@ fn layers_are_asked_in_order_and_the_first_that_reaches_wins() {
     let handle = w.handle(call);
     assert_eq!((handle.layer.as_str(), handle.handoff.as_str()), ("lab", "udp1.flow"));
     assert_eq!((handle.peer_address.as_str(), handle.data.as_slice()), ("10.0.0.2:40000", &b"olleh"[..]));
-    let ended = v1::FlowEndedRequest { ipcp: "udp0".into(), flow_id: handle.flow_id, reason: 3 };
+    let ended = v1::FlowEndedRequest { ipcp: "udp0".into(), flow_id: handle.flow_id, reason: 3, counters: None };
     w.answer(ROOT, Command::FlowEnded(ended.clone()));
     assert_eq!(w.irm.flows.len(), 1, "another IPCP's word does not count");
     w.answer(ROOT, Command::FlowEnded(v1::FlowEndedRequest { ipcp: "udp1".into(), ..ended }));

@@ -94,15 +94,17 @@ pub(super) async fn run(shared: Arc<Shared>, lease: LeaseId, process: Process, s
         Err(_) => "its socket cannot be watched",
     };
     tracing::debug!(pid = process.pid, uid = process.uid, why, "lease closed");
-    let outbox = shared.lock().outboxes.remove(&lease);
-    // Flows whose socket was queued and not sent.
-    let unsent: Vec<(FlowId, Token)> = outbox.iter().flat_map(|o| &o.queue).filter_map(Outgoing::grant).collect();
+    // Flows whose socket was queued and not sent. The statistics are still read for the event.
+    let queue = shared.lock().outboxes.get_mut(&lease).map(|outbox| std::mem::take(&mut outbox.queue));
+    let unsent: Vec<(FlowId, Token)> = queue.iter().flatten().filter_map(Outgoing::grant).collect();
     shared.change(|ledger| {
         for (flow, token) in unsent {
             ledger.granted(lease, flow, token, Some(lease_over()));
         }
         ledger.closed(lease);
     });
+    // Of a lease that never said hello nothing was told.
+    shared.lock().outboxes.remove(&lease);
 }
 
 impl Outgoing {

@@ -75,6 +75,11 @@ impl Irmd {
         }
     }
 
+    /// The next of a stream that may take as long as it likes; `None` after the last.
+    pub(super) async fn next<T>(path: &Path, stream: &mut Streaming<T>) -> Result<Option<T>, Fault> {
+        stream.message().await.map_err(|status| fault(path, status))
+    }
+
     /// The socket, for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.path.clone()

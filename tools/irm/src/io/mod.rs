@@ -2,6 +2,7 @@
 
 mod call;
 mod doctor;
+mod flow;
 mod identity;
 mod irmd;
 mod list;
@@ -91,8 +92,9 @@ async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
         Command::Name(name) => call::name(&mut irmd, name).await,
         Command::Bind(bind) => call::bind(&mut irmd, bind).await,
         Command::Unbind(unbind) => call::unbind(&mut irmd, unbind).await,
-        Command::Flow(FlowCommand::List(listing)) => list::flows(&mut irmd, listing).await,
-        Command::Flow(FlowCommand::Show { id, listing }) => list::flow(&mut irmd, id, listing).await,
+        Command::Flow(FlowCommand::List(wanted)) => flow::list(&mut irmd, &wanted).await,
+        Command::Flow(FlowCommand::Show { id, listing }) => flow::show(&mut irmd, id, listing).await,
+        Command::Flow(FlowCommand::Events(wanted)) => flow::events(&mut irmd, wanted).await,
         Command::Flow(FlowCommand::Dealloc { id }) => call::dealloc(&mut irmd, id).await,
         Command::Identity(command) => identity::identity(&mut irmd, command).await,
         Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,

@@ -21,6 +21,13 @@ pub(super) fn listing<T: Serialize + ?Sized>(
     raw(&json)
 }
 
+/// JSON on one line.
+pub(super) fn line<T: Serialize + ?Sized>(what: &T) -> Result<(), Fault> {
+    let mut json = serde_json::to_vec(what).map_err(|error| Fault::Unable(format!("cannot print: {error}")))?;
+    json.push(b'\n');
+    raw(&json)
+}
+
 /// Bytes as they are.
 pub(super) fn raw(bytes: &[u8]) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();

@@ -71,6 +71,7 @@ pub fn flow_state(state: v1::FlowState) -> &'static str {
         v1::FlowState::Pending => "pending",
         v1::FlowState::Allocated => "allocated",
         v1::FlowState::Ending => "ending",
+        v1::FlowState::Ended => "ended",
     }
 }
 

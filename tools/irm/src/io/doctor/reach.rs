@@ -66,7 +66,7 @@ async fn converse(caller: &Caller, uid: u32, pid: u32) -> (Irmd, Told) {
         tokio::join!(
             timeout(LISTS, two.status(v1::Empty {})),
             rows(three.name_list(v1::Empty {})),
-            rows(four.flow_list(v1::Empty {})),
+            rows(four.flow_list(v1::FlowListRequest { ended: false })),
         )
     };
     tokio::pin!(rest);
