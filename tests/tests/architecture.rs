@@ -15,14 +15,19 @@ const CRATES: Allowed<'static> = &[
     ("libflow-capi", &["libflow"]),
     ("irmd", &["flowring-proto", "flowring-handoff", "flowring-identity"]),
     ("ipcpd-udp", &["flowring-proto", "flowring-handoff"]),
-    ("irm", &["flowring-proto", "libflow"]),
+    ("irm", &["flowring-proto", "libflow", "flowring-capture"]),
     ("oping", &["flowring-proto", "libflow"]),
     ("operf", &["flowring-proto", "libflow"]),
     ("flowcat", &["flowring-proto", "libflow"]),
     ("flowtop", &["flowring-proto"]),
+    ("flowdump", &["flowring-proto", "flowring-capture"]),
+    ("flowring-capture", &[]),
     ("flowring-lab", &[]),
     ("flowring-sim", &[]),
-    ("flowring-tests", &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "irmd", "ipcpd-udp"]),
+    (
+        "flowring-tests",
+        &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "flowring-capture", "irmd", "ipcpd-udp"],
+    ),
     ("xtask", &["flowring-lab"]),
 ];
 

@@ -76,7 +76,8 @@ impl Driver {
             what: kind.word().replace('_', " "),
             why: String::new(),
         });
-        v1::FlowInfo { history: taken.into_iter().collect(), ..self.info(row) }
+        let [wire_id, peer_wire_id] = row.ids.map(|id| id.0);
+        v1::FlowInfo { history: taken.into_iter().collect(), wire_id, peer_wire_id, ..self.info(row) }
     }
 
     /// What QUIC sees of the way to the peer. Raw flows are not looked at: that would take memory for each.

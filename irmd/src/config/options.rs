@@ -8,7 +8,7 @@ use crate::machine::Quotas;
 /// Events of flows that are kept unless it is said otherwise.
 pub const EVENTS: u32 = 4_096;
 /// The most that may be.
-pub const MOST_EVENTS: u32 = 1_048_576;
+pub(super) const MOST_EVENTS: u32 = 1_048_576;
 
 /// Limits and defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 9] =
-    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "libflow-capi", "libflow"];
+const CRATES: [&str; 10] =
+    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "flowdump", "libflow-capi", "libflow"];
 /// The programs among what they build.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -20,6 +20,7 @@ const PROGRAMS: [&str; 11] = [
     "operf",
     "flowcat",
     "flowtop",
+    "flowdump",
     "examples/echo_server",
     "examples/echo_client",
     "examples/word_server",

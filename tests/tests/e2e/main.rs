@@ -2,6 +2,7 @@
 //! what it shows.
 
 mod alloc;
+mod capture;
 mod classic;
 mod daemons;
 mod dns;

@@ -3,14 +3,15 @@
 use flowring_tests::harness::Case;
 
 use crate::{
-    alloc, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, hostile, identity, links, load,
-    middlebox, on_path, outlive, programs, rules, see, service, streams, vanish, versions, who, wire,
+    alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, hostile, identity, links,
+    load, middlebox, on_path, outlive, programs, rules, see, service, streams, vanish, versions, who, wire,
 };
 
 /// The cases of every file.
 pub(crate) fn all() -> Vec<Case> {
     let cases = [
         alloc::cases(),
+        capture::cases(),
         classic::cases(),
         daemons::cases(),
         dns::cases(),
@@ -28,10 +29,10 @@ pub(crate) fn all() -> Vec<Case> {
         on_path::cases(),
         outlive::cases(),
         programs::cases(),
+        rules::cases(),
         see::cases(),
         service::cases(),
         streams::cases(),
-        rules::cases(),
         vanish::cases(),
         versions::cases(),
         who::cases(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod capture;
 mod doctor;
 mod flow;
 mod identity;
@@ -11,6 +12,7 @@ mod ipcp;
 mod name;
 mod rules;
 
+pub use capture::Capture;
 pub use doctor::Doctor;
 pub use flow::{FlowCommand, FlowEvents, FlowList, Sort, State};
 pub use identity::{IdentityCommand, Who, Whom};

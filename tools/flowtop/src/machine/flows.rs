@@ -137,6 +137,12 @@ impl Flows {
         }
     }
 
+    /// Nothing is known of what moves now: rates of before would be read as rates of now.
+    pub fn forget_rates(&mut self) {
+        self.totals.rates = Rates::default();
+        self.all.iter_mut().for_each(|flow| flow.rates = Rates::default());
+    }
+
     /// Takes what irmd says of a flow; of one that is gone already, nothing.
     pub fn learn(&mut self, facts: Facts) {
         if let Some(at) = self.at.get(&facts.id) {

@@ -181,6 +181,7 @@ impl Screen {
             Told::Lost(why) => {
                 self.waiting = false;
                 self.lost = Some(why);
+                self.flows.forget_rates();
             }
         }
     }

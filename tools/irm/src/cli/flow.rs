@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Listing;
+use super::{Capture, Listing, capture};
 
 const LIST_EXAMPLES: &str = "\
 Rates take two readings: they are shown with --watch. IDLE is since the flow's programs last sent or received anything.
@@ -38,6 +38,9 @@ pub enum FlowCommand {
     /// What happened to flows: allocations, refusals, ends
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(FlowEvents),
+    /// Write what goes over the wire for a flow into a file for Wireshark
+    #[command(after_help = capture::EXAMPLES)]
+    Capture(Capture),
     /// End a flow, whoever holds it
     Dealloc {
         /// Its id in `irm flow list`

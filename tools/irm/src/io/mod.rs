@@ -1,6 +1,7 @@
 //! What `irm` does: one call to irmd, one print.
 
 mod call;
+mod capture;
 mod doctor;
 mod flow;
 mod identity;
@@ -95,6 +96,7 @@ async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
         Command::Flow(FlowCommand::List(wanted)) => flow::list(&mut irmd, &wanted).await,
         Command::Flow(FlowCommand::Show { id, listing }) => flow::show(&mut irmd, id, listing).await,
         Command::Flow(FlowCommand::Events(wanted)) => flow::events(&mut irmd, wanted).await,
+        Command::Flow(FlowCommand::Capture(options)) => capture::capture(&mut irmd, options).await,
         Command::Flow(FlowCommand::Dealloc { id }) => call::dealloc(&mut irmd, id).await,
         Command::Identity(command) => identity::identity(&mut irmd, command).await,
         Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,

@@ -39,3 +39,8 @@ pub(super) fn error(text: &str) {
     // Nothing is left to tell when standard error is closed.
     let _ = writeln!(std::io::stderr(), "irm: {text}");
 }
+
+/// What is going on, on standard error: standard output may be a capture.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,6 +1,7 @@
 //! What `irm` decides: what its arguments mean, how answers look. Values in, text out.
 
 pub mod argument;
+pub mod capture;
 pub mod choice;
 pub mod doctor;
 pub mod event;

@@ -66,6 +66,10 @@ fn flows(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rect) {
 }
 
 fn rates(screen: &Screen, theme: &Theme, cells: &mut Buffer, area: Rect) {
+    if screen.lost.is_some() {
+        pieces(cells, area, 2, &[("Rates  not known".to_owned(), theme.dim())]);
+        return;
+    }
     let rates = &screen.flows.totals().rates;
     let one = |bytes_per: f32, sdus: f32, word: &str| {
         format!("{}/s {word}, {} SDU/s", bytes(f64::from(bytes_per)), short(f64::from(sdus)))
