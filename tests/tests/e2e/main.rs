@@ -6,6 +6,7 @@ mod capture;
 mod classic;
 mod daemons;
 mod dns;
+mod doctor;
 mod faces;
 mod failure;
 mod flood;
@@ -22,6 +23,7 @@ mod programs;
 mod rules;
 mod see;
 mod service;
+mod stories;
 mod streams;
 mod vanish;
 mod versions;
@@ -33,33 +35,5 @@ use std::process::ExitCode;
 use flowring_tests::harness::{self, Needs};
 
 fn main() -> ExitCode {
-    let cases = [
-        alloc::cases(),
-        capture::cases(),
-        classic::cases(),
-        daemons::cases(),
-        dns::cases(),
-        faces::cases(),
-        failure::cases(),
-        flood::cases(),
-        flowcat::cases(),
-        flowtop::cases(),
-        hostile::cases(),
-        identity::cases(),
-        links::cases(),
-        load::cases(),
-        middlebox::cases(),
-        on_path::cases(),
-        outlive::cases(),
-        programs::cases(),
-        see::cases(),
-        service::cases(),
-        streams::cases(),
-        rules::cases(),
-        vanish::cases(),
-        versions::cases(),
-        who::cases(),
-        wire::cases(),
-    ];
-    harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
+    harness::main(Needs::Hosts, stories::all())
 }

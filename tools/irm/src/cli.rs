@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod capture;
+mod doctor;
 mod flow;
 mod identity;
 mod ipcp;
@@ -12,6 +13,7 @@ mod name;
 mod rules;
 
 pub use capture::Capture;
+pub use doctor::Doctor;
 pub use flow::{FlowCommand, FlowEvents, FlowList, Sort, State};
 pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType};
@@ -66,6 +68,9 @@ pub enum Command {
     /// The running configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look for what is wrong, and say what mends it
+    #[command(after_help = doctor::EXPLAINED)]
+    Doctor(Doctor),
     /// End irmd and its IPCPs in order
     #[command(after_help = SHUTDOWN_EXAMPLES)]
     Shutdown(Shutdown),

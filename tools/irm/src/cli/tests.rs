@@ -64,6 +64,8 @@ fn every_documented_command_line_parses() {
         "irm identity disallow echo any",
         "irm name rules web --identities SHA256:x,ca:/ca.pem",
         "irm config export",
+        "irm doctor",
+        "irm doctor --name echo --json --verbose",
         "irm completions bash",
     ];
     for line in lines {
@@ -97,6 +99,8 @@ fn nonsense_is_refused_as_usage() {
         "irm bind process 0 --name echo",
         "irm flow show 0",
         "irm flow show x",
+        "irm doctor echo",
+        "irm doctor --name two words",
         "irm flow capture -w x",
         "irm flow capture 12",
         "irm flow capture 12 --name echo -w x",

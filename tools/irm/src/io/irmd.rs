@@ -44,6 +44,11 @@ impl Irmd {
         Ok(Self { client, path })
     }
 
+    /// The same irmd, for a task of its own.
+    pub(super) fn another(&self) -> Self {
+        Self { client: self.client.clone(), path: self.path.clone() }
+    }
+
     /// Waits for a call's answer; a silent irmd is a fault of its own.
     pub(super) async fn answer<T>(
         path: &Path,

@@ -2,6 +2,7 @@
 
 mod call;
 mod capture;
+mod doctor;
 mod flow;
 mod identity;
 mod irmd;
@@ -26,6 +27,8 @@ enum Fault {
     Unable(String),
     /// Nobody reads our output any more: 1, silently.
     Unread,
+    /// `irm doctor` found trouble, and has said so: 1.
+    Unwell,
 }
 
 impl From<tonic::Status> for Fault {
@@ -38,7 +41,7 @@ impl From<tonic::Status> for Fault {
 pub fn run(cli: Cli) -> ExitCode {
     match try_run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Fault::Unread) => ExitCode::from(1),
+        Err(Fault::Unread | Fault::Unwell) => ExitCode::from(1),
         Err(Fault::Said(failure)) => {
             print::error(&failure_text(&failure));
             ExitCode::from(1)
@@ -71,6 +74,10 @@ fn try_run(mut cli: Cli) -> Result<(), Fault> {
         .build()
         .map_err(|error| Fault::Unable(format!("cannot start: {error}")))?;
     runtime.block_on(async {
+        // It is of use above all where there is no irmd.
+        if let Command::Doctor(how) = cli.command {
+            return doctor::doctor(cli.run_dir.as_deref(), how).await;
+        }
         let run_dir = proto::RunDir::find(cli.run_dir.as_deref()).map_err(|error| Fault::Unable(error.to_string()))?;
         command(irmd::Irmd::dial(&run_dir).await?, cli.command).await
     })
@@ -94,6 +101,6 @@ async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
         Command::Identity(command) => identity::identity(&mut irmd, command).await,
         Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,
         Command::Shutdown(how) => call::shutdown(&mut irmd, how).await,
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { .. } | Command::Doctor(_) => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 pub mod argument;
 pub mod capture;
 pub mod choice;
+pub mod doctor;
 pub mod event;
 pub mod flow;
 pub mod host;
