@@ -1,22 +1,11 @@
 //! Chores of the project: `cargo demo`, `cargo xtask lab`, `cargo xtask fuzz`, `cargo xtask bench flow` and its other kinds.
 
 mod bench;
-mod chart;
 mod console;
 mod demo;
-mod flood;
 mod fuzz;
-mod goodput;
-mod loss;
-mod page;
-mod peers;
 mod picture;
 mod playground;
-mod report;
-mod restart;
-mod scale;
-mod streams;
-mod transports;
 
 use std::process::ExitCode;
 

@@ -27,7 +27,7 @@ mod state;
 mod users;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
@@ -84,9 +84,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let run_path = std::path::absolute(run_dir.path())?;
     let run_dir = RunDir::find(Some(&run_path)).map_err(|e| anyhow!(e))?;
     place::raise_limit();
-    let state_dir = state::state_dir(options.state_dir.as_deref(), &run_path, options.run_dir.is_some())?;
-    let state_dir = std::path::absolute(state_dir)?;
-    let state = state::State::open(&state_dir, &run_path)?;
+    let (state_dir, state) = opened(&options, &run_path)?;
     let made = state.load()?;
     let identity = identity::Identity::open(&state_dir, SystemTime::now())?;
 
@@ -139,6 +137,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     drop(place);
     Ok(())
+}
+
+/// The state directory, and what is in it.
+fn opened(options: &Options, run_path: &Path) -> anyhow::Result<(PathBuf, state::State)> {
+    let state_dir = state::state_dir(options.state_dir.as_deref(), run_path, options.run_dir.is_some())?;
+    let state_dir = std::path::absolute(state_dir)?;
+    let state = state::State::open(&state_dir, run_path)?;
+    Ok((state_dir, state))
 }
 
 type Listening = (handoff::server::Server, mpsc::Receiver<handoff::server::Event>, UnixListener, bool);

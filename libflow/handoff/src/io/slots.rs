@@ -44,10 +44,11 @@ impl SlotMap {
         let bytes = slots as usize * SLOT_BYTES;
         let sealed = rustix::fs::fcntl_get_seals(fd)?.contains(SealFlags::SHRINK);
         let size = u64::try_from(rustix::fs::fstat(fd)?.st_size).unwrap_or(0);
-        if !sealed || size < bytes as u64 || bytes == 0 {
+        let paths = size >= 2 * bytes as u64;
+        // One half or both; anything between was made for another number of slots.
+        if !sealed || bytes == 0 || !(paths || size == bytes as u64) {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let paths = size >= 2 * bytes as u64;
         let bytes = if paths { 2 * bytes } else { bytes };
         let map = memmap2::MmapOptions::new().len(bytes).map_raw(&fd.as_fd())?;
         Ok(Self { map, slots, paths })

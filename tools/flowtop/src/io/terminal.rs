@@ -32,10 +32,12 @@ impl Screen {
     }
 
     fn give_back(&mut self) {
-        if self.terminal.take().is_some() {
-            // Of a terminal that is gone nothing is to be restored.
-            let _ = ratatui::try_restore();
+        let Some(mut terminal) = self.terminal.take() else { return };
+        // Of a terminal that is gone nothing is to be restored; and dropped, it would say so on it, which panics.
+        if terminal.show_cursor().is_err() {
+            std::mem::forget(terminal);
         }
+        let _ = ratatui::try_restore();
     }
 }
 

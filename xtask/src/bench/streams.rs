@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lab::Lab;
 use lab::binaries::Build;
 
+use crate::bench::page::Page;
+use crate::bench::report::number;
+use crate::bench::transports::{self, middle};
 use crate::bench::{operf, said};
-use crate::page::Page;
-use crate::report::number;
-use crate::transports::{self, middle};
 
 /// Where the tables stand.
 pub(crate) const PAGE: Page = Page {

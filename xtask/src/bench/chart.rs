@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-use crate::scale::Point;
+use crate::bench::scale::Point;
 
 const WIDTH: u32 = 900;
 /// Of one bar, of the space around all bars, of the lower picture; pixels.

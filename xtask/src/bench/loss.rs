@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use lab::binaries::Build;
 use lab::{Behaviour, Host, Lab, Link, Middlebox};
 
+use crate::bench::page::Page;
+use crate::bench::report::number;
 use crate::bench::{operf, said};
-use crate::page::Page;
-use crate::report::number;
 
 const LOSSES: [f64; 4] = [0.0, 0.1, 0.2, 0.3];
 const ROUND_TRIPS: [u64; 3] = [20, 100, 200];

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::bench::chart::{self, Bar};
 use crate::bench::said;
-use crate::chart::{self, Bar};
-use crate::scale::{self, Point};
+use crate::bench::scale::{self, Point};
 
 /// What a figure should be.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::report::number;
+use crate::bench::report::number;
 
 const CARRIERS: [(&str, &str, &[&str]); 6] = [
     ("kernel TCP", "tcp", &[]),

@@ -6,8 +6,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use lab::Host;
 
+use crate::bench::report::number;
 use crate::bench::{STEP, memory, operf};
-use crate::report::number;
 
 const FLOWS: [u64; 4] = [1, 100, 1_000, 10_000];
 

@@ -2,6 +2,7 @@
 //! difference before it is committed.
 #![expect(clippy::disallowed_methods, reason = "a clock to begin with")]
 
+#[path = "frames/stage.rs"]
 mod stage;
 
 use std::path::Path;

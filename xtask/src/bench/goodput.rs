@@ -9,11 +9,11 @@ use lab::binaries::Build;
 use lab::{Host, Lab, Link, Running};
 use serde_json::Value;
 
+use crate::bench::page::Page;
+use crate::bench::report::number;
+use crate::bench::transports::middle;
 use crate::bench::{STEP, operf};
-use crate::page::Page;
-use crate::report::number;
-use crate::transports::middle;
-use crate::{peers, streams};
+use crate::bench::{peers, streams};
 
 /// Where the tables stand.
 pub(crate) const PAGE: Page = Page {
