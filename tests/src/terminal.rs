@@ -149,6 +149,11 @@ impl Terminal {
         let parser = self.shown.lock();
         Ok(same && !parser.screen().alternate_screen() && !parser.screen().hide_cursor())
     }
+
+    /// Whether it is again within `within`: a program's last words may still be on their way when it has ended.
+    pub fn is_soon_restored(&self, within: Duration) -> bool {
+        lab::wait_until(within, "the terminal to be restored", || self.is_restored().unwrap_or(false)).is_ok()
+    }
 }
 
 /// Feeds the screen until `until` has no writer, or nobody is at the other side.
