@@ -62,6 +62,22 @@ pub enum Other {
     Broken,
 }
 
+/// Whether IPv6's extension headers say that this is a later piece of a fragmented packet (RFC 8200, section 4). The library's own walk over
+/// them reads beyond the end of headers that are cut.
+fn is_later_piece(mut header: u8, mut rest: &[u8]) -> bool {
+    while let [next, length, more @ ..] = rest {
+        let bytes = match header {
+            44 => return more.first_chunk().is_some_and(|offset| u16::from_be_bytes(*offset) >> 3 != 0),
+            // The authentication header counts in words of four bytes, two of which do not count.
+            51 => (usize::from(*length) + 2) * 4,
+            _ => (usize::from(*length) + 1) * 8,
+        };
+        header = *next;
+        rest = rest.get(bytes..).unwrap_or_default();
+    }
+    false
+}
+
 /// The UDP datagram of a packet.
 ///
 /// # Errors
@@ -76,10 +92,7 @@ pub fn datagram(link: Link, packet: &[u8]) -> Result<Datagram<'_>, Other> {
         }
         Some(LaxNetSlice::Ipv6(ip)) => {
             let header = ip.header();
-            let later = ip.extensions().clone().into_iter().any(|extension| match extension {
-                etherparse::Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() != 0,
-                _ => false,
-            });
+            let later = is_later_piece(header.next_header().0, ip.extensions().slice());
             ((ip.payload(), later), header.source_addr().into(), header.destination_addr().into())
         }
         _ if packet.stop_err.is_some() => return Err(Other::Broken),
