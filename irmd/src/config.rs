@@ -15,7 +15,7 @@ mod options;
 mod rules;
 mod trust;
 
-pub use options::{Options, metrics_address};
+pub use options::{EVENTS, Options, metrics_address};
 pub use rules::{Account, Pattern, PatternEntry, Range, Rules, Who};
 pub use trust::{Cas, Identity, MOST_TRUST, ReadCas, TrustEntry};
 
@@ -331,6 +331,9 @@ impl Config {
         }
         self.check_rules()?;
         self.check_trust()?;
+        if self.options.events > options::MOST_EVENTS {
+            return Err(format!("[options]: events is 0 to {}", options::MOST_EVENTS));
+        }
         if !(1..=60_000).contains(&self.options.timeout_ms) || !(1..=8_192).contains(&self.options.backlog) {
             return Err("[options]: timeout-ms is 1 to 60000 and backlog 1 to 8192".into());
         }

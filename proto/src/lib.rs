@@ -9,6 +9,7 @@
 //! * [`handoff`]: packets between a program and a daemon on the hand-over socket.
 //! * [`Name`], [`FlowId`], [`WireId`], [`Token`], …: the nouns, as types.
 
+mod counts;
 mod failure;
 mod id;
 mod name;
@@ -20,6 +21,7 @@ pub mod calls;
 pub mod handoff;
 pub mod shim;
 
+pub use counts::Count;
 pub use id::{BootId, FlowId, HostId, Token, WireId};
 pub use name::{Name, NameError};
 pub use qos::{Cube, NoSuchCube, Qos};

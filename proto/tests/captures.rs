@@ -12,25 +12,14 @@ struct Datagram {
     payload: Vec<u8>,
 }
 
-/// UDP over IPv4 over Ethernet, from a little-endian pcap.
+/// The UDP datagrams of a capture.
 fn datagrams(file: &str) -> Vec<Datagram> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire").join(file);
     let bytes = std::fs::read(path).expect("the captures are part of the repository");
-    assert_eq!(bytes[..4], [0xd4, 0xc3, 0xb2, 0xa1], "{file}");
-    let word = |b: &[u8]| u16::from_be_bytes([b[0], b[1]]);
-    let (mut at, mut found) = (24, Vec::new());
-    while at < bytes.len() {
-        let length = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
-        let frame = &bytes[at + 16..at + 16 + length];
-        at += 16 + length;
-        let ip = &frame[14..];
-        if word(&frame[12..]) == 0x0800 && ip[9] == 17 {
-            let udp = &ip[usize::from(ip[0] & 15) * 4..];
-            let payload = udp[8..usize::from(word(&udp[4..]))].to_vec();
-            found.push(Datagram { from_port: word(udp), to_port: word(&udp[2..]), payload });
-        }
-    }
-    found
+    let sent = capture::sent(&bytes).expect("a capture");
+    let datagram =
+        |sent: capture::Sent| Datagram { from_port: sent.from.port(), to_port: sent.to.port(), payload: sent.payload };
+    sent.into_iter().map(datagram).collect()
 }
 
 fn name(text: &str) -> Name {

@@ -80,7 +80,8 @@ proptest! {
         for (at, part) in answer_prefix(&name, client) {
             prop_assert_eq!(&datagram[at..at + part.len()], &part[..]);
         }
-        prop_assert_eq!(Answer::decode(&datagram, &name), Ok(answer));
+        prop_assert_eq!(Answer::decode(&datagram, &name), Ok(answer.clone()));
+        prop_assert_eq!(Answer::overhear(&datagram), Ok((name, answer)));
     }
 
     /// What a loaded server peeks at is what it would decode.
@@ -159,6 +160,7 @@ proptest! {
     fn decoding_is_total(mut noise in proptest::collection::vec(any::<u8>(), 0..1400), name in name()) {
         let _ = Request::decode(&noise);
         let _ = Answer::decode(&noise, &name);
+        let _ = Answer::overhear(&noise);
         let _ = Control::decode(&noise);
         noise.resize(DATAGRAM, 0);
         let _ = Peek::read(&noise);

@@ -21,22 +21,9 @@ pub struct Datagram {
 /// The UDP datagrams of a capture, in order.
 ///
 /// # Panics
-/// Where there is no such file or it is no little-endian pcap of Ethernet frames.
+/// Where there is no such file.
 pub fn datagrams(file: &str) -> Vec<Datagram> {
     let bytes = FILES.iter().find(|(name, _)| *name == file).expect("a capture of proto/tests/wire").1;
-    assert_eq!(bytes[..4], [0xd4, 0xc3, 0xb2, 0xa1], "{file}");
-    let word = |b: &[u8]| u16::from_be_bytes([b[0], b[1]]);
-    let (mut at, mut found) = (24, Vec::new());
-    while at < bytes.len() {
-        let length = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().expect("4 bytes")) as usize;
-        let frame = &bytes[at + 16..at + 16 + length];
-        at += 16 + length;
-        let ip = &frame[14..];
-        if word(&frame[12..]) == 0x0800 && ip[9] == 17 {
-            let udp = &ip[usize::from(ip[0] & 15) * 4..];
-            let payload = udp[8..usize::from(word(&udp[4..]))].to_vec();
-            found.push(Datagram { from: word(udp), to: word(&udp[2..]), payload });
-        }
-    }
-    found
+    let sent = capture::sent(bytes).expect("a capture");
+    sent.into_iter().map(|one| Datagram { from: one.from.port(), to: one.to.port(), payload: one.payload }).collect()
 }

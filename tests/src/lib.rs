@@ -6,3 +6,4 @@ pub mod name_server;
 pub mod net;
 pub mod rules;
 pub mod spoof;
+pub mod terminal;

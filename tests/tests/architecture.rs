@@ -16,14 +16,20 @@ const CRATES: Allowed<'static> = &[
     ("flowring-logs", &["flowring-proto"]),
     ("irmd", &["flowring-proto", "flowring-handoff", "flowring-identity", "flowring-logs"]),
     ("ipcpd-udp", &["flowring-proto", "flowring-handoff", "flowring-logs"]),
-    ("irm", &["flowring-proto", "libflow"]),
+    ("irm", &["flowring-proto", "libflow", "flowring-capture"]),
     ("oping", &["flowring-proto", "libflow"]),
     ("operf", &["flowring-proto", "libflow"]),
     ("flowcat", &["flowring-proto", "libflow"]),
+    ("flowtop", &["flowring-proto"]),
+    ("flowdump", &["flowring-proto", "flowring-capture"]),
+    ("flowring-capture", &[]),
     ("flowring-lab", &[]),
     ("flowring-sim", &[]),
-    ("flowring-tests", &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "irmd", "ipcpd-udp"]),
-    ("xtask", &["flowring-lab", "irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat"]),
+    (
+        "flowring-tests",
+        &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "flowring-capture", "irmd", "ipcpd-udp"],
+    ),
+    ("xtask", &["flowring-lab", "irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "flowdump"]),
 ];
 
 fn root() -> PathBuf {

@@ -3,6 +3,19 @@
 //! Every round measures the bare socket and the flow one right after the other, so that what else the machine does hits
 //! both alike; a ratio is taken within a round, and the median of the rounds is what counts.
 
+mod chart;
+mod flood;
+mod goodput;
+mod loss;
+pub(crate) mod page;
+pub(crate) mod peers;
+pub(crate) mod report;
+mod restart;
+mod scale;
+mod see;
+mod streams;
+mod transports;
+
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,9 +24,8 @@ use lab::binaries::Build;
 use lab::{Daemon, Host, Lab, Running};
 use serde_json::Value;
 
-use crate::page::in_workspace;
-use crate::report::{Column, Row, Table};
-use crate::{peers, scale, streams};
+use crate::bench::page::in_workspace;
+use crate::bench::report::{Column, Row, Table};
 
 pub(crate) const STEP: Duration = Duration::from_secs(60);
 
@@ -21,7 +33,7 @@ pub(crate) const STEP: Duration = Duration::from_secs(60);
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure: "flow" (beside bare sockets), "stream" (beside TCP, TLS and the bare QUIC library), "goodput" (of streams
-    /// over bad links, beside kernel TCP), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests) or "restart" (of killed daemons)
+    /// over bad links, beside kernel TCP), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests), "restart" (of killed daemons) or "see" (watching ten thousand flows)
     what: String,
     /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "goodput", "flood" and "restart" unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -37,23 +49,26 @@ pub(crate) struct Options {
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.what == "flood" {
-        return crate::flood::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0));
+        return crate::bench::flood::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0));
     }
     if options.what == "loss" {
-        return crate::loss::run(options.seconds.unwrap_or(5.0), options.dry);
+        return crate::bench::loss::run(options.seconds.unwrap_or(5.0), options.dry);
     }
     if options.what == "restart" {
-        return crate::restart::run(options.rounds.unwrap_or(3), options.dry);
+        return crate::bench::restart::run(options.rounds.unwrap_or(3), options.dry);
     }
     if options.what == "stream" {
         return streams::run(options.rounds.unwrap_or(5), options.seconds.unwrap_or(5.0), options.dry);
     }
     if options.what == "goodput" {
-        return crate::goodput::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(5.0), options.dry);
+        return crate::bench::goodput::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(5.0), options.dry);
+    }
+    if options.what == "see" {
+        return crate::bench::see::run(options.rounds.unwrap_or(5), options.dry);
     }
     ensure!(
         options.what == "flow",
-        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"loss\", \"flood\" and \"restart\"",
+        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"see\", \"loss\", \"flood\" and \"restart\"",
         options.what
     );
     let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
@@ -82,7 +97,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         table.draw(&in_workspace("docs/bench.svg")?)?;
         let file = in_workspace(streams::PAGE.file)?;
         let old = std::fs::read_to_string(&file).unwrap_or_default();
-        let kept = [streams::PAGE, crate::goodput::PAGE].map(|page| page.part(&old).unwrap_or_default().to_owned());
+        let kept = [streams::PAGE, crate::bench::goodput::PAGE, crate::bench::see::PAGE]
+            .map(|page| page.part(&old).unwrap_or_default().to_owned());
         std::fs::write(&file, format!("{text}\n{}", kept.join("\n"))).with_context(|| file.display().to_string())?;
         println!("Written to {}, with its chart beside it.", file.display());
     }

@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::man;
 
-/// Programs that are installed, and the crates they are of.
-const PROGRAMS: [&str; 6] = ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat"];
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Programs link `libflow.so.0` as long as its calls stay.
 const SONAME: &str = "libflow.so.0";
+
+/// Programs that are installed, and the crates they are of.
+fn programs() -> Vec<String> {
+    man::commands().map(|command| command.get_name().to_owned()).collect()
+}
 
 /// What `cargo xtask deb` may be told.
 #[derive(clap::Args)]
@@ -41,6 +43,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let tree = Tree { stage: &stage, root };
     tree.programs(&built)?;
     tree.library(&built)?;
+    if options.debug {
+        // Whoever tests links the library that stands in the build's folder, by its own name.
+        done(cargo(root, true, &["build", "--quiet"]).args(["-p", "libflow-capi", "--lib"]))?;
+    }
     tree.documents()?;
     tree.completions()?;
     tree.control(&architecture)?;
@@ -53,21 +59,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+fn cargo(root: &Path, debug: bool, words: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root).args(&words[..2]).args((!debug).then_some("--release")).args(&words[2..]);
+    cargo
+}
+
 /// Builds what is packaged; where it is.
 fn build(root: &Path, debug: bool) -> Result<PathBuf> {
-    let cargo = |words: &[&str]| {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(root).args(&words[..2]).args((!debug).then_some("--release")).args(&words[2..]);
-        cargo
-    };
-    let mut programs = cargo(&["build", "--quiet"]);
-    for program in PROGRAMS {
-        programs.args(["-p", program]);
+    let mut built = cargo(root, debug, &["build", "--quiet"]);
+    for program in programs() {
+        built.arg("-p").arg(program);
     }
-    done(&mut programs.arg("--bins"))?;
+    done(built.arg("--bins"))?;
     // Programs that link it name its version; those of the tests, in the build's folder, do not.
     let soname = format!("-Clink-arg=-Wl,-soname,{SONAME}");
-    done(cargo(&["rustc", "--quiet", "-p", "libflow-capi", "--lib", "--crate-type", "cdylib"]).args(["--", &soname]))?;
+    let mut library = cargo(root, debug, &["rustc", "--quiet", "-p", "libflow-capi", "--lib", "--crate-type", "cdylib"]);
+    done(library.args(["--", &soname]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(target.join(if debug { "debug" } else { "release" }))
 }
@@ -103,7 +111,7 @@ impl Tree<'_> {
     }
 
     fn programs(&self, built: &Path) -> Result<()> {
-        for program in PROGRAMS {
+        for program in programs() {
             let path = format!("usr/bin/{program}");
             self.copy(&built.join(program), &path, 0o755)?;
             strip(&self.stage.join(path))?;
@@ -156,20 +164,15 @@ impl Tree<'_> {
     }
 
     fn completions(&self) -> Result<()> {
-        for (name, mut command) in [
-            ("irm", irm::cli::Cli::command()),
-            ("oping", oping::cli::Cli::command()),
-            ("operf", operf::cli::Cli::command()),
-            ("flowcat", flowcat::cli::Cli::command()),
-            ("irmd", irmd::cli::Cli::command()),
-        ] {
+        for mut command in man::commands() {
+            let name = command.get_name().to_owned();
             for (shell, path) in [
                 (Shell::Bash, format!("usr/share/bash-completion/completions/{name}")),
                 (Shell::Zsh, format!("usr/share/zsh/vendor-completions/_{name}")),
                 (Shell::Fish, format!("usr/share/fish/vendor_completions.d/{name}.fish")),
             ] {
                 let mut script = Vec::new();
-                clap_complete::generate(shell, &mut command, name, &mut script);
+                clap_complete::generate(shell, &mut command, &name, &mut script);
                 self.put(&path, script, 0o644)?;
             }
         }
@@ -210,7 +213,7 @@ impl Tree<'_> {
         let stage = fs::canonicalize(self.stage)?;
         let mut find = Command::new("dpkg-shlibdeps");
         find.current_dir(&work).args(["-O", "--ignore-missing-info"]);
-        find.args(PROGRAMS.map(|program| format!("-e{}", stage.join("usr/bin").join(program).display())));
+        find.args(programs().iter().map(|program| format!("-e{}", stage.join("usr/bin").join(program).display())));
         let found = said(&mut find);
         fs::remove_dir_all(&work)?;
         let found = found.ok().and_then(|text| Some(text.trim().strip_prefix("shlibs:Depends=")?.to_owned()));

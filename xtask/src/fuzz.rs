@@ -6,8 +6,20 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// The targets, in the order they run. Each is a program of tests/fuzz.
-const TARGETS: [&str; 11] =
-    ["request", "answer", "control", "handoff", "name", "chain", "directory", "config", "shim", "irm", "local"];
+const TARGETS: [&str; 12] = [
+    "request",
+    "answer",
+    "control",
+    "handoff",
+    "name",
+    "chain",
+    "directory",
+    "config",
+    "shim",
+    "irm",
+    "local",
+    "capture",
+];
 
 /// What the compiler adds to a program so that libFuzzer sees which inputs reach something new. All of these are
 /// stable; a sanitizer is not, and our own code has nothing for one to find outside a few small modules.

@@ -1,23 +1,13 @@
 //! Chores of the project: `cargo demo`, `cargo xtask lab`, `cargo xtask fuzz`, `cargo xtask bench flow` and its other kinds.
 
 mod bench;
-mod chart;
 mod console;
 mod deb;
 mod demo;
-mod flood;
 mod fuzz;
-mod goodput;
-mod loss;
 mod man;
-mod page;
-mod peers;
+mod picture;
 mod playground;
-mod report;
-mod restart;
-mod scale;
-mod streams;
-mod transports;
 
 use std::process::ExitCode;
 
@@ -39,6 +29,8 @@ enum Chore {
     Lab(playground::Options),
     /// Measure flows beside bare sockets, into docs/bench.md
     Bench(bench::Options),
+    /// Draw flowtop, looking at five live flows, into docs/
+    Picture(picture::Options),
     /// Feed the decoders and machines with hostile input
     Fuzz(fuzz::Options),
     /// Write the man pages of all programs
@@ -52,6 +44,7 @@ fn main() -> ExitCode {
         Chore::Demo(options) => demo::run(&options),
         Chore::Lab(options) => playground::run(&options),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Picture(options) => picture::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Man(options) => man::run(&options),
         Chore::Deb(options) => deb::run(&options),

@@ -48,7 +48,14 @@ fn programs() -> Vec<Program> {
         tool(oping::cli::Cli::command(), &["operf(1)", "irm(1)", "flowring(7)"]),
         tool(operf::cli::Cli::command(), &["oping(1)", "irm(1)", "flowring(7)"]),
         tool(flowcat::cli::Cli::command(), &["oping(1)", "irm(1)", "flowring(7)"]),
+        tool(flowtop::cli::Cli::command(), &["irm(1)", "flowring(7)"]),
+        tool(flowdump::cli::Cli::command(), &["irm-flow-capture(1)", "wireshark(1)", "flowring(7)"]),
     ]
+}
+
+/// Their command lines.
+pub(crate) fn commands() -> impl Iterator<Item = Command> {
+    programs().into_iter().map(|program| program.command)
 }
 
 /// What `cargo xtask man` may be told.
@@ -225,7 +232,10 @@ mod tests {
             "irm-log.1",
             "oping.1",
             "operf.1",
+            "irm-flow-capture.1",
             "flowcat.1",
+            "flowtop.1",
+            "flowdump.1",
         ] {
             assert!(pages.iter().any(|written| written == page), "{page} is missing: {pages:?}");
             let text = std::fs::read_to_string(folder.join(page)).unwrap();
@@ -234,7 +244,7 @@ mod tests {
             }
         }
         let text = |page: &str| std::fs::read_to_string(folder.join(page)).unwrap();
-        for page in ["irm.1", "oping.1", "operf.1", "flowcat.1"] {
+        for page in ["irm.1", "oping.1", "operf.1", "flowcat.1", "flowtop.1", "flowdump.1"] {
             for section in ["EXIT STATUS", "EXAMPLES", "FILES"] {
                 assert!(text(page).contains(section), "{page} has no {section}");
             }

@@ -225,7 +225,9 @@ impl Ipcp for Api {
     type CountsStream = ReceiverStream<Result<v1::FlowCountsReply, Status>>;
 
     async fn counts(&self, _: Request<Empty>) -> Result<Response<Self::CountsStream>, Status> {
-        Ok(Response::new(ReceiverStream::new(mpsc::channel(1).1)))
+        let (sender, stream) = mpsc::channel(2);
+        tokio::spawn(list_counts(self.clone(), sender));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
@@ -265,6 +267,21 @@ async fn list_registrations(api: Api, rows: mpsc::Sender<Result<v1::Registration
         }
         after = page.1;
         if after.is_none() {
+            return;
+        }
+    }
+}
+
+/// Pages through the flows' counts, as fast as the caller reads.
+async fn list_counts(api: Api, pages: mpsc::Sender<Result<v1::FlowCountsReply, Status>>) {
+    let mut after = Some(Key(0));
+    while let Some(key) = after {
+        let page = match api.call(|reply| Command::Counts(key, reply)).await {
+            Ok(page) => page,
+            Err(failure) => return drop(pages.send(Err(failure.into())).await),
+        };
+        after = page.next;
+        if pages.send(Ok(page.page)).await.is_err() {
             return;
         }
     }

@@ -41,6 +41,7 @@ pub(super) enum Command {
     Cancel(FlowId),
     Dealloc(FlowId, Reply<()>),
     Page(Key, Reply<Page>),
+    Counts(Key, Reply<Counts>),
     Flow(FlowId, Reply<v1::FlowInfo>),
     Report(Reply<v1::ReportReply>),
     Retire(Reply<()>),
@@ -52,6 +53,12 @@ pub(super) enum Command {
 /// Some rows of the flow listing, and where the next page begins; nowhere after the last.
 pub(super) struct Page {
     pub(super) rows: Vec<v1::FlowInfo>,
+    pub(super) next: Option<Key>,
+}
+
+/// Some rows of counts, and where the next page begins.
+pub(super) struct Counts {
+    pub(super) page: v1::FlowCountsReply,
     pub(super) next: Option<Key>,
 }
 
@@ -69,6 +76,7 @@ impl Command {
             | Self::Shutdown(reply) => drop(reply.send(Err(failure))),
             Self::Alloc(_, reply) => drop(reply.send(Err(failure))),
             Self::Page(_, reply) => drop(reply.send(Err(failure))),
+            Self::Counts(_, reply) => drop(reply.send(Err(failure))),
             Self::Flow(_, reply) => drop(reply.send(Err(failure))),
             Self::Resolve(_, reply) => drop(reply.send(Err(failure))),
             Self::Registrations(_, reply) => drop(reply.send(Err(failure))),

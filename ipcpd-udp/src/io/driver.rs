@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::asking::{Asking, Ready};
 use super::batch::{self, Batch};
-use super::command::{Command, Page, Reply};
+use super::command::{Command, Reply};
 use super::directory;
 use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
@@ -32,12 +32,10 @@ use super::socket::{self, Listener, Received};
 use super::state::Identity;
 use crate::config::{Bootstrap, Sp};
 use crate::machine::directory::Waiter;
-use crate::machine::{Accept, Key, Limits, Row, Settings, Shim, Via};
+use crate::machine::{Accept, Key, Limits, Settings, Shim, Via};
 
 /// Datagrams read from one pending flow's socket, or events of the hand-over, before others get their turn.
 const PER_TURN: usize = 64;
-/// Rows of a listing taken at once.
-const PAGE: usize = 256;
 /// Flows that may wait for a program's answer.
 const MAX_PENDING: usize = 4096;
 
@@ -64,6 +62,8 @@ pub(super) struct Driver {
     pub(super) catchers: HashMap<Key, OwnedFd>,
     /// What processes that hold a lease are called.
     pub(super) commands: HashMap<u32, Arc<str>>,
+    /// What flows had carried whose slots are given back, until their ends are told.
+    pub(super) parting: HashMap<proto::FlowId, v1::Counters>,
     /// Calls of `Alloc` that wait.
     pub(super) allocs: HashMap<Key, (FlowId, Reply<v1::AllocReply>)>,
     /// Calls of `FlowReqArr` under way.
@@ -148,6 +148,7 @@ impl Driver {
             sockets: HashMap::new(),
             catchers: HashMap::new(),
             commands: HashMap::new(),
+            parting: HashMap::new(),
             allocs: HashMap::new(),
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),
@@ -294,12 +295,16 @@ impl Driver {
     fn hand(&mut self, now: Instant, event: hand::Event) {
         match event {
             hand::Event::LeaseOpened(process) => self.lease_opened(process),
-            hand::Event::LeaseClosed { process, flows, last_of_process } => {
+            hand::Event::LeaseClosed { process, flows, figures, last_of_process } => {
+                self.parting.extend(flows.iter().copied().zip(figures.into_iter().map(|figures| figures.counters)));
                 self.lease_closed(now, process, flows, last_of_process);
             }
             hand::Event::Taken { flow, .. } => self.shim.taken(now, flow),
             hand::Event::NotTaken { flow } => self.shim.not_taken(now, flow),
-            hand::Event::Released { flow } => self.shim.released(now, flow),
+            hand::Event::Released { flow, counters } => {
+                self.parting.insert(flow, counters);
+                self.shim.released(now, flow);
+            }
             hand::Event::Suspect { flow } => self.shim.suspect(now, flow),
             hand::Event::Adopt { adoption, process, ticket, socket, .. } => {
                 self.adopt(now, adoption, process, &ticket, socket);
@@ -334,8 +339,9 @@ impl Driver {
                 let _ = reply.send(found(known, format!("there is no flow {flow} here; see `irm flow list`")));
             }
             Command::Page(after, reply) => drop(reply.send(Ok(self.page(now, after)))),
+            Command::Counts(after, reply) => drop(reply.send(Ok(self.counts(now, after)))),
             Command::Flow(flow, reply) => {
-                let info = self.shim.row(now, flow).map(|row| self.info(row));
+                let info = self.shim.row(now, flow).map(|row| self.shown(row));
                 let missing = || Failure::new(FailureKind::NotFound, format!("there is no flow {flow} here"));
                 let _ = reply.send(info.ok_or_else(missing));
             }
@@ -360,41 +366,6 @@ impl Driver {
             settings.layer, settings.listen
         );
         Err(Failure::new(FailureKind::AlreadyExists, text))
-    }
-
-    fn page(&self, now: Instant, after: Key) -> Page {
-        let rows = self.shim.rows(now, after, PAGE);
-        let next = if rows.len() == PAGE { rows.last().map(|row| row.key) } else { None };
-        Page { rows: rows.into_iter().map(|row| self.info(row)).collect(), next }
-    }
-
-    pub(super) fn info(&self, row: Row) -> v1::FlowInfo {
-        let process = match row.flow.and_then(|flow| self.tools.hand.holder(flow)) {
-            Some(hand::Process { pid, uid, gid }) => v1::Process { pid, uid, gid, ..Default::default() },
-            None => v1::Process { pid: row.owner.pid, uid: row.owner.uid, gid: row.owner.gid, ..Default::default() },
-        };
-        let known = process.pid != 0;
-        v1::FlowInfo {
-            flow_id: row.flow.unwrap_or_default().0,
-            name: row.name.to_string(),
-            source_name: row.source,
-            layer: self.shim.settings().layer.clone(),
-            ipcp: self.tools.ipcp.clone(),
-            qos: Some(row.qos.into()),
-            state: row.state.into(),
-            accepting: row.accepting,
-            process: known.then(|| v1::Process { command: row.owner.command.to_string(), ..process }),
-            peer_process: None,
-            local_address: row.local.map(|local| local.to_string()).unwrap_or_default(),
-            peer_address: row.peer.to_string(),
-            classic: row.classic,
-            age_ms: u64::try_from(row.age.as_millis()).unwrap_or(u64::MAX),
-            counters: row.flow.and_then(|flow| self.tools.hand.counters(flow)),
-            peer_counters: None,
-            sdu_limit: row.sdu_limit,
-            // irmd knows whom it judged.
-            ..v1::FlowInfo::default()
-        }
     }
 }
 

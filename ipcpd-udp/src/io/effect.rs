@@ -20,6 +20,7 @@ impl Driver {
         while let Some(output) = self.shim.poll_output() {
             self.act(now, output);
         }
+        self.parting.clear();
     }
 
     fn act(&mut self, now: Instant, output: Output) {
@@ -111,12 +112,12 @@ impl Driver {
             }
             Output::Expect { token } => self.tools.hand.expect(token),
             Output::Withdraw { token, failure } => self.tools.hand.withdraw(token, failure),
-            Output::Allocated { key, token, peer, data, classic, host_key } => {
+            Output::Allocated { key, token, peer, data, classic, host_key, asked } => {
                 if let Some((_, reply)) = self.allocs.remove(&key) {
                     let peer_address = peer.to_string();
                     let token = token.0.to_vec();
                     let host_key = host_key.map(|key| key.to_string()).unwrap_or_default();
-                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic, host_key, asked: 0 }));
+                    let _ = reply.send(Ok(v1::AllocReply { token, peer_address, data, classic, host_key, asked }));
                 }
             }
             Output::Failed { key, failure } => {
@@ -128,10 +129,17 @@ impl Driver {
                 }
             }
             Output::Gone { flow, reason } => self.tools.hand.gone(flow, reason),
-            Output::Forget { flow } => self.tools.hand.forget(flow),
+            Output::Forget { flow } => {
+                // Its slot goes with it; its end may be told right after.
+                if let Some(counters) = self.tools.hand.counters(flow) {
+                    self.parting.entry(flow).or_insert(counters);
+                }
+                self.tools.hand.forget(flow);
+            }
             Output::Ended { flow, reason } => {
                 tracing::info!(flow = flow.0, reason = reason.as_str_name(), "flow over");
-                if self.tools.news.try_send(News::Ended(flow, reason)).is_err() {
+                let counters = self.parting.remove(&flow).or_else(|| self.tools.hand.counters(flow));
+                if self.tools.news.try_send(News::Ended(flow, reason, counters)).is_err() {
                     tracing::warn!(flow = flow.0, "irmd is not told of a flow's end: too many wait for its return");
                 }
             }

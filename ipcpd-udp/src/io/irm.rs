@@ -39,8 +39,8 @@ const TELLINGS: u32 = 5;
 
 /// What became of a flow, for irmd's list.
 pub(super) enum News {
-    /// It is over.
-    Ended(FlowId, v1::EndReason),
+    /// It is over; with what it carried, where a program had it.
+    Ended(FlowId, v1::EndReason, Option<v1::Counters>),
     /// Its program brought it back after this process was restarted.
     Adopted(Box<v1::FlowInfo>),
 }
@@ -200,11 +200,11 @@ impl Irm {
             let mut request = v1::FlowsEndedRequest::default();
             for one in together.drain(..) {
                 match one {
-                    News::Ended(flow, reason) => request.flows.push(v1::FlowEndedRequest {
+                    News::Ended(flow, reason, counters) => request.flows.push(v1::FlowEndedRequest {
                         ipcp: self.name.clone(),
                         flow_id: flow.0,
                         reason: reason.into(),
-                        ..v1::FlowEndedRequest::default()
+                        counters,
                     }),
                     News::Adopted(info) => request.adopted.push(*info),
                 }

@@ -32,6 +32,7 @@ mod filter;
 mod irm;
 mod limits;
 mod report;
+mod rows;
 mod shared;
 #[cfg(test)]
 mod shared_tests;

@@ -76,6 +76,8 @@ impl Shim {
             data: Vec::new(),
             heard: Vec::new(),
             asked: None,
+            requests: 0,
+            taken: None,
             request: None,
             answered: None,
             swap_at: None,

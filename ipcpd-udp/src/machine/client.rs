@@ -99,6 +99,8 @@ impl Shim {
             data: ask.data,
             heard: Vec::new(),
             asked: None,
+            requests: 0,
+            taken: None,
             request: None,
             answered: None,
             swap_at: None,
@@ -168,6 +170,7 @@ impl Shim {
         let promised = matches!(flow.state, State::Promised(_));
         let (State::Asking(asking) | State::Promised(asking)) = &mut flow.state else { return };
         asking.asked += 1;
+        flow.requests += 1;
         let jitter = self.rng.next_u32() % 201;
         asking.next = now + asking.pause * (900 + jitter) / 1000;
         if asking.asked >= asking.steady {
@@ -293,14 +296,14 @@ impl Shim {
         flow.keepalive(now);
         flow.data = Vec::new();
         let data = std::mem::take(&mut flow.heard);
-        let (peer, classic, host_key) = (flow.peer, flow.classic, flow.others.key);
+        let (peer, classic, host_key, asked) = (flow.peer, flow.classic, flow.others.key, flow.requests);
         let binding = flow.asked.take().and_then(|asked| {
             let of = flow.of?;
             Some(asked.answered(of.host, of.boot, flow.theirs, &data))
         });
         self.offer(key, token, binding);
         if told.is_none() {
-            self.out(Output::Allocated { key, token, peer, data, classic, host_key });
+            self.out(Output::Allocated { key, token, peer, data, classic, host_key, asked });
         }
         self.pair(now, key);
     }

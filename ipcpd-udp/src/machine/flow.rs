@@ -51,6 +51,10 @@ pub(super) struct Flow {
     pub(super) heard: Vec<u8>,
     /// Message and stream flows, until their program may have the socket: the request as both sides know it.
     pub(super) asked: Option<Box<Asked>>,
+    /// Asking side: requests sent to its peer, in all.
+    pub(super) requests: u32,
+    /// When its program took it.
+    pub(super) taken: Option<Instant>,
     /// Accepting side: what makes a request a duplicate of the one that began this flow.
     pub(super) request: Option<RequestKey>,
     /// Accepting side: when it was answered.

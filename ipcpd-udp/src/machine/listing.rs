@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::v1::FlowState;
-use proto::{FlowId, Name, Qos};
+use proto::{FlowId, Name, Qos, WireId};
 
 use super::Shim;
 use super::flow::Flow;
@@ -38,8 +38,14 @@ pub struct Row {
     pub classic: bool,
     /// Since the request.
     pub age: Duration,
+    /// This side's id of the flow in datagrams, and the peer's; 0 where it is not known.
+    pub ids: [WireId; 2],
     /// Longest SDU, bytes; 0 while it is not known.
     pub sdu_limit: u32,
+    /// Requests that were sent to the peer; 0 where this host accepts.
+    pub asked: u32,
+    /// Since its program took it, if it has.
+    pub taken: Option<Duration>,
 }
 
 impl Shim {
@@ -89,6 +95,9 @@ fn row(now: Instant, key: Key, flow: &Flow) -> Row {
         peer: flow.peer,
         classic: flow.classic,
         age: now.saturating_duration_since(flow.since),
+        ids: [flow.ours, flow.theirs],
         sdu_limit: flow.sdu_limit,
+        asked: flow.requests,
+        taken: flow.taken.map(|taken| now.saturating_duration_since(taken)),
     }
 }

@@ -112,8 +112,9 @@ impl Shim {
         }
         knocking.told = Some(token);
         let (peer, data, host_key) = (knocking.sp, flow.heard.clone(), flow.others.key);
+        let asked = flow.requests;
         self.out(Output::Expect { token });
-        self.out(Output::Allocated { key, token, peer, data, classic: false, host_key });
+        self.out(Output::Allocated { key, token, peer, data, classic: false, host_key, asked });
     }
 
     /// Sends OPEN both ways, again if it was sent before, and says when next.

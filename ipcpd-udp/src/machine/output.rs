@@ -340,6 +340,8 @@ pub enum Output {
         classic: bool,
         /// What the directory has as the key of the peer's host.
         host_key: Option<Fingerprint>,
+        /// Requests that were sent to the peer.
+        asked: u32,
     },
     /// `flow_alloc` has failed.
     Failed {

@@ -67,6 +67,7 @@ impl Shim {
     pub fn taken(&mut self, now: Instant, flow: FlowId) {
         let Some(&key) = self.by_id.get(&flow) else { return };
         let Some(flow) = self.flows.get_mut(&key) else { return };
+        flow.taken.get_or_insert(now);
         match &mut flow.state {
             State::Offered => flow.go(Cause::Taken, State::Held),
             // The peer was faster: what it sent can still be read.

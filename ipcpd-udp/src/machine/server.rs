@@ -159,6 +159,8 @@ impl Shim {
             data: Vec::new(),
             heard: Vec::new(),
             asked: None,
+            requests: 0,
+            taken: None,
             request: Some(request),
             answered: None,
             swap_at: None,

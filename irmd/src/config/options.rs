@@ -7,6 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Account;
 use crate::machine::Quotas;
 
+/// Events of flows that are kept unless it is said otherwise.
+pub const EVENTS: u32 = 4_096;
+/// The most that may be.
+pub(super) const MOST_EVENTS: u32 = 1_048_576;
+
 /// Limits and defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -27,6 +32,8 @@ pub struct Options {
     pub leases_per_user: u32,
     /// Flows that the hosts of one prefix of addresses (/24, /56) may have here.
     pub flows_per_prefix: u32,
+    /// Events of flows that are kept for `irm flow events`; 0 to 1,048,576.
+    pub events: u32,
     /// Users without these limits, by number; root and irmd's own user unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlimited_users: Option<Vec<u32>>,
@@ -71,6 +78,7 @@ impl Default for Options {
             accepts_per_process: number(quotas.accepts),
             leases_per_user: 1_024,
             flows_per_prefix: number(quotas.prefix),
+            events: EVENTS,
             unlimited_users: None,
             classic_starts: false,
             classic_addresses: false,

@@ -15,9 +15,11 @@ use ::identity::unix;
 use super::api_irm::{caller, empty, nonsense};
 use super::callers::Callers;
 use super::calls::Asker;
+use super::events::{self, Events, Wanted};
 use super::identity::Identity as Host;
 use super::ipcp::Links;
 use super::listing;
+use super::local::Sockets;
 use super::users;
 use crate::config::{Account, Identity, Rules};
 use crate::machine::{Caller, Command, May, Reply, RulesChange};
@@ -25,6 +27,8 @@ use crate::machine::{Caller, Command, May, Reply, RulesChange};
 /// The service.
 pub(super) struct Tools {
     pub(super) asker: Asker,
+    pub(super) events: Events,
+    pub(super) sockets: Sockets,
     pub(super) links: Links,
     pub(super) handoff: Server,
     pub(super) callers: Callers,
@@ -111,6 +115,11 @@ impl Tools {
         users::aside(move || users::caller(&found)).await.ok_or_else(|| users::missing(account.as_str(), false))
     }
 
+    /// At what programs count and the kernel says of local flows.
+    fn looks(&self) -> listing::Looks {
+        listing::Looks { handoff: self.handoff.clone(), sockets: self.sockets.clone() }
+    }
+
     async fn done<T>(
         &self,
         request: Request<T>,
@@ -126,8 +135,8 @@ impl IrmAdmin for Tools {
     type NameListStream = Rows<v1::NameInfo>;
     type FlowListStream = Rows<v1::FlowInfo>;
     type IdentityListStream = Rows<v1::TrustInfo>;
-    type FlowEventsStream = Rows<v1::FlowEvent>;
-    type FlowCountsStream = Rows<v1::FlowCountsReply>;
+    type FlowEventsStream = events::Stream;
+    type FlowCountsStream = listing::Counts;
 
     async fn status(&self, request: Request<v1::Empty>) -> Result<Response<v1::StatusReply>, Status> {
         match self.ask(request, |_| Command::Status).await? {
@@ -276,26 +285,32 @@ impl IrmAdmin for Tools {
         self.done(request, Command::UnbindProcess).await
     }
 
-    async fn flow_events(
-        &self,
-        request: Request<v1::FlowEventsRequest>,
-    ) -> Result<Response<Rows<v1::FlowEvent>>, Status> {
-        caller(&request)?;
-        Ok(rows(Vec::new()))
+    async fn flow_events(&self, request: Request<v1::FlowEventsRequest>) -> Result<Response<events::Stream>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let follower = if request.follow { Some(self.events.follow()?) } else { None };
+        match self.asker.ask(caller, Command::FlowEvents(request.after)).await? {
+            Reply::Events(past, only) => {
+                Ok(Response::new(self.events.stream(past, follower, Wanted { request, only })))
+            }
+            other => Err(nonsense(&other).into()),
+        }
     }
 
-    async fn flow_counts(&self, request: Request<v1::Empty>) -> Result<Response<Rows<v1::FlowCountsReply>>, Status> {
-        caller(&request)?;
-        Ok(rows(Vec::new()))
+    async fn flow_counts(&self, request: Request<v1::Empty>) -> Result<Response<listing::Counts>, Status> {
+        match self.ask(request, |_| Command::FlowSeen).await? {
+            Reply::Seen(local, only) => Ok(Response::new(listing::counts(&self.links, &self.handoff, local, only))),
+            other => Err(nonsense(&other).into()),
+        }
     }
 
     async fn flow_list(&self, request: Request<v1::FlowListRequest>) -> Result<Response<Rows<v1::FlowInfo>>, Status> {
-        match self.ask(request, |_| Command::FlowList).await? {
-            Reply::Flows(known) => Ok(rows(listing::flows(&self.links, &self.handoff, known).await)),
+        match self.ask(request, |request| Command::FlowList(request.ended)).await? {
+            Reply::Flows(known) => Ok(rows(listing::flows(&self.links, &self.looks(), known).await)),
             Reply::FlowsOf(user, known) => {
                 // One at a time: a listing asks every IPCP for all its flows, and any user may want one.
                 let _turn = self.turn.acquire().await;
-                let mut all = listing::flows(&self.links, &self.handoff, known).await;
+                let mut all = listing::flows(&self.links, &self.looks(), known).await;
                 let is = |process: &Option<v1::Process>| process.as_ref().is_some_and(|p| p.uid == user);
                 all.retain(|flow| is(&flow.process) || is(&flow.peer_process));
                 Ok(rows(all))
@@ -307,7 +322,7 @@ impl IrmAdmin for Tools {
     async fn flow_show(&self, request: Request<v1::FlowShowRequest>) -> Result<Response<v1::FlowInfo>, Status> {
         match self.ask(request, Command::FlowShow).await? {
             Reply::Flows(mut known) => match known.pop() {
-                Some(row) => Ok(Response::new(listing::flow(&self.links, &self.handoff, row).await)),
+                Some(row) => Ok(Response::new(listing::flow(&self.links, &self.looks(), row).await)),
                 None => Err(nonsense(&Reply::Flows(known)).into()),
             },
             other => Err(nonsense(&other).into()),

@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 
 use handoff::server::{AdoptionId, Event, Process, Server};
 use handoff::service::Service;
-use proto::Name;
 use proto::v1::{self, Failure};
+use proto::{FlowId, Name};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::calls::{Ask, Gone};
+use super::events::Events;
 use super::ipcp::{self, Links};
 use super::local::{self, Pairs};
 use super::place;
 use super::spawn::{self, Children};
 use super::state::State;
 use super::users;
-use crate::machine::metrics::{Outcome, Side};
 use crate::machine::{
     Adopted, CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, LOCAL_SDU_LIMIT, Level, Reply,
 };
@@ -47,21 +47,17 @@ pub(super) struct Core {
     pub(super) links: Links,
     pub(super) children: Children,
     pub(super) state: State,
-    pub(super) calls: HashMap<CallId, Waiting>,
+    pub(super) calls: HashMap<CallId, oneshot::Sender<Reply>>,
     pub(super) pairs: Pairs,
+    pub(super) events: Events,
+    /// The last event that was told to followers.
+    pub(super) told: u64,
     pub(super) jobs: JoinSet<Done>,
     /// At SIGTERM the IPCPs go on: a service manager restarts irmd.
     pub(super) leave_ipcps: bool,
     pub(super) service: Service,
     /// A tool asked for the end of all.
     pub(super) shut_down: bool,
-}
-
-/// Who waits for a reply.
-pub(super) struct Waiting {
-    reply: oneshot::Sender<Reply>,
-    /// It is for a flow, asked for at this moment.
-    flow: Option<(Side, Instant)>,
 }
 
 /// What a job ends with.
@@ -123,9 +119,7 @@ impl Core {
             // Whoever went away gets nothing any more, before anything is given away.
             let now = Instant::now();
             for call in inputs.gone.take() {
-                if let Some(Waiting { flow: Some((side, since)), .. }) = self.calls.remove(&call) {
-                    self.irm.allocation_took(side, now.saturating_duration_since(since), Outcome::Cancelled);
-                }
+                self.calls.remove(&call);
                 self.irm.cancelled(now, call);
             }
             self.handle(now, input, &mut inputs.events);
@@ -138,6 +132,7 @@ impl Core {
     }
 
     fn handle(&mut self, now: Instant, input: Input, events: &mut mpsc::Receiver<Event>) {
+        self.irm.clock(now);
         match input {
             // The asker of a closed reply is gone already; its cancellation has been.
             Input::Ask(Some(ask)) if !ask.reply.is_closed() => {
@@ -145,12 +140,7 @@ impl Core {
                     let Ok(event) = events.try_recv() else { break };
                     self.event(event);
                 }
-                let flow = match ask.command {
-                    Command::FlowAlloc(..) => Some((Side::Asking, now)),
-                    Command::FlowReqArr(_) => Some((Side::Accepting, now)),
-                    _ => None,
-                };
-                self.calls.insert(ask.call, Waiting { reply: ask.reply, flow });
+                self.calls.insert(ask.call, ask.reply);
                 self.irm.command(now, ask.call, ask.caller, ask.command);
             }
             Input::Event(Some(event)) => self.event(event),
@@ -176,12 +166,18 @@ impl Core {
                 gid: process.gid,
                 command: place::command(process.pid),
             }),
-            Event::LeaseClosed { process, flows, last_of_process } => {
+            Event::LeaseClosed { process, flows, figures, last_of_process } => {
                 self.irm.lease_closed(process.pid, process.uid, &flows, last_of_process);
+                for (flow, figures) in flows.into_iter().zip(figures) {
+                    self.irm.carried(flow, figures.counters);
+                }
             }
             Event::Taken { flow, .. } => self.irm.taken(flow),
             Event::NotTaken { flow } => self.irm.not_taken(flow),
-            Event::Released { flow } => self.irm.released(flow),
+            Event::Released { flow, counters } => {
+                self.irm.released(flow);
+                self.irm.carried(flow, counters);
+            }
             Event::Suspect { flow } => self.irm.suspected(flow),
             Event::Adopt { adoption, process, ticket, socket, .. } => self.adopt(adoption, process, ticket, socket),
         }
@@ -225,6 +221,15 @@ impl Core {
             self.state.save_known(self.irm.known_hosts());
         }
         self.state.reserve(self.irm.next_flow());
+        self.tell_followers();
+    }
+
+    fn tell_followers(&mut self) {
+        let last = self.irm.history().last();
+        if last > self.told && self.events.is_followed() {
+            self.irm.history().after(self.told).for_each(|record| self.events.tell(record.clone()));
+        }
+        self.told = last;
     }
 
     fn effect(&mut self, effect: Effect) {
@@ -236,8 +241,14 @@ impl Core {
             }
             Effect::CloseLocal { row, over } => self.pairs.close(row, over),
             Effect::Withdraw(token, failure) => self.handoff.withdraw(token, failure),
-            Effect::Gone(flow, reason) => self.handoff.gone(flow, reason),
-            Effect::Forget(flow) => self.handoff.forget(flow),
+            Effect::Gone(flow, reason) => {
+                self.carried(flow);
+                self.handoff.gone(flow, reason);
+            }
+            Effect::Forget(flow) => {
+                self.carried(flow);
+                self.handoff.forget(flow);
+            }
             Effect::Connect { ipcp, socket, pid } => {
                 self.children.attached(&ipcp, pid);
                 self.links.connect(&ipcp, &socket);
@@ -272,16 +283,17 @@ impl Core {
     }
 
     fn reply(&mut self, call: CallId, reply: Reply) {
-        let Some(waiting) = self.calls.remove(&call) else { return };
-        if let Some((side, since)) = waiting.flow {
-            let outcome = match &reply {
-                Reply::Failed(failure) => Outcome::Refused(failure.kind()),
-                _ => Outcome::Allocated,
-            };
-            self.irm.allocation_took(side, since.elapsed(), outcome);
+        if let Some(waiting) = self.calls.remove(&call) {
+            // The caller may just have gone: what it was given runs out by itself.
+            let _ = waiting.send(reply);
         }
-        // The caller may just have gone: what it was given runs out by itself.
-        let _ = waiting.reply.send(reply);
+    }
+
+    /// An end of a local flow is over: what it carried goes with its slot.
+    fn carried(&mut self, end: FlowId) {
+        if let Some(counters) = self.handoff.counters(end) {
+            self.irm.carried(end, counters);
+        }
     }
 
     /// Starts a program, at once as irmd's own user, else when the user is looked up: that may take its time.

@@ -124,6 +124,19 @@ pub(super) async fn show_flow(mut link: Link, ipcp: &str, flow_id: u64) -> Optio
     in_time(ipcp, link.client.flow(v1::FlowRequest { flow_id })).await.map(Response::into_inner)
 }
 
+/// The counts of its flows, page by page; ends where it has no more, or is stuck.
+pub(super) async fn counts(mut link: Link, ipcp: &str) -> Option<tonic::Streaming<v1::FlowCountsReply>> {
+    in_time(ipcp, link.client.counts(v1::Empty {})).await.map(Response::into_inner)
+}
+
+/// The next of those pages.
+pub(super) async fn next_counts(
+    pages: &mut tonic::Streaming<v1::FlowCountsReply>,
+    ipcp: &str,
+) -> Option<v1::FlowCountsReply> {
+    in_time(ipcp, pages.message()).await.flatten()
+}
+
 /// Its counters.
 pub(super) async fn report(mut link: Link, ipcp: &str) -> Option<v1::ReportReply> {
     in_time(ipcp, link.client.report(v1::Empty {})).await.map(Response::into_inner)

@@ -1,13 +1,18 @@
 //! Listings: what the registry knows, with the figures of IPCPs and of the hand-over beside it.
+#![expect(clippy::disallowed_methods, reason = "a listing's task ends with its stream")]
 
 use std::collections::{HashMap, HashSet};
 
-use handoff::server::Server;
+use handoff::server::{Figures, Server};
 use proto::{FlowId, v1};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
 
 use super::ipcp::{self, Links};
-use crate::machine::FlowRow;
+use super::local::Sockets;
+use crate::machine::{FlowRow, Local};
 
 /// What each attached IPCP reports of itself, by name; those that are stuck are left out.
 pub(super) async fn reports(links: &Links) -> HashMap<String, v1::ReportReply> {
@@ -90,7 +95,7 @@ fn failed(said: String) -> v1::ResolveStep {
 
 /// All flows: local ones with their counters, the others as their IPCPs know them; those of an IPCP that is stuck or
 /// gone as the registry knows them.
-pub(super) async fn flows(links: &Links, handoff: &Server, known: Vec<FlowRow>) -> Vec<v1::FlowInfo> {
+pub(super) async fn flows(links: &Links, looks: &Looks, known: Vec<FlowRow>) -> Vec<v1::FlowInfo> {
     let mut answers = JoinSet::new();
     for (name, client) in links.all() {
         answers.spawn(async move {
@@ -100,7 +105,7 @@ pub(super) async fn flows(links: &Links, handoff: &Server, known: Vec<FlowRow>) 
     }
     let mut rows = Vec::new();
     let mut told = HashSet::new();
-    let judged = known.iter().filter(|row| !row.info.peer_identity.is_empty());
+    let judged = known.iter().filter(|row| !row.info.peer_identity.is_empty() && !ended(&row.info));
     let judged: HashMap<u64, v1::FlowInfo> = judged.map(|row| (row.info.flow_id, row.info.clone())).collect();
     for (name, flows) in answers.join_all().await {
         let Some(flows) = flows else { continue };
@@ -108,20 +113,21 @@ pub(super) async fn flows(links: &Links, handoff: &Server, known: Vec<FlowRow>) 
         told.insert(name);
     }
     // A flow without an IPCP is local, or looks for a layer.
-    rows.extend(known.into_iter().filter(|row| !told.contains(&row.info.ipcp)).map(|row| with_counters(handoff, row)));
+    let untold = |row: &FlowRow| ended(&row.info) || !told.contains(&row.info.ipcp);
+    rows.extend(known.into_iter().filter(untold).map(|row| looks.add_to(row)));
     rows.sort_by_key(|row| row.flow_id);
     rows
 }
 
 /// One flow, the same way.
-pub(super) async fn flow(links: &Links, handoff: &Server, row: FlowRow) -> v1::FlowInfo {
+pub(super) async fn flow(links: &Links, looks: &Looks, row: FlowRow) -> v1::FlowInfo {
     let ipcp = row.info.ipcp.clone();
-    match links.get(&ipcp) {
+    match links.get(&ipcp).filter(|_| !ended(&row.info)) {
         Some(client) => match ipcp::show_flow(client, &ipcp, row.info.flow_id).await {
-            Some(shown) => with_identity(Some(&row.info), &ipcp, shown),
+            Some(shown) => with_history(row.info.history.clone(), with_identity(Some(&row.info), &ipcp, shown)),
             None => row.info,
         },
-        None => with_counters(handoff, row),
+        None => looks.add_to(row),
     }
 }
 
@@ -137,11 +143,85 @@ fn with_identity(known: Option<&v1::FlowInfo>, ipcp: &str, row: v1::FlowInfo) ->
     }
 }
 
-fn with_counters(handoff: &Server, row: FlowRow) -> v1::FlowInfo {
-    let mut info = row.info;
-    if info.ipcp.is_empty() {
-        info.counters = handoff.counters(FlowId(info.flow_id));
-        info.peer_counters = row.peer.and_then(|peer| handoff.counters(peer));
+/// The steps that irmd and the IPCP each know of, in order.
+fn with_history(mut known: Vec<v1::FlowStep>, row: v1::FlowInfo) -> v1::FlowInfo {
+    known.extend(row.history);
+    known.sort_by_key(|step| std::cmp::Reverse(step.ms_ago));
+    v1::FlowInfo { history: known, ..row }
+}
+
+fn ended(info: &v1::FlowInfo) -> bool {
+    info.state() == v1::FlowState::Ended
+}
+
+/// At what is not the machine's: what programs of local flows count, and what the kernel says of their sockets.
+pub(super) struct Looks {
+    pub(super) handoff: Server,
+    pub(super) sockets: Sockets,
+}
+
+impl Looks {
+    fn add_to(&self, row: FlowRow) -> v1::FlowInfo {
+        let mut info = row.info;
+        if !info.ipcp.is_empty() || ended(&info) {
+            return info;
+        }
+        let own = self.handoff.figures(FlowId(info.flow_id));
+        let peer = row.peer.and_then(|peer| self.handoff.figures(peer));
+        let idle = own.iter().chain(&peer).filter_map(Figures::idle_ms).min();
+        if own.is_some() || peer.is_some() {
+            info.idle_ms = Some(idle.unwrap_or(info.age_ms).min(info.age_ms));
+        }
+        if let Some(own) = own {
+            (info.sent_ms_ago, info.received_ms_ago) = (own.sent_ms_ago, own.received_ms_ago);
+            info.counters = Some(own.counters);
+        }
+        info.peer_counters = peer.map(|peer| peer.counters);
+        if let Some([socket, peer]) = self.sockets.look(FlowId(info.flow_id)) {
+            (info.socket, info.peer_socket) = (Some(socket), Some(peer));
+        }
+        info
     }
-    info
+}
+
+/// Pages of counts.
+pub(super) type Counts = ReceiverStream<Result<v1::FlowCountsReply, Status>>;
+
+/// Rows of a page of local flows.
+const PAGE: usize = 1_024;
+
+/// The counts of local flows, then those of each IPCP's, as fast as the caller reads. `only`: the flows it may see.
+pub(super) fn counts(links: &Links, handoff: &Server, local: Vec<Local>, only: Option<HashSet<u64>>) -> Counts {
+    let (pages, stream) = mpsc::channel(2);
+    let (ipcps, handoff) = (links.all(), handoff.clone());
+    tokio::spawn(async move {
+        for some in local.chunks(PAGE) {
+            if pages.send(Ok(local_page(&handoff, some))).await.is_err() {
+                return;
+            }
+        }
+        for (ipcp, link) in ipcps {
+            let Some(mut theirs) = ipcp::counts(link, &ipcp).await else { continue };
+            while let Some(mut page) = ipcp::next_counts(&mut theirs, &ipcp).await {
+                if let Some(only) = &only {
+                    page.retain(|id| only.contains(&id));
+                }
+                if pages.send(Ok(page)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+fn local_page(handoff: &Server, flows: &[Local]) -> v1::FlowCountsReply {
+    let mut page = v1::FlowCountsReply { read_us: handoff::monotonic_us(), ..Default::default() };
+    for Local { flow, peer, state, age_ms } in flows {
+        let own = handoff.figures(*flow);
+        let peer = peer.and_then(|peer| handoff.figures(peer));
+        let idle = own.iter().chain(&peer).filter_map(Figures::idle_ms).min().unwrap_or(*age_ms).min(*age_ms);
+        page.push(flow.0, *state, own.map(|own| own.counters), idle, None);
+    }
+    page
 }

@@ -1,13 +1,13 @@
 //! Local flows: kernel socket pairs. One descriptor of a pair stays here, to end the flow with.
 
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use dashmap::DashMap;
 use handoff::kept::KEY;
 use handoff::server::{Offer, Owner, Server};
 use proto::FlowId;
-use proto::v1::{Failure, FailureKind};
+use proto::v1::{Failure, FailureKind, SocketInfo};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, sockopt};
@@ -23,8 +23,27 @@ const QUEUE_BOUND: usize = 1 << 16;
 /// The pairs of all local flows: one end of each, to end the flow with.
 #[derive(Debug)]
 pub(super) struct Pairs {
-    held: HashMap<FlowId, Held>,
+    held: Sockets,
     ticket_key: [u8; KEY],
+}
+
+/// The same sockets, for who looks at them. Changed by the machine's owner only.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sockets(Arc<DashMap<FlowId, Held>>);
+
+impl Sockets {
+    /// The queues of both ends of a flow, the asking one first: what one end has sent and the other has not read.
+    pub(super) fn look(&self, row: FlowId) -> Option<[SocketInfo; 2]> {
+        let (end, socket) = self.0.get(&row).map(|held| (held.end, held.socket.clone()))?;
+        let held = handoff::look(socket.as_fd())?;
+        let other = SocketInfo {
+            receive_queue: held.send_queue,
+            receive_buffer: held.send_buffer,
+            send_queue: held.receive_queue,
+            ..SocketInfo::default()
+        };
+        Some(if end == row { [held, other] } else { [other, held] })
+    }
 }
 
 #[derive(Debug)]
@@ -37,14 +56,19 @@ struct Held {
 impl Pairs {
     /// None yet; their tickets are sealed with the key.
     pub(super) fn new(ticket_key: [u8; KEY]) -> Self {
-        Self { held: HashMap::new(), ticket_key }
+        Self { held: Sockets::default(), ticket_key }
+    }
+
+    /// For who looks at them.
+    pub(super) fn sockets(&self) -> Sockets {
+        self.held.clone()
     }
 
     /// Makes a pair and offers its ends to their programs.
     pub(super) fn open(&mut self, row: FlowId, ends: [End; 2], handoff: &Server) -> Result<(), Failure> {
         let (asking, accepting) = pair().map_err(|errno| failure(row, errno))?;
         let asking = Arc::new(asking);
-        self.held.insert(row, Held { end: row, socket: asking.clone() });
+        self.held.0.insert(row, Held { end: row, socket: asking.clone() });
         for (end, socket) in ends.into_iter().zip([asking, Arc::new(accepting)]) {
             // Without a cookie the ticket is good for no socket.
             let cookie = sockopt::socket_cookie(&socket).unwrap_or(0);
@@ -65,8 +89,8 @@ impl Pairs {
 
     /// A program brought an end back to this irmd. One of the two is enough, and the asking one is better.
     pub(super) fn bring_back(&mut self, row: FlowId, end: FlowId, socket: Arc<OwnedFd>) {
-        if end == row || !self.held.contains_key(&row) {
-            self.held.insert(row, Held { end, socket });
+        if end == row || !self.held.0.contains_key(&row) {
+            self.held.0.insert(row, Held { end, socket });
         }
     }
 
@@ -74,7 +98,7 @@ impl Pairs {
     /// nobody will read its queue; left there, it would make the kernel tell the other program of a reset before it has
     /// read its own.
     pub(super) fn close(&mut self, row: FlowId, over: Option<FlowId>) {
-        let Some(Held { end, socket }) = self.held.remove(&row) else { return };
+        let Some((_, Held { end, socket })) = self.held.0.remove(&row) else { return };
         // Both programs may have closed theirs already: then there is nothing to shut down.
         let _ = net::shutdown(&socket, Shutdown::Both);
         if over == Some(end) {

@@ -14,6 +14,7 @@ mod api_irm;
 mod callers;
 mod calls;
 mod core;
+mod events;
 mod identity;
 mod ipcp;
 mod known;
@@ -29,7 +30,7 @@ mod users;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
@@ -90,9 +91,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let run_path = std::path::absolute(run_dir.path())?;
     let run_dir = RunDir::find(Some(&run_path)).map_err(|e| anyhow!(e))?;
     place::raise_limit();
-    let state_dir = state::state_dir(options.state_dir.as_deref(), &run_path, options.run_dir.is_some())?;
-    let state_dir = std::path::absolute(state_dir)?;
-    let state = state::State::open(&state_dir, &run_path)?;
+    let (state_dir, state) = opened(&options, &run_path)?;
     let made = state.load()?;
     let identity = identity::Identity::open(&state_dir, SystemTime::now())?;
 
@@ -103,10 +102,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     irm.restore_known(state.known()?);
 
     let (asker, asks, gone) = calls::channel();
+    let (pairs, events_out) = (local::Pairs::new(state.ticket_key()), events::Events::new());
     let links = ipcp::Links::default();
     let callers = Callers::new(unlimited(&config.options));
     let tools = Tools {
         asker: asker.clone(),
+        events: events_out.clone(),
+        sockets: pairs.sockets(),
         links: links.clone(),
         handoff: handoff.clone(),
         callers: callers.clone(),
@@ -122,7 +124,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         handoff,
         links,
         children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log, options.log_format),
-        pairs: local::Pairs::new(state.ticket_key()),
+        pairs,
+        events: events_out,
+        told: 0,
         state,
         calls: HashMap::new(),
         jobs: JoinSet::new(),
@@ -143,6 +147,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     drop(place);
     Ok(())
+}
+
+/// The state directory, and what is in it.
+fn opened(options: &Options, run_path: &Path) -> anyhow::Result<(PathBuf, state::State)> {
+    let state_dir = state::state_dir(options.state_dir.as_deref(), run_path, options.run_dir.is_some())?;
+    let state_dir = std::path::absolute(state_dir)?;
+    let state = state::State::open(&state_dir, run_path)?;
+    Ok((state_dir, state))
 }
 
 type Listening = (handoff::server::Server, mpsc::Receiver<handoff::server::Event>, UnixListener, bool);

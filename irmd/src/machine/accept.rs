@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use proto::shim::{MAX_DATA, MAX_REASON};
-use proto::v1::{self, Failure, FailureKind};
+use proto::v1::{self, EventKind, Failure, FailureKind};
 use proto::{FlowId, Name, Token};
 
 use super::flow::{Stage, Way};
+use super::history::process_words;
 use super::name::Accept;
 use super::transitions::Event;
 use super::{Answer, CallId, Caller, Effect, End, Irm, Parked, Reply, Timer};
@@ -96,6 +97,7 @@ impl Irm {
             if let Some(process) = self.processes.get_mut(pid) {
                 process.deciding.insert(row);
             }
+            self.note(row, EventKind::Offered, Some(process_words(&to)));
             self.flows.step(row, Event::Asked, Stage::Offered { call, to });
         } else {
             self.accepted(row, call, to, Vec::new());
@@ -110,6 +112,7 @@ impl Irm {
         let Some(flow) = self.flows.get_mut(row) else { return };
         flow.data = Vec::new();
         let line = format!("flow {row} to {} from {} is accepted by {}", flow.name, flow.source, to.pid);
+        self.note_allocated(row, 0);
         self.flow_log(row, line);
         let reply = v1::FlowReqArrReply { flow_id: row.0, process: Some(to), data };
         self.reply(call, Reply::Accepted(reply));
@@ -156,6 +159,7 @@ impl Irm {
         if let Some(flow) = self.flows.get_mut(row) {
             flow.data = Vec::new();
         }
+        self.note_allocated(row, 0);
         let line = format!("flow {row} to {} within this host is allocated, {} accepts", handle.name, to.pid);
         self.flow_log(row, line);
         self.reply(call, Reply::Handle(asking));
@@ -221,6 +225,7 @@ impl Irm {
             return Err(fail(FailureKind::Invalid, text));
         }
         self.decided(to.pid, row);
+        self.note(row, EventKind::Answered, Some(if answer.accept { "yes" } else { "no" }.into()));
         let Some(flow) = self.flows.get(row) else { return Ok(Some(Reply::Done)) };
         if !answer.accept {
             let text = match answer.reason.as_str() {

@@ -78,6 +78,7 @@ impl Irm {
     }
 
     fn restore_local(&mut self, now: Instant, process: &v1::Process, ticket: Ticket) {
+        let row = ticket.row;
         let [timeout_ms, keepalive_ms] = ticket.timeouts;
         let process = Some(process.clone());
         let (caller, to) = if ticket.accepting { (None, process) } else { (process, None) };
@@ -98,7 +99,9 @@ impl Irm {
                 taken: [true; 2],
             })),
             peer: None,
+            past: Default::default(),
         });
+        self.begun(row, v1::EventKind::Returned);
     }
 
     /// What the ticket of a local flow's end says; its socket's cookie is not known yet.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use proto::shim::MAX_DATA;
-use proto::v1::{self, Failure, FailureKind};
+use proto::v1::{self, EventKind, Failure, FailureKind};
 use proto::{FlowId, Name, Token};
 
 use super::flow::{Flow, Local, Out, Stage, Way};
@@ -71,6 +71,7 @@ impl Irm {
             stage,
             way,
             peer: None,
+            past: Default::default(),
         };
         let asking = matches!(flow.stage, Stage::Asking { .. });
         if !asking {
@@ -79,6 +80,7 @@ impl Irm {
         let asker = flow.caller().map_or(0, |process| process.pid);
         self.flow_log(row, format!("flow {row} to {name} is asked for by process {asker}"));
         self.flows.insert(flow);
+        self.begun(row, EventKind::Requested);
         self.calls.insert(call, Parked::Flow(row));
         self.timers.set(Timer::Flow(row), timer);
         if asking {
@@ -168,6 +170,7 @@ impl Irm {
                 data: flow.data.clone(),
                 process: Some(out.caller.clone()),
             };
+            self.note(row, EventKind::Asked, Some(format!("IPCP {next}").into()));
             return self.ask(&next, attached, IpcpCall::Alloc(request));
         }
         self.nobody_reaches(now, row);
@@ -276,6 +279,7 @@ impl Irm {
             out.host_key = reply.host_key.parse().ok();
         }
         let line = format!("flow {row} to {} is allocated over {ipcp}, peer {}", handle.name, handle.peer_address);
+        self.note_allocated(row, reply.asked);
         self.flow_log(row, line);
         self.reply(call, Reply::Handle(handle));
     }

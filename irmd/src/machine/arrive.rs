@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use proto::v1::{self, EndReason, FailureKind};
+use proto::v1::{self, EndReason, EventKind, FailureKind};
 use proto::{FlowId, Token};
 
 use super::flow::{Flow, In, Stage, Way};
@@ -64,7 +64,9 @@ impl Irm {
             stage: Stage::Waiting { call },
             way: Way::In(Box::new(arrived)),
             peer: None,
+            past: Default::default(),
         });
+        self.begun(row, EventKind::Arrived);
         self.calls.insert(call, Parked::Flow(row));
         self.timers.set(Timer::Flow(row), deadline);
         self.enqueue(now, &name, row);
@@ -75,8 +77,8 @@ impl Irm {
         let row = FlowId(request.flow_id);
         let holds = |flow: &Flow| flow.ipcp() == request.ipcp && flow.stage.kind() == Kind::Allocated;
         if self.flows.get(row).is_some_and(holds) {
-            self.flows.end(row, Event::Over);
-            self.count_end(request.reason());
+            let gone = self.flows.end(row, Event::Over);
+            self.note_ended(gone, request.reason(), request.counters);
             self.flow_log(row, format!("flow {row} over {} is over: {}", request.ipcp, words(request.reason())));
         }
         Ok(Some(Reply::Done))

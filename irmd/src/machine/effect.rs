@@ -135,8 +135,12 @@ pub enum Command {
     UnbindProgram(v1::UnbindProgramRequest),
     /// Unbind a process.
     UnbindProcess(v1::UnbindProcessRequest),
-    /// Rows of all flows, as far as this daemon knows them.
-    FlowList,
+    /// Rows of all flows, as far as this daemon knows them; and of those that ended lately.
+    FlowList(bool),
+    /// The events with a higher number.
+    FlowEvents(u64),
+    /// Which flows the caller may see.
+    FlowSeen,
     /// One row.
     FlowShow(v1::FlowShowRequest),
     /// End a flow.
@@ -204,6 +208,10 @@ pub enum Reply {
     Flows(Vec<FlowRow>),
     /// The flows of one user, who may see no others.
     FlowsOf(u32, Vec<FlowRow>),
+    /// Events, and whether only those that concern one user.
+    Events(Vec<super::history::Record>, Option<u32>),
+    /// Local flows, and the only flows that the caller may see, unless it may see all.
+    Seen(Vec<Local>, Option<std::collections::HashSet<u64>>),
     /// Rules of patterns.
     Rules(Vec<v1::RuleInfo>),
     /// Judgements.
@@ -212,6 +220,19 @@ pub enum Reply {
     Config(crate::config::Config),
     /// irmd ends now; so many flows are left.
     Stopped(u32),
+}
+
+/// A local flow, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Its id.
+    pub flow: FlowId,
+    /// That of the accepting end.
+    pub peer: Option<FlowId>,
+    /// How it stands.
+    pub state: v1::FlowState,
+    /// Since it was asked for, ms.
+    pub age_ms: u64,
 }
 
 /// A flow as the registry knows it.

@@ -46,6 +46,8 @@ pub struct Flow {
     pub way: Way,
     /// Who its peer has shown to be.
     pub peer: Option<Box<Peer>>,
+    /// What happened to it.
+    pub past: super::history::Past,
 }
 
 /// Who is at the other host, as it showed in a handshake.

@@ -92,7 +92,9 @@ impl Irm {
             format!("flow {} of {name}: the peer at {peer} is {}, by {}", asked.flow, shown.host, reply.trusted_by),
         );
         if let Some(flow) = self.flows.get_mut(asked.flow) {
+            let words = format!("{}, by {}", shown.host, grounds.as_str());
             flow.peer = Some(Box::new(Peer { shown, grounds }));
+            self.note(asked.flow, v1::EventKind::Judged, Some(words.into()));
         }
         Ok(Some(Reply::Judged(reply)))
     }

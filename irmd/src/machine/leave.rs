@@ -1,7 +1,7 @@
 //! Ends: of waiting, of flows, of processes.
 
 use proto::FlowId;
-use proto::v1::{self, EndReason, Failure, FailureKind};
+use proto::v1::{self, EndReason, EventKind, Failure, FailureKind};
 
 use super::arrive::words;
 use super::flow::{Flow, Stage, Way};
@@ -14,8 +14,11 @@ impl Irm {
     pub(super) fn fail_flow(&mut self, row: FlowId, event: Event, failure: Failure) {
         let Some(flow) = self.flows.end(row, event) else { return };
         self.timers.clear(&Timer::Flow(row));
-        if let Some(call) = flow.stage.call() {
-            self.flow_log(row, format!("flow {row} to {} is not allocated: {failure}", flow.name));
+        let call = flow.stage.call();
+        let name = flow.name.clone();
+        self.note_refused(flow, &failure);
+        if let Some(call) = call {
+            self.flow_log(row, format!("flow {row} to {name} is not allocated: {failure}"));
             self.refuse(call, failure);
         }
     }
@@ -46,12 +49,24 @@ impl Irm {
     }
 
     /// The call that asked for the flow was cancelled.
-    pub(super) fn caller_gone(&mut self, row: FlowId) {
+    pub(super) fn caller_gave_up(&mut self, row: FlowId) {
+        self.caller_gone(row, fail(FailureKind::FlowGone, "who asked gave up before the flow was allocated"));
+    }
+
+    /// Nobody waits for the flow any more; `why` is for the history.
+    fn caller_gone(&mut self, row: FlowId, why: Failure) {
         self.take_back(row);
         self.timers.clear(&Timer::Flow(row));
         match self.flows.get(row).map(|flow| flow.stage.kind()) {
-            Some(Kind::Asking) => drop(self.flows.step(row, Event::CallerGone, Stage::Abandoned)),
-            Some(Kind::Waiting | Kind::Offered | Kind::Opening) => drop(self.flows.end(row, Event::CallerGone)),
+            Some(Kind::Asking) => {
+                self.flows.step(row, Event::CallerGone, Stage::Abandoned);
+                self.note_abandoned(row, &why);
+            }
+            Some(Kind::Waiting | Kind::Offered | Kind::Opening) => {
+                if let Some(flow) = self.flows.end(row, Event::CallerGone) {
+                    self.note_refused(flow, &why);
+                }
+            }
             _ => {}
         }
     }
@@ -66,7 +81,9 @@ impl Irm {
                 let (call, ipcp) = (*call, flow.ipcp().to_owned());
                 self.flows.step(row, Event::Deadline, Stage::Abandoned);
                 let text = format!("IPCP {ipcp} did not answer for {name} in time; see irm ipcp list");
-                self.refuse(call, fail(FailureKind::TimedOut, text));
+                let failure = fail(FailureKind::TimedOut, text);
+                self.note_abandoned(row, &failure);
+                self.refuse(call, failure);
             }
             Stage::Waiting { .. } => {
                 let text = format!("{name} exists, but no program took the flow in time; is its program running?");
@@ -126,8 +143,8 @@ impl Irm {
         };
         let rows: Vec<FlowId> = self.flows.iter().filter(stranded).map(|flow| flow.id).collect();
         for row in rows {
-            self.flows.end(row, Event::Over);
-            self.count_end(EndReason::ProgramDied);
+            let gone = self.flows.end(row, Event::Over);
+            self.note_ended(gone, EndReason::ProgramDied, None);
         }
     }
 
@@ -135,7 +152,10 @@ impl Irm {
     pub fn taken(&mut self, end: FlowId) {
         let row = self.flows.row(end).and_then(|row| self.flows.get_mut(row));
         if let Some(Flow { id, way: Way::Local(local), .. }) = row {
-            local.taken[usize::from(*id != end)] = true;
+            let (row, accepting) = (*id, *id != end);
+            local.taken[usize::from(accepting)] = true;
+            let side = if accepting { "the accepting end" } else { "the asking end" };
+            self.note(row, EventKind::HandedOver, Some(side.into()));
         }
     }
 
@@ -157,19 +177,20 @@ impl Irm {
         if !self.flows.get(row).is_some_and(is_local) {
             return;
         }
-        let Some(Flow { way: Way::Local(local), .. }) = self.flows.end(row, Event::Over) else { return };
-        let ends = [Some(row), local.peer];
+        let Some(mut gone) = self.flows.end(row, Event::Over) else { return };
+        let Way::Local(local) = &mut gone.way else { return };
+        let (tokens, taken, ends) = (local.tokens, local.taken, [Some(row), local.peer]);
         for (index, id) in ends.into_iter().enumerate() {
             let Some(id) = id.filter(|id| !over || *id != end) else { continue };
-            if !local.taken[index] {
+            if !taken[index] {
                 let text = format!("flow {id} is over before it was taken: {}", words(reason));
-                self.effects.push_back(Effect::Withdraw(local.tokens[index], fail(FailureKind::FlowGone, text)));
+                self.effects.push_back(Effect::Withdraw(tokens[index], fail(FailureKind::FlowGone, text)));
             }
             // Said of one that is not taken, too: its program may be taking it at this moment.
             self.effects.push_back(Effect::Gone(id, reason));
         }
         self.effects.push_back(Effect::CloseLocal { row, over: over.then_some(end) });
-        self.count_end(here(reason));
+        self.note_ended(Some(gone), of_this_host(reason), None);
         self.flow_log(row, format!("flow {row} within this host is over: {}", words(reason)));
     }
 
@@ -188,8 +209,9 @@ impl Irm {
         let Some(flow) = self.flows.get(row) else { return Err(no_flow(row)) };
         if let Some(call) = flow.stage.call() {
             let text = format!("flow {row} was ended with irm flow dealloc before it was allocated");
-            self.refuse(call, fail(FailureKind::Refused, text));
-            self.caller_gone(row);
+            let failure = fail(FailureKind::Refused, text);
+            self.refuse(call, failure.clone());
+            self.caller_gone(row, failure);
             return Ok(Some(Reply::Done));
         }
         if matches!(flow.way, Way::Local(_)) {
@@ -246,11 +268,11 @@ impl Irm {
     }
 }
 
-/// Why a flow within the host ended, of what the other end is told: whoever it was is of this host.
-fn here(told: EndReason) -> EndReason {
+/// Why a flow is over, of which both ends are here.
+fn of_this_host(told: EndReason) -> EndReason {
     match told {
-        EndReason::PeerDied => EndReason::ProgramDied,
         EndReason::PeerDeallocated => EndReason::Deallocated,
+        EndReason::PeerDied => EndReason::ProgramDied,
         other => other,
     }
 }

@@ -7,6 +7,7 @@ use proto::v1::{self, Failure};
 use proto::{FlowId, protocol_version};
 
 use super::flow::{Flow, In, Local, Out, Peer, Stage, Way};
+use super::history::Gone;
 use super::ipcp::{RECONCILE_AFTER, State};
 use super::leave::no_flow;
 use super::policy::Rank;
@@ -27,7 +28,7 @@ impl Irm {
             pending: count(self.flows.pending()),
             ipcps: self.ipcp_infos(),
             counters: self.refused.iter().map(|(what, n)| ((*what).to_owned(), *n)).collect(),
-            ..v1::StatusReply::default()
+            ..self.history.figures()
         })))
     }
 
@@ -81,20 +82,56 @@ impl Irm {
         super::quota::ends(flow).any(|(uid, _)| uid == caller.uid) || self.rank(caller) >= Rank::Administrator
     }
 
-    pub(super) fn flow_list(&self, now: Instant, caller: &Caller) -> Answer {
-        if self.rank(caller) >= Rank::Administrator {
-            return Ok(Some(Reply::Flows(self.flow_rows(now))));
+    pub(super) fn flow_list(&self, now: Instant, caller: &Caller, ended: bool) -> Answer {
+        let all = self.rank(caller) >= Rank::Administrator;
+        let mut rows = match all {
+            true => self.flow_rows(now),
+            false => self.flows.iter().filter(|flow| self.may_see(caller, flow)).map(|flow| row(flow, now)).collect(),
+        };
+        if ended {
+            let seen = self.history.gone(now).filter(|gone| all || self.may_see(caller, &gone.flow));
+            rows.extend(seen.map(|gone| gone_row(gone, now)));
         }
-        let mut rows: Vec<FlowRow> =
-            self.flows.iter().filter(|flow| self.may_see(caller, flow)).map(|flow| row(flow, now)).collect();
         rows.sort_unstable_by_key(|row| row.info.flow_id);
-        Ok(Some(Reply::FlowsOf(caller.uid, rows)))
+        Ok(Some(if all { Reply::Flows(rows) } else { Reply::FlowsOf(caller.uid, rows) }))
+    }
+
+    /// The events with a higher number that are kept.
+    pub(super) fn flow_events(&self, caller: &Caller, after: u64) -> Answer {
+        let only = (self.rank(caller) < Rank::Administrator).then_some(caller.uid);
+        Ok(Some(Reply::Events(self.history.after(after).cloned().collect(), only)))
+    }
+
+    /// For counting: local flows, and which flows the caller may see.
+    pub(super) fn flow_seen(&self, now: Instant, caller: &Caller) -> Answer {
+        let all = self.rank(caller) >= Rank::Administrator;
+        let seen = || self.flows.iter().filter(|flow| all || self.may_see(caller, flow));
+        let local = |flow: &Flow| match &flow.way {
+            Way::Local(local) => Some(super::Local {
+                flow: flow.id,
+                peer: local.peer,
+                state: flow.stage.message(),
+                age_ms: millis(now, flow.since),
+            }),
+            _ => None,
+        };
+        let only = (!all).then(|| seen().map(|flow| flow.id.0).collect());
+        Ok(Some(Reply::Seen(seen().filter_map(local).collect(), only)))
     }
 
     pub(super) fn flow_show(&self, now: Instant, caller: &Caller, id: FlowId) -> Answer {
         let flow = self.flows.row(id).and_then(|row| self.flows.get(row));
-        let flow = flow.filter(|flow| self.may_see(caller, flow));
-        flow.map(|flow| Some(Reply::Flows(vec![row(flow, now)]))).ok_or_else(|| no_flow(id))
+        let mut gone = self.history.gone(now).filter(|gone| gone.is(id));
+        let (mut shown, flow) = match (flow, gone.next_back()) {
+            (Some(flow), _) => (row(flow, now), flow),
+            (None, Some(gone)) => (gone_row(gone, now), &gone.flow),
+            (None, None) => return Err(no_flow(id)),
+        };
+        if !self.may_see(caller, flow) {
+            return Err(no_flow(id));
+        }
+        shown.info.history = flow.past.steps().iter().map(|step| step.shown(now)).collect();
+        Ok(Some(Reply::Flows(vec![shown])))
     }
 
     /// An IPCP has said which flows it holds: ours that it does not know are over, its that we do not know have
@@ -117,8 +154,8 @@ impl Irm {
             };
             let rows: Vec<FlowId> = self.flows.iter().filter(lost).map(|flow| flow.id).collect();
             for row in rows {
-                self.flows.end(row, Event::Over);
-                self.count_end(v1::EndReason::Unspecified);
+                let gone = self.flows.end(row, Event::Over);
+                self.note_ended(gone, v1::EndReason::IpcpStopped, None);
                 self.flow_log(row, format!("flow {row} over {ipcp} is over: it was lost with the IPCP"));
             }
         } else {
@@ -173,12 +210,27 @@ impl Irm {
             stage: Stage::Allocated { to: info.accepting.then_some(process) },
             way,
             peer: None,
+            past: Default::default(),
         });
+        self.begun(id, v1::EventKind::Returned);
     }
 }
 
 fn millis(now: Instant, since: Instant) -> u64 {
     u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A flow that is over.
+fn gone_row(gone: &Gone, now: Instant) -> FlowRow {
+    let mut shown = row(&gone.flow, gone.at);
+    let info = &mut shown.info;
+    info.set_state(v1::FlowState::Ended);
+    info.set_ended(gone.ended);
+    info.set_failure(gone.failure);
+    info.words = gone.words.as_deref().unwrap_or_default().to_owned();
+    info.ended_ms_ago = millis(now, gone.at);
+    [info.counters, info.peer_counters] = gone.counters;
+    shown
 }
 
 fn row(flow: &Flow, now: Instant) -> FlowRow {
@@ -192,6 +244,7 @@ fn row(flow: &Flow, now: Instant) -> FlowRow {
         // An end that was not brought back after a restart has none.
         process: flow.caller().filter(|process| process.pid != 0).cloned(),
         age_ms: millis(now, flow.since),
+        encrypted: !flow.ipcp().is_empty() && flow.qos.cube() != v1::Cube::Raw,
         ..v1::FlowInfo::default()
     };
     if let Some(Peer { shown, grounds }) = flow.peer.as_deref() {

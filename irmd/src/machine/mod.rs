@@ -18,6 +18,7 @@ mod attach;
 mod demand;
 mod effect;
 pub mod flow;
+pub mod history;
 pub mod ipcp;
 mod judge;
 mod leave;
@@ -51,8 +52,8 @@ use proto::{FlowId, Name, protocol_version};
 
 pub use adopt::{Adopted, RETURN_WITHIN};
 pub use effect::{
-    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, May, Reply, RulesChange,
-    Settings, Started,
+    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Local, May, Reply,
+    RulesChange, Settings, Started,
 };
 use flow::Flows;
 use ipcp::Ipcps;
@@ -97,10 +98,10 @@ pub struct Irm {
     since: Instant,
     /// What was refused, by quota or bound.
     refused: BTreeMap<&'static str, u64>,
-    /// How flows that had been allocated ended.
-    ended: BTreeMap<v1::EndReason, u64>,
-    took: metrics::Took,
     effects: VecDeque<Effect>,
+    history: history::History,
+    /// The last moment that was heard of.
+    now: Instant,
 }
 
 /// What a call waits for.
@@ -164,9 +165,9 @@ impl Irm {
             next_child: 1,
             since: now,
             refused: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            took: metrics::Took::default(),
             effects: VecDeque::new(),
+            history: history::History::new(crate::config::EVENTS as usize),
+            now,
         }
     }
 
@@ -187,10 +188,19 @@ impl Irm {
 
     /// A caller asks something; `call` is what its reply will be under.
     pub fn command(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) {
+        self.clock(now);
+        let asks = history::Subject::of(&caller, &command);
+        let judges = if let Command::Judge(asked) = &command { Some(asked.flow) } else { None };
         match self.dispatch(now, call, &caller, command) {
             Ok(Some(reply)) => self.reply(call, reply),
             Ok(None) => {}
-            Err(failure) => self.reply(call, Reply::Failed(failure)),
+            Err(failure) => {
+                self.note_turned_away(asks, &failure);
+                if let Some(row) = judges.filter(|_| failure.kind() == FailureKind::Untrusted) {
+                    self.note_abandoned(row, &failure);
+                }
+                self.reply(call, Reply::Failed(failure))
+            }
         }
     }
 
@@ -237,7 +247,9 @@ impl Irm {
             Command::BindProcess(request) => self.bind_process(now, &request),
             Command::UnbindProgram(request) => self.unbind_program(now, caller, &request),
             Command::UnbindProcess(request) => self.unbind_process(&request),
-            Command::FlowList => self.flow_list(now, caller),
+            Command::FlowList(ended) => self.flow_list(now, caller, ended),
+            Command::FlowEvents(after) => self.flow_events(caller, after),
+            Command::FlowSeen => self.flow_seen(now, caller),
             Command::FlowShow(request) => self.flow_show(now, caller, FlowId(request.flow_id)),
             Command::FlowDealloc(request) => self.flow_dealloc(caller, FlowId(request.flow_id)),
             Command::IdentityTrust { name, who, wall } => self.identity_trust(now, caller, &name, who, wall),
@@ -258,6 +270,7 @@ impl Irm {
 
     /// Deadlines have passed. Early and repeated calls do nothing. Some may be left, for the next call.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.clock(now);
         if self.opening == 0 {
             self.go_on_shutting_down(now);
         }
@@ -276,6 +289,7 @@ impl Irm {
 
     /// The caller of `call` is gone: it gets no reply any more. For an attachment: the IPCP is gone.
     pub fn cancelled(&mut self, now: Instant, call: CallId) {
+        self.clock(now);
         match self.calls.remove(&call) {
             Some(Parked::Accept { name, pid }) => {
                 if let Some(entry) = self.names.get_mut(name.as_str()) {
@@ -283,7 +297,7 @@ impl Irm {
                 }
                 self.accept_is_over(pid, call);
             }
-            Some(Parked::Flow(row)) => self.caller_gone(row),
+            Some(Parked::Flow(row)) => self.caller_gave_up(row),
             Some(Parked::Attach(ipcp)) => self.detached(now, &ipcp),
             Some(Parked::Ipcp(ipcp)) => self.waiter_gone(&ipcp, call),
             Some(Parked::Shutdown) => self.shutdown_waiter_gone(call),
@@ -300,6 +314,7 @@ impl Irm {
         asked: IpcpCall,
         answer: Result<IpcpAnswer, Failure>,
     ) {
+        self.clock(now);
         if let IpcpCall::Alloc(request) = asked {
             return self.asked(now, ipcp, attach, FlowId(request.flow_id), answer);
         }

@@ -383,7 +383,9 @@ pub fn least(command: &Command) -> Rank {
         | Command::NameResolve(_)
         | Command::BindProgram(_)
         | Command::UnbindProgram(_)
-        | Command::FlowList
+        | Command::FlowList(_)
+        | Command::FlowEvents(_)
+        | Command::FlowSeen
         | Command::FlowShow(_)
         | Command::FlowDealloc(_) => Rank::User,
     }

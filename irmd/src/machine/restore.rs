@@ -21,6 +21,7 @@ impl Irm {
             self.options = config.options.clone();
             self.settings.timeout = Duration::from_millis(config.options.timeout_ms.into());
             self.settings.backlog = config.options.backlog as usize;
+            self.history.keep(config.options.events as usize);
             self.settings.quotas = config.options.quotas(self.settings.uid);
         }
         for entry in &config.ipcps {

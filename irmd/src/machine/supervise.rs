@@ -290,7 +290,8 @@ impl Irm {
         let held = |flow: &&Flow| flow.ipcp() == name && matches!(flow.stage, Stage::Allocated { .. });
         let rows: Vec<FlowId> = self.flows.iter().filter(held).map(|flow| flow.id).collect();
         for row in rows {
-            self.flows.end(row, Event::Over);
+            let gone = self.flows.end(row, Event::Over);
+            self.note_ended(gone, v1::EndReason::IpcpStopped, None);
         }
         if ipcp.origin != Origin::Process {
             self.effects.push_back(Effect::Persist);

@@ -5,6 +5,7 @@ mod addresses;
 mod admin;
 mod demand;
 mod flows;
+mod history;
 mod identities;
 mod ipcps;
 mod outlive;

@@ -107,7 +107,9 @@ async fn an_administrator_ends_a_local_flow() {
         }
     }
     assert_eq!(read(&at_a), b"");
-    let shown = host.admin().flow_show(v1::FlowShowRequest { flow_id: a.flow_id }).await;
+    let shown = host.admin().flow_show(v1::FlowShowRequest { flow_id: a.flow_id }).await.unwrap().into_inner();
+    assert_eq!((shown.state(), shown.ended()), (v1::FlowState::Ended, EndReason::Admin));
+    let shown = host.admin().flow_show(v1::FlowShowRequest { flow_id: 4711 }).await;
     assert_eq!(failure(shown).unwrap_err().kind(), FailureKind::NotFound);
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 pub use crate::io::client::{Receiver, Sender, open};
-pub use crate::io::slots::{Slot, SlotMap};
+pub use crate::io::slots::{Figures, Slot, SlotMap};
 pub use proto::v1::{Counters, EndReason, Failure};
 
 use proto::FlowId;

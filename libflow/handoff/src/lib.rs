@@ -28,5 +28,7 @@ pub mod service;
 pub mod slot;
 
 pub use io::calls::{Answers, Caller, Questions, answers};
+pub use io::queues::look;
+pub use io::slots::monotonic_us;
 pub use io::stream::{Stream, channel, connected_channel};
 pub use io::watch::{watch_readable, watch_shared, watch_writable};

@@ -9,6 +9,7 @@ use proto::shim::{Binding, Unwanted};
 use proto::{FlowId, Token};
 
 pub use crate::io::server::Server;
+pub use crate::io::slots::Figures;
 pub use proto::v1::{Counters, EndReason, Failure};
 
 /// Longest ticket, bytes.
@@ -104,6 +105,8 @@ pub enum Event {
         process: Process,
         /// Flows it held and neither released nor was told to be gone. They are forgotten here already.
         flows: Vec<FlowId>,
+        /// What they had carried, in the same order.
+        figures: Vec<Figures>,
         /// The process has no other lease with this server.
         last_of_process: bool,
     },
@@ -119,10 +122,12 @@ pub enum Event {
         /// The flow.
         flow: FlowId,
     },
-    /// The program is done with the flow. Its statistics can be read until [`Server::forget`].
+    /// The program is done with the flow. Its statistics can be read until [`Server::forget`], or the program's end.
     Released {
         /// The flow.
         flow: FlowId,
+        /// What it had carried: its program may be gone when this is read.
+        counters: Counters,
     },
     /// The program's kernel reported the peer's port unreachable.
     Suspect {

@@ -55,7 +55,7 @@ async fn a_flow_is_taken_used_counted_and_released() {
     assert_eq!(stage.server.holder(FlowId(9)), Some(me()));
 
     lease.0.say(&release(9), None).unwrap();
-    assert!(matches!(stage.event().await, Event::Released { flow: FlowId(9) }));
+    assert!(matches!(stage.event().await, Event::Released { flow: FlowId(9), .. }));
     assert_eq!(stage.server.counters(FlowId(9)), Some(want), "readable until forgotten");
     stage.server.forget(FlowId(9));
     assert_eq!(stage.server.counters(FlowId(9)), None);
@@ -161,8 +161,8 @@ async fn a_program_that_dies_ends_its_flows_and_no_other() {
     }
     drop(first);
     match stage.event().await {
-        Event::LeaseClosed { process, flows, last_of_process: false } => {
-            assert_eq!((process, flows), (me(), vec![FlowId(1), FlowId(2)]));
+        Event::LeaseClosed { process, flows, figures, last_of_process: false } => {
+            assert_eq!((process, flows, figures.len()), (me(), vec![FlowId(1), FlowId(2)], 2));
         }
         other => panic!("{other:?}"),
     }

@@ -216,6 +216,7 @@ impl Core {
             std::thread::yield_now();
         }
         let now = old.read();
+        self.slot.load().take_times(&old);
         self.slot.load().add(v1::Counters {
             sdus_sent: now.sdus_sent.wrapping_sub(told.sdus_sent),
             bytes_sent: now.bytes_sent.wrapping_sub(told.bytes_sent),

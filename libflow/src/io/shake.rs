@@ -1,5 +1,5 @@
 //! From a socket to a flow: what the QoS asks for beyond datagrams.
-#![expect(clippy::disallowed_methods, reason = "io reads the clock")]
+#![expect(clippy::disallowed_methods, reason = "io reads the clock and owns a flow's tasks")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::core::{Carrier, Core};
 use super::keeper::{Command, Keeper};
 use super::mux::{Held, Mux};
 use super::papers::{As, Paper};
-use super::path::Path;
+use super::path::{self, Moving, Path};
 use crate::error::{AcceptError, AllocError, CallError};
 use crate::flow::{Flow, qos_of};
 use crate::peer::Identity;
@@ -56,7 +56,7 @@ impl Shake {
         let runtime = aside::runtime()?;
         let mux = {
             let _watched = runtime.enter();
-            Mux::Local(local::Flow::new(Path(self.core.clone()), self.core.sdu_limit())?)
+            Mux::Local(local::Flow::new(Path::new(self.core.clone()).0, self.core.sdu_limit())?)
         };
         let held = Held::new(mux, self.core.clone(), runtime);
         Ok(Flow::over(self.core, Some(held), self.handle))
@@ -95,7 +95,8 @@ impl Shake {
         let name = self.handle.name.parse().map_err(|_| Failed::Io(std::io::ErrorKind::InvalidData.into()))?;
         let credentials = self.credentials(As::Asking(source)).await?;
         let asking = quic::Asking { name, binding: self.binding()?, credentials, options: self.options() };
-        let answered = quic::asking(Arc::new(Path(self.core.clone())), asking, deadline).await?;
+        let (path, moving) = Path::new(self.core.clone());
+        let answered = quic::asking(Arc::new(path), asking, deadline).await?;
         let identity = match self.judge(answered.chain()).await {
             Ok(identity) => identity,
             Err(error) => {
@@ -104,7 +105,7 @@ impl Shake {
             }
         };
         let flow = answered.admitted().await?;
-        Ok(self.made(flow, identity))
+        Ok(self.made(flow, moving, identity))
     }
 
     async fn accept(self) -> Result<Flow, Failed> {
@@ -113,7 +114,8 @@ impl Shake {
         let follow = self.core.secured.is_some_and(|secured| !secured.fixed);
         let (judged, binding, options) = (self.handle.judged, self.binding()?, self.options());
         let accepting = quic::Accepting { binding, credentials, judged, follow, options };
-        let shown = quic::accepting(Arc::new(Path(self.core.clone())), accepting, deadline).await?;
+        let (path, moving) = Path::new(self.core.clone());
+        let shown = quic::accepting(Arc::new(path), accepting, deadline).await?;
         let identity = match self.judge(shown.chain()).await {
             Ok(identity) => identity,
             Err(error) => {
@@ -122,7 +124,7 @@ impl Shake {
             }
         };
         let flow = shown.admit().await?;
-        Ok(self.made(flow, identity))
+        Ok(self.made(flow, moving, identity))
     }
 
     async fn credentials(&self, who: As) -> Result<quic::Credentials, Failed> {
@@ -130,7 +132,8 @@ impl Shake {
         Ok(quic::Credentials::new(chain, key)?)
     }
 
-    fn made(self, flow: quic::Flow, identity: Identity) -> Flow {
+    fn made(self, flow: quic::Flow, moving: Arc<Moving>, identity: Identity) -> Flow {
+        tokio::spawn(path::publish(Arc::downgrade(&self.core), moving, flow.watch()));
         let held = Held::new(Mux::Quic(flow), self.core.clone(), tokio::runtime::Handle::current());
         Flow::over(self.core, Some(held), self.handle).with_identity(identity)
     }

@@ -317,7 +317,7 @@ async fn watch(mut events: tokio::sync::mpsc::Receiver<Event>, handoff: Server, 
             Event::LeaseClosed { .. } => log.leases -= 1,
             Event::Taken { .. } => {}
             Event::NotTaken { flow } => log.not_taken.push(flow),
-            Event::Released { flow } => {
+            Event::Released { flow, .. } => {
                 log.released.push(flow);
                 handoff.forget(flow);
             }

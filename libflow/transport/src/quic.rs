@@ -9,7 +9,7 @@
 //! `machine/quic` decides what is said and what errors mean; `io/quic` is the library's view of the socket, and the flow.
 
 pub use crate::io::quic::config::{MAX_STREAMS, Options};
-pub use crate::io::quic::flow::Flow;
+pub use crate::io::quic::flow::{Flow, Watch};
 pub use crate::io::quic::handshake::{Accepting, Answered, Asking, Shown, accepting, asking};
 pub use crate::io::quic::stream::{RecvHalf, SendHalf};
 pub use crate::io::quic::tls::Credentials;

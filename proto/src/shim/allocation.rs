@@ -278,9 +278,18 @@ impl Answer {
     /// Reads a datagram that arrived on the port from which `name` was asked for.
     pub fn decode(bytes: &[u8], name: &Name) -> Result<Self, Malformed> {
         let (told, rest) = split_name(bytes)?;
-        if told != *name {
-            return Err(Malformed::OtherName);
-        }
+        if told != *name { Err(Malformed::OtherName) } else { Self::read(rest) }
+    }
+
+    /// Reads an answer of which it is not known what was asked for: somebody else's, in a capture. A classic echo and a
+    /// classic request have the same bytes; both give [`ClassicEcho`](Self::ClassicEcho).
+    pub fn overhear(bytes: &[u8]) -> Result<(Name, Self), Malformed> {
+        let (told, rest) = split_name(bytes)?;
+        Ok((told, Self::read(rest)?))
+    }
+
+    /// What stands behind the name's NUL.
+    fn read(rest: &[u8]) -> Result<Self, Malformed> {
         match Header::read(rest)? {
             None => Ok(Self::ClassicEcho),
             Some(Read::Other { version, client }) => Ok(Self::OtherVersion { version, client }),

@@ -244,7 +244,7 @@ impl World {
             7 => Command::UnbindProcess(v1::UnbindProcessRequest { name, pid }),
             8 => Command::FlowDealloc(v1::FlowDeallocRequest { flow_id: flow.0 }),
             9 => Command::FlowShow(v1::FlowShowRequest { flow_id: flow.0 }),
-            10 => Command::FlowList,
+            10 => Command::FlowList(program.flag()),
             11 => Command::NameList,
             12 => Command::Status,
             13 => Command::NameRules(name + program.one_of(&["", "*"]).as_str(), rules),

@@ -9,15 +9,18 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 8] = ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "libflow-capi", "libflow"];
+const CRATES: [&str; 10] =
+    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "flowdump", "libflow-capi", "libflow"];
 /// The programs among what they build.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 12] = [
     "irmd",
     "ipcpd-udp",
     "irm",
     "oping",
     "operf",
     "flowcat",
+    "flowtop",
+    "flowdump",
     "examples/echo_server",
     "examples/echo_client",
     "examples/word_server",

@@ -2,13 +2,16 @@
 //! what it shows.
 
 mod alloc;
+mod capture;
 mod classic;
 mod daemons;
 mod dns;
+mod doctor;
 mod faces;
 mod failure;
 mod flood;
 mod flowcat;
+mod flowtop;
 mod hostile;
 mod identity;
 mod links;
@@ -20,7 +23,9 @@ mod on_path;
 mod outlive;
 mod programs;
 mod rules;
+mod see;
 mod service;
+mod stories;
 mod streams;
 mod vanish;
 mod versions;
@@ -32,32 +37,5 @@ use std::process::ExitCode;
 use flowring_tests::harness::{self, Needs};
 
 fn main() -> ExitCode {
-    let cases = [
-        alloc::cases(),
-        classic::cases(),
-        daemons::cases(),
-        dns::cases(),
-        faces::cases(),
-        failure::cases(),
-        flood::cases(),
-        flowcat::cases(),
-        hostile::cases(),
-        identity::cases(),
-        links::cases(),
-        load::cases(),
-        logs::cases(),
-        metrics::cases(),
-        middlebox::cases(),
-        on_path::cases(),
-        outlive::cases(),
-        programs::cases(),
-        service::cases(),
-        streams::cases(),
-        rules::cases(),
-        vanish::cases(),
-        versions::cases(),
-        who::cases(),
-        wire::cases(),
-    ];
-    harness::main(Needs::Hosts, cases.into_iter().flatten().collect())
+    harness::main(Needs::Hosts, stories::all())
 }

@@ -4,12 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod capture;
+mod doctor;
+mod flow;
 mod identity;
 mod ipcp;
 mod log;
 mod name;
 mod rules;
 
+pub use capture::Capture;
+pub use doctor::Doctor;
+pub use flow::{FlowCommand, FlowEvents, FlowList, Sort, State};
 pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType};
 pub use log::Log;
@@ -64,6 +70,9 @@ pub enum Command {
     /// The running configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look for what is wrong, and say what mends it
+    #[command(after_help = doctor::EXPLAINED)]
+    Doctor(Doctor),
     /// What irmd and its IPCPs log, and change it while they run
     #[command(after_help = log::EXAMPLES)]
     Log(Log),
@@ -112,28 +121,6 @@ pub struct Listing {
     /// Print JSON, whose keys stay the same over versions
     #[arg(long)]
     pub json: bool,
-}
-
-/// `irm flow …`
-#[derive(Debug, Subcommand)]
-pub enum FlowCommand {
-    /// List the flows
-    List(Listing),
-    /// All about one flow
-    Show {
-        /// Its id in `irm flow list`
-        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
-        id: u64,
-        /// How to print
-        #[command(flatten)]
-        listing: Listing,
-    },
-    /// End a flow, whoever holds it
-    Dealloc {
-        /// Its id in `irm flow list`
-        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
-        id: u64,
-    },
 }
 
 /// `irm config …`

@@ -11,23 +11,12 @@ struct Datagram {
     payload: Vec<u8>,
 }
 
-/// UDP over IPv4 over Ethernet, from a little-endian pcap, and where ICMP errors stand between.
+/// The UDP datagrams of a capture.
 fn capture(file: &str) -> Vec<Datagram> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/tests/wire").join(file);
     let bytes = std::fs::read(path).expect("the captures are part of the repository");
-    let word = |b: &[u8]| u16::from_be_bytes([b[0], b[1]]);
-    let (mut at, mut found) = (24, Vec::new());
-    while at < bytes.len() {
-        let length = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
-        let ip = &bytes[at + 16 + 14..at + 16 + length];
-        at += 16 + length;
-        if ip[0] >> 4 == 4 && ip[9] == 17 {
-            let udp = &ip[usize::from(ip[0] & 15) * 4..];
-            let payload = udp[8..usize::from(word(&udp[4..]))].to_vec();
-            found.push(Datagram { from: word(udp), to: word(&udp[2..]), payload });
-        }
-    }
-    found
+    let sent = ::capture::sent(&bytes).expect("a capture");
+    sent.into_iter().map(|one| Datagram { from: one.from.port(), to: one.to.port(), payload: one.payload }).collect()
 }
 
 /// The server of a capture, played by ours: gives its answers to the captured requests.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use proto::v1::{self, Cube, EndReason, FlowState};
+use proto::v1::{self, Cube, EndReason, FailureKind, FlowState};
 
-use super::Took;
+use super::{Side, Took};
 use crate::machine::flow::{Flow, Way};
 use crate::machine::{Answer, Irm, Reply};
 
@@ -26,7 +26,9 @@ pub struct Census {
     pub ipcps: Vec<v1::IpcpInfo>,
     /// What was denied, named as in `irm status`.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Flows that ended after they had been allocated; `UNSPECIFIED`: lost with their IPCP.
+    /// What was asked for and not allocated, and why.
+    pub refusals: BTreeMap<(Side, FailureKind), u64>,
+    /// Flows that ended after they had been allocated.
     pub ended: BTreeMap<EndReason, u64>,
     /// Allocations.
     pub took: Took,
@@ -56,19 +58,10 @@ impl Irm {
             processes: self.processes.len() as u64,
             ipcps: self.ipcp_infos(),
             refused: self.refused.clone(),
-            ended: self.ended.clone(),
-            took: self.took.clone(),
+            refusals: self.history.refusals.clone(),
+            ended: self.history.ends.clone(),
+            took: self.history.took.clone(),
         }))))
-    }
-
-    /// An allocation was answered, or given up: `took` so long.
-    pub fn allocation_took(&mut self, side: super::Side, took: std::time::Duration, outcome: super::Outcome) {
-        self.took.add(side, took, outcome);
-    }
-
-    /// A flow that had been allocated has ended.
-    pub(in crate::machine) fn count_end(&mut self, reason: EndReason) {
-        *self.ended.entry(reason).or_default() += 1;
     }
 }
 

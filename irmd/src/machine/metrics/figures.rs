@@ -78,13 +78,13 @@ fn flows(now: &Snapshot) -> [Figure; 5] {
         took.push([side.as_str(), outcome], Value::Spread(Box::new(spread.clone())));
     }
     let mut refusals = Figure::new(&all::REFUSALS);
-    for (side, reason, n) in census.took.refusals() {
-        refusals.push([side.as_str(), reason], n);
+    // Those that never happened too: a rate from nothing to one would not be seen.
+    for (side, kind) in Side::ALL.into_iter().flat_map(|side| FailureKind::KNOWN.iter().map(move |kind| (side, *kind))) {
+        refusals.push([side.as_str(), kind.word()], census.refusals.get(&(side, kind)).copied().unwrap_or(0));
     }
     let mut ends = Figure::new(&all::FLOW_ENDS);
-    for reason in EndReason::KNOWN.iter().copied().chain([EndReason::Unspecified]) {
-        let word = if reason == EndReason::Unspecified { "lost" } else { reason.word() };
-        ends.push([word], census.ended.get(&reason).copied().unwrap_or(0));
+    for reason in EndReason::KNOWN {
+        ends.push([reason.word()], census.ended.get(reason).copied().unwrap_or(0));
     }
     let mut denials = Figure::new(&all::DENIALS);
     for (what, n) in census.refused.iter().map(|(what, n)| (*what, *n)).chain(now.refused.iter().copied()) {

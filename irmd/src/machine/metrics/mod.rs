@@ -20,7 +20,7 @@ pub use catalogue::{CATALOGUE, Kind, Metric};
 pub use census::Census;
 pub use sums::Sums;
 pub use text::Format;
-pub use took::{Outcome, Side, Took};
+pub use took::{Side, Took};
 
 /// All that is known at the moment of a scrape.
 #[derive(Debug, Default)]

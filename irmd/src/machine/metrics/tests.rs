@@ -10,11 +10,11 @@ use super::*;
 
 fn snapshot() -> Snapshot {
     let mut took = Took::default();
-    took.add(Side::Asking, Duration::from_micros(100), Outcome::Allocated);
-    took.add(Side::Asking, Duration::from_micros(101), Outcome::Allocated);
-    took.add(Side::Asking, Duration::from_secs(61), Outcome::Allocated);
-    took.add(Side::Accepting, Duration::from_millis(3), Outcome::Refused(FailureKind::NobodyAccepts));
-    took.add(Side::Asking, Duration::from_secs(1), Outcome::Cancelled);
+    took.add(Side::Asking, Duration::from_micros(100), None);
+    took.add(Side::Asking, Duration::from_micros(101), None);
+    took.add(Side::Asking, Duration::from_secs(61), None);
+    took.add(Side::Accepting, Duration::from_millis(3), Some(FailureKind::NobodyAccepts));
+    took.add(Side::Asking, Duration::from_secs(1), Some(FailureKind::FlowGone));
     let ipcp = |name: &str, state: IpcpState| v1::IpcpInfo {
         name: name.into(),
         r#type: "udp".into(),
@@ -35,7 +35,11 @@ fn snapshot() -> Snapshot {
         processes: 3,
         ipcps: vec![ipcp("udp0", IpcpState::Operational), ipcp("udp1", IpcpState::Down)],
         refused: BTreeMap::from([("refused_flows_per_user", 9)]),
-        ended: BTreeMap::from([(EndReason::PeerDied, 6), (EndReason::Unspecified, 1)]),
+        refusals: BTreeMap::from([
+            ((Side::Accepting, FailureKind::NobodyAccepts), 1),
+            ((Side::Asking, FailureKind::FlowGone), 1),
+        ]),
+        ended: BTreeMap::from([(EndReason::PeerDied, 6), (EndReason::IpcpStopped, 1)]),
         took,
     };
     Snapshot {
@@ -60,10 +64,10 @@ fn both_formats_say_what_was_counted() {
         r#"flowring_allocation_seconds_bucket{le="+Inf",side="asking",outcome="allocated"} 3"#,
         r#"flowring_allocation_seconds_count{side="asking",outcome="allocated"} 3"#,
         r#"flowring_refusals_total{side="accepting",reason="nobody_accepts"} 1"#,
-        r#"flowring_refusals_total{side="asking",reason="cancelled"} 1"#,
+        r#"flowring_refusals_total{side="asking",reason="flow_gone"} 1"#,
         r#"flowring_refusals_total{side="asking",reason="nobody_accepts"} 0"#,
         r#"flowring_flow_ends_total{reason="peer_died"} 6"#,
-        r#"flowring_flow_ends_total{reason="lost"} 1"#,
+        r#"flowring_flow_ends_total{reason="ipcp_stopped"} 1"#,
         r#"flowring_flow_ends_total{reason="deallocated"} 0"#,
         r#"flowring_denials_total{reason="flows_per_user"} 9"#,
         r#"flowring_denials_total{reason="leases"} 1"#,

@@ -1,6 +1,5 @@
-//! How long allocations took, and how they came out.
+//! How long allocations took, by how they came out.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::v1::FailureKind;
@@ -20,17 +19,6 @@ pub enum Side {
     Accepting,
 }
 
-/// How an allocation came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// There is a flow.
-    Allocated,
-    /// There is none, and why.
-    Refused(FailureKind),
-    /// Whoever asked went away first.
-    Cancelled,
-}
-
 impl Side {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Asking, Self::Accepting];
@@ -44,17 +32,7 @@ impl Side {
     }
 }
 
-impl Outcome {
-    fn index(self) -> usize {
-        match self {
-            Self::Allocated => 0,
-            Self::Refused(_) => 1,
-            Self::Cancelled => 2,
-        }
-    }
-}
-
-/// Values of the label `outcome`.
+/// Values of the label `outcome`; cancelled: whoever asked went away first.
 pub const OUTCOMES: [&str; 3] = ["allocated", "refused", "cancelled"];
 
 /// A histogram: how many values are in each bucket, not added up.
@@ -90,34 +68,22 @@ impl Spread {
 #[derive(Clone, Debug, Default)]
 pub struct Took {
     spreads: [[Spread; OUTCOMES.len()]; Side::ALL.len()],
-    refused: BTreeMap<(Side, FailureKind), u64>,
-    cancelled: [u64; Side::ALL.len()],
 }
 
 impl Took {
-    /// One more.
-    pub fn add(&mut self, side: Side, took: Duration, outcome: Outcome) {
-        self.spreads[side as usize][outcome.index()].add(took.as_secs_f64());
-        match outcome {
-            Outcome::Allocated => {}
-            Outcome::Refused(kind) => *self.refused.entry((side, kind)).or_default() += 1,
-            Outcome::Cancelled => self.cancelled[side as usize] += 1,
-        }
+    /// One more; `refused`: why there is no flow.
+    pub fn add(&mut self, side: Side, took: Duration, refused: Option<FailureKind>) {
+        let outcome = match refused {
+            None => 0,
+            Some(FailureKind::FlowGone) => 2,
+            Some(_) => 1,
+        };
+        self.spreads[side as usize][outcome].add(took.as_secs_f64());
     }
 
     /// Times by side and outcome.
     pub fn spreads(&self) -> impl Iterator<Item = (Side, &'static str, &Spread)> {
         let of = |side: Side| OUTCOMES.into_iter().zip(&self.spreads[side as usize]).map(move |(o, s)| (side, o, s));
-        Side::ALL.into_iter().flat_map(of)
-    }
-
-    /// Refusals by side and reason, those that never happened too: a rate from nothing to one would not be seen.
-    pub fn refusals(&self) -> impl Iterator<Item = (Side, &'static str, u64)> {
-        let of = move |side: Side| {
-            let count = move |kind: FailureKind| self.refused.get(&(side, kind)).copied().unwrap_or(0);
-            let kinds = FailureKind::KNOWN.iter().map(move |kind| (side, kind.word(), count(*kind)));
-            kinds.chain([(side, "cancelled", self.cancelled[side as usize])])
-        };
         Side::ALL.into_iter().flat_map(of)
     }
 }

@@ -51,7 +51,14 @@ fn either_end_is_found_by_its_id_and_an_administrator_ends_both() {
     w.answer(ROOT, Command::FlowDealloc(v1::FlowDeallocRequest { flow_id: 2 }));
     assert!(matches!(w.done[0], Effect::Gone(FlowId(1), v1::EndReason::Admin)), "{:?}", w.done);
     assert!(matches!(w.done[1], Effect::Withdraw(Token([2, ..]), _)), "{:?}", w.done);
-    let call = w.call(ROOT, Command::FlowShow(v1::FlowShowRequest { flow_id: 1 }));
+    // It is shown on for a while, as one that is over, by either id.
+    for flow_id in [1, 2] {
+        match w.answer(ROOT, Command::FlowShow(v1::FlowShowRequest { flow_id })) {
+            Reply::Flows(rows) => assert_eq!(rows[0].info.ended(), v1::EndReason::Admin),
+            other => panic!("{other:?}"),
+        }
+    }
+    let call = w.call(ROOT, Command::FlowShow(v1::FlowShowRequest { flow_id: 3 }));
     assert_eq!(w.failure(call).kind(), FailureKind::NotFound);
 }
 
@@ -208,7 +215,7 @@ fn layers_are_asked_in_order_and_the_first_that_reaches_wins() {
     let handle = w.handle(call);
     assert_eq!((handle.layer.as_str(), handle.handoff.as_str()), ("lab", "udp1.flow"));
     assert_eq!((handle.peer_address.as_str(), handle.data.as_slice()), ("10.0.0.2:40000", &b"olleh"[..]));
-    let ended = v1::FlowEndedRequest { ipcp: "udp0".into(), flow_id: handle.flow_id, reason: 3, ..Default::default() };
+    let ended = v1::FlowEndedRequest { ipcp: "udp0".into(), flow_id: handle.flow_id, reason: 3, counters: None };
     w.answer(ROOT, Command::FlowEnded(ended.clone()));
     assert_eq!(w.irm.flows.len(), 1, "another IPCP's word does not count");
     w.answer(ROOT, Command::FlowEnded(v1::FlowEndedRequest { ipcp: "udp1".into(), ..ended }));

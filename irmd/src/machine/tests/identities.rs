@@ -224,7 +224,7 @@ fn the_cases_of_trust_have_the_outcomes_and_words_that_are_written_down() {
 fn who_is_shown_is_listed() {
     let mut w = host("");
     let flow = flow_out(&mut w, 20, "echo", "");
-    let row = |w: &mut World| match w.answer(ROOT, Command::FlowList) {
+    let row = |w: &mut World| match w.answer(ROOT, Command::FlowList(false)) {
         Reply::Flows(rows) => rows.into_iter().find(|row| row.info.flow_id == flow).unwrap().info,
         other => panic!("{other:?}"),
     };

@@ -94,8 +94,8 @@ pub(super) async fn run(shared: Arc<Shared>, lease: LeaseId, process: Process, s
         Err(_) => "its socket cannot be watched",
     };
     tracing::debug!(pid = process.pid, uid = process.uid, why, "lease closed");
+    // Flows whose socket was queued and not sent. The statistics are still read for the event.
     let queue = shared.lock().outboxes.get_mut(&lease).map(|outbox| std::mem::take(&mut outbox.queue));
-    // Flows whose socket was queued and not sent.
     let unsent: Vec<(FlowId, Token)> = queue.iter().flatten().filter_map(Outgoing::grant).collect();
     shared.change(|ledger| {
         for (flow, token) in unsent {
@@ -103,7 +103,7 @@ pub(super) async fn run(shared: Arc<Shared>, lease: LeaseId, process: Process, s
         }
         ledger.closed(lease);
     });
-    // Last, so that what its flows have carried could still be read.
+    // Last, so that what its flows have carried could still be read; of a lease that never said hello nothing was told.
     shared.lock().outboxes.remove(&lease);
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod kept;
 mod lease;
 mod listener;
 pub(crate) mod packet;
+pub(crate) mod queues;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod slots;

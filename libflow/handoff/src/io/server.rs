@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::handoff::ToProgram;
-use proto::v1::{Denied, FailureKind};
+use proto::v1::{Denied, FailureKind, PathInfo};
 use proto::{FlowId, Token};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -18,7 +18,7 @@ use super::admission::Admission;
 use super::lease::{self, Outbox};
 use super::listener::Listener;
 use super::packet;
-use super::slots::SlotMap;
+use super::slots::{Figures, Slot, SlotMap};
 use crate::machine::{Effect, LeaseId, Ledger, Limits, Offered, Told};
 use crate::server::{AdoptionId, Config, Counters, EndReason, Event, Failure, Offer, Process};
 
@@ -112,9 +112,24 @@ impl Server {
 
     /// What the flow's program says it has carried; `None` unless a program holds the flow.
     pub fn counters(&self, flow: FlowId) -> Option<Counters> {
+        self.with_slot(flow, |slot| slot.read())
+    }
+
+    /// The same, and when it carried something last.
+    pub fn figures(&self, flow: FlowId) -> Option<Figures> {
+        self.with_slot(flow, |slot| slot.figures())
+    }
+
+    /// What the program of a message or stream flow of this age says of its path; `None`: nothing yet.
+    pub fn path(&self, flow: FlowId, age_ms: u64) -> Option<PathInfo> {
+        self.with_slot(flow, |slot| slot.read_path(age_ms)).flatten()
+    }
+
+    fn with_slot<R>(&self, flow: FlowId, read: impl FnOnce(Slot) -> R) -> Option<R> {
         let state = self.shared.lock();
         let (lease, slot) = state.ledger.slot(flow)?;
-        read(&state.outboxes, lease, slot)
+        let slots = state.outboxes.get(&lease)?.slots.as_ref()?;
+        SlotMap::slot(slots, slot).map(read)
     }
 
     /// What all flows have carried since the server started, as their programs count: those that are over too, and of
@@ -190,7 +205,7 @@ impl State {
     fn apply(&mut self, effect: Effect<Arc<OwnedFd>>, descriptor: &mut Option<OwnedFd>) -> bool {
         match effect {
             Effect::Tell(told) => {
-                let event = event(told, descriptor);
+                let event = self.event(told, descriptor);
                 let told = event.is_some();
                 self.events.extend(event);
                 return told;
@@ -215,6 +230,30 @@ impl State {
         false
     }
 
+    fn event(&mut self, told: Told, descriptor: &mut Option<OwnedFd>) -> Option<Event> {
+        Some(match told {
+            Told::LeaseOpened(process) => Event::LeaseOpened(process),
+            Told::LeaseClosed { lease, process, flows, last_of_process } => {
+                let slots = self.outboxes.remove(&lease).and_then(|outbox| outbox.slots);
+                let read = |slot| SlotMap::slot(slots.as_ref()?, slot).map(|slot| slot.figures());
+                let (flows, figures) = flows.into_iter().map(|(id, slot)| (id, read(slot).unwrap_or_default())).unzip();
+                Event::LeaseClosed { process, flows, figures, last_of_process }
+            }
+            Told::Taken { flow, process } => Event::Taken { flow, process },
+            Told::NotTaken { flow } => Event::NotTaken { flow },
+            Told::Released { flow } => {
+                let held = self.ledger.slot(flow);
+                let slots = held.and_then(|(lease, slot)| Some((self.outboxes.get(&lease)?.slots.as_ref()?, slot)));
+                let slot = slots.and_then(|(slots, slot)| SlotMap::slot(slots, slot));
+                Event::Released { flow, counters: slot.map(|slot| slot.read()).unwrap_or_default() }
+            }
+            Told::Suspect { flow } => Event::Suspect { flow },
+            Told::Adopt { adoption, process, ticket, counters } => {
+                Event::Adopt { adoption, process, ticket, socket: descriptor.take()?, counters }
+            }
+        })
+    }
+
     fn outbox(&mut self, lease: LeaseId, act: impl FnOnce(&mut Outbox)) {
         if let Some(outbox) = self.outboxes.get_mut(&lease) {
             act(outbox);
@@ -225,20 +264,6 @@ impl State {
 /// What a slot holds; `None` where its lease has no memory (any more).
 fn read(outboxes: &HashMap<LeaseId, Outbox>, lease: LeaseId, slot: u32) -> Option<Counters> {
     SlotMap::slot(outboxes.get(&lease)?.slots.as_ref()?, slot).map(|slot| slot.read())
-}
-
-fn event(told: Told, descriptor: &mut Option<OwnedFd>) -> Option<Event> {
-    Some(match told {
-        Told::LeaseOpened(process) => Event::LeaseOpened(process),
-        Told::LeaseClosed { process, flows, last_of_process } => Event::LeaseClosed { process, flows, last_of_process },
-        Told::Taken { flow, process } => Event::Taken { flow, process },
-        Told::NotTaken { flow } => Event::NotTaken { flow },
-        Told::Released { flow } => Event::Released { flow },
-        Told::Suspect { flow } => Event::Suspect { flow },
-        Told::Adopt { adoption, process, ticket, counters } => {
-            Event::Adopt { adoption, process, ticket, socket: descriptor.take()?, counters }
-        }
-    })
 }
 
 /// The main task: accepts leases, forwards events, lets tokens expire.

@@ -34,8 +34,10 @@ pub(crate) enum Effect<S> {
 pub(crate) enum Told {
     LeaseOpened(Process),
     LeaseClosed {
+        lease: LeaseId,
         process: Process,
-        flows: Vec<FlowId>,
+        /// With the slots they had.
+        flows: Vec<(FlowId, u32)>,
         last_of_process: bool,
     },
     Taken {

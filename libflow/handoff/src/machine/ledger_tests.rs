@@ -108,7 +108,7 @@ impl Watch {
                     self.done.remove(&flow.0);
                 }
                 Effect::Tell(Told::LeaseClosed { flows, .. }) => {
-                    for flow in flows {
+                    for (flow, _) in flows {
                         prop_assert!(!self.released.contains(&flow.0) && !self.done.contains(&flow.0));
                     }
                 }

@@ -41,12 +41,11 @@ impl<S> Ledger<S> {
         let mut flows = Vec::new();
         for flow in row.flows {
             let Some(old) = self.flows.remove(&flow) else { continue };
-            let released = matches!(old.holder, Holder::Held { released: true, .. });
-            if let Holder::Held { lease, slot, .. } = old.holder {
+            if let Holder::Held { lease, slot, released } = old.holder {
                 self.effects.push_back(Effect::Count { lease, slot, seen: old.seen });
-            }
-            if !released && old.gone.is_none() && !old.forgotten {
-                flows.push(flow);
+                if !released && old.gone.is_none() && !old.forgotten {
+                    flows.push((flow, slot));
+                }
             }
         }
         if !row.greeted {
@@ -59,7 +58,7 @@ impl<S> Ledger<S> {
         if left == 0 {
             self.leases_of.remove(&row.process);
         }
-        self.tell(Told::LeaseClosed { process: row.process, flows, last_of_process: left == 0 });
+        self.tell(Told::LeaseClosed { lease, process: row.process, flows, last_of_process: left == 0 });
     }
 
     /// A program said something; `descriptor`: one came beside it.

@@ -44,6 +44,9 @@ fn every_documented_command_line_parses() {
         "irm unbind process 4711 --name echo",
         "irm --run-dir /tmp/x flow list --json",
         "irm flow show 12 --json",
+        "irm flow capture 12 -w flow.pcapng",
+        "irm flow capture 12 --write - --count 100 --snap 128 --interface eth0",
+        "irm flow capture --name echo -w x.pcapng",
         "irm flow dealloc 12",
         "irm log",
         "irm log debug --for 60 --json",
@@ -64,6 +67,8 @@ fn every_documented_command_line_parses() {
         "irm identity disallow echo any",
         "irm name rules web --identities SHA256:x,ca:/ca.pem",
         "irm config export",
+        "irm doctor",
+        "irm doctor --name echo --json --verbose",
         "irm completions bash",
     ];
     for line in lines {
@@ -97,6 +102,13 @@ fn nonsense_is_refused_as_usage() {
         "irm bind process 0 --name echo",
         "irm flow show 0",
         "irm flow show x",
+        "irm doctor echo",
+        "irm doctor --name two words",
+        "irm flow capture -w x",
+        "irm flow capture 12",
+        "irm flow capture 12 --name echo -w x",
+        "irm flow capture 12 -w x --snap 1",
+        "irm flow capture 12 -w x --count 0",
     ];
     for line in lines {
         assert_eq!(parse(line).map(|_| ()).map_err(|error| error.exit_code()), Err(2), "{line}");

@@ -44,6 +44,11 @@ impl Irmd {
         Ok(Self { client, path })
     }
 
+    /// The same irmd, for a task of its own.
+    pub(super) fn another(&self) -> Self {
+        Self { client: self.client.clone(), path: self.path.clone() }
+    }
+
     /// Waits for a call's answer; a silent irmd is a fault of its own.
     pub(super) async fn answer<T>(
         path: &Path,
@@ -68,6 +73,11 @@ impl Irmd {
                 Err(_) => return Err(silent(path)),
             }
         }
+    }
+
+    /// The next of a stream that may take as long as it likes; `None` after the last.
+    pub(super) async fn next<T>(path: &Path, stream: &mut Streaming<T>) -> Result<Option<T>, Fault> {
+        stream.message().await.map_err(|status| fault(path, status))
     }
 
     /// The socket, for messages.

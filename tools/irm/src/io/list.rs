@@ -7,7 +7,7 @@ use proto::v1;
 use super::irmd::{DIRECTORY, Irmd, QUICK};
 use super::{Fault, print};
 use crate::cli::{Asker, Listing};
-use crate::machine::{flow, host, ipcp, name, resolve, rules, status};
+use crate::machine::{host, ipcp, name, resolve, rules, status};
 
 pub(super) async fn status(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.status(v1::Empty {})).await?;
@@ -64,22 +64,6 @@ pub(super) async fn may(irmd: &mut Irmd, name: String, asker: Asker, how: Listin
     let reply = Irmd::answer(&irmd.path(), QUICK, irmd.client.name_may(request)).await?;
     let rows: Vec<_> = reply.rulings.into_iter().map(rules::RulingRow::from).collect();
     print::listing(how, rows.as_slice(), rules::rulings)
-}
-
-pub(super) async fn flows(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
-    let path = irmd.path();
-    let stream = Irmd::answer(&path, QUICK, irmd.client.flow_list(v1::FlowListRequest::default())).await?;
-    let mut rows = Irmd::rows(&path, stream).await?;
-    // irmd and each IPCP list their own; together they are read in the order they were allocated in.
-    rows.sort_by_key(|info| info.flow_id);
-    let rows: Vec<_> = rows.into_iter().map(flow::FlowRow::from).collect();
-    print::listing(how, rows.as_slice(), flow::table)
-}
-
-pub(super) async fn flow(irmd: &mut Irmd, id: u64, how: Listing) -> Result<(), Fault> {
-    let request = v1::FlowShowRequest { flow_id: id };
-    let info = Irmd::answer(&irmd.path(), QUICK, irmd.client.flow_show(request)).await?;
-    print::listing(how, &flow::FlowRow::from(info), flow::details)
 }
 
 pub(super) async fn config(irmd: &mut Irmd) -> Result<(), Fault> {

@@ -1,6 +1,9 @@
 //! What `irm` does: one call to irmd, one print.
 
 mod call;
+mod capture;
+mod doctor;
+mod flow;
 mod identity;
 mod irmd;
 mod list;
@@ -25,6 +28,8 @@ enum Fault {
     Unable(String),
     /// Nobody reads our output any more: 1, silently.
     Unread,
+    /// `irm doctor` found trouble, and has said so: 1.
+    Unwell,
 }
 
 impl From<tonic::Status> for Fault {
@@ -37,7 +42,7 @@ impl From<tonic::Status> for Fault {
 pub fn run(cli: Cli) -> ExitCode {
     match try_run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Fault::Unread) => ExitCode::from(1),
+        Err(Fault::Unread | Fault::Unwell) => ExitCode::from(1),
         Err(Fault::Said(failure)) => {
             print::error(&failure_text(&failure));
             ExitCode::from(1)
@@ -70,6 +75,10 @@ fn try_run(mut cli: Cli) -> Result<(), Fault> {
         .build()
         .map_err(|error| Fault::Unable(format!("cannot start: {error}")))?;
     runtime.block_on(async {
+        // It is of use above all where there is no irmd.
+        if let Command::Doctor(how) = cli.command {
+            return doctor::doctor(cli.run_dir.as_deref(), how).await;
+        }
         let run_dir = proto::RunDir::find(cli.run_dir.as_deref()).map_err(|error| Fault::Unable(error.to_string()))?;
         command(irmd::Irmd::dial(&run_dir).await?, cli.command).await
     })
@@ -85,13 +94,15 @@ async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
         Command::Name(name) => call::name(&mut irmd, name).await,
         Command::Bind(bind) => call::bind(&mut irmd, bind).await,
         Command::Unbind(unbind) => call::unbind(&mut irmd, unbind).await,
-        Command::Flow(FlowCommand::List(listing)) => list::flows(&mut irmd, listing).await,
-        Command::Flow(FlowCommand::Show { id, listing }) => list::flow(&mut irmd, id, listing).await,
+        Command::Flow(FlowCommand::List(wanted)) => flow::list(&mut irmd, &wanted).await,
+        Command::Flow(FlowCommand::Show { id, listing }) => flow::show(&mut irmd, id, listing).await,
+        Command::Flow(FlowCommand::Events(wanted)) => flow::events(&mut irmd, wanted).await,
+        Command::Flow(FlowCommand::Capture(options)) => capture::capture(&mut irmd, options).await,
         Command::Flow(FlowCommand::Dealloc { id }) => call::dealloc(&mut irmd, id).await,
         Command::Identity(command) => identity::identity(&mut irmd, command).await,
         Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,
         Command::Log(command) => log::log(&mut irmd, command).await,
         Command::Shutdown(how) => call::shutdown(&mut irmd, how).await,
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { .. } | Command::Doctor(_) => Ok(()),
     }
 }

@@ -21,6 +21,13 @@ pub(super) fn listing<T: Serialize + ?Sized>(
     raw(&json)
 }
 
+/// JSON on one line.
+pub(super) fn line<T: Serialize + ?Sized>(what: &T) -> Result<(), Fault> {
+    let mut json = serde_json::to_vec(what).map_err(|error| Fault::Unable(format!("cannot print: {error}")))?;
+    json.push(b'\n');
+    raw(&json)
+}
+
 /// Bytes as they are.
 pub(super) fn raw(bytes: &[u8]) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();
@@ -31,4 +38,9 @@ pub(super) fn raw(bytes: &[u8]) -> Result<(), Fault> {
 pub(super) fn error(text: &str) {
     // Nothing is left to tell when standard error is closed.
     let _ = writeln!(std::io::stderr(), "irm: {text}");
+}
+
+/// What is going on, on standard error: standard output may be a capture.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -11,13 +11,14 @@ use super::text::{age, bytes, cube, flow_state, or_dash, printable};
 /// One flow in `irm flow list --json` and `irm flow show --json`.
 #[derive(Debug, Serialize)]
 pub struct FlowRow {
-    id: u64,
-    name: String,
+    /// Its id.
+    pub id: u64,
+    pub(super) name: String,
     source_name: Option<String>,
-    layer: String,
+    pub(super) layer: String,
     ipcp: Option<String>,
     qos: QosRow,
-    state: &'static str,
+    pub(super) state: &'static str,
     side: &'static str,
     process: Option<ProcessRow>,
     peer_process: Option<ProcessRow>,
@@ -28,10 +29,168 @@ pub struct FlowRow {
     peer_identity: Option<String>,
     peer_certified: Option<String>,
     trusted_by: Option<String>,
-    age_ms: u64,
+    pub(super) age_ms: u64,
     sdu_limit: u32,
     counters: Option<CountersRow>,
     peer_counters: Option<CountersRow>,
+    encrypted: bool,
+    pub(super) idle_ms: Option<u64>,
+    sent_ms_ago: Option<u64>,
+    received_ms_ago: Option<u64>,
+    rates: Option<RatesRow>,
+    socket: Option<SocketRow>,
+    peer_socket: Option<SocketRow>,
+    path: Option<PathRow>,
+    asked: u32,
+    ended: Option<EndRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<StepRow>,
+}
+
+/// What moved per second since the reading before.
+#[derive(Debug, Serialize)]
+struct RatesRow {
+    sdus_sent: u64,
+    bytes_sent: u64,
+    sdus_received: u64,
+    bytes_received: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct SocketRow {
+    receive_queue: u64,
+    receive_buffer: u64,
+    send_queue: u64,
+    send_buffer: u64,
+    drops: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct PathRow {
+    rtt_us: u64,
+    congestion_window: u64,
+    sent_packets: u64,
+    lost_packets: u64,
+    sent_bytes: u64,
+    received_bytes: u64,
+    mtu: u32,
+    ms_ago: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct EndRow {
+    ms_ago: u64,
+    reason: Option<&'static str>,
+    failure: Option<&'static str>,
+    words: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepRow {
+    kind: &'static str,
+    ms_ago: u64,
+    what: String,
+    why: Option<String>,
+}
+
+impl From<v1::SocketInfo> for SocketRow {
+    fn from(info: v1::SocketInfo) -> Self {
+        let v1::SocketInfo { receive_queue, receive_buffer, send_queue, send_buffer, drops } = info;
+        Self { receive_queue, receive_buffer, send_queue, send_buffer, drops }
+    }
+}
+
+impl From<v1::PathInfo> for PathRow {
+    fn from(p: v1::PathInfo) -> Self {
+        Self {
+            rtt_us: p.rtt_us,
+            congestion_window: p.congestion_window,
+            sent_packets: p.sent_packets,
+            lost_packets: p.lost_packets,
+            sent_bytes: p.sent_bytes,
+            received_bytes: p.received_bytes,
+            mtu: p.mtu,
+            ms_ago: p.ms_ago,
+        }
+    }
+}
+
+impl From<v1::FlowStep> for StepRow {
+    fn from(step: v1::FlowStep) -> Self {
+        Self { kind: step.kind().word(), ms_ago: step.ms_ago, what: step.what, why: given(step.why) }
+    }
+}
+
+impl EndRow {
+    fn of(info: &v1::FlowInfo) -> Option<Self> {
+        let (reason, failure) = (info.ended(), info.failure());
+        (info.state() == v1::FlowState::Ended).then(|| Self {
+            ms_ago: info.ended_ms_ago,
+            reason: (reason != v1::EndReason::Unspecified).then(|| reason.word()),
+            failure: (failure != v1::FailureKind::Unspecified).then(|| failure.word()),
+            words: given(info.words.clone()),
+        })
+    }
+}
+
+/// What a flow had carried when it was how old.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    age_ms: u64,
+    counted: [u64; 4],
+}
+
+impl FlowRow {
+    /// SDUs both ways.
+    pub(super) fn sdus(&self) -> u64 {
+        self.counters.as_ref().map_or(0, |c| c.sdus_sent.saturating_add(c.sdus_received))
+    }
+
+    /// Bytes both ways.
+    pub(super) fn bytes(&self) -> u64 {
+        self.counters.as_ref().map_or(0, |c| c.bytes_sent.saturating_add(c.bytes_received))
+    }
+
+    /// Bytes a second both ways.
+    pub(super) fn rate(&self) -> u64 {
+        self.rates.as_ref().map_or(0, |r| r.bytes_sent.saturating_add(r.bytes_received))
+    }
+
+    /// All that did not arrive, as far as this host knows.
+    pub(super) fn lost(&self) -> u64 {
+        let drops = [&self.socket, &self.peer_socket].into_iter().flatten().map(|socket| socket.drops);
+        let errors = [&self.counters, &self.peer_counters].into_iter().flatten();
+        let errors = errors.map(|c| c.send_errors.saturating_add(c.receive_errors));
+        let packets = self.path.iter().map(|path| path.lost_packets);
+        drops.chain(errors).chain(packets).fold(0, u64::saturating_add)
+    }
+
+    /// Smoothed round trip time, µs; 0: not known.
+    pub(super) fn rtt_us(&self) -> u64 {
+        self.path.as_ref().map_or(0, |path| path.rtt_us)
+    }
+
+    /// Whether a process is at one of its ends here.
+    pub(super) fn is_of(&self, pid: u32) -> bool {
+        [&self.process, &self.peer_process].into_iter().flatten().any(|process| process.pid() == pid)
+    }
+
+    /// Sets the rates since an earlier reading; gives this one.
+    pub fn rated(&mut self, before: Option<&Reading>) -> Option<Reading> {
+        let c = self.counters.as_ref()?;
+        let now =
+            Reading { age_ms: self.age_ms, counted: [c.sdus_sent, c.bytes_sent, c.sdus_received, c.bytes_received] };
+        let passed = before.map(|before| now.age_ms.saturating_sub(before.age_ms)).filter(|ms| *ms > 0);
+        if let (Some(before), Some(ms)) = (before, passed) {
+            let rate = |i: usize| {
+                let moved = u128::from(now.counted[i].saturating_sub(before.counted[i]));
+                u64::try_from(moved * 1_000 / u128::from(ms)).unwrap_or(u64::MAX)
+            };
+            let [sdus_sent, bytes_sent, sdus_received, bytes_received] = [rate(0), rate(1), rate(2), rate(3)];
+            self.rates = Some(RatesRow { sdus_sent, bytes_sent, sdus_received, bytes_received });
+        }
+        Some(now)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -69,6 +228,7 @@ impl From<v1::FlowInfo> for FlowRow {
         let qos = info.qos.unwrap_or_default();
         let raw = matches!(qos.cube(), v1::Cube::Raw | v1::Cube::Unspecified);
         let plaintext = raw && !info.ipcp.is_empty();
+        let ended = EndRow::of(&info);
         Self {
             state: flow_state(info.state()),
             id: info.flow_id,
@@ -91,11 +251,22 @@ impl From<v1::FlowInfo> for FlowRow {
             sdu_limit: info.sdu_limit,
             counters: info.counters.map(CountersRow::from),
             peer_counters: info.peer_counters.map(CountersRow::from),
+            encrypted: info.encrypted,
+            idle_ms: info.idle_ms,
+            sent_ms_ago: info.sent_ms_ago,
+            received_ms_ago: info.received_ms_ago,
+            rates: None,
+            socket: info.socket.map(SocketRow::from),
+            peer_socket: info.peer_socket.map(SocketRow::from),
+            path: info.path.map(PathRow::from),
+            asked: info.asked,
+            ended,
+            history: info.history.into_iter().map(StepRow::from).collect(),
         }
     }
 }
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 16] = [
     number("ID"),
     words("NAME"),
     words("QOS"),
@@ -107,13 +278,29 @@ const COLUMNS: [Column; 13] = [
     words("PEER"),
     words("IDENTITY"),
     number("AGE"),
+    number("IDLE"),
     number("SENT"),
     number("RECEIVED"),
+    number("DROPS"),
+    number("RTT"),
 ];
+
+/// Two more columns where rates are known.
+const RATES: [Column; 2] = [number("SENT/S"), number("RECEIVED/S")];
 
 /// The listing as a table.
 pub fn table(rows: &[FlowRow]) -> String {
-    render(&COLUMNS, rows.iter().map(cells))
+    if rows.iter().all(|row| row.rates.is_none()) {
+        return render(&COLUMNS, rows.iter().map(cells));
+    }
+    let columns: Vec<Column> = COLUMNS.into_iter().chain(RATES).collect();
+    let rate = |octets: Option<u64>| octets.map_or_else(|| "-".to_owned(), |octets| format!("{}/s", bytes(octets)));
+    let rated = rows.iter().map(|row| {
+        let rates = row.rates.as_ref();
+        let more = [rate(rates.map(|r| r.bytes_sent)), rate(rates.map(|r| r.bytes_received))];
+        cells(row).into_iter().chain(more).collect()
+    });
+    render(&columns, rated)
 }
 
 fn process(row: Option<&ProcessRow>) -> String {
@@ -174,9 +361,37 @@ fn cells(row: &FlowRow) -> Vec<String> {
         peer(row),
         row.peer_identity.as_deref().map_or_else(|| identity(row), short),
         age(row.age_ms),
+        row.idle_ms.map_or_else(|| "-".to_owned(), age),
         counted(|c| carried(c.sdus_sent, c.bytes_sent)),
         counted(|c| carried(c.sdus_received, c.bytes_received)),
+        if row.socket.is_none() && row.counters.is_none() { "-".to_owned() } else { row.lost().to_string() },
+        row.path.as_ref().map_or_else(|| "-".to_owned(), |path| rtt(path.rtt_us)),
     ]
+}
+
+fn rtt(us: u64) -> String {
+    if us < 10_000 { format!("{us} µs") } else { format!("{} ms", us / 1_000) }
+}
+
+fn queue(row: &SocketRow) -> String {
+    format!(
+        "{} of {} B to read, {} of {} B to send, {} dropped",
+        row.receive_queue, row.receive_buffer, row.send_queue, row.send_buffer, row.drops
+    )
+}
+
+/// How a flow ended, and what happened to it.
+fn past(row: &FlowRow, pairs: &mut Vec<(&'static str, String)>) {
+    if let Some(end) = &row.ended {
+        let why = end.reason.or(end.failure).unwrap_or("unknown").replace('_', " ");
+        let words = end.words.as_deref().map(|words| format!(": {}", printable(words))).unwrap_or_default();
+        pairs.push(("ended", format!("{} ago, {why}{words}", age(end.ms_ago))));
+    }
+    for (index, step) in row.history.iter().enumerate() {
+        let why = step.why.as_deref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
+        let head = if index == 0 { "history" } else { "" };
+        pairs.push((head, format!("{} ago {}{why}", age(step.ms_ago), printable(&step.what))));
+    }
 }
 
 /// One flow, a line for each thing known of it.
@@ -205,6 +420,25 @@ pub fn details(row: &FlowRow) -> String {
         pairs.push(("peer sent", counter_text(c.sdus_sent, c.bytes_sent, c.send_errors)));
         pairs.push(("peer received", counter_text(c.sdus_received, c.bytes_received, c.receive_errors)));
     }
+    if let Some(idle) = row.idle_ms {
+        pairs.push(("idle", age(idle)));
+    }
+    for (head, socket) in [("socket", &row.socket), ("peer socket", &row.peer_socket)] {
+        pairs.extend(socket.as_ref().map(|socket| (head, queue(socket))));
+    }
+    if let Some(path) = &row.path {
+        let text = format!(
+            "rtt {}, window {}, {} of {} packets lost, {} B of payload ({} ago)",
+            rtt(path.rtt_us),
+            bytes(path.congestion_window),
+            path.lost_packets,
+            path.sent_packets,
+            path.mtu,
+            age(path.ms_ago)
+        );
+        pairs.push(("path", text));
+    }
+    past(row, &mut pairs);
     render_pairs(pairs)
 }
 
@@ -224,97 +458,5 @@ fn counter_text(sdus: u64, octets: u64, errors: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn remote() -> v1::FlowInfo {
-        v1::FlowInfo {
-            flow_id: 12,
-            name: "echo".into(),
-            source_name: "John Day".into(),
-            layer: "net".into(),
-            ipcp: "udp0".into(),
-            state: v1::FlowState::Allocated.into(),
-            accepting: true,
-            process: Some(v1::Process { pid: 77, uid: 0, gid: 0, command: "oping".into() }),
-            local_address: "10.0.0.1:40000".into(),
-            peer_address: "10.0.0.2:40123".into(),
-            classic: true,
-            age_ms: 3_100,
-            counters: Some(v1::Counters { sdus_sent: 4, bytes_sent: 256, ..Default::default() }),
-            sdu_limit: 1_472,
-            ..Default::default()
-        }
-    }
-
-    fn local() -> v1::FlowInfo {
-        v1::FlowInfo {
-            flow_id: 9_999,
-            name: "db".into(),
-            layer: "local".into(),
-            state: v1::FlowState::Pending.into(),
-            process: Some(v1::Process { pid: 5, ..Default::default() }),
-            peer_process: Some(v1::Process { pid: 6, command: "db".into(), ..Default::default() }),
-            age_ms: 20,
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn flows_as_a_table() {
-        let rows = [FlowRow::from(remote()), FlowRow::from(local())];
-        let want = "  \
-  ID  NAME  QOS  LAYER  STATE      SIDE        PROCESS     LOCAL           PEER                      IDENTITY     AGE       SENT  RECEIVED
-  12  echo  raw  net    allocated  accepting   oping (77)  10.0.0.1:40000  10.0.0.2:40123 (classic)  plaintext    3 s  4 (256 B)   0 (0 B)
-9999  db    raw  local  pending    allocating  5           -               db (6)                    -          20 ms          -         -
-";
-        assert_eq!(table(&rows), want);
-    }
-
-    #[test]
-    fn one_flow_in_full() {
-        let want = "\
-flow         12
-name         echo
-source name  John Day
-qos          raw
-layer        net
-ipcp         udp0
-state        allocated
-side         accepting
-process      oping (77)
-local        10.0.0.1:40000
-peer         10.0.0.2:40123 (classic)
-identity     plaintext
-age          3 s
-sdu limit    1472 B
-sent         4 SDUs, 256 B, 0 errors
-received     0 SDUs, 0 B, 0 errors
-";
-        assert_eq!(details(&FlowRow::from(remote())), want);
-    }
-
-    #[test]
-    fn who_is_at_the_other_end_is_shown() {
-        let qos = v1::QosSpec { cube: v1::Cube::Stream.into(), ..Default::default() };
-        let strange = v1::FlowInfo { qos: Some(qos), classic: false, ..remote() };
-        let known = v1::FlowInfo {
-            peer_identity: "SHA256:LHDhK3oGRvkie/Qnx7OOczTY5Tg".into(),
-            peer_certified: "db".into(),
-            trusted_by: "first use".into(),
-            ..strange.clone()
-        };
-        let table = table(&[known.clone().into(), strange.clone().into()]);
-        assert!(table.contains(" SHA256:LHDhK3oGR… ") && table.contains(" not shown "), "{table}");
-        let line = "identity     SHA256:LHDhK3oGRvkie/Qnx7OOczTY5Tg as db (by first use)\n";
-        assert!(details(&known.into()).contains(line));
-        let json = serde_json::to_value(FlowRow::from(strange)).unwrap();
-        assert_eq!((&json["plaintext"], &json["peer_identity"]), (&false.into(), &serde_json::Value::Null));
-    }
-
-    #[test]
-    fn flows_as_json() {
-        let want = r#"{"id":12,"name":"echo","source_name":"John Day","layer":"net","ipcp":"udp0","qos":{"cube":"raw","timeout_ms":0,"keepalive_ms":0},"state":"allocated","side":"accepting","process":{"pid":77,"uid":0,"gid":0,"command":"oping"},"peer_process":null,"local_address":"10.0.0.1:40000","peer_address":"10.0.0.2:40123","classic":true,"plaintext":true,"peer_identity":null,"peer_certified":null,"trusted_by":null,"age_ms":3100,"sdu_limit":1472,"counters":{"sdus_sent":4,"bytes_sent":256,"sdus_received":0,"bytes_received":0,"send_errors":0,"receive_errors":0},"peer_counters":null}"#;
-        assert_eq!(serde_json::to_string(&FlowRow::from(remote())).unwrap(), want);
-    }
-}
+#[path = "flow_tests.rs"]
+mod tests;

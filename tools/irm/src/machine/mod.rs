@@ -1,6 +1,10 @@
 //! What `irm` decides: what its arguments mean, how answers look. Values in, text out.
 
 pub mod argument;
+pub mod capture;
+pub mod choice;
+pub mod doctor;
+pub mod event;
 pub mod flow;
 pub mod host;
 pub mod identity;

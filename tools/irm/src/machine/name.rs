@@ -58,6 +58,10 @@ impl ProcessRow {
         info.filter(|p| p.pid != 0).map(Self::from)
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// `oping (4711)`.
     pub(super) fn text(&self) -> &str {
         &self.text

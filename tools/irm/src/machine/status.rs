@@ -25,6 +25,12 @@ pub struct StatusRow {
     ipcps: Vec<IpcpRow>,
     /// What irmd refused, by quota or bound.
     counters: BTreeMap<String, u64>,
+    flows_requested: u64,
+    flows_allocated: u64,
+    /// By the failure.
+    refusals: BTreeMap<String, u64>,
+    /// By the reason.
+    ends: BTreeMap<String, u64>,
 }
 
 impl From<v1::StatusReply> for StatusRow {
@@ -42,6 +48,10 @@ impl From<v1::StatusReply> for StatusRow {
             rss_bytes: reply.rss_bytes,
             ipcps: reply.ipcps.into_iter().map(IpcpRow::from).collect(),
             counters: reply.counters.into_iter().collect(),
+            flows_requested: reply.flows_requested,
+            flows_allocated: reply.flows_allocated,
+            refusals: reply.refusals.into_iter().collect(),
+            ends: reply.ends.into_iter().collect(),
         }
     }
 }
@@ -89,7 +99,7 @@ mod tests {
             pending: 0,
             rss_bytes: 8_000_000,
             ipcps: vec![],
-            counters: Default::default(),
+            ..v1::StatusReply::default()
         }
     }
 
@@ -111,7 +121,7 @@ no IPCPs; make one with `irm ipcp bootstrap --type udp --name udp0 --layer net -
 
     #[test]
     fn status_as_json() {
-        let want = r#"{"version":1,"build":"0.1.0","pid":42,"run_dir":"/run/flowring","uptime_ms":65000,"names":1,"processes":2,"flows":0,"pending":0,"rss_bytes":8000000,"ipcps":[],"counters":{}}"#;
+        let want = r#"{"version":1,"build":"0.1.0","pid":42,"run_dir":"/run/flowring","uptime_ms":65000,"names":1,"processes":2,"flows":0,"pending":0,"rss_bytes":8000000,"ipcps":[],"counters":{},"flows_requested":0,"flows_allocated":0,"refusals":{},"ends":{}}"#;
         assert_eq!(serde_json::to_string(&StatusRow::from(reply())).unwrap(), want);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use noq::{Connection, Endpoint, PathId, SendDatagramError, VarInt};
+use noq::{Connection, Endpoint, PathId, SendDatagramError, VarInt, WeakConnectionHandle};
 
 use super::ending::{Unconfirmed, at_once};
 use super::link::Link;
@@ -118,19 +118,12 @@ impl Flow {
 
     /// What the flow has seen of its path.
     pub fn stats(&self) -> Stats {
-        let all = self.0.connection.stats();
-        // The one path of the flow, whatever its addresses.
-        let path = self.0.connection.path_stats(PathId::ZERO).unwrap_or_default();
-        Stats {
-            rtt: path.rtt,
-            congestion_window: path.cwnd,
-            mtu: path.current_mtu,
-            datagrams_sent: all.udp_tx.datagrams,
-            datagrams_received: all.udp_rx.datagrams,
-            packets_lost: all.lost_packets,
-            bytes_sent: all.udp_tx.bytes,
-            bytes_received: all.udp_rx.bytes,
-        }
+        stats(&self.0.connection)
+    }
+
+    /// For who looks at the flow's path without keeping the flow.
+    pub fn watch(&self) -> Watch {
+        Watch(self.0.connection.weak_handle())
     }
 
     /// Ends the flow: waits until messages have left and the peer's host has all streams that were finished, at most
@@ -185,6 +178,32 @@ impl Flow {
 impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Flow({} to {})", self.0.link.local(), self.0.link.peer())
+    }
+}
+
+/// Looks at a flow's path without keeping the flow.
+pub struct Watch(WeakConnectionHandle);
+
+impl Watch {
+    /// As [`Flow::stats`]; `None`: the flow is no more.
+    pub fn stats(&self) -> Option<Stats> {
+        self.0.upgrade().map(|connection| stats(&connection))
+    }
+}
+
+fn stats(connection: &Connection) -> Stats {
+    let all = connection.stats();
+    // The one path of the flow, whatever its addresses.
+    let path = connection.path_stats(PathId::ZERO).unwrap_or_default();
+    Stats {
+        rtt: path.rtt,
+        congestion_window: path.cwnd,
+        mtu: path.current_mtu,
+        datagrams_sent: all.udp_tx.datagrams,
+        datagrams_received: all.udp_rx.datagrams,
+        packets_lost: all.lost_packets,
+        bytes_sent: all.udp_tx.bytes,
+        bytes_received: all.udp_rx.bytes,
     }
 }
 

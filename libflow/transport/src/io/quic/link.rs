@@ -18,6 +18,9 @@ use super::syscalls::{self, Incoming, Outgoing};
 use crate::Path;
 use crate::machine::quic::verdict::ABORTED;
 
+/// Tries to dissolve a connection, against sends at the same moment.
+const DISSOLVED: u32 = 16;
+
 /// ICMP errors that may answer one send before it counts as sent and lost.
 const RETRIES: usize = 4;
 /// Queues of the kernel that hold what bulk brings while the program does something else, bytes. The kernel cuts it to
@@ -106,13 +109,20 @@ impl Link {
     /// From now on datagrams may come from anywhere, and the library's path validation follows a client whose address
     /// changes.
     pub(super) fn dissolve(&self) -> io::Result<()> {
-        rustix::net::connect_unspec(&self.socket)?;
-        // A port that the kernel chose is given back by that; the next holder of it must not be somebody else.
-        let now = inet(Some(rustix::net::getsockname(&self.socket)?))?;
-        if now.port() != self.local.port() {
-            rustix::net::bind(&self.socket, &self.local)?;
+        // A port that the kernel chose is given back by that; the next holder of it must not be somebody else. A send at this very
+        // moment binds the socket to another one: then it is dissolved once more.
+        for _ in 0..DISSOLVED {
+            rustix::net::connect_unspec(&self.socket)?;
+            let now = inet(Some(rustix::net::getsockname(&self.socket)?))?;
+            if now.port() == self.local.port() {
+                return Ok(());
+            }
+            match rustix::net::bind(&self.socket, &self.local) {
+                Err(Errno::INVAL) => {}
+                done => return Ok(done?),
+            }
         }
-        Ok(())
+        Err(Errno::INVAL.into())
     }
 
     /// From now on only the flow's peer gets answers.

@@ -75,7 +75,7 @@ pub(crate) struct Bbr {
     short_rate: Option<f64>,
     short_window: Option<u64>,
     long_window: Option<u64>,
-    /// The growth of the bandwidth in Startup: what it was, and for how many rounds.
+    /// The bandwidth when it grew last, in Startup and in Up, and for how many rounds it has not since.
     full: (f64, u32),
     found: bool,
     /// Since when, in which round, the phase is what it is.
@@ -223,11 +223,19 @@ impl Bbr {
         self.window = self.window.max(LEAST_WINDOW * self.packet);
     }
 
-    /// Whether `lost` of `in_flight` bytes is more than chance explains.
-    fn too_much(&self, lost: u64, in_flight: u64, rtt: Duration) -> bool {
-        let (lost, all) = (lost as f64 / self.packet as f64, in_flight as f64 / self.packet as f64);
+    /// Whether `lost` of `all` bytes is more than chance and what may be lost besides explain, behind a queue of this round trip.
+    fn too_much(&self, lost: u64, all: u64, rtt: Duration) -> bool {
         let share = if self.min_rtt.queued(rtt) { LOSS_SHARE } else { LOSS_SHARE_UNSEEN };
-        lost > self.chance.allows(all, share)
+        self.beyond_chance(lost, all, share)
+    }
+
+    /// Whether `lost` of `all` bytes is more than chance and a further `share` explain.
+    fn beyond_chance(&self, lost: u64, all: u64, share: f64) -> bool {
+        self.packets(lost) > self.chance.allows(self.packets(all), share)
+    }
+
+    fn packets(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.packet as f64
     }
 
     /// Takes a sample into its round; what that saw, if this ends it.
@@ -253,15 +261,10 @@ impl Bbr {
     /// The signs of congestion of a whole round.
     fn round_over(&mut self, round: &Round, app_limited: bool) {
         let queued = round.least_rtt.is_some_and(|rtt| self.min_rtt.queued(rtt));
-        let (lost, all) = (round.lost as f64, (round.lost + round.delivered) as f64);
-        let packet = self.packet as f64;
+        let (lost, all) = (round.lost, round.lost + round.delivered);
         let steady = matches!(self.phase, Phase::Drain | Phase::Down | Phase::Cruise | Phase::ProbeRtt);
-        let rtt = round.least_rtt.unwrap_or_default();
-        let congested = if queued {
-            lost / packet > self.chance.allows(all / packet, 0.0)
-        } else {
-            self.too_much(round.lost, round.lost + round.delivered, rtt)
-        };
+        // A whole round in a queue forgives nothing beyond chance.
+        let congested = self.beyond_chance(lost, all, if queued { 0.0 } else { LOSS_SHARE_UNSEEN });
         if steady && (congested || round.marked) {
             let rate = self.short_rate.unwrap_or(self.bandwidth.get()) * BETA;
             let window = (self.short_window.unwrap_or(self.window) as f64 * BETA) as u64;
@@ -270,8 +273,7 @@ impl Bbr {
         }
         if self.phase == Phase::Startup && !self.found {
             self.plateau(app_limited);
-            let overflow = lost >= STARTUP_LOSSES * packet
-                && self.too_much(round.lost, round.lost + round.delivered, self.last_rtt);
+            let overflow = self.packets(lost) >= STARTUP_LOSSES && self.too_much(lost, all, self.last_rtt);
             if overflow || round.marked {
                 self.found = true;
                 self.long_window = Some(self.times(1.0).max(round.most_delivered));
@@ -279,22 +281,23 @@ impl Bbr {
         }
         // What is lost while this sender makes no queue is lost by chance.
         if !queued && (steady || self.phase == Phase::Startup) {
-            self.chance.seen(lost / packet, all / packet);
+            self.chance.seen(self.packets(lost), self.packets(all));
         }
     }
 
     /// In Startup: whether the bandwidth still grows.
     fn plateau(&mut self, app_limited: bool) {
-        if app_limited {
-            return;
+        if !app_limited && !self.grew(GROWTH) {
+            self.found = self.full.1 >= PLATEAU_ROUNDS;
         }
+    }
+
+    /// Whether the bandwidth is so many times what it was when it grew last; counts the rounds in which it is not.
+    fn grew(&mut self, times: f64) -> bool {
         let bandwidth = self.bandwidth.get();
-        if bandwidth >= self.full.0 * GROWTH {
-            self.full = (bandwidth, 0);
-            return;
-        }
-        self.full.1 += 1;
-        self.found = self.full.1 >= PLATEAU_ROUNDS;
+        let grew = bandwidth >= self.full.0 * times;
+        self.full = if grew { (bandwidth, 0) } else { (self.full.0, self.full.1 + 1) };
+        grew
     }
 
     /// The rate, as far as this cycle's congestion leaves it.
@@ -374,10 +377,14 @@ impl Bbr {
 
     /// A number below `bound`.
     fn chosen(&mut self, bound: u64) -> u64 {
-        // xorshift: its only use is that flows which began together do not stay in step.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % bound
+        xorshift(&mut self.random) % bound
     }
+}
+
+/// Random enough that flows which began together do not stay in step.
+fn xorshift(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
 }

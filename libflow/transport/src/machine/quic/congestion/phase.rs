@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::rate::Sample;
-use super::{Bbr, LEAST_WINDOW, PLATEAU_ROUNDS, PROBE_RTT_GAIN, UP_GAIN};
+use super::{Bbr, PLATEAU_ROUNDS, PROBE_RTT_GAIN, UP_GAIN};
 
 /// A look for more goes on while the bandwidth grows by so much in this many rounds.
 const UP_GROWTH: f64 = 1.05;
@@ -71,12 +71,14 @@ impl Bbr {
         if !round {
             return;
         }
-        let bandwidth = self.bandwidth.get();
-        if bandwidth >= self.full.0 * UP_GROWTH || self.long_window.is_some_and(|bound| self.window >= bound) {
-            self.full = (bandwidth.max(self.full.0), 0);
+        if self.grew(UP_GROWTH) {
             return;
         }
-        self.full.1 += 1;
+        if self.long_window.is_some_and(|bound| self.window >= bound) {
+            // It was this sender's own bound that held it.
+            self.full = (self.bandwidth.get().max(self.full.0), 0);
+            return;
+        }
         let filled = self.rate.in_flight >= self.times(UP_GAIN);
         if self.full.1 >= if filled { UP_ROUNDS } else { PLATEAU_ROUNDS } {
             self.down(now);
@@ -115,7 +117,7 @@ impl Bbr {
             return;
         }
         match self.probe_rtt_until {
-            None if self.rate.in_flight <= self.times(PROBE_RTT_GAIN).max(LEAST_WINDOW * self.packet) => {
+            None if self.rate.in_flight <= self.times(PROBE_RTT_GAIN) => {
                 self.probe_rtt_until = Some(now + PROBE_RTT_FOR);
                 self.round.until = self.rate.delivered;
             }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
-use super::Bbr;
+use super::{Bbr, xorshift};
 
 pub(super) const PACKET: u64 = 1472;
 const MS: Duration = Duration::from_millis(1);
@@ -238,10 +238,7 @@ impl World {
     }
 
     fn draw(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
+        xorshift(&mut self.random)
     }
 
     fn chance(&mut self) -> f64 {

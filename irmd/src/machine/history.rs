@@ -1,0 +1,466 @@
+//! What happened to flows: the last events, the flows that ended lately, and counts by reason.
+//!
+//! An event costs a push into a ring: what it tells of a flow is shared between the flow's events.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::FlowId;
+use proto::v1::{self, EndReason, EventKind, Failure, FailureKind};
+
+use super::flow::{Flow, Way};
+use super::metrics::{Side, Took};
+use super::{Caller, Command, Irm};
+
+/// How long a flow that ended is listed.
+pub const ENDED_FOR: Duration = Duration::from_secs(60);
+/// How many of them are.
+pub const ENDED: usize = 1_024;
+/// Steps of one flow that are kept: its first ones.
+const STEPS: usize = 16;
+/// Longest text of a stranger that an event keeps, bytes.
+const TEXT: usize = 300;
+
+/// Whom an event is about: the same for all events of a flow.
+#[derive(Debug, Default, PartialEq)]
+pub struct Subject {
+    /// The flow; `None`: refused before it was one.
+    pub flow: Option<FlowId>,
+    /// The name, as it was asked for.
+    pub name: String,
+    /// Who asked.
+    pub source: String,
+    /// What was asked for.
+    pub qos: v1::QosSpec,
+    /// A peer host asked.
+    pub accepting: bool,
+    /// The process of this host that asked.
+    pub asker: Option<v1::Process>,
+    /// Where a peer host asked from.
+    pub peer_address: String,
+    /// The layer it came through.
+    pub layer: String,
+}
+
+/// What is known of a flow later than that.
+#[derive(Debug, Default, PartialEq)]
+pub struct Late {
+    /// The layer it goes through.
+    pub layer: String,
+    /// Where the peer is.
+    pub peer_address: String,
+    /// The process of this host that accepts.
+    pub acceptor: Option<v1::Process>,
+}
+
+/// One event.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Counts up from 1.
+    pub number: u64,
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub kind: EventKind,
+    /// To whom.
+    pub subject: Arc<Subject>,
+    /// The rest of that, once it is known.
+    pub late: Option<Arc<Late>>,
+    /// Why it was refused.
+    pub failure: FailureKind,
+    /// Why it ended.
+    pub ended: EndReason,
+    /// More, in words.
+    pub words: Option<Arc<str>>,
+    /// Since it was asked for, or allocated.
+    pub took: Duration,
+    /// Requests sent.
+    pub asked: u32,
+}
+
+impl Record {
+    /// Whether a process of the user is at one of its ends.
+    pub fn concerns(&self, uid: u32) -> bool {
+        let is = |process: &Option<v1::Process>| process.as_ref().is_some_and(|process| process.uid == uid);
+        is(&self.subject.asker) || self.late.as_ref().is_some_and(|late| is(&late.acceptor))
+    }
+}
+
+/// One step of a flow.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What.
+    pub kind: EventKind,
+    /// When.
+    pub at: Instant,
+    /// More, in words.
+    pub words: Option<Arc<str>>,
+}
+
+impl Step {
+    /// As a listing shows it.
+    pub fn shown(&self, now: Instant) -> v1::FlowStep {
+        let ms_ago = now.saturating_duration_since(self.at).as_millis();
+        v1::FlowStep {
+            kind: self.kind.into(),
+            ms_ago: u64::try_from(ms_ago).unwrap_or(u64::MAX),
+            what: self.kind.word().replace('_', " "),
+            why: self.words.as_deref().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// What a flow carries of its past.
+#[derive(Debug, Default)]
+pub struct Past {
+    subject: Arc<Subject>,
+    late: Option<Arc<Late>>,
+    allocated: Option<Instant>,
+    steps: Vec<Step>,
+}
+
+impl Past {
+    /// A flow that begins. `asker`: the process of this host that asks.
+    pub fn new(subject: Subject) -> Self {
+        Self { subject: Arc::new(subject), steps: Vec::with_capacity(6), ..Self::default() }
+    }
+
+    /// What happened, oldest first.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+}
+
+/// A flow that is over.
+#[derive(Debug)]
+pub struct Gone {
+    /// What it was.
+    pub flow: Flow,
+    /// When it ended.
+    pub at: Instant,
+    /// Why; unspecified where it was never allocated.
+    pub ended: EndReason,
+    /// Why it was never allocated.
+    pub failure: FailureKind,
+    /// The same in words.
+    pub words: Option<Arc<str>>,
+    /// What its ends had carried: this one's, and for a local flow the accepting one's.
+    pub counters: [Option<v1::Counters>; 2],
+}
+
+impl Gone {
+    /// Whether `id` named it, or its accepting end.
+    pub fn is(&self, id: FlowId) -> bool {
+        let peer = if let Way::Local(local) = &self.flow.way { local.peer } else { None };
+        self.flow.id == id || peer == Some(id)
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct History {
+    ring: VecDeque<Record>,
+    most: usize,
+    last: u64,
+    gone: VecDeque<Gone>,
+    requested: u64,
+    allocated: u64,
+    /// By which side of the flow this host would have been, and why.
+    pub(super) refusals: BTreeMap<(Side, FailureKind), u64>,
+    pub(super) ends: BTreeMap<EndReason, u64>,
+    pub(super) took: Took,
+}
+
+impl History {
+    /// Keeps so many events.
+    pub fn new(most: usize) -> Self {
+        Self { most, ..Self::default() }
+    }
+
+    /// Keeps so many from now on.
+    pub fn keep(&mut self, most: usize) {
+        self.most = most;
+        while self.ring.len() > most {
+            self.ring.pop_front();
+        }
+    }
+
+    /// The number of the last event; 0: none yet.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The kept events with a higher number, oldest first.
+    pub fn after(&self, number: u64) -> impl Iterator<Item = &Record> {
+        let kept = u64::try_from(self.ring.len()).unwrap_or(u64::MAX);
+        let skip = number.saturating_sub(self.last - kept);
+        self.ring.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+    }
+
+    fn push(&mut self, mut record: Record) {
+        self.last += 1;
+        record.number = self.last;
+        if self.ring.len() >= self.most {
+            self.ring.pop_front();
+        }
+        if self.most > 0 {
+            self.ring.push_back(record);
+        }
+    }
+
+    /// Flows that ended within [`ENDED_FOR`], newest last.
+    pub fn gone(&self, now: Instant) -> impl DoubleEndedIterator<Item = &Gone> {
+        self.gone.iter().filter(move |gone| gone.at + ENDED_FOR > now)
+    }
+
+    fn bury(&mut self, gone: Gone) {
+        while self.gone.len() >= ENDED || self.gone.front().is_some_and(|old| old.at + ENDED_FOR <= gone.at) {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(gone);
+    }
+
+    /// Figures for `irm status`: asked for, allocated, refused by reason, ended by reason.
+    pub fn figures(&self) -> v1::StatusReply {
+        let mut refusals = std::collections::HashMap::new();
+        for ((_, kind), n) in &self.refusals {
+            *refusals.entry(kind.word().to_owned()).or_default() += n;
+        }
+        v1::StatusReply {
+            flows_requested: self.requested,
+            flows_allocated: self.allocated,
+            refusals,
+            ends: self.ends.iter().map(|(reason, n)| (reason.word().to_owned(), *n)).collect(),
+            ..v1::StatusReply::default()
+        }
+    }
+
+    fn note(&mut self, at: Instant, past: &mut Past, kind: EventKind, words: Option<Arc<str>>) {
+        match kind {
+            EventKind::Requested | EventKind::Arrived => self.requested += 1,
+            EventKind::Allocated => {
+                self.allocated += 1;
+                past.allocated = Some(at);
+            }
+            _ => {}
+        }
+        let began = past.steps.first().map_or(at, |first| first.at);
+        if past.steps.len() < STEPS {
+            past.steps.push(Step { kind, at, words: words.clone() });
+        }
+        let mut took = Duration::ZERO;
+        if kind == EventKind::Allocated {
+            took = at.saturating_duration_since(began);
+            self.took.add(side(&past.subject), took, None);
+        }
+        self.push(Record { took, words, ..record(at, kind, past.subject.clone(), past.late.clone()) });
+    }
+
+    fn asked_again(&mut self, at: Instant, past: &mut Past, asked: u32) {
+        self.note(at, past, EventKind::AskedAgain, Some(format!("{asked} requests sent").into()));
+        if let Some(record) = self.ring.back_mut() {
+            record.asked = asked;
+        }
+    }
+
+    /// A request was refused before it was a flow.
+    fn turned_away(&mut self, at: Instant, subject: Subject, failure: &Failure) {
+        self.requested += 1;
+        self.count_refusal(&subject, Duration::ZERO, failure.kind());
+        let words = Some(proto::clip(&failure.message, TEXT).into());
+        let subject = Arc::new(subject);
+        self.push(Record { failure: failure.kind(), words, ..record(at, EventKind::Refused, subject, None) });
+    }
+
+    fn count_refusal(&mut self, subject: &Subject, took: Duration, kind: FailureKind) {
+        *self.refusals.entry((side(subject), kind)).or_default() += 1;
+        self.took.add(side(subject), took, Some(kind));
+    }
+
+    /// Nobody waits for a flow any more, which is not allocated.
+    fn abandoned(&mut self, at: Instant, past: &mut Past, failure: &Failure) -> Option<Arc<str>> {
+        let words: Option<Arc<str>> = Some(proto::clip(&failure.message, TEXT).into());
+        if failure.asked > 1 {
+            self.asked_again(at, past, failure.asked);
+        }
+        past.steps.push(Step { kind: EventKind::Refused, at, words: words.clone() });
+        let took = at.saturating_duration_since(past.steps.first().map_or(at, |first| first.at));
+        self.count_refusal(&past.subject, took, failure.kind());
+        let record = record(at, EventKind::Refused, past.subject.clone(), past.late.clone());
+        self.push(Record { failure: failure.kind(), words: words.clone(), took, asked: failure.asked, ..record });
+        words
+    }
+
+    /// A flow was never allocated.
+    fn refused(&mut self, at: Instant, mut flow: Flow, failure: &Failure) {
+        let words = self.abandoned(at, &mut flow.past, failure);
+        flow.data = Vec::new();
+        let (ended, failure) = (EndReason::Unspecified, failure.kind());
+        self.bury(Gone { flow, at, ended, failure, words, counters: [None; 2] });
+    }
+
+    /// A flow that was allocated is over.
+    fn ended(&mut self, at: Instant, mut flow: Flow, ended: EndReason, words: &str, counters: Option<v1::Counters>) {
+        *self.ends.entry(ended).or_default() += 1;
+        let words: Option<Arc<str>> = Some(words.into());
+        let past = &mut flow.past;
+        past.steps.push(Step { kind: EventKind::Ended, at, words: words.clone() });
+        let since = past.allocated.unwrap_or(flow.since);
+        let took = at.saturating_duration_since(since);
+        let record = record(at, EventKind::Ended, past.subject.clone(), past.late.clone());
+        self.push(Record { ended, words: words.clone(), took, ..record });
+        let failure = FailureKind::Unspecified;
+        self.bury(Gone { flow, at, ended, failure, words, counters: [counters, None] });
+    }
+
+    /// What an end of a flow that is over had carried: heard right after its end.
+    fn carried(&mut self, end: FlowId, counters: v1::Counters) {
+        for gone in self.gone.iter_mut().rev().take(64) {
+            let peer = if let Way::Local(local) = &gone.flow.way { local.peer } else { None };
+            let index = match end {
+                id if id == gone.flow.id => 0,
+                id if Some(id) == peer => 1,
+                _ => continue,
+            };
+            gone.counters[index].get_or_insert(counters);
+            return;
+        }
+    }
+}
+
+fn side(subject: &Subject) -> Side {
+    if subject.accepting { Side::Accepting } else { Side::Asking }
+}
+
+fn record(at: Instant, kind: EventKind, subject: Arc<Subject>, late: Option<Arc<Late>>) -> Record {
+    let (failure, ended) = (FailureKind::Unspecified, EndReason::Unspecified);
+    let took = Duration::ZERO;
+    Record { number: 0, at, kind, subject, late, failure, ended, words: None, took, asked: 0 }
+}
+
+/// A process, in words.
+pub(super) fn process_words(process: &v1::Process) -> Arc<str> {
+    match process.command.as_str() {
+        "" => process.pid.to_string().into(),
+        command => format!("{command} ({})", process.pid).into(),
+    }
+}
+
+impl Subject {
+    /// Of a command that asks for a flow; `None`: it asks for something else.
+    pub(super) fn of(caller: &Caller, command: &Command) -> Option<Self> {
+        let clip = |text: &str| proto::clip(text, TEXT).to_owned();
+        match command {
+            Command::FlowAlloc(request, _) => Some(Self {
+                name: clip(&request.name),
+                source: clip(&request.source_name),
+                qos: request.qos.unwrap_or_default(),
+                asker: Some(v1::Process { pid: caller.pid, uid: caller.uid, gid: caller.gid, ..Default::default() }),
+                layer: clip(&request.layer),
+                ..Self::default()
+            }),
+            Command::FlowReqArr(request) => Some(Self {
+                name: clip(&request.name),
+                source: clip(&request.source_name),
+                qos: request.qos.unwrap_or_default(),
+                accepting: true,
+                peer_address: clip(&request.peer_address),
+                layer: clip(&request.layer),
+                ..Self::default()
+            }),
+            _ => None,
+        }
+    }
+
+    /// Of a flow that begins, or was brought back.
+    pub(super) fn of_flow(flow: &Flow) -> Self {
+        let (layer, peer_address) = match &flow.way {
+            Way::Out(out) => (out.layer.clone(), out.peer_address.clone()),
+            Way::Local(_) => ("local".to_owned(), String::new()),
+            Way::In(arrived) => (arrived.layer.clone(), arrived.peer_address.clone()),
+        };
+        Self {
+            flow: Some(flow.id),
+            name: flow.name.to_string(),
+            source: flow.source.clone(),
+            qos: flow.qos,
+            accepting: matches!(flow.way, Way::In(_)),
+            asker: flow.caller().filter(|process| process.pid != 0).cloned(),
+            peer_address,
+            layer,
+        }
+    }
+}
+
+impl Irm {
+    /// What happened, for the owner to tell followers of.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// It is this moment: to be said before inputs that come without their time.
+    pub fn clock(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// A flow begins, or comes back.
+    pub(super) fn begun(&mut self, row: FlowId, kind: EventKind) {
+        let Some(flow) = self.flows.get_mut(row) else { return };
+        flow.past = Past::new(Subject::of_flow(flow));
+        if kind == EventKind::Returned {
+            flow.past.allocated = Some(flow.since);
+        }
+        self.history.note(self.now, &mut flow.past, kind, None);
+    }
+
+    /// Something happened to a flow.
+    pub(super) fn note(&mut self, row: FlowId, kind: EventKind, words: Option<Arc<str>>) {
+        if let Some(flow) = self.flows.get_mut(row) {
+            self.history.note(self.now, &mut flow.past, kind, words);
+        }
+    }
+
+    /// A flow is allocated, after so many requests to the peer.
+    pub(super) fn note_allocated(&mut self, row: FlowId, asked: u32) {
+        let Some(flow) = self.flows.get_mut(row) else { return };
+        let Subject { layer, peer_address, .. } = Subject::of_flow(flow);
+        let acceptor = flow.stage.acceptor().cloned();
+        flow.past.late = Some(Arc::new(Late { layer, peer_address, acceptor }));
+        if asked > 1 {
+            self.history.asked_again(self.now, &mut flow.past, asked);
+        }
+        self.history.note(self.now, &mut flow.past, EventKind::Allocated, None);
+    }
+
+    /// A request was refused before it was a flow.
+    pub(super) fn note_turned_away(&mut self, subject: Option<Subject>, failure: &Failure) {
+        if let Some(subject) = subject {
+            self.history.turned_away(self.now, subject, failure);
+        }
+    }
+
+    /// A flow was never allocated.
+    pub(super) fn note_refused(&mut self, flow: Flow, failure: &Failure) {
+        self.history.refused(self.now, flow, failure);
+    }
+
+    /// Nobody waits for a flow any more that an IPCP is asked for: its row stays until the IPCP has answered.
+    pub(super) fn note_abandoned(&mut self, row: FlowId, failure: &Failure) {
+        if let Some(flow) = self.flows.get_mut(row) {
+            self.history.abandoned(self.now, &mut flow.past, failure);
+        }
+    }
+
+    /// A flow is over.
+    pub(super) fn note_ended(&mut self, flow: Option<Flow>, why: EndReason, counters: Option<v1::Counters>) {
+        if let Some(flow) = flow {
+            self.history.ended(self.now, flow, why, super::arrive::words(why), counters);
+        }
+    }
+
+    /// What an end of a local flow has carried; heard when it is over.
+    pub fn carried(&mut self, end: FlowId, counters: v1::Counters) {
+        self.history.carried(end, counters);
+    }
+}
