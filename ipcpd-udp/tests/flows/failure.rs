@@ -9,7 +9,7 @@ use proto::{BootId, HostId, Name, WireId};
 
 use crate::program::{carries, flow, read};
 use crate::stage::{Host, PORT, Policy, address, client, pair, soon};
-use crate::{now, plain, within_a_second};
+use crate::{at_once, now, plain};
 
 #[tokio::test]
 async fn an_unknown_name_fails_at_once() {
@@ -19,7 +19,7 @@ async fn an_unknown_name_fails_at_once() {
     // In the static table, but its host does not serve it.
     client.knows("gone", server.listen).await;
     assert_eq!(client.alloc("gone").await.unwrap_err().kind(), FailureKind::UnknownName);
-    within_a_second(start);
+    at_once(start);
     assert_eq!(server.counter("dropped_not_registered").await, 1);
     assert!(client.flows().await.is_empty() && server.flows().await.is_empty());
 }
@@ -40,7 +40,7 @@ async fn nobody_accepts_and_the_stale_flow_is_gone() {
     let start = now();
     let failure = client.ask(request).await.unwrap_err();
     assert_eq!(failure.kind(), FailureKind::NobodyAccepts, "{failure}");
-    within_a_second(start);
+    at_once(start);
     let arrived = soon("the request", server.arrived.recv()).await.unwrap();
     server.irmd.abandoned().await;
     assert!(server.flows().await.is_empty());

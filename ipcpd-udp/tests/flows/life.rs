@@ -7,7 +7,7 @@ use proto::v1::{self, EndReason, Failure, FailureKind};
 
 use crate::program::{Bound, End, carries, flow, process, read};
 use crate::stage::{Policy, address, pair, pair_at, raise_descriptor_limit, soon};
-use crate::{now, plain, within_a_second};
+use crate::{at_once, now, plain};
 
 #[tokio::test]
 async fn a_flow_by_name_end_to_end() {
@@ -43,7 +43,7 @@ async fn a_flow_by_name_end_to_end() {
     let start = now();
     a.release(ours);
     assert_eq!(b.gone().await, (theirs.flow, EndReason::PeerDeallocated));
-    within_a_second(start);
+    at_once(start);
     assert_eq!(read(&theirs.socket).await.unwrap(), []);
     assert_eq!(soon("our end", client.ended.recv()).await.unwrap(), (id, EndReason::Deallocated));
     assert_eq!(soon("their end", server.ended.recv()).await.unwrap(), (theirs.flow, EndReason::PeerDeallocated));
@@ -131,7 +131,7 @@ async fn what_was_sent_before_the_dealloc_is_read() {
     let start = now();
     // A program that has not read yet is told all the same.
     assert_eq!(b.gone().await.1, EndReason::PeerDeallocated);
-    within_a_second(start);
+    at_once(start);
     for sdu in &sdus {
         assert_eq!(read(&theirs.socket).await.unwrap(), *sdu);
     }
@@ -152,7 +152,7 @@ async fn a_dead_program_is_told_of_on_the_other_side() {
             (b, theirs)
         };
         assert_eq!(survivor.gone().await, (end.flow, EndReason::PeerDied));
-        within_a_second(start);
+        at_once(start);
         assert_eq!(read(&end.socket).await.unwrap(), []);
         assert!(end.socket.send(b"x").is_err());
     }

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use stage::SOON;
 
-pub(crate) fn within_a_second(start: Instant) {
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+/// Without a deadline having passed: an allocation of these tests has ten seconds.
+pub(crate) fn at_once(start: Instant) {
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests measure")]

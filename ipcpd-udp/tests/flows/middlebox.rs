@@ -9,7 +9,7 @@ use proto::{BootId, HostId, Name, Qos, WireId};
 use crate::nat::{Kind, Nat};
 use crate::program::{End, Program, carries, read};
 use crate::stage::{Host, PORT, Policy, address, soon};
-use crate::{now, plain, within_a_second};
+use crate::{at_once, now, plain};
 
 /// Ports of accepted flows: few, so that the middlebox can stand before each.
 const SP: [u16; 8] = [45_000, 45_001, 45_002, 45_003, 45_004, 45_005, 45_006, 45_007];
@@ -36,7 +36,7 @@ async fn flow(client: &mut Host, server: &mut Host, timeout_ms: u32) -> ((Progra
     let request = v1::AllocRequest { qos, ..client.request("echo") };
     let start = now();
     let reply = client.ask(request).await.unwrap();
-    within_a_second(start);
+    at_once(start);
     assert_eq!(&*reply.data, b"welcome");
     let arrived = soon("the request", server.arrived.recv()).await.unwrap();
     let (a, b) = (client.program().await, server.program().await);
@@ -62,7 +62,7 @@ async fn a_life_behind(kinds: &[Kind], opened: bool, moved: bool) {
             assert_eq!(b.gone().await, (theirs.flow, EndReason::PeerDeallocated), "{kinds:?}");
             assert_eq!(read(&theirs.socket).await.unwrap(), [], "OPEN was never read as an SDU");
         }
-        within_a_second(start);
+        at_once(start);
     }
     client.until("nothing left", <[_]>::is_empty).await;
     server.until("nothing left", <[_]>::is_empty).await;
@@ -122,7 +122,7 @@ async fn a_flow_whose_port_is_not_reached_is_denied_at_its_deadline() {
         failure.message.contains("echo was accepted at") && failure.message.contains("was not reached"),
         "{failure}"
     );
-    within_a_second(start);
+    at_once(start);
     assert_eq!(soon("the end", client.ended.recv()).await.unwrap(), (flow, EndReason::NeverTaken));
     // The other side hears that it was given up.
     let arrived = soon("the request", server.arrived.recv()).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_dead_server_program_is_told_of_behind_a_nat() {
     let start = now();
     drop(server_side);
     assert_eq!(a.gone().await, (ours.flow, EndReason::PeerDied));
-    within_a_second(start);
+    at_once(start);
 }
 
 #[tokio::test]

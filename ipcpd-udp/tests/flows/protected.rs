@@ -11,7 +11,7 @@ use rustix::net::connect_unspec;
 use crate::nat::{Kind, Nat};
 use crate::program::{End, Program, carries, read};
 use crate::stage::{Host, PORT, Policy, SOON, address, pair, pair_at, soon};
-use crate::{now, plain, within_a_second};
+use crate::{at_once, now, plain};
 
 const QUICK: Duration = Duration::from_millis(20);
 
@@ -139,7 +139,7 @@ async fn a_dissolved_socket_hears_its_client_wherever_it_is_and_ends_as_others_d
             }
         };
         assert_eq!(survivor.gone().await, (end.flow, reason), "{how}");
-        within_a_second(start);
+        at_once(start);
         // What was sent on the way may still wait, then it is over; nothing comes any more, and nothing leaves.
         while !read(&end.socket).await.unwrap().is_empty() {}
         let _ = elsewhere.send(b"\x40too late");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use flowring_tests::cases;
 use flowring_tests::harness::Case;
-use flowring_tests::net::{Net, SOON, await_flows, timed};
+use flowring_tests::net::{AT_ONCE, Net, SOON, await_flows, timed};
 use lab::Host;
 use libflow::blocking::{Flow, Listener, Stack};
 use libflow::{AllocError, EndReason, FlowError};
@@ -16,8 +16,8 @@ pub(crate) fn cases() -> Vec<Case> {
         a_program_refuses_and_says_why,
         bytes_travel_with_the_request_and_its_answer,
         what_was_sent_is_read_before_the_end_is_told,
-        a_killed_client_is_told_to_its_server_within_a_second,
-        a_killed_local_client_is_told_to_its_server_within_a_second,
+        a_killed_client_is_told_to_its_server_at_once,
+        a_killed_local_client_is_told_to_its_server_at_once,
         the_first_sdu_never_races_the_connect,
         an_empty_sdu_is_refused_and_the_limit_can_be_asked,
         a_missing_irmd_is_named_with_how_to_start_it,
@@ -26,8 +26,6 @@ pub(crate) fn cases() -> Vec<Case> {
         another_user_uses_flows_and_administrates_nothing,
     ]
 }
-
-const ONE_SECOND: Duration = Duration::from_secs(1);
 
 fn stack(host: &Host) -> Result<Stack> {
     Ok(Stack::find(Some(host.run_dir()))?)
@@ -128,16 +126,16 @@ fn killed_client(net: &Net, at: &Host) -> Result<()> {
         client.kill()?;
         reader.join().expect("no panic")
     })?;
-    ensure!(reader < ONE_SECOND, "the reader learnt of it after {reader:?}");
+    ensure!(reader < AT_ONCE, "the reader learnt of it after {reader:?}");
     Ok(())
 }
 
-fn a_killed_client_is_told_to_its_server_within_a_second() -> Result<()> {
+fn a_killed_client_is_told_to_its_server_at_once() -> Result<()> {
     let net = Net::up(&["echo"])?;
     killed_client(&net, &net.a)
 }
 
-fn a_killed_local_client_is_told_to_its_server_within_a_second() -> Result<()> {
+fn a_killed_local_client_is_told_to_its_server_at_once() -> Result<()> {
     let net = Net::bare()?;
     killed_client(&net, &net.b)
 }
@@ -193,7 +191,7 @@ fn a_missing_irmd_is_named_with_how_to_start_it() -> Result<()> {
         }
         other => bail!("{other:?}"),
     }
-    ensure!(took < ONE_SECOND, "it took {took:?}");
+    ensure!(took < AT_ONCE, "it took {took:?}");
     Ok(())
 }
 
