@@ -23,7 +23,7 @@ use super::spawn::{self, Children};
 use super::state::State;
 use super::users;
 use crate::machine::{
-    Adopted, CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, LOCAL_SDU_LIMIT, Level, Reply,
+    Adopted, CallId, Caller, ChildId, Effect, IpcpAnswer, IpcpCall, Irm, LOCAL_SDU_LIMIT, Level, Reply,
 };
 
 /// Events of the hand-over that are taken before a command, so that a process' lease is known before its words.
@@ -50,8 +50,6 @@ pub(super) struct Core {
     pub(super) calls: HashMap<CallId, oneshot::Sender<Reply>>,
     pub(super) pairs: Pairs,
     pub(super) events: Events,
-    /// The last event that was told to followers.
-    pub(super) told: u64,
     pub(super) jobs: JoinSet<Done>,
     /// At SIGTERM the IPCPs go on: a service manager restarts irmd.
     pub(super) leave_ipcps: bool,
@@ -225,11 +223,9 @@ impl Core {
     }
 
     fn tell_followers(&mut self) {
-        let last = self.irm.history().last();
-        if last > self.told && self.events.is_followed() {
-            self.irm.history().after(self.told).for_each(|record| self.events.tell(record.clone()));
-        }
-        self.told = last;
+        let history = self.irm.history_mut();
+        history.take_news().into_iter().for_each(|record| self.events.tell(record));
+        history.follow(self.events.is_followed());
     }
 
     fn effect(&mut self, effect: Effect) {

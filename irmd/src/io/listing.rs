@@ -2,10 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "a listing's task ends with its stream")]
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use handoff::server::{Figures, Server};
 use proto::{FlowId, v1};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -190,13 +191,24 @@ pub(super) type Counts = ReceiverStream<Result<v1::FlowCountsReply, Status>>;
 /// Rows of a page of local flows.
 const PAGE: usize = 1_024;
 
-/// The counts of local flows, then those of each IPCP's, as fast as the caller reads. `only`: the flows it may see.
-pub(super) fn counts(links: &Links, handoff: &Server, local: Vec<Local>, only: Option<HashSet<u64>>) -> Counts {
+/// A page that its reader leaves unread for so long is the last: what an IPCP says beside it waits meanwhile.
+const PAGE_WITHIN: Duration = Duration::from_secs(5);
+
+/// The counts of local flows, then those of each IPCP's, as fast as the caller reads. `only`: the flows it may see; `turn`
+/// is held until the end.
+pub(super) fn counts(
+    links: &Links,
+    handoff: &Server,
+    local: Vec<Local>,
+    only: Option<HashSet<u64>>,
+    turn: Option<OwnedSemaphorePermit>,
+) -> Counts {
     let (pages, stream) = mpsc::channel(2);
     let (ipcps, handoff) = (links.all(), handoff.clone());
     tokio::spawn(async move {
+        let _turn = turn;
         for some in local.chunks(PAGE) {
-            if pages.send(Ok(local_page(&handoff, some))).await.is_err() {
+            if pages.send_timeout(Ok(local_page(&handoff, some)), PAGE_WITHIN).await.is_err() {
                 return;
             }
         }
@@ -206,7 +218,7 @@ pub(super) fn counts(links: &Links, handoff: &Server, local: Vec<Local>, only: O
                 if let Some(only) = &only {
                     page.retain(|id| only.contains(&id));
                 }
-                if pages.send(Ok(page)).await.is_err() {
+                if pages.send_timeout(Ok(page), PAGE_WITHIN).await.is_err() {
                     return;
                 }
             }

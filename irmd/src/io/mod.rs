@@ -31,6 +31,7 @@ mod users;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
@@ -88,8 +89,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let run_dir = RunDir::find(options.run_dir.as_deref()).map_err(|e| anyhow!(e))?;
     let config = state::configuration(options.config.as_deref())?;
     let place = place::Place::take(&run_dir)?;
-    let run_path = std::path::absolute(run_dir.path())?;
-    let run_dir = RunDir::find(Some(&run_path)).map_err(|e| anyhow!(e))?;
+    let (run_path, run_dir) = absolute(&run_dir)?;
     place::raise_limit();
     let (state_dir, state) = opened(&options, &run_path)?;
     let made = state.load()?;
@@ -103,8 +103,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let (asker, asks, gone) = calls::channel();
     let (pairs, events_out) = (local::Pairs::new(state.ticket_key()), events::Events::new());
-    let links = ipcp::Links::default();
-    let callers = Callers::new(unlimited(&config.options));
+    let (links, callers) = (ipcp::Links::default(), Callers::new(unlimited(&config.options)));
     let tools = Tools {
         asker: asker.clone(),
         events: events_out.clone(),
@@ -114,7 +113,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         callers: callers.clone(),
         identity: identity.clone(),
         run_dir: run_path.display().to_string(),
-        turn: tokio::sync::Semaphore::new(1),
+        turn: Arc::new(tokio::sync::Semaphore::new(1)),
     };
     let metrics = metrics.map(|listener| metrics::Metrics::start(listener, &tools)).transpose()?;
     let mut tasks = JoinSet::new();
@@ -126,7 +125,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log, options.log_format),
         pairs,
         events: events_out,
-        told: 0,
         state,
         calls: HashMap::new(),
         jobs: JoinSet::new(),
@@ -147,6 +145,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     drop(place);
     Ok(())
+}
+
+fn absolute(run_dir: &RunDir) -> anyhow::Result<(PathBuf, RunDir)> {
+    let path = std::path::absolute(run_dir.path())?;
+    let run_dir = RunDir::find(Some(&path)).map_err(|e| anyhow!(e))?;
+    Ok((path, run_dir))
 }
 
 /// The state directory, and what is in it.

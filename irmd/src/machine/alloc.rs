@@ -212,7 +212,8 @@ impl Irm {
                 Stage::Asking { attach: asked, .. } => *asked == attach,
                 Stage::Abandoned if flow.ipcp() == ipcp => {
                     let event = if answer.is_ok() { Event::Reached } else { Event::Failed };
-                    self.flows.end(row, event);
+                    let gone = self.flows.end(row, event);
+                    self.note_given_up(gone);
                     false
                 }
                 _ => false,

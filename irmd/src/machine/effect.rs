@@ -66,6 +66,17 @@ pub struct May {
     pub address: String,
 }
 
+/// The events that are kept and that the caller may hear of.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// Oldest first.
+    pub records: Vec<super::history::Record>,
+    /// The number of the oldest of all that are kept, the caller's or not; or of the next.
+    pub first: u64,
+    /// The number of the last of all.
+    pub last: u64,
+}
+
 /// What a caller asks. Each is answered by exactly one [`Effect::Reply`], unless it is cancelled before.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -209,7 +220,7 @@ pub enum Reply {
     /// The flows of one user, who may see no others.
     FlowsOf(u32, Vec<FlowRow>),
     /// Events, and whether only those that concern one user.
-    Events(Vec<super::history::Record>, Option<u32>),
+    Events(Past, Option<u32>),
     /// Local flows, and the only flows that the caller may see, unless it may see all.
     Seen(Vec<Local>, Option<std::collections::HashSet<u64>>),
     /// Rules of patterns.
