@@ -64,6 +64,10 @@ pub(super) struct Driver {
     pub(super) commands: HashMap<u32, Arc<str>>,
     /// What flows had carried whose slots are given back, until their ends are told.
     pub(super) parting: HashMap<proto::FlowId, v1::Counters>,
+    /// Datagrams that the queues of flows that are over had turned away.
+    pub(super) overflown: u64,
+    /// Those of flows that were brought back, before they were.
+    pub(super) overflown_before: u64,
     /// Calls of `Alloc` that wait.
     pub(super) allocs: HashMap<Key, (FlowId, Reply<v1::AllocReply>)>,
     /// Calls of `FlowReqArr` under way.
@@ -149,6 +153,8 @@ impl Driver {
             catchers: HashMap::new(),
             commands: HashMap::new(),
             parting: HashMap::new(),
+            overflown: 0,
+            overflown_before: 0,
             allocs: HashMap::new(),
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),

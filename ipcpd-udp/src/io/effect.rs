@@ -10,7 +10,7 @@ use proto::v1;
 
 use super::driver::Driver;
 use super::irm::News;
-use super::{filter, socket};
+use super::{filter, socket, sockopt as own};
 use crate::machine::{Filter, Key, OpenError, Output, Owner};
 
 impl Driver {
@@ -77,6 +77,7 @@ impl Driver {
             }
             Output::Close { key } => {
                 if let Some(socket) = self.sockets.remove(&key) {
+                    self.overflown += u64::from(own::overflown(socket.as_fd()).unwrap_or(0));
                     self.asking.remove(&socket);
                 }
             }

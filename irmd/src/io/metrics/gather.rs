@@ -120,7 +120,8 @@ impl Gatherer {
         let reports = listing::reports(&self.links).await;
         for ipcp in &census.ipcps {
             if let Some(carried) = reports.get(&ipcp.name).and_then(|report| report.carried) {
-                self.sums.heard(&ipcp.name, ipcp.pid, &ipcp.layer, carried);
+                let older = process::is_older(ipcp.pid);
+                self.sums.heard(&ipcp.name, ipcp.pid, older, &ipcp.layer, carried);
             }
         }
         self.sums.keep(|name| census.ipcps.iter().any(|ipcp| ipcp.name == name));

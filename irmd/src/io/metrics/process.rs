@@ -26,6 +26,15 @@ pub(super) fn own() -> Process {
     }
 }
 
+/// Whether a process had started before this one.
+pub(super) fn is_older(pid: u32) -> bool {
+    let started = |process: Result<procfs::process::Process, _>| {
+        process.and_then(|process| process.stat()).map(|stat| stat.starttime)
+    };
+    let other = i32::try_from(pid).ok().and_then(|pid| started(procfs::process::Process::new(pid)).ok());
+    other.zip(started(procfs::process::Process::myself()).ok()).is_some_and(|(other, own)| other < own)
+}
+
 fn seconds(ticks: u64) -> f64 {
     ticks as f64 / procfs::ticks_per_second() as f64
 }

@@ -59,13 +59,13 @@ catalogue! {
     DENIALS: Counter "flowring_denials_total" ["reason"]
         "What irmd denied by a quota, a bound or a rule, flows and all else.";
     SENT_SDUS: Counter "flowring_sent_sdus_total" ["layer"]
-        "SDUs that programs of this host have sent on flows.";
+        "SDUs that programs of this host have sent on flows; of message and stream flows to other hosts, the datagrams that carry them.";
     SENT_BYTES: Counter "flowring_sent_bytes_total" ["layer"]
-        "Bytes of those SDUs.";
+        "Bytes of those.";
     RECEIVED_SDUS: Counter "flowring_received_sdus_total" ["layer"]
-        "SDUs that programs of this host have received on flows.";
+        "SDUs that programs of this host have received on flows; of message and stream flows to other hosts, the datagrams that carry them.";
     RECEIVED_BYTES: Counter "flowring_received_bytes_total" ["layer"]
-        "Bytes of those SDUs.";
+        "Bytes of those.";
     SEND_ERRORS: Counter "flowring_send_errors_total" ["layer"]
         "Sends on flows that failed.";
     RECEIVE_ERRORS: Counter "flowring_receive_errors_total" ["layer"]
@@ -83,7 +83,7 @@ catalogue! {
     IPCP_RESIDENT: Gauge "flowring_ipcp_resident_bytes" ["ipcp"]
         "Resident memory of the IPCP, if it answered.";
     DROPPED: Counter "flowring_datagrams_dropped_total" ["ipcp", "reason"]
-        "Allocation and control datagrams that the IPCP dropped, by reason.";
+        "Datagrams that were dropped, by reason: allocation and control datagrams, and those of flows (at_flows).";
     IPCP_REFUSALS: Counter "flowring_ipcp_refusals_total" ["ipcp", "reason"]
         "What the IPCP refused by a bound of its own, before irmd was asked.";
     IPCP_EVENTS: Counter "flowring_ipcp_events_total" ["ipcp", "event"]

@@ -1,10 +1,10 @@
 //! What each metric is at a moment.
 
-use proto::v1::{Counters, EndReason, IpcpState};
+use proto::v1::{Counters, EndReason, FailureKind, IpcpState};
 
 use super::catalogue::{self as all, Metric};
 use super::took::Spread;
-use super::{Process, Snapshot};
+use super::{Process, Side, Snapshot};
 
 /// A number.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +79,8 @@ fn flows(now: &Snapshot) -> [Figure; 5] {
     }
     let mut refusals = Figure::new(&all::REFUSALS);
     // Those that never happened too: a rate from nothing to one would not be seen.
-    for (side, kind) in Side::ALL.into_iter().flat_map(|side| FailureKind::KNOWN.iter().map(move |kind| (side, *kind))) {
+    for (side, kind) in Side::ALL.into_iter().flat_map(|side| FailureKind::KNOWN.iter().map(move |kind| (side, *kind)))
+    {
         refusals.push([side.as_str(), kind.word()], census.refusals.get(&(side, kind)).copied().unwrap_or(0));
     }
     let mut ends = Figure::new(&all::FLOW_ENDS);
@@ -88,7 +89,10 @@ fn flows(now: &Snapshot) -> [Figure; 5] {
     }
     let mut denials = Figure::new(&all::DENIALS);
     for (what, n) in census.refused.iter().map(|(what, n)| (*what, *n)).chain(now.refused.iter().copied()) {
-        denials.push([what.strip_prefix("refused_").unwrap_or(what)], n);
+        // Beside what was denied, irmd counts there what was taken back.
+        if let Some(what) = what.strip_prefix("refused_") {
+            denials.push([what], n);
+        }
     }
     [flows, took, refusals, ends, denials]
 }

@@ -16,13 +16,15 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// An IPCP, the process `pid` in `layer`, says what its flows have carried since it started.
-    pub fn heard(&mut self, ipcp: &str, pid: u32, layer: &str, said: Counters) {
+    /// An IPCP, the process `pid` in `layer`, says what its flows have carried since it started. `older`: it ran before this
+    /// irmd did, and what it carried until it is heard first is another's sum.
+    pub fn heard(&mut self, ipcp: &str, pid: u32, older: bool, layer: &str, said: Counters) {
         if !self.total.contains_key(layer) && self.total.len() >= LAYERS {
             return;
         }
         let before = match self.last.get(ipcp) {
             Some((life, before)) if *life == pid => *before,
+            None if older => said,
             _ => Counters::default(),
         };
         self.last.insert(ipcp.to_owned(), (pid, said));
@@ -62,17 +64,18 @@ mod tests {
     fn sums_go_on_when_an_ipcp_starts_again_and_never_fall() {
         let mut sums = Sums::default();
         let bytes = |bytes_sent| Counters { bytes_sent, ..Counters::default() };
-        // IPCP, process, what it says; the layer's sum.
-        for (ipcp, pid, said, want) in [
-            ("a", 1, 10, 10),
-            ("a", 1, 15, 15),
-            ("b", 2, 100, 115),
-            ("a", 3, 20, 135),
-            ("a", 3, 21, 136),
-            ("a", 3, 0, 136),
-            ("b", 2, 101, 137),
+        // IPCP, process, whether it was there before, what it says; the layer's sum.
+        for (ipcp, pid, older, said, want) in [
+            ("a", 1, false, 10, 10),
+            ("a", 1, false, 15, 15),
+            ("b", 2, true, 1_000, 15),
+            ("b", 2, true, 1_100, 115),
+            ("a", 3, false, 20, 135),
+            ("a", 3, false, 21, 136),
+            ("a", 3, false, 0, 136),
+            ("b", 2, true, 1_101, 137),
         ] {
-            sums.heard(ipcp, pid, "net", bytes(said));
+            sums.heard(ipcp, pid, older, "net", bytes(said));
             assert_eq!(sums.totals().collect::<Vec<_>>(), [("net", bytes(want))], "{ipcp} {pid} {said}");
         }
         sums.keep(|ipcp| ipcp == "b");
@@ -83,7 +86,7 @@ mod tests {
     fn layers_are_bounded() {
         let mut sums = Sums::default();
         for n in 0..2 * LAYERS {
-            sums.heard("a", 1, &n.to_string(), Counters::default());
+            sums.heard("a", 1, false, &n.to_string(), Counters::default());
         }
         assert_eq!(sums.totals().count(), LAYERS);
     }

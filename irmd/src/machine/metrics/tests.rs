@@ -34,7 +34,7 @@ fn snapshot() -> Snapshot {
         names: 4,
         processes: 3,
         ipcps: vec![ipcp("udp0", IpcpState::Operational), ipcp("udp1", IpcpState::Down)],
-        refused: BTreeMap::from([("refused_flows_per_user", 9)]),
+        refused: BTreeMap::from([("refused_flows_per_user", 9), ("adopted", 500)]),
         refusals: BTreeMap::from([
             ((Side::Accepting, FailureKind::NobodyAccepts), 1),
             ((Side::Asking, FailureKind::FlowGone), 1),
@@ -87,6 +87,7 @@ fn both_formats_say_what_was_counted() {
             assert!(text.lines().any(|said| said == line), "{line} is missing in\n{text}");
         }
     }
+    assert!(!older.contains("adopted"), "what was brought back was not denied");
     assert!(newer.ends_with("# EOF\n") && !older.contains("EOF"));
     assert!(newer.contains("# TYPE flowring_refusals counter\n"));
     assert!(older.contains("# TYPE flowring_refusals_total counter\n"));
