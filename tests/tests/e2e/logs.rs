@@ -100,7 +100,7 @@ fn logs_are_for_people_where_that_is_asked_for() -> Result<()> {
     a.bootstrap(&[])?;
     // Of the IPCP that it started, too.
     let line = irmd.process().expect_log(SOON, "layer up")?;
-    ensure!(line.contains(" INFO ") && line.contains("layer=net") && !line.starts_with('{'), "{line}");
+    ensure!(line.contains(" INFO ") && line.contains("layer=\"net\"") && !line.starts_with('{'), "{line}");
     Ok(())
 }
 

@@ -27,6 +27,7 @@ mod see;
 mod service;
 mod stories;
 mod streams;
+mod truth;
 mod vanish;
 mod versions;
 mod who;

@@ -10,7 +10,7 @@ use flowring_tests::harness::Case;
 use flowring_tests::net::{SOON, ipcp};
 use lab::{Daemon, Host, Lab};
 
-const AT: &str = "127.0.0.1:9339";
+pub(crate) const AT: &str = "127.0.0.1:9339";
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut all = cases![
@@ -52,18 +52,18 @@ fn scrape_as(host: &Host, accept: &str) -> Result<String> {
     Ok(page.to_owned())
 }
 
-fn scrape(host: &Host) -> Result<String> {
+pub(crate) fn scrape(host: &Host) -> Result<String> {
     scrape_as(host, "text/plain")
 }
 
 /// A sample's value; 0 where there is none.
-fn value(page: &str, sample: &str) -> u64 {
+pub(crate) fn value(page: &str, sample: &str) -> u64 {
     let line = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     line.and_then(|value| value.parse::<f64>().ok()).map_or(0, |value| value as u64)
 }
 
 /// Scrapes until a sample has a value.
-fn await_value(host: &Host, sample: &str, wanted: u64) -> Result<String> {
+pub(crate) fn await_value(host: &Host, sample: &str, wanted: u64) -> Result<String> {
     let mut page = String::new();
     let done = lab::wait_until(SOON, sample, || {
         page = scrape(host).unwrap_or_default();

@@ -4,7 +4,8 @@ use flowring_tests::harness::Case;
 
 use crate::{
     alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, hostile, identity, links,
-    load, logs, metrics, middlebox, on_path, outlive, programs, rules, see, service, streams, vanish, versions, who, wire,
+    load, logs, metrics, middlebox, on_path, outlive, programs, rules, see, service, streams, truth, vanish, versions,
+    who, wire,
 };
 
 /// The cases of every file.
@@ -35,6 +36,7 @@ pub(crate) fn all() -> Vec<Case> {
         see::cases(),
         service::cases(),
         streams::cases(),
+        truth::cases(),
         vanish::cases(),
         versions::cases(),
         who::cases(),
