@@ -13,7 +13,6 @@ mod program;
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use proto::v1;
 
 use crate::cli::{Cli, Command, ConfigCommand, FlowCommand, IpcpCommand, NameCommand};
@@ -65,9 +64,7 @@ fn failure_text(failure: &v1::Failure) -> String {
 
 fn try_run(mut cli: Cli) -> Result<(), Fault> {
     if let Command::Completions { shell } = cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "irm", &mut script);
-        return print::raw(&script);
+        return print::raw(tool::completions::<Cli>(shell).as_bytes());
     }
     program::locate_in(&mut cli.command)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
