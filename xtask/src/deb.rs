@@ -74,7 +74,8 @@ fn build(root: &Path, debug: bool) -> Result<PathBuf> {
     done(built.arg("--bins"))?;
     // Programs that link it name its version; those of the tests, in the build's folder, do not.
     let soname = format!("-Clink-arg=-Wl,-soname,{SONAME}");
-    let mut library = cargo(root, debug, &["rustc", "--quiet", "-p", "libflow-capi", "--lib", "--crate-type", "cdylib"]);
+    let mut library =
+        cargo(root, debug, &["rustc", "--quiet", "-p", "libflow-capi", "--lib", "--crate-type", "cdylib"]);
     done(library.args(["--", &soname]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(target.join(if debug { "debug" } else { "release" }))
@@ -184,7 +185,7 @@ impl Tree<'_> {
         let kib = kib.split_whitespace().next().context("a size")?.to_owned();
         let control = format!(
             "Package: flowring\nVersion: {VERSION}\nArchitecture: {architecture}\nSection: net\nPriority: optional\n\
-             Maintainer: The Flowring project <flowring@localhost.localdomain>\nInstalled-Size: {kib}\n\
+             Maintainer: The Flowring project <flowring@users.noreply.github.com>\nInstalled-Size: {kib}\n\
              Depends: {}, init-system-helpers (>= 1.54)\nSuggests: prometheus\n\
              Homepage: https://github.com/flowring/flowring\n\
              Description: flows by name between programs, instead of by address\n \
@@ -195,6 +196,7 @@ impl Tree<'_> {
         );
         self.put("DEBIAN/control", control, 0o644)?;
         self.put("DEBIAN/conffiles", "/etc/flowring/irmd.toml\n", 0o644)?;
+        self.put("DEBIAN/shlibs", format!("libflow 0 flowring (>= {VERSION})\n"), 0o644)?;
         self.put("DEBIAN/triggers", "activate-noawait ldconfig\n", 0o644)?;
         for script in ["postinst", "prerm", "postrm"] {
             let text = fs::read_to_string(self.root.join("dist/debian").join(script))?;

@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::binaries::Build;
 use lab::{Host, Lab, Link, Running};
 use serde_json::Value;
 
 use crate::bench::page::Page;
+use crate::bench::peers;
+use crate::bench::place::made_by;
 use crate::bench::report::number;
 use crate::bench::transports::middle;
-use crate::bench::{STEP, operf};
-use crate::bench::{peers, streams};
+use crate::bench::{STEP, build, operf};
 
 /// Where the tables stand.
 pub(crate) const PAGE: Page = Page {
@@ -52,13 +52,11 @@ struct Transfer {
 
 /// Measures, and writes docs/bench.md unless `dry`.
 pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
-    println!("Building with optimisation …");
-    lab::binaries::prepare(Build { show: true, release: true, also: None })?;
+    build()?;
     if let Err(refused) = lab::enter() {
         bail!("links need network namespaces, and there are none here: {refused}");
     }
-    let mut text =
-        format!("\n# Streams over a bad link\n\n{} medians of {rounds} transfers.\n", streams::made_by("goodput")?);
+    let mut text = format!("\n# Streams over a bad link\n\n{} medians of {rounds} transfers.\n", made_by("goodput"));
     text += &measure(rounds, seconds)?;
     println!("{text}");
     if dry { Ok(()) } else { PAGE.write(&text) }
@@ -81,7 +79,9 @@ fn measure(rounds: u32, seconds: f64) -> Result<String> {
         for loss in LOSSES {
             println!("{round_trip} ms, {} %", loss * 100.0);
             stage.link(round_trip, loss)?;
-            let _ = writeln!(text, "| {round_trip} ms | {} % | {} |", loss * 100.0, stage.row(rounds, seconds)?);
+            let row = format!("| {round_trip} ms | {} % | {} |", loss * 100.0, stage.row(rounds, seconds)?);
+            println!("{row}");
+            let _ = writeln!(text, "{row}");
         }
     }
     stage.link(40, 0.0)?;
@@ -140,7 +140,7 @@ impl Stage {
     }
 
     fn tcp(&self, control: &str, seconds: f64) -> Result<f64> {
-        goodput(self.iperf(control, seconds)?)
+        again(|| goodput(self.iperf(control, seconds)?))
     }
 
     fn iperf(&self, control: &str, seconds: f64) -> Result<Running> {
@@ -168,9 +168,10 @@ impl Stage {
         }
         for control in OURS.into_iter().filter(|_| self.iperf3) {
             println!("beside TCP Cubic, {control}");
-            let tcp = self.iperf("cubic", seconds)?;
-            let ours = self.stream(control, seconds)?.goodput;
-            let tcp = goodput(tcp)?;
+            let (ours, tcp) = again(|| {
+                let tcp = self.iperf("cubic", seconds)?;
+                Ok((self.stream(control, seconds)?.goodput, goodput(tcp)?))
+            })?;
             let share = tcp / ((ours + tcp) / 2.0);
             let _ = writeln!(
                 text,
@@ -209,6 +210,18 @@ impl Transfer {
         let lost = self.lost.map_or(String::new(), |lost| format!(" ({lost:.1} %)"));
         format!("{}{lost}", number(self.goodput))
     }
+}
+
+/// On a bad link iperf3's control connection is reset now and then: that says nothing of the link.
+fn again<T>(measure: impl Fn() -> Result<T>) -> Result<T> {
+    const TIMES: usize = 3;
+    for _ in 1..TIMES {
+        match measure() {
+            Ok(value) => return Ok(value),
+            Err(error) => println!("once more, as {error:#}"),
+        }
+    }
+    measure()
 }
 
 /// Mbit/s that iperf3's server got.
