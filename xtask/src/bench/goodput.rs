@@ -81,7 +81,9 @@ fn measure(rounds: u32, seconds: f64) -> Result<String> {
         for loss in LOSSES {
             println!("{round_trip} ms, {} %", loss * 100.0);
             stage.link(round_trip, loss)?;
-            let _ = writeln!(text, "| {round_trip} ms | {} % | {} |", loss * 100.0, stage.row(rounds, seconds)?);
+            let row = format!("| {round_trip} ms | {} % | {} |", loss * 100.0, stage.row(rounds, seconds)?);
+            println!("{row}");
+            let _ = writeln!(text, "{row}");
         }
     }
     stage.link(40, 0.0)?;
@@ -140,7 +142,7 @@ impl Stage {
     }
 
     fn tcp(&self, control: &str, seconds: f64) -> Result<f64> {
-        goodput(self.iperf(control, seconds)?)
+        again(|| goodput(self.iperf(control, seconds)?))
     }
 
     fn iperf(&self, control: &str, seconds: f64) -> Result<Running> {
@@ -168,9 +170,10 @@ impl Stage {
         }
         for control in OURS.into_iter().filter(|_| self.iperf3) {
             println!("beside TCP Cubic, {control}");
-            let tcp = self.iperf("cubic", seconds)?;
-            let ours = self.stream(control, seconds)?.goodput;
-            let tcp = goodput(tcp)?;
+            let (ours, tcp) = again(|| {
+                let tcp = self.iperf("cubic", seconds)?;
+                Ok((self.stream(control, seconds)?.goodput, goodput(tcp)?))
+            })?;
             let share = tcp / ((ours + tcp) / 2.0);
             let _ = writeln!(
                 text,
@@ -209,6 +212,18 @@ impl Transfer {
         let lost = self.lost.map_or(String::new(), |lost| format!(" ({lost:.1} %)"));
         format!("{}{lost}", number(self.goodput))
     }
+}
+
+/// On a bad link iperf3's control connection is reset now and then: that says nothing of the link.
+fn again<T>(measure: impl Fn() -> Result<T>) -> Result<T> {
+    const TIMES: usize = 3;
+    for _ in 1..TIMES {
+        match measure() {
+            Ok(value) => return Ok(value),
+            Err(error) => println!("once more, as {error:#}"),
+        }
+    }
+    measure()
 }
 
 /// Mbit/s that iperf3's server got.
