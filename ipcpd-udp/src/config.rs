@@ -53,9 +53,12 @@ pub struct Options {
     /// Names beyond this host.
     #[command(flatten)]
     pub dns: DnsArgs,
-    /// What to log, as in "info" or "flowring_ipcpd=debug".
-    #[arg(long, default_value = "info", env = "FLOWRING_LOG")]
+    /// What to log, as in "info" or "ipcpd_udp=debug"; `irm log` changes it.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "FLOWRING_LOG")]
     pub log: String,
+    /// How lines of the log look.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = logs::Format::Auto, env = "FLOWRING_LOG_FORMAT")]
+    pub log_format: logs::Format,
 }
 
 /// `--echo`.

@@ -1,9 +1,7 @@
 //! The shim IPC process over UDP, as a daemon.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 use ipcpd_udp::{config::Options, io};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -21,13 +19,7 @@ fn main() -> ExitCode {
 
 fn start() -> anyhow::Result<()> {
     let options = Options::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&options.log)
-        .with_context(|| format!("--log {:?} is no filter; write info, debug or target=level", options.log))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    logs::start(&options.log, options.log_format).map_err(|error| anyhow::anyhow!(error))?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // As a task of its own: what wakes the future of `block_on` goes through the kernel each time.

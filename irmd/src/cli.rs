@@ -32,15 +32,22 @@ pub struct Cli {
     /// At SIGTERM let the IPCPs go on: for a service manager that restarts irmd alone (`irm shutdown` ends all)
     #[arg(long)]
     leave_ipcps: bool,
-    /// What to log: error, warn, info, debug, or a filter such as irmd=debug
+    /// Serve metrics for Prometheus at http://ADDR:PORT/metrics, such as 127.0.0.1:9339 [default: as irmd.toml says, else
+    /// nowhere]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = crate::config::metrics_address)]
+    metrics: Option<std::net::SocketAddr>,
+    /// What to log: error, warn, info, debug, or a filter such as irmd=debug; irm log changes it
     #[arg(long, value_name = "FILTER", default_value = "info", env = "FLOWRING_LOG")]
     pub log: String,
+    /// How lines of the log look; those of the IPCPs that irmd starts, too
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = logs::Format::Auto, env = "FLOWRING_LOG_FORMAT")]
+    pub log_format: logs::Format,
 }
 
 impl From<Cli> for Options {
     fn from(cli: Cli) -> Self {
-        let Cli { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, log } = cli;
-        Self { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, log }
+        let Cli { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, metrics, log, log_format } = cli;
+        Self { run_dir, config, state_dir, ipcpd_dir, leave_ipcps, metrics, log, log_format: Some(log_format) }
     }
 }
 

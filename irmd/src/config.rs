@@ -15,7 +15,7 @@ mod options;
 mod rules;
 mod trust;
 
-pub use options::{EVENTS, Options};
+pub use options::{EVENTS, Options, metrics_address};
 pub use rules::{Account, Pattern, PatternEntry, Range, Rules, Who};
 pub use trust::{Cas, Identity, MOST_TRUST, ReadCas, TrustEntry};
 

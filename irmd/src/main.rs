@@ -1,6 +1,5 @@
 //! irmd: see the library.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,13 +16,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<()> {
-    let filter: tracing_subscriber::EnvFilter =
-        cli.log.parse().map_err(|error| anyhow::anyhow!("--log {}: {error}; try info or irmd=debug", cli.log))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    logs::start(&cli.log, cli.log_format).map_err(|error| anyhow::anyhow!(error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // As a task of its own: what wakes the future of `block_on` goes through the kernel each time.
     let work = runtime.spawn(irmd::io::run(cli.into()));

@@ -1,6 +1,7 @@
 //! What the tests of the whole share: the rules of the source, the stage of the end-to-end tests, scripted peers.
 
 pub mod capture;
+pub mod flows;
 pub mod harness;
 pub mod name_server;
 pub mod net;

@@ -9,6 +9,7 @@ mod goodput;
 mod loss;
 pub(crate) mod page;
 pub(crate) mod peers;
+mod place;
 pub(crate) mod report;
 mod restart;
 mod scale;
@@ -16,6 +17,7 @@ mod see;
 mod streams;
 mod transports;
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -28,6 +30,12 @@ use crate::bench::page::in_workspace;
 use crate::bench::report::{Column, Row, Table};
 
 pub(crate) const STEP: Duration = Duration::from_secs(60);
+
+/// Builds all that any bench runs, the same for each: linking as one unit takes minutes.
+fn build() -> Result<&'static Path> {
+    println!("Building with optimisation …");
+    lab::binaries::prepare(Build { show: true, release: true, also: &["flowring-tests", "flowring-transport"] })
+}
 
 /// What `cargo xtask bench` may be told.
 #[derive(clap::Args)]
@@ -72,8 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         options.what
     );
     let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
-    println!("Building with optimisation …");
-    lab::binaries::prepare(Build { show: true, release: true, also: Some("flowring-tests") })?;
+    build()?;
     let place = match lab::enter() {
         Ok(_) => "two network namespaces, a veth pair each, one bridge",
         Err(refused) => {

@@ -2,8 +2,10 @@
 
 mod bench;
 mod console;
+mod deb;
 mod demo;
 mod fuzz;
+mod man;
 mod picture;
 mod playground;
 
@@ -31,6 +33,10 @@ enum Chore {
     Picture(picture::Options),
     /// Feed the decoders and machines with hostile input
     Fuzz(fuzz::Options),
+    /// Write the man pages of all programs
+    Man(man::Options),
+    /// Make a Debian package of the whole
+    Deb(deb::Options),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +46,8 @@ fn main() -> ExitCode {
         Chore::Bench(options) => bench::run(&options),
         Chore::Picture(options) => picture::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Man(options) => man::run(&options),
+        Chore::Deb(options) => deb::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

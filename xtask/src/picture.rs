@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use lab::binaries::Build;
 use lab::{Host, Interrupts, Lab, Link, Running};
 
+use crate::bench::page::in_workspace;
+
 /// How long one step may take.
 const STEP: Duration = Duration::from_secs(20);
 
@@ -29,7 +31,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     println!("Building the daemons and tools (some minutes the first time) …");
     let binaries = lab::binaries::prepare(Build { show: true, ..Build::default() })?;
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs");
+    let docs = in_workspace("docs")?;
     let into = std::path::absolute(options.into.as_ref().unwrap_or(&docs))?;
     lab::enter().context("the picture is taken in network namespaces")?;
     let interrupts = Interrupts::catch()?;

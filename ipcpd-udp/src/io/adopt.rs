@@ -1,7 +1,7 @@
 //! Flows that programs bring back after this process was restarted.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use rustix::net::{self, SocketType, ipproto, sockopt};
 
 use super::driver::Driver;
 use super::irm::News;
+use super::sockopt as own;
 use crate::machine::Owner;
 
 impl Driver {
@@ -31,8 +32,9 @@ impl Driver {
         match result {
             Ok(adopted) => {
                 let socket = Arc::new(socket);
+                self.overflown_before += u64::from(own::overflown(socket.as_fd()).unwrap_or(0));
                 self.sockets.insert(adopted.key, socket.clone());
-                tracing::debug!(flow = %adopted.flow, pid = process.pid, "flow taken back after a restart");
+                tracing::debug!(flow = adopted.flow.0, pid = process.pid, "flow taken back after a restart");
                 let limit = adopted.sdu_limit;
                 self.tools.hand.adopted(adoption, adopted.flow, socket, limit, ticket.to_vec());
                 if let Some(row) = self.shim.row(now, adopted.flow) {

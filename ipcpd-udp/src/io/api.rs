@@ -210,6 +210,10 @@ impl Ipcp for Api {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn log(&self, request: Request<v1::LogRequest>) -> Result<Response<v1::LogState>, Status> {
+        Ok(Response::new(logs::answer(request.get_ref())?))
+    }
+
     async fn retire(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
         self.done(Command::Retire).await
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use handoff::server as hand;
 use handoff::service::Service;
+use proto::FlowId;
 use proto::shim;
 use proto::v1::{self, Failure, FailureKind};
 use rustix::io::Errno;
@@ -63,8 +64,12 @@ pub(super) struct Driver {
     pub(super) commands: HashMap<u32, Arc<str>>,
     /// What flows had carried whose slots are given back, until their ends are told.
     pub(super) parting: HashMap<proto::FlowId, v1::Counters>,
+    /// Datagrams that the queues of flows that are over had turned away.
+    pub(super) overflown: u64,
+    /// Those of flows that were brought back, before they were.
+    pub(super) overflown_before: u64,
     /// Calls of `Alloc` that wait.
-    pub(super) allocs: HashMap<Key, Reply<v1::AllocReply>>,
+    pub(super) allocs: HashMap<Key, (FlowId, Reply<v1::AllocReply>)>,
     /// Calls of `FlowReqArr` under way.
     pub(super) arrivals: JoinSet<(Key, Result<Accept, Failure>)>,
     pub(super) arriving: HashMap<Key, AbortHandle>,
@@ -148,6 +153,8 @@ impl Driver {
             catchers: HashMap::new(),
             commands: HashMap::new(),
             parting: HashMap::new(),
+            overflown: 0,
+            overflown_before: 0,
             allocs: HashMap::new(),
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),
@@ -324,10 +331,13 @@ impl Driver {
                 let known = self.shim.remove_host(&name);
                 let _ = reply.send(found(known, format!("the static table has no host for {name}; nothing to remove")));
             }
-            Command::Alloc(ask, reply) => match self.shim.flow_alloc(now, *ask) {
-                Ok(key) => drop(self.allocs.insert(key, reply)),
-                Err(failure) => drop(reply.send(Err(failure))),
-            },
+            Command::Alloc(ask, reply) => {
+                let flow = ask.flow;
+                match self.shim.flow_alloc(now, *ask) {
+                    Ok(key) => drop(self.allocs.insert(key, (flow, reply))),
+                    Err(failure) => drop(reply.send(Err(failure))),
+                }
+            }
             Command::Cancel(flow) => self.shim.cancel(now, flow),
             Command::Attached(asked) => self.shim.attached(now, asked),
             Command::Dealloc(flow, reply) => {

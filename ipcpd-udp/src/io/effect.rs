@@ -10,7 +10,7 @@ use proto::v1;
 
 use super::driver::Driver;
 use super::irm::News;
-use super::{filter, socket};
+use super::{filter, socket, sockopt as own};
 use crate::machine::{Filter, Key, OpenError, Output, Owner};
 
 impl Driver {
@@ -77,6 +77,7 @@ impl Driver {
             }
             Output::Close { key } => {
                 if let Some(socket) = self.sockets.remove(&key) {
+                    self.overflown += u64::from(own::overflown(socket.as_fd()).unwrap_or(0));
                     self.asking.remove(&socket);
                 }
             }
@@ -103,7 +104,7 @@ impl Driver {
             Output::Offer { key, flow, token, owner, sdu_limit, ticket, unwanted, binding, fixed } => {
                 if let Some(socket) = self.sockets.get(&key) {
                     let Owner { uid, pid, .. } = owner;
-                    tracing::info!(%flow, pid, sdu_limit, "flow allocated");
+                    tracing::info!(flow = flow.0, pid, sdu_limit, "flow allocated");
                     let owner = Taker { uid, pid };
                     let socket = socket.clone();
                     let offer = Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed };
@@ -113,7 +114,7 @@ impl Driver {
             Output::Expect { token } => self.tools.hand.expect(token),
             Output::Withdraw { token, failure } => self.tools.hand.withdraw(token, failure),
             Output::Allocated { key, token, peer, data, classic, host_key, asked } => {
-                if let Some(reply) = self.allocs.remove(&key) {
+                if let Some((_, reply)) = self.allocs.remove(&key) {
                     let peer_address = peer.to_string();
                     let token = token.0.to_vec();
                     let host_key = host_key.map(|key| key.to_string()).unwrap_or_default();
@@ -121,8 +122,10 @@ impl Driver {
                 }
             }
             Output::Failed { key, failure } => {
-                tracing::info!("flow not allocated: {failure}");
-                if let Some(reply) = self.allocs.remove(&key) {
+                let asked = self.allocs.remove(&key);
+                let flow = asked.as_ref().map(|(flow, _)| flow.0);
+                tracing::info!(flow, "flow not allocated: {failure}");
+                if let Some((_, reply)) = asked {
                     let _ = reply.send(Err(failure));
                 }
             }
@@ -135,10 +138,10 @@ impl Driver {
                 self.tools.hand.forget(flow);
             }
             Output::Ended { flow, reason } => {
-                tracing::info!(%flow, reason = reason.as_str_name(), "flow over");
+                tracing::info!(flow = flow.0, reason = reason.as_str_name(), "flow over");
                 let counters = self.parting.remove(&flow).or_else(|| self.tools.hand.counters(flow));
                 if self.tools.news.try_send(News::Ended(flow, reason, counters)).is_err() {
-                    tracing::warn!(%flow, "irmd is not told of a flow's end: too many wait for its return");
+                    tracing::warn!(flow = flow.0, "irmd is not told of a flow's end: too many wait for its return");
                 }
             }
             found => self.find(found),

@@ -1,6 +1,6 @@
 //! How this IPCP stands, in numbers.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use proto::v1;
 
@@ -21,11 +21,22 @@ impl Driver {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let counters = self.shim.counters().nonzero().map(|(name, n)| (name.to_owned(), n));
         // What the kernel dropped before we saw it.
-        let overflown = own::overflown(self.listen.get_ref().as_fd()).unwrap_or(0).into();
-        let overflown = (overflown > 0).then(|| ("dropped_queue_full".to_owned(), overflown));
-        let leases = self.tools.hand.refused_leases();
-        let leases = (leases > 0).then(|| ("refused_leases".to_owned(), leases));
-        let counters = counters.chain(overflown).chain(leases).collect();
-        v1::ReportReply { flows: number(flows), pending: number(pending), counters, rss_bytes: rss_bytes() }
+        let dropped = |socket: BorrowedFd<'_>| u64::from(own::overflown(socket).unwrap_or(0));
+        let of_flows = self.sockets.values().map(|socket| dropped(socket.as_fd())).sum::<u64>() + self.overflown;
+        let of_flows = of_flows.saturating_sub(self.overflown_before);
+        let more = [
+            ("dropped_queue_full", dropped(self.listen.get_ref().as_fd())),
+            ("dropped_at_flows", of_flows),
+            ("refused_leases", self.tools.hand.refused_leases()),
+        ];
+        let more = more.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n));
+        let counters = counters.chain(more).collect();
+        v1::ReportReply {
+            flows: number(flows),
+            pending: number(pending),
+            counters,
+            rss_bytes: rss_bytes(),
+            carried: Some(self.tools.hand.carried()),
+        }
     }
 }

@@ -44,7 +44,7 @@ async fn a_flow_by_name_end_to_end() {
     a.release(ours);
     assert_eq!(b.gone().await, (theirs.flow, EndReason::PeerDeallocated));
     at_once(start);
-    assert_eq!(read(&theirs.socket).await.unwrap(), []);
+    assert_eq!(read(&theirs.socket).await.unwrap(), [0_u8; 0]);
     assert_eq!(soon("our end", client.ended.recv()).await.unwrap(), (id, EndReason::Deallocated));
     assert_eq!(soon("their end", server.ended.recv()).await.unwrap(), (theirs.flow, EndReason::PeerDeallocated));
     client.until("nothing left", <[_]>::is_empty).await;
@@ -135,7 +135,7 @@ async fn what_was_sent_before_the_dealloc_is_read() {
     for sdu in &sdus {
         assert_eq!(read(&theirs.socket).await.unwrap(), *sdu);
     }
-    assert_eq!(read(&theirs.socket).await.unwrap(), [], "then it is over");
+    assert_eq!(read(&theirs.socket).await.unwrap(), [0_u8; 0], "then it is over");
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_dead_program_is_told_of_on_the_other_side() {
         };
         assert_eq!(survivor.gone().await, (end.flow, EndReason::PeerDied));
         at_once(start);
-        assert_eq!(read(&end.socket).await.unwrap(), []);
+        assert_eq!(read(&end.socket).await.unwrap(), [0_u8; 0]);
         assert!(end.socket.send(b"x").is_err());
     }
     for host in [&mut client, &mut server] {

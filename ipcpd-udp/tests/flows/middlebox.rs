@@ -60,7 +60,7 @@ async fn a_life_behind(kinds: &[Kind], opened: bool, moved: bool) {
         } else {
             a.release(ours);
             assert_eq!(b.gone().await, (theirs.flow, EndReason::PeerDeallocated), "{kinds:?}");
-            assert_eq!(read(&theirs.socket).await.unwrap(), [], "OPEN was never read as an SDU");
+            assert_eq!(read(&theirs.socket).await.unwrap(), [0_u8; 0], "OPEN was never read as an SDU");
         }
         at_once(start);
     }

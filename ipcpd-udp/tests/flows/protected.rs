@@ -143,7 +143,7 @@ async fn a_dissolved_socket_hears_its_client_wherever_it_is_and_ends_as_others_d
         // What was sent on the way may still wait, then it is over; nothing comes any more, and nothing leaves.
         while !read(&end.socket).await.unwrap().is_empty() {}
         let _ = elsewhere.send(b"\x40too late");
-        assert_eq!(read(&end.socket).await.unwrap(), [], "{how}");
+        assert_eq!(read(&end.socket).await.unwrap(), [0_u8; 0], "{how}");
         assert!(end.socket.send_to(b"x", elsewhere.local_addr().unwrap()).is_err(), "{how}");
         client.until("nothing left", <[_]>::is_empty).await;
         server.until("nothing left", <[_]>::is_empty).await;

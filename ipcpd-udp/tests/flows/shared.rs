@@ -140,7 +140,7 @@ async fn a_life_on_one_port() {
         } else {
             a.release(ours);
             assert_eq!(b.gone().await, (theirs.flow, EndReason::PeerDeallocated));
-            assert_eq!(read(&theirs.socket).await.unwrap(), [], "nothing but SDUs was read");
+            assert_eq!(read(&theirs.socket).await.unwrap(), [0_u8; 0], "nothing but SDUs was read");
         }
         client.until("nothing left", <[_]>::is_empty).await;
         server.until("nothing left", <[_]>::is_empty).await;

@@ -1,5 +1,7 @@
 //! The table `[options]`: limits and defaults.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Account;
@@ -44,6 +46,18 @@ pub struct Options {
     /// The group whose members may administrate, beside root and irmd's own user.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "group")]
     pub admin_group: Option<Account>,
+    /// Where metrics are served over HTTP; nowhere unless given.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "address")]
+    pub metrics: Option<SocketAddr>,
+}
+
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    metrics_address(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Where metrics may be served.
+pub fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is no address with a port; write 127.0.0.1:9339 or [::1]:9339"))
 }
 
 fn group<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Account>, D::Error> {
@@ -70,6 +84,7 @@ impl Default for Options {
             classic_addresses: false,
             trust_first_use: true,
             admin_group: None,
+            metrics: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What tools ask, over gRPC.
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use handoff::server::Server;
@@ -35,7 +36,7 @@ pub(super) struct Tools {
     pub(super) identity: Host,
     pub(super) run_dir: String,
     /// Whose turn it is with what costs more than a look.
-    pub(super) turn: Semaphore,
+    pub(super) turn: Arc<Semaphore>,
 }
 
 /// Work with files, off the threads that serve.
@@ -288,10 +289,11 @@ impl IrmAdmin for Tools {
     async fn flow_events(&self, request: Request<v1::FlowEventsRequest>) -> Result<Response<events::Stream>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let follower = if request.follow { Some(self.events.follow()?) } else { None };
+        let place = self.events.place(caller.uid)?;
+        let follower = request.follow.then(|| self.events.follow());
         match self.asker.ask(caller, Command::FlowEvents(request.after)).await? {
             Reply::Events(past, only) => {
-                Ok(Response::new(self.events.stream(past, follower, Wanted { request, only })))
+                Ok(Response::new(self.events.stream(past, follower, Wanted { request, only }, place)))
             }
             other => Err(nonsense(&other).into()),
         }
@@ -299,7 +301,11 @@ impl IrmAdmin for Tools {
 
     async fn flow_counts(&self, request: Request<v1::Empty>) -> Result<Response<listing::Counts>, Status> {
         match self.ask(request, |_| Command::FlowSeen).await? {
-            Reply::Seen(local, only) => Ok(Response::new(listing::counts(&self.links, &self.handoff, local, only))),
+            Reply::Seen(local, only) => {
+                // One of the users' at a time, as with listings.
+                let turn = if only.is_some() { self.turn.clone().acquire_owned().await.ok() } else { None };
+                Ok(Response::new(listing::counts(&self.links, &self.handoff, local, only, turn)))
+            }
             other => Err(nonsense(&other).into()),
         }
     }
@@ -387,6 +393,15 @@ impl IrmAdmin for Tools {
             (text, false) => Some(self.identity_said(&caller, text).await?),
         };
         empty(&self.asker.ask(caller, Command::IdentityAllow { name, who, remove }).await?)
+    }
+
+    async fn log(&self, request: Request<v1::LogRequest>) -> Result<Response<v1::LogReply>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        if request != v1::LogRequest::default() {
+            self.asker.ask(caller, Command::Administers).await?;
+        }
+        Ok(Response::new(v1::LogReply { states: super::logging::log(&self.links, &request).await? }))
     }
 
     async fn config_export(&self, request: Request<v1::Empty>) -> Result<Response<v1::ConfigExportReply>, Status> {

@@ -50,8 +50,6 @@ pub(super) struct Core {
     pub(super) calls: HashMap<CallId, oneshot::Sender<Reply>>,
     pub(super) pairs: Pairs,
     pub(super) events: Events,
-    /// The last event that was told to followers.
-    pub(super) told: u64,
     pub(super) jobs: JoinSet<Done>,
     /// At SIGTERM the IPCPs go on: a service manager restarts irmd.
     pub(super) leave_ipcps: bool,
@@ -225,21 +223,14 @@ impl Core {
     }
 
     fn tell_followers(&mut self) {
-        let last = self.irm.history().last();
-        if last > self.told && self.events.is_followed() {
-            self.irm.history().after(self.told).for_each(|record| self.events.tell(record.clone()));
-        }
-        self.told = last;
+        let history = self.irm.history_mut();
+        history.take_news().into_iter().for_each(|record| self.events.tell(record));
+        history.follow(self.events.is_followed());
     }
 
     fn effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Reply(call, reply) => {
-                if let Some(waiting) = self.calls.remove(&call) {
-                    // The caller may just have gone: what it was given runs out by itself.
-                    let _ = waiting.send(reply);
-                }
-            }
+            Effect::Reply(call, reply) => self.reply(call, reply),
             Effect::OpenLocal { row, ends } => {
                 let made = self.pairs.open(row, *ends, &self.handoff);
                 self.irm.local_opened(row, made);
@@ -280,10 +271,17 @@ impl Core {
             Effect::Kill { child, hard } => self.children.kill(child, hard),
             Effect::KillAttached { ipcp } => self.children.kill_attached(&ipcp),
             Effect::Stop => self.shut_down = true,
-            Effect::Log(Level::Debug, text) => tracing::debug!("{text}"),
+            Effect::FlowLog(flow, text) => tracing::debug!(flow = flow.0, "{text}"),
             Effect::Log(Level::Info, text) => tracing::info!("{text}"),
             Effect::Log(Level::Warn, text) => tracing::warn!("{text}"),
             Effect::Persist | Effect::PersistKnown => {}
+        }
+    }
+
+    fn reply(&mut self, call: CallId, reply: Reply) {
+        if let Some(waiting) = self.calls.remove(&call) {
+            // The caller may just have gone: what it was given runs out by itself.
+            let _ = waiting.send(reply);
         }
     }
 

@@ -1,22 +1,28 @@
 //! Events of flows for who follows them: each over a bounded queue, and who is too slow hears how much it missed.
 #![expect(clippy::disallowed_methods, reason = "io reads the clocks; a follower's task ends with its stream")]
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::v1::{self, EventKind, Failure, FailureKind};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use crate::machine::Past;
 use crate::machine::history::Record;
 
 /// Events that wait for a follower before it misses some.
 const QUEUE: usize = 1_024;
 /// Events on their way in a follower's stream.
 const STREAM: usize = 64;
-/// Followers at most.
-const FOLLOWERS: usize = 64;
+/// Streams at most.
+const STREAMS: usize = 64;
+/// Of one user.
+const STREAMS_OF_USER: usize = 16;
+/// Of all users but root.
+const STREAMS_OF_USERS: usize = STREAMS - STREAMS_OF_USER;
 /// The clock was set if it is off by more.
 const SET: Duration = Duration::from_millis(1);
 
@@ -24,7 +30,7 @@ const SET: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Events {
     sender: broadcast::Sender<Record>,
-    room: Arc<Semaphore>,
+    places: Arc<Mutex<HashMap<u32, usize>>>,
     anchor: Arc<Mutex<(Instant, SystemTime)>>,
 }
 
@@ -41,11 +47,7 @@ pub(super) struct Wanted {
 impl Events {
     pub(super) fn new() -> Self {
         let anchor = (Instant::now(), SystemTime::now());
-        Self {
-            sender: broadcast::Sender::new(QUEUE),
-            room: Arc::new(Semaphore::new(FOLLOWERS)),
-            anchor: Arc::new(Mutex::new(anchor)),
-        }
+        Self { sender: broadcast::Sender::new(QUEUE), places: Arc::default(), anchor: Arc::new(Mutex::new(anchor)) }
     }
 
     /// Whether anybody follows.
@@ -59,54 +61,76 @@ impl Events {
         let _ = self.sender.send(record);
     }
 
-    /// A place among the followers; to be taken before the past is asked for, so that nothing is missed between.
-    pub(super) fn follow(&self) -> Result<Follower, Failure> {
-        let permit = self.room.clone().try_acquire_owned().map_err(|_| {
-            let text = format!("{FOLLOWERS} programs follow the events of flows already, as many as may; end one");
-            Failure::new(FailureKind::Exhausted, text)
-        })?;
-        Ok(Follower { receiver: self.sender.subscribe(), _permit: permit })
+    /// A place for a user's stream.
+    pub(super) fn place(&self, uid: u32) -> Result<Place, Failure> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_users: usize = places.iter().filter(|(uid, _)| **uid != 0).map(|(_, n)| n).sum();
+        let own = places.entry(uid).or_default();
+        if *own >= STREAMS_OF_USER || (uid != 0 && of_users >= STREAMS_OF_USERS) {
+            let text = format!(
+                "{own} programs of user {uid} and {of_users} of all users read the events of flows already, as many as may; end one"
+            );
+            return Err(Failure::new(FailureKind::Exhausted, text));
+        }
+        *own += 1;
+        Ok(Place { places: self.places.clone(), uid })
+    }
+
+    /// All events from now on; to be asked for before the past is, so that nothing is missed between.
+    pub(super) fn follow(&self) -> Follower {
+        Follower(self.sender.subscribe())
     }
 
     /// The past, and where there is a follower what comes then.
-    pub(super) fn stream(&self, past: Vec<Record>, follower: Option<Follower>, wanted: Wanted) -> Stream {
+    pub(super) fn stream(&self, past: Past, follower: Option<Follower>, wanted: Wanted, place: Place) -> Stream {
         let (sender, stream) = mpsc::channel(STREAM);
-        tokio::spawn(self.clone().run(past, follower, wanted, sender));
+        let run = self.clone().run(past, follower, wanted, sender);
+        tokio::spawn(async move {
+            run.await;
+            drop(place);
+        });
         ReceiverStream::new(stream)
     }
 
     async fn run(
         self,
-        past: Vec<Record>,
+        past: Past,
         follower: Option<Follower>,
         wanted: Wanted,
         to: mpsc::Sender<Result<v1::FlowEvent, Status>>,
     ) {
-        let mut last = wanted.request.after;
-        if let Some(missed) = past.first().map(|first| first.number - last - 1).filter(|n| *n > 0 && last > 0)
-            && to.send(Ok(missed_event(missed))).await.is_err()
-        {
+        // An earlier irmd's numbers were others.
+        let after = wanted.request.after.min(past.last);
+        let lost = if after > 0 { past.first.saturating_sub(after + 1) } else { 0 };
+        if lost > 0 && to.send(Ok(missed_event(lost))).await.is_err() {
             return;
         }
-        for record in past {
-            last = last.max(record.number);
-            if wanted.has(&record) && to.send(Ok(self.event(&record))).await.is_err() {
+        for record in past.records.iter().filter(|record| wanted.has(record)) {
+            if to.send(Ok(self.event(record))).await.is_err() {
                 return;
             }
         }
-        let Some(mut follower) = follower else { return };
+        let Some(Follower(mut records)) = follower else { return };
+        let mut last = past.last;
+        drop(past.records);
         loop {
-            let event = tokio::select! {
+            let record = tokio::select! {
                 () = to.closed() => return,
-                record = follower.receiver.recv() => match record {
-                    Ok(record) if record.number <= last || !wanted.has(&record) => continue,
-                    Ok(record) => self.event(&record),
-                    Err(broadcast::error::RecvError::Lagged(missed)) => missed_event(missed),
+                record = records.recv() => match record {
+                    Ok(record) if record.number > last => record,
+                    // What was lost is seen by the next one's number.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => continue,
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
             };
-            if to.send(Ok(event)).await.is_err() {
-                return;
+            let lost = record.number - last - 1;
+            last = record.number;
+            let lost = (lost > 0).then(|| missed_event(lost));
+            let told = wanted.has(&record).then(|| self.event(&record));
+            for event in lost.into_iter().chain(told) {
+                if to.send(Ok(event)).await.is_err() {
+                    return;
+                }
             }
         }
     }
@@ -161,10 +185,25 @@ impl Events {
     }
 }
 
-/// A place among the followers.
-pub(super) struct Follower {
-    receiver: broadcast::Receiver<Record>,
-    _permit: OwnedSemaphorePermit,
+/// What hears all events.
+pub(super) struct Follower(broadcast::Receiver<Record>);
+
+/// A user's place among those who read events; free again when it is dropped.
+pub(super) struct Place {
+    places: Arc<Mutex<HashMap<u32, usize>>>,
+    uid: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = places.get_mut(&self.uid) {
+            *own -= 1;
+            if *own == 0 {
+                places.remove(&self.uid);
+            }
+        }
+    }
 }
 
 impl Wanted {
@@ -201,6 +240,21 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_is_kept_no_more_and_numbers_of_another_life_are_told_or_passed_over() {
+        let events = Events::new();
+        let told = async |after, past| {
+            let wanted = Wanted { request: v1::FlowEventsRequest { after, ..Default::default() }, only: None };
+            let told: Vec<_> = events.stream(past, None, wanted, events.place(0).unwrap()).collect().await;
+            told.into_iter().map(|event| event.map(|event| (event.number, event.missed)).unwrap()).collect::<Vec<_>>()
+        };
+        let past = || Past { records: vec![record(10), record(11)], first: 10, last: 11 };
+        assert_eq!(told(0, past()).await, [(10, 0), (11, 0)], "who asks for what there is misses nothing");
+        assert_eq!(told(4, past()).await, [(0, 5), (10, 0), (11, 0)]);
+        let none = Past { records: vec![], first: 12, last: 11 };
+        assert_eq!(told(5_000, none).await, []);
+    }
+
     fn all() -> Wanted {
         Wanted { request: v1::FlowEventsRequest { follow: true, ..Default::default() }, only: None }
     }
@@ -208,7 +262,8 @@ mod tests {
     #[tokio::test]
     async fn who_is_too_slow_hears_how_much_it_missed_and_goes_on() {
         let events = Events::new();
-        let mut stream = events.stream(vec![record(1)], Some(events.follow().unwrap()), all());
+        let past = Past { records: vec![record(1)], first: 1, last: 1 };
+        let mut stream = events.stream(past, Some(events.follow()), all(), events.place(0).unwrap());
         assert_eq!(stream.next().await.unwrap().unwrap().number, 1);
         let sent = 10 * QUEUE as u64;
         for number in 1..=sent {
@@ -227,21 +282,25 @@ mod tests {
         }
         assert!(missed > 0);
         // The first was told before, out of the past.
-        assert!((sent - 1..=sent).contains(&(told + missed)), "{told} told, {missed} missed");
+        assert_eq!(told + missed, sent - 1, "{told} told, {missed} missed");
     }
 
     #[tokio::test]
-    async fn a_user_hears_of_its_own_and_places_are_bounded() {
+    async fn a_user_hears_of_its_own_and_has_its_share_of_places() {
         let events = Events::new();
         let asker = Some(v1::Process { uid: 7, ..Default::default() });
         let own = Record { subject: Arc::new(Subject { asker, ..Default::default() }), ..record(2) };
         let wanted = Wanted { only: Some(7), ..all() };
-        let told: Vec<_> = events.stream(vec![record(1), own, record(3)], None, wanted).collect().await;
+        let past = Past { records: vec![record(1), own, record(3)], first: 1, last: 3 };
+        let told: Vec<_> = events.stream(past, None, wanted, events.place(7).unwrap()).collect().await;
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].as_ref().unwrap().number, 2);
-        let places: Vec<_> = (0..FOLLOWERS).map(|_| events.follow().unwrap()).collect();
-        assert_eq!(events.follow().err().unwrap().kind(), FailureKind::Exhausted);
-        drop(places);
-        assert!(events.follow().is_ok());
+        let take = |uid| (0..=STREAMS).map_while(|_| events.place(uid).ok()).collect::<Vec<_>>();
+        let of_users: Vec<_> = (7..20).map(take).collect();
+        let taken: Vec<_> = of_users.iter().map(Vec::len).collect();
+        assert_eq!(taken[..4], [STREAMS_OF_USER, STREAMS_OF_USER, STREAMS_OF_USER, 0], "{taken:?}");
+        assert_eq!(take(0).len(), STREAMS_OF_USER, "root has places of its own");
+        drop(of_users);
+        assert!(events.place(7).is_ok());
     }
 }

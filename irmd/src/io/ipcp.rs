@@ -142,6 +142,15 @@ pub(super) async fn report(mut link: Link, ipcp: &str) -> Option<v1::ReportReply
     in_time(ipcp, link.client.report(v1::Empty {})).await.map(Response::into_inner)
 }
 
+/// What it logs, after a change if the request says one.
+pub(super) async fn log(mut link: Link, request: v1::LogRequest) -> Result<v1::LogState, Failure> {
+    match tokio::time::timeout(LISTING, link.client.log(request)).await {
+        Ok(Ok(state)) => Ok(state.into_inner()),
+        Ok(Err(status)) => Err(Failure::from_status(&status)),
+        Err(_) => Err(Failure::new(FailureKind::TimedOut, "it did not answer in time; see irm ipcp list")),
+    }
+}
+
 /// How its names stand in its layer's directory.
 pub(super) async fn registrations(mut link: Link, ipcp: &str) -> Option<Vec<v1::Registration>> {
     let rows = async {

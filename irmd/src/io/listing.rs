@@ -2,10 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "a listing's task ends with its stream")]
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use handoff::server::{Figures, Server};
 use proto::{FlowId, v1};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -14,8 +15,8 @@ use super::ipcp::{self, Links};
 use super::local::Sockets;
 use crate::machine::{FlowRow, Local};
 
-/// Adds what each attached IPCP reports of itself; one that is stuck is left as the registry knows it.
-pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
+/// What each attached IPCP reports of itself, by name; those that are stuck are left out.
+pub(super) async fn reports(links: &Links) -> HashMap<String, v1::ReportReply> {
     let mut reports = JoinSet::new();
     for (name, client) in links.all() {
         reports.spawn(async move {
@@ -23,8 +24,12 @@ pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
             (name, report)
         });
     }
-    let reports: HashMap<String, v1::ReportReply> =
-        reports.join_all().await.into_iter().filter_map(|(name, report)| Some((name, report?))).collect();
+    reports.join_all().await.into_iter().filter_map(|(name, report)| Some((name, report?))).collect()
+}
+
+/// Adds what each attached IPCP reports of itself; one that is stuck is left as the registry knows it.
+pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
+    let reports = reports(links).await;
     for info in infos {
         if let Some(report) = reports.get(&info.name) {
             info.flows = report.flows;
@@ -186,13 +191,24 @@ pub(super) type Counts = ReceiverStream<Result<v1::FlowCountsReply, Status>>;
 /// Rows of a page of local flows.
 const PAGE: usize = 1_024;
 
-/// The counts of local flows, then those of each IPCP's, as fast as the caller reads. `only`: the flows it may see.
-pub(super) fn counts(links: &Links, handoff: &Server, local: Vec<Local>, only: Option<HashSet<u64>>) -> Counts {
+/// A page that its reader leaves unread for so long is the last: what an IPCP says beside it waits meanwhile.
+const PAGE_WITHIN: Duration = Duration::from_secs(5);
+
+/// The counts of local flows, then those of each IPCP's, as fast as the caller reads. `only`: the flows it may see; `turn`
+/// is held until the end.
+pub(super) fn counts(
+    links: &Links,
+    handoff: &Server,
+    local: Vec<Local>,
+    only: Option<HashSet<u64>>,
+    turn: Option<OwnedSemaphorePermit>,
+) -> Counts {
     let (pages, stream) = mpsc::channel(2);
     let (ipcps, handoff) = (links.all(), handoff.clone());
     tokio::spawn(async move {
+        let _turn = turn;
         for some in local.chunks(PAGE) {
-            if pages.send(Ok(local_page(&handoff, some))).await.is_err() {
+            if pages.send_timeout(Ok(local_page(&handoff, some)), PAGE_WITHIN).await.is_err() {
                 return;
             }
         }
@@ -202,7 +218,7 @@ pub(super) fn counts(links: &Links, handoff: &Server, local: Vec<Local>, only: O
                 if let Some(only) = &only {
                     page.retain(|id| only.contains(&id));
                 }
-                if pages.send(Ok(page)).await.is_err() {
+                if pages.send_timeout(Ok(page), PAGE_WITHIN).await.is_err() {
                     return;
                 }
             }

@@ -20,6 +20,8 @@ mod ipcp;
 mod known;
 mod listing;
 mod local;
+mod logging;
+mod metrics;
 mod place;
 mod programs;
 mod spawn;
@@ -27,7 +29,9 @@ mod state;
 mod users;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
@@ -71,8 +75,12 @@ pub struct Options {
     pub ipcpd_dir: Option<PathBuf>,
     /// `--leave-ipcps`.
     pub leave_ipcps: bool,
+    /// `--metrics`; else as the configuration says.
+    pub metrics: Option<SocketAddr>,
     /// `--log`, for the IPCPs it starts; empty: theirs.
     pub log: String,
+    /// `--log-format`, for the IPCPs it starts; `None`: theirs.
+    pub log_format: Option<logs::Format>,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. Errors are those of the start, and say what to do.
@@ -81,13 +89,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let run_dir = RunDir::find(options.run_dir.as_deref()).map_err(|e| anyhow!(e))?;
     let config = state::configuration(options.config.as_deref())?;
     let place = place::Place::take(&run_dir)?;
-    let run_path = std::path::absolute(run_dir.path())?;
-    let run_dir = RunDir::find(Some(&run_path)).map_err(|e| anyhow!(e))?;
+    let (run_path, run_dir) = absolute(&run_dir)?;
     place::raise_limit();
     let (state_dir, state) = opened(&options, &run_path)?;
     let made = state.load()?;
     let identity = identity::Identity::open(&state_dir, SystemTime::now())?;
 
+    let metrics = options.metrics.or(config.options.metrics).map(metrics::listen).transpose()?;
     let (handoff, events, listener, own_socket) = listen(&config, &run_dir)?;
     let now = Instant::now();
     let mut irm = machine(now, &run_dir, &state, identity.fingerprint(), [&config, &made]);
@@ -95,8 +103,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let (asker, asks, gone) = calls::channel();
     let (pairs, events_out) = (local::Pairs::new(state.ticket_key()), events::Events::new());
-    let links = ipcp::Links::default();
-    let callers = Callers::new(unlimited(&config.options));
+    let (links, callers) = (ipcp::Links::default(), Callers::new(unlimited(&config.options)));
     let tools = Tools {
         asker: asker.clone(),
         events: events_out.clone(),
@@ -106,18 +113,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         callers: callers.clone(),
         identity: identity.clone(),
         run_dir: run_path.display().to_string(),
-        turn: tokio::sync::Semaphore::new(1),
+        turn: Arc::new(tokio::sync::Semaphore::new(1)),
     };
+    let metrics = metrics.map(|listener| metrics::Metrics::start(listener, &tools)).transpose()?;
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(listener, callers, Programs { asker: asker.clone(), identity }, tools, Ipcps { asker }));
     let mut core = Core {
         irm,
         handoff,
         links,
-        children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log),
+        children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log, options.log_format),
         pairs,
         events: events_out,
-        told: 0,
         state,
         calls: HashMap::new(),
         jobs: JoinSet::new(),
@@ -131,12 +138,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tracing::info!("irmd is ready on {run_dir}");
     core.service.ready(&core.irm.summary());
     core.run(Inputs { asks, gone, events }, stop).await;
+    drop(metrics);
     tasks.shutdown().await;
     if own_socket {
         place::leave(&run_dir.irmd());
     }
     drop(place);
     Ok(())
+}
+
+fn absolute(run_dir: &RunDir) -> anyhow::Result<(PathBuf, RunDir)> {
+    let path = std::path::absolute(run_dir.path())?;
+    let run_dir = RunDir::find(Some(&path)).map_err(|e| anyhow!(e))?;
+    Ok((path, run_dir))
 }
 
 /// The state directory, and what is in it.

@@ -24,6 +24,7 @@ pub(super) struct Children {
     ipcpd_dir: Option<PathBuf>,
     /// What IPCPs are to log: as much as irmd itself.
     log: String,
+    log_format: Option<logs::Format>,
     /// Programs on demand that run, written down for the next irmd.
     programs: Programs,
     /// By descriptor, not by number: numbers recycle.
@@ -34,10 +35,16 @@ pub(super) struct Children {
 }
 
 impl Children {
-    pub(super) fn new(run_dir: RunDir, state_dir: PathBuf, ipcpd_dir: Option<PathBuf>, log: String) -> Self {
+    pub(super) fn new(
+        run_dir: RunDir,
+        state_dir: PathBuf,
+        ipcpd_dir: Option<PathBuf>,
+        log: String,
+        log_format: Option<logs::Format>,
+    ) -> Self {
         let programs = Programs::new(run_dir.path().join("programs"));
         let (alive, attached) = (HashMap::new(), HashMap::new());
-        Self { run_dir, state_dir, ipcpd_dir, log, programs, alive, ipcps: Vec::new(), attached }
+        Self { run_dir, state_dir, ipcpd_dir, log, log_format, programs, alive, ipcps: Vec::new(), attached }
     }
 
     /// Starts an IPCP's process, unless one serves at its socket already.
@@ -54,8 +61,13 @@ impl Children {
         command.process_group(0);
         command.args(["--name", ipcp]).arg("--run-dir").arg(self.run_dir.path());
         command.arg("--state-dir").arg(&self.state_dir);
-        if !self.log.is_empty() {
-            command.env("FLOWRING_LOG", &self.log);
+        // As it was changed meanwhile, if it was.
+        let log = logs::lasting().unwrap_or_else(|| self.log.clone());
+        if !log.is_empty() {
+            command.env("FLOWRING_LOG", log);
+        }
+        if let Some(format) = self.log_format {
+            command.env("FLOWRING_LOG_FORMAT", format.as_str());
         }
         match self.spawn(command, child) {
             Ok((pid, process)) => {

@@ -113,7 +113,7 @@ impl Irm {
         flow.data = Vec::new();
         let line = format!("flow {row} to {} from {} is accepted by {}", flow.name, flow.source, to.pid);
         self.note_allocated(row, 0);
-        self.debug(line);
+        self.flow_log(row, line);
         let reply = v1::FlowReqArrReply { flow_id: row.0, process: Some(to), data };
         self.reply(call, Reply::Accepted(reply));
     }
@@ -160,7 +160,8 @@ impl Irm {
             flow.data = Vec::new();
         }
         self.note_allocated(row, 0);
-        self.debug(format!("flow {row} to {} within this host is allocated, {} accepts", handle.name, to.pid));
+        let line = format!("flow {row} to {} within this host is allocated, {} accepts", handle.name, to.pid);
+        self.flow_log(row, line);
         self.reply(call, Reply::Handle(asking));
         if let Some(accept) = accept {
             self.accept_is_over(to.pid, accept.call);

@@ -64,7 +64,10 @@ impl Irm {
         let row = ticket.row;
         match self.flows.row(row) {
             Some(_) if !self.flows.lacks_end(row, ticket.peer, asking) => return Err(here()),
-            Some(_) => self.flows.give_end(row, asking, process),
+            Some(_) => {
+                self.flows.give_end(row, asking, process);
+                self.note_whole(row);
+            }
             None if self.flows.row(ticket.peer).is_some() => return Err(here()),
             None if over => return Ok(Adopted { end, row: None }),
             None if self.flows.len() >= self.settings.flows => {
@@ -73,7 +76,7 @@ impl Irm {
             }
             None => self.restore_local(now, process, ticket),
         }
-        self.debug(format!("flow {row} within this host: process {} brought end {end} back", process.pid));
+        self.flow_log(row, format!("flow {row} within this host: process {} brought end {end} back", process.pid));
         Ok(Adopted { end, row: Some(row) })
     }
 

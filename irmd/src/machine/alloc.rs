@@ -77,6 +77,8 @@ impl Irm {
         if !asking {
             self.check_backlog(&name)?;
         }
+        let asker = flow.caller().map_or(0, |process| process.pid);
+        self.flow_log(row, format!("flow {row} to {name} is asked for by process {asker}"));
         self.flows.insert(flow);
         self.begun(row, EventKind::Requested);
         self.calls.insert(call, Parked::Flow(row));
@@ -210,7 +212,8 @@ impl Irm {
                 Stage::Asking { attach: asked, .. } => *asked == attach,
                 Stage::Abandoned if flow.ipcp() == ipcp => {
                     let event = if answer.is_ok() { Event::Reached } else { Event::Failed };
-                    self.flows.end(row, event);
+                    let gone = self.flows.end(row, event);
+                    self.note_given_up(gone);
                     false
                 }
                 _ => false,
@@ -278,7 +281,7 @@ impl Irm {
         }
         let line = format!("flow {row} to {} is allocated over {ipcp}, peer {}", handle.name, handle.peer_address);
         self.note_allocated(row, reply.asked);
-        self.debug(line);
+        self.flow_log(row, line);
         self.reply(call, Reply::Handle(handle));
     }
 }

@@ -41,6 +41,7 @@ impl Irm {
         self.check_room()?;
         self.check_backlog(&name)?;
         let (row, deadline) = (self.flows.mint(), now + self.wait(request.deadline_ms));
+        self.flow_log(row, format!("flow {row} to {name} is asked for by {}", request.peer_address));
         let arrived = In {
             ipcp: request.ipcp,
             layer,
@@ -78,7 +79,7 @@ impl Irm {
         if self.flows.get(row).is_some_and(holds) {
             let gone = self.flows.end(row, Event::Over);
             self.note_ended(gone, request.reason(), request.counters);
-            self.debug(format!("flow {row} over {} is over: {}", request.ipcp, words(request.reason())));
+            self.flow_log(row, format!("flow {row} over {} is over: {}", request.ipcp, words(request.reason())));
         }
         Ok(Some(Reply::Done))
     }

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use proto::Name;
-use proto::v1::FailureKind;
+use proto::v1::{EventKind, FailureKind};
+use proto::{FlowId, Name};
 
 use super::adopt::RETURN_WITHIN;
 use super::flow::{Flow, Way};
@@ -16,7 +16,8 @@ use super::{ChildId, Effect, Irm, Timer, fail};
 enum Step {
     Nothing,
     Look(Instant),
-    Start(usize),
+    /// This program, for the flow that has waited longest.
+    Start(usize, FlowId),
     GiveUp(String),
 }
 
@@ -27,7 +28,7 @@ impl Irm {
         match self.next_step(now, name) {
             Step::Nothing => self.timers.clear(&timer),
             Step::Look(at) => self.timers.set(timer, at),
-            Step::Start(index) => {
+            Step::Start(index, oldest) => {
                 let child = self.next_child();
                 let Some(program) = self.names.get_mut(name.as_str()).and_then(|e| e.programs.get_mut(index)) else {
                     return;
@@ -38,6 +39,7 @@ impl Irm {
                 self.programs.insert(child, name.clone());
                 self.timers.set(timer, now + super::program::ACCEPTS_WITHIN);
                 self.info(format!("starting {path} as user {user}: a flow for {name} waits"));
+                self.note(oldest, EventKind::Started, Some(path.as_str().into()));
                 self.effects.push_back(Effect::StartProgram { child, name: name.clone(), path, args, user });
             }
             Step::GiveUp(why) => {
@@ -91,7 +93,7 @@ impl Irm {
             Policy::RoundRobin => can.min_by_key(|index| entry.programs[*index].running()),
         };
         if let Some(index) = next {
-            return Step::Start(index);
+            return Step::Start(index, oldest.id);
         }
         let paused = autos.into_iter().find_map(|(_, plan)| match plan {
             Plan::Paused(until, why) => Some((until, why)),

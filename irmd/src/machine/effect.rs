@@ -66,6 +66,17 @@ pub struct May {
     pub address: String,
 }
 
+/// The events that are kept and that the caller may hear of.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// Oldest first.
+    pub records: Vec<super::history::Record>,
+    /// The number of the oldest of all that are kept, the caller's or not; or of the next.
+    pub first: u64,
+    /// The number of the last of all.
+    pub last: u64,
+}
+
 /// What a caller asks. Each is answered by exactly one [`Effect::Reply`], unless it is cancelled before.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -93,6 +104,8 @@ pub enum Command {
     FlowsAdopted(Vec<v1::FlowInfo>),
     /// The daemon's figures.
     Status,
+    /// All that metrics are made of.
+    Census,
     /// Start an IPCP.
     IpcpCreate(v1::IpcpCreateRequest),
     /// Start an IPCP if need be, and let it join a layer.
@@ -194,6 +207,8 @@ pub enum Reply {
     Bootstrapped(String),
     /// Figures; resident memory and the directory are left to the owner.
     Status(v1::StatusReply),
+    /// The registry's numbers.
+    Census(Box<super::metrics::Census>),
     /// IPCPs; their counters are left to the owner.
     Ipcps(Vec<v1::IpcpInfo>),
     /// Names; how they stand in their layers' directories is left to the owner.
@@ -205,7 +220,7 @@ pub enum Reply {
     /// The flows of one user, who may see no others.
     FlowsOf(u32, Vec<FlowRow>),
     /// Events, and whether only those that concern one user.
-    Events(Vec<super::history::Record>, Option<u32>),
+    Events(Past, Option<u32>),
     /// Local flows, and the only flows that the caller may see, unless it may see all.
     Seen(Vec<Local>, Option<std::collections::HashSet<u64>>),
     /// Rules of patterns.
@@ -380,13 +395,13 @@ pub enum Effect {
     Stop,
     /// A line for the log.
     Log(Level, String),
+    /// A line about the life of a flow, for those who want to see them.
+    FlowLog(FlowId, String),
 }
 
 /// How loud a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Life of flows: too many to show unless asked for.
-    Debug,
     /// Life of names, IPCPs and programs.
     Info,
     /// Something failed that somebody should look at.

@@ -10,6 +10,7 @@ use proto::FlowId;
 use proto::v1::{self, EndReason, EventKind, Failure, FailureKind};
 
 use super::flow::{Flow, Way};
+use super::metrics::{Side, Took};
 use super::{Caller, Command, Irm};
 
 /// How long a flow that ended is listed.
@@ -116,6 +117,8 @@ pub struct Past {
     subject: Arc<Subject>,
     late: Option<Arc<Late>>,
     allocated: Option<Instant>,
+    /// Why it was not allocated.
+    refused: FailureKind,
     steps: Vec<Step>,
 }
 
@@ -161,12 +164,16 @@ impl Gone {
 pub struct History {
     ring: VecDeque<Record>,
     most: usize,
+    /// Records since they were taken, while somebody follows: more than the ring holds may come at once.
+    news: Option<Vec<Record>>,
     last: u64,
     gone: VecDeque<Gone>,
     requested: u64,
     allocated: u64,
-    refusals: BTreeMap<&'static str, u64>,
-    ends: BTreeMap<&'static str, u64>,
+    /// By which side of the flow this host would have been, and why.
+    pub(super) refusals: BTreeMap<(Side, FailureKind), u64>,
+    pub(super) ends: BTreeMap<EndReason, u64>,
+    pub(super) took: Took,
 }
 
 impl History {
@@ -195,9 +202,31 @@ impl History {
         self.ring.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
     }
 
+    /// The number of the oldest that is kept, or of the next.
+    pub fn first(&self) -> u64 {
+        self.ring.front().map_or(self.last + 1, |record| record.number)
+    }
+
+    /// Whether somebody follows what happens from now on.
+    pub fn follow(&mut self, followed: bool) {
+        match (followed, &self.news) {
+            (true, None) => self.news = Some(Vec::new()),
+            (false, Some(_)) => self.news = None,
+            _ => {}
+        }
+    }
+
+    /// What happened since this was called last, as far as somebody followed.
+    pub fn take_news(&mut self) -> Vec<Record> {
+        self.news.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     fn push(&mut self, mut record: Record) {
         self.last += 1;
         record.number = self.last;
+        if let Some(news) = &mut self.news {
+            news.push(record.clone());
+        }
         if self.ring.len() >= self.most {
             self.ring.pop_front();
         }
@@ -220,12 +249,15 @@ impl History {
 
     /// Figures for `irm status`: asked for, allocated, refused by reason, ended by reason.
     pub fn figures(&self) -> v1::StatusReply {
-        let named = |map: &BTreeMap<&'static str, u64>| map.iter().map(|(what, n)| ((*what).to_owned(), *n)).collect();
+        let mut refusals = std::collections::HashMap::new();
+        for ((_, kind), n) in &self.refusals {
+            *refusals.entry(kind.word().to_owned()).or_default() += n;
+        }
         v1::StatusReply {
             flows_requested: self.requested,
             flows_allocated: self.allocated,
-            refusals: named(&self.refusals),
-            ends: named(&self.ends),
+            refusals,
+            ends: self.ends.iter().map(|(reason, n)| (reason.word().to_owned(), *n)).collect(),
             ..v1::StatusReply::default()
         }
     }
@@ -243,7 +275,11 @@ impl History {
         if past.steps.len() < STEPS {
             past.steps.push(Step { kind, at, words: words.clone() });
         }
-        let took = if kind == EventKind::Allocated { at.saturating_duration_since(began) } else { Duration::ZERO };
+        let mut took = Duration::ZERO;
+        if kind == EventKind::Allocated {
+            took = at.saturating_duration_since(began);
+            self.took.add(side(&past.subject), took, None);
+        }
         self.push(Record { took, words, ..record(at, kind, past.subject.clone(), past.late.clone()) });
     }
 
@@ -257,37 +293,60 @@ impl History {
     /// A request was refused before it was a flow.
     fn turned_away(&mut self, at: Instant, subject: Subject, failure: &Failure) {
         self.requested += 1;
-        *self.refusals.entry(failure.kind().word()).or_default() += 1;
+        self.count_refusal(&subject, Duration::ZERO, failure.kind());
         let words = Some(proto::clip(&failure.message, TEXT).into());
         let subject = Arc::new(subject);
         self.push(Record { failure: failure.kind(), words, ..record(at, EventKind::Refused, subject, None) });
     }
 
+    fn count_refusal(&mut self, subject: &Subject, took: Duration, kind: FailureKind) {
+        *self.refusals.entry((side(subject), kind)).or_default() += 1;
+        self.took.add(side(subject), took, Some(kind));
+    }
+
     /// Nobody waits for a flow any more, which is not allocated.
-    fn abandoned(&mut self, at: Instant, past: &mut Past, failure: &Failure) -> Option<Arc<str>> {
-        *self.refusals.entry(failure.kind().word()).or_default() += 1;
+    fn abandoned(&mut self, at: Instant, past: &mut Past, failure: &Failure) {
+        past.refused = failure.kind();
         let words: Option<Arc<str>> = Some(proto::clip(&failure.message, TEXT).into());
         if failure.asked > 1 {
             self.asked_again(at, past, failure.asked);
         }
         past.steps.push(Step { kind: EventKind::Refused, at, words: words.clone() });
         let took = at.saturating_duration_since(past.steps.first().map_or(at, |first| first.at));
+        self.count_refusal(&past.subject, took, failure.kind());
         let record = record(at, EventKind::Refused, past.subject.clone(), past.late.clone());
-        self.push(Record { failure: failure.kind(), words: words.clone(), took, asked: failure.asked, ..record });
-        words
+        self.push(Record { failure: failure.kind(), words, took, asked: failure.asked, ..record });
+    }
+
+    /// The peer of a flow that is allocated was not trusted, and its program will not use it. Told once of each flow.
+    fn untrusted(&mut self, at: Instant, past: &mut Past, failure: &Failure) {
+        if past.steps.iter().any(|step| step.kind == EventKind::Refused) {
+            return;
+        }
+        *self.refusals.entry((side(&past.subject), failure.kind())).or_default() += 1;
+        let words: Option<Arc<str>> = Some(proto::clip(&failure.message, TEXT).into());
+        past.steps.push(Step { kind: EventKind::Refused, at, words: words.clone() });
+        let record = record(at, EventKind::Refused, past.subject.clone(), past.late.clone());
+        self.push(Record { failure: failure.kind(), words, ..record });
     }
 
     /// A flow was never allocated.
     fn refused(&mut self, at: Instant, mut flow: Flow, failure: &Failure) {
-        let words = self.abandoned(at, &mut flow.past, failure);
+        self.abandoned(at, &mut flow.past, failure);
+        self.given_up(at, flow);
+    }
+
+    /// One that nobody waited for any more is known not to be there now.
+    fn given_up(&mut self, at: Instant, mut flow: Flow) {
         flow.data = Vec::new();
-        let (ended, failure) = (EndReason::Unspecified, failure.kind());
-        self.bury(Gone { flow, at, ended, failure, words, counters: [None; 2] });
+        let words = flow.past.steps.last().and_then(|step| step.words.clone());
+        let failure = flow.past.refused;
+        self.bury(Gone { flow, at, ended: EndReason::Unspecified, failure, words, counters: [None; 2] });
     }
 
     /// A flow that was allocated is over.
     fn ended(&mut self, at: Instant, mut flow: Flow, ended: EndReason, words: &str, counters: Option<v1::Counters>) {
-        *self.ends.entry(ended.word()).or_default() += 1;
+        *self.ends.entry(ended).or_default() += 1;
         let words: Option<Arc<str>> = Some(words.into());
         let past = &mut flow.past;
         past.steps.push(Step { kind: EventKind::Ended, at, words: words.clone() });
@@ -301,7 +360,7 @@ impl History {
 
     /// What an end of a flow that is over had carried: heard right after its end.
     fn carried(&mut self, end: FlowId, counters: v1::Counters) {
-        for gone in self.gone.iter_mut().rev().take(64) {
+        for gone in self.gone.iter_mut().rev() {
             let peer = if let Way::Local(local) = &gone.flow.way { local.peer } else { None };
             let index = match end {
                 id if id == gone.flow.id => 0,
@@ -312,6 +371,10 @@ impl History {
             return;
         }
     }
+}
+
+fn side(subject: &Subject) -> Side {
+    if subject.accepting { Side::Accepting } else { Side::Asking }
 }
 
 fn record(at: Instant, kind: EventKind, subject: Arc<Subject>, late: Option<Arc<Late>>) -> Record {
@@ -325,6 +388,13 @@ pub(super) fn process_words(process: &v1::Process) -> Arc<str> {
     match process.command.as_str() {
         "" => process.pid.to_string().into(),
         command => format!("{command} ({})", process.pid).into(),
+    }
+}
+
+impl Late {
+    fn of(flow: &Flow) -> Self {
+        let Subject { layer, peer_address, .. } = Subject::of_flow(flow);
+        Self { layer, peer_address, acceptor: flow.stage.acceptor().cloned() }
     }
 }
 
@@ -380,6 +450,11 @@ impl Irm {
         &self.history
     }
 
+    /// The same, to take what is new of it.
+    pub fn history_mut(&mut self) -> &mut History {
+        &mut self.history
+    }
+
     /// It is this moment: to be said before inputs that come without their time.
     pub fn clock(&mut self, now: Instant) {
         self.now = self.now.max(now);
@@ -391,6 +466,7 @@ impl Irm {
         flow.past = Past::new(Subject::of_flow(flow));
         if kind == EventKind::Returned {
             flow.past.allocated = Some(flow.since);
+            flow.past.late = Some(Arc::new(Late::of(flow)));
         }
         self.history.note(self.now, &mut flow.past, kind, None);
     }
@@ -405,9 +481,7 @@ impl Irm {
     /// A flow is allocated, after so many requests to the peer.
     pub(super) fn note_allocated(&mut self, row: FlowId, asked: u32) {
         let Some(flow) = self.flows.get_mut(row) else { return };
-        let Subject { layer, peer_address, .. } = Subject::of_flow(flow);
-        let acceptor = flow.stage.acceptor().cloned();
-        flow.past.late = Some(Arc::new(Late { layer, peer_address, acceptor }));
+        flow.past.late = Some(Arc::new(Late::of(flow)));
         if asked > 1 {
             self.history.asked_again(self.now, &mut flow.past, asked);
         }
@@ -418,6 +492,27 @@ impl Irm {
     pub(super) fn note_turned_away(&mut self, subject: Option<Subject>, failure: &Failure) {
         if let Some(subject) = subject {
             self.history.turned_away(self.now, subject, failure);
+        }
+    }
+
+    /// The other end of a flow that is back is back, too: events to come are told to its user.
+    pub(super) fn note_whole(&mut self, row: FlowId) {
+        let Some(flow) = self.flows.get_mut(row) else { return };
+        flow.past.subject = Arc::new(Subject::of_flow(flow));
+        flow.past.late = Some(Arc::new(Late::of(flow)));
+    }
+
+    /// The peer of a flow was not trusted.
+    pub(super) fn note_untrusted(&mut self, row: FlowId, failure: &Failure) {
+        if let Some(flow) = self.flows.get_mut(row) {
+            self.history.untrusted(self.now, &mut flow.past, failure);
+        }
+    }
+
+    /// A flow that nobody waited for is known not to be there.
+    pub(super) fn note_given_up(&mut self, flow: Option<Flow>) {
+        if let Some(flow) = flow {
+            self.history.given_up(self.now, flow);
         }
     }
 

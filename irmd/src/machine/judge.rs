@@ -87,10 +87,10 @@ impl Irm {
             name: shown.name.as_ref().map(Name::to_string).unwrap_or_default(),
             trusted_by: grounds.as_str().to_owned(),
         };
-        self.debug(format!(
-            "flow {} of {name}: the peer at {peer} is {}, by {}",
-            asked.flow, shown.host, reply.trusted_by
-        ));
+        self.flow_log(
+            asked.flow,
+            format!("flow {} of {name}: the peer at {peer} is {}, by {}", asked.flow, shown.host, reply.trusted_by),
+        );
         if let Some(flow) = self.flows.get_mut(asked.flow) {
             let words = format!("{}, by {}", shown.host, grounds.as_str());
             flow.peer = Some(Box::new(Peer { shown, grounds }));

@@ -15,8 +15,10 @@ impl Irm {
         let Some(flow) = self.flows.end(row, event) else { return };
         self.timers.clear(&Timer::Flow(row));
         let call = flow.stage.call();
+        let name = flow.name.clone();
         self.note_refused(flow, &failure);
         if let Some(call) = call {
+            self.flow_log(row, format!("flow {row} to {name} is not allocated: {failure}"));
             self.refuse(call, failure);
         }
     }
@@ -189,7 +191,7 @@ impl Irm {
         }
         self.effects.push_back(Effect::CloseLocal { row, over: over.then_some(end) });
         self.note_ended(Some(gone), of_this_host(reason), None);
-        self.debug(format!("flow {row} within this host is over: {}", words(reason)));
+        self.flow_log(row, format!("flow {row} within this host is over: {}", words(reason)));
     }
 
     pub(super) fn flow_dealloc(&mut self, caller: &Caller, id: FlowId) -> Answer {

@@ -7,7 +7,7 @@ use proto::v1::{self, Failure};
 use proto::{FlowId, protocol_version};
 
 use super::flow::{Flow, In, Local, Out, Peer, Stage, Way};
-use super::history::Gone;
+use super::history::{Gone, Record};
 use super::ipcp::{RECONCILE_AFTER, State};
 use super::leave::no_flow;
 use super::policy::Rank;
@@ -99,7 +99,10 @@ impl Irm {
     /// The events with a higher number that are kept.
     pub(super) fn flow_events(&self, caller: &Caller, after: u64) -> Answer {
         let only = (self.rank(caller) < Rank::Administrator).then_some(caller.uid);
-        Ok(Some(Reply::Events(self.history.after(after).cloned().collect(), only)))
+        let concerns = |record: &&Record| only.is_none_or(|uid| record.concerns(uid));
+        let records = self.history.after(after).filter(concerns).cloned().collect();
+        let (first, last) = (self.history.first(), self.history.last());
+        Ok(Some(Reply::Events(super::Past { records, first, last }, only)))
     }
 
     /// For counting: local flows, and which flows the caller may see.
@@ -156,7 +159,7 @@ impl Irm {
             for row in rows {
                 let gone = self.flows.end(row, Event::Over);
                 self.note_ended(gone, v1::EndReason::IpcpStopped, None);
-                self.debug(format!("flow {row} over {ipcp} is over: it was lost with the IPCP"));
+                self.flow_log(row, format!("flow {row} over {ipcp} is over: it was lost with the IPCP"));
             }
         } else {
             self.reconcile_later(now, ipcp);

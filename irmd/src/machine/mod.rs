@@ -23,6 +23,7 @@ pub mod ipcp;
 mod judge;
 mod leave;
 mod list;
+pub mod metrics;
 pub mod name;
 mod permit;
 pub mod policy;
@@ -51,7 +52,7 @@ use proto::{FlowId, Name, protocol_version};
 
 pub use adopt::{Adopted, RETURN_WITHIN};
 pub use effect::{
-    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Local, May, Reply,
+    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Local, May, Past, Reply,
     RulesChange, Settings, Started,
 };
 use flow::Flows;
@@ -188,7 +189,9 @@ impl Irm {
     /// A caller asks something; `call` is what its reply will be under.
     pub fn command(&mut self, now: Instant, call: CallId, caller: Caller, command: Command) {
         self.clock(now);
-        let asks = history::Subject::of(&caller, &command);
+        // Whoever is no IPCP can say of no peer that it asked.
+        let ipcp = self.rank(&caller) == policy::Rank::Trusted;
+        let asks = history::Subject::of(&caller, &command).filter(|asks| !asks.accepting || ipcp);
         let judges = if let Command::Judge(asked) = &command { Some(asked.flow) } else { None };
         match self.dispatch(now, call, &caller, command) {
             Ok(Some(reply)) => self.reply(call, reply),
@@ -196,7 +199,7 @@ impl Irm {
             Err(failure) => {
                 self.note_turned_away(asks, &failure);
                 if let Some(row) = judges.filter(|_| failure.kind() == FailureKind::Untrusted) {
-                    self.note_abandoned(row, &failure);
+                    self.note_untrusted(row, &failure);
                 }
                 self.reply(call, Reply::Failed(failure))
             }
@@ -226,6 +229,7 @@ impl Irm {
             Command::FlowEnded(request) => self.flow_ended(&request),
             Command::FlowsAdopted(infos) => self.flows_adopted(now, infos),
             Command::Status => self.status(now),
+            Command::Census => self.census(),
             Command::IpcpCreate(request) => self.ipcp_create(now, call, &request),
             Command::IpcpBootstrap(request) => self.ipcp_bootstrap(now, call, *request),
             Command::IpcpDestroy(request) => self.ipcp_destroy(now, call, &request.name),
@@ -342,8 +346,8 @@ impl Irm {
         self.reply(call, Reply::Failed(failure));
     }
 
-    fn debug(&mut self, text: String) {
-        self.effects.push_back(Effect::Log(Level::Debug, text));
+    fn flow_log(&mut self, flow: FlowId, text: String) {
+        self.effects.push_back(Effect::FlowLog(flow, text));
     }
 
     fn info(&mut self, text: String) {

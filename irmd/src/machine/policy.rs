@@ -344,7 +344,11 @@ fn listed<T: fmt::Display>(list: &[T]) -> String {
 /// The least that a caller must be to give a command; whose row it is about is judged beside.
 pub fn least(command: &Command) -> Rank {
     match command {
-        Command::Attach(_) | Command::FlowReqArr(_) | Command::FlowEnded(_) | Command::FlowsAdopted(_) => Rank::Trusted,
+        Command::Attach(_)
+        | Command::FlowReqArr(_)
+        | Command::FlowEnded(_)
+        | Command::FlowsAdopted(_)
+        | Command::Census => Rank::Trusted,
         Command::IpcpCreate(_)
         | Command::IpcpBootstrap(_)
         | Command::IpcpDestroy(_)

@@ -204,7 +204,10 @@ impl Irm {
         rows.sort_unstable();
         for row in rows {
             match self.flows.get(row).map(|flow| &flow.stage) {
-                Some(Stage::Abandoned) => drop(self.flows.end(row, Event::IpcpGone)),
+                Some(Stage::Abandoned) => {
+                    let gone = self.flows.end(row, Event::IpcpGone);
+                    self.note_given_up(gone);
+                }
                 _ => self.try_next(now, row, down(name)),
             }
         }

@@ -78,7 +78,7 @@ impl World {
                     let made = if self.no_pairs { Err(fail(FailureKind::Exhausted, "no pairs")) } else { Ok(()) };
                     self.irm.local_opened(row, made);
                 }
-                Effect::Log(..) => {}
+                Effect::Log(..) | Effect::FlowLog(..) => {}
                 other => self.done.push(other),
             }
         }

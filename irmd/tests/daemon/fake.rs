@@ -121,6 +121,10 @@ impl Ipcp for Fake {
         done()
     }
 
+    async fn log(&self, request: Request<v1::LogRequest>) -> Result<Response<v1::LogState>, Status> {
+        Ok(Response::new(v1::LogState { filter: request.into_inner().filter, ..v1::LogState::default() }))
+    }
+
     type CountsStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::FlowCountsReply, Status>>>;
 
     async fn counts(&self, _: Request<v1::Empty>) -> Result<Response<Self::CountsStream>, Status> {

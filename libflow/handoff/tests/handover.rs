@@ -62,6 +62,43 @@ async fn a_flow_is_taken_used_counted_and_released() {
 }
 
 #[tokio::test]
+async fn what_flows_carry_is_summed_and_stays_when_they_end() {
+    let mut stage = Stage::new();
+    let lease = stage.program().await;
+    let bytes = |bytes_sent| Counters { sdus_sent: 1, bytes_sent, ..Counters::default() };
+    let mut slots = Vec::new();
+    for n in [1, 2] {
+        let _far = stage.offer(n.into(), token(n), my());
+        let (slot, ..) = socket(take(&lease, n).await);
+        assert!(matches!(stage.event().await, Event::Taken { .. }));
+        slot.sent(1, 10 * u64::from(n));
+        slots.push(slot);
+    }
+    assert_eq!(stage.server.carried(), Counters { sdus_sent: 2, ..bytes(30) });
+    lease.0.say(&release(1), None).unwrap();
+    assert!(matches!(stage.event().await, Event::Released { flow: FlowId(1) }));
+    slots[0].sent(0, 5);
+    stage.server.forget(FlowId(1));
+    assert_eq!(stage.server.carried(), Counters { sdus_sent: 2, ..bytes(35) });
+
+    // One that is brought back counts from what it brings.
+    let (near, _far) = pair();
+    let adopt = ToDaemon::Adopt(Adopt { ticket: vec![1; 30], counters: Some(bytes(1_000)) });
+    lease.0.say(&adopt, Some(near.as_fd())).unwrap();
+    let Event::Adopt { adoption, socket, .. } = stage.event().await else { panic!("no adoption") };
+    stage.server.adopted(adoption, FlowId(4), Arc::new(socket), 100, vec![3; 30]);
+    let Said::Granted { slot, .. } = within(lease.1.next()).await.unwrap() else { panic!("not granted") };
+    assert_eq!(stage.server.carried(), Counters { sdus_sent: 2, ..bytes(35) });
+    slot.sent(1, 7);
+
+    // And the program's death loses nothing of it.
+    slots[1].sent(1, 100);
+    drop((lease, slots, slot));
+    assert!(matches!(stage.event().await, Event::LeaseClosed { .. }));
+    assert_eq!(stage.server.carried(), Counters { sdus_sent: 4, ..bytes(142) });
+}
+
+#[tokio::test]
 async fn a_token_is_good_once() {
     let mut stage = Stage::new();
     let lease = stage.program().await;

@@ -39,8 +39,8 @@ pub struct Build<'a> {
     pub show: bool,
     /// Optimised, whatever this program is; else as this program.
     pub release: bool,
-    /// A further crate whose programs are wanted.
-    pub also: Option<&'a str>,
+    /// Further crates whose programs are wanted.
+    pub also: &'a [&'a str],
 }
 
 /// Finds the programs: in `$FLOWRING_BIN_DIR`, else built by cargo into the folder that this program was built into (a
@@ -81,7 +81,7 @@ fn run_cargo(build: Build<'_>) -> Result<PathBuf> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--lib", "--bins", "--examples", "--target-dir"]).arg(target);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
-    for name in CRATES.into_iter().chain(build.also) {
+    for name in CRATES.into_iter().chain(build.also.iter().copied()) {
         command.args(["-p", name]);
     }
     if profile == "release" {

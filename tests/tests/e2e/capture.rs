@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use capture::{Direction, Sent};
 use flowring_tests::cases;
+use flowring_tests::flows::{carry, flow, listen, pattern};
 use flowring_tests::harness::Case;
 use flowring_tests::net::{Net, SOON, await_flows};
 use lab::{Host, Lab, Running, Signal};
 use libflow::blocking::{Flow, Stack};
 use libflow::{AllocError, Cube};
 use serde_json::Value;
-
-use crate::streams::{flow, listen, pattern};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = cases![
@@ -36,7 +35,7 @@ const SDUS: u32 = 300;
 const SCRIPT: &str = include_str!("../../../tools/wireshark/flowring.lua");
 
 /// `irm flow capture` at a host, once it captures.
-struct Capture {
+pub(crate) struct Capture {
     irm: Running,
     file: PathBuf,
     _folder: tempfile::TempDir,
@@ -52,12 +51,12 @@ impl Capture {
         Ok(Self { irm, file, _folder: folder })
     }
 
-    fn of(host: &Host, flow: &Flow) -> Result<Self> {
+    pub(crate) fn of(host: &Host, flow: &Flow) -> Result<Self> {
         Self::start(host, &[&flow.id().to_string()])
     }
 
     /// Its end: what it said, and what is in the file.
-    fn end(&mut self) -> Result<(String, Vec<Sent>)> {
+    pub(crate) fn end(&mut self) -> Result<(String, Vec<Sent>)> {
         let output = self.irm.wait(SOON)?;
         ensure!(output.code() == 0, "{}", output.err);
         let sent = capture::sent(&std::fs::read(&self.file)?)?;
@@ -97,7 +96,7 @@ fn ends(host: &Host) -> Result<[SocketAddr; 2]> {
 }
 
 /// What went one way between two addresses, as the capture tells its direction.
-fn went(sent: &[Sent], from: SocketAddr, to: SocketAddr, direction: Direction) -> Vec<Vec<u8>> {
+pub(crate) fn went(sent: &[Sent], from: SocketAddr, to: SocketAddr, direction: Direction) -> Vec<Vec<u8>> {
     let right = |one: &&Sent| one.from == from && one.to == to && one.direction == Some(direction);
     sent.iter().filter(right).map(|one| one.payload.clone()).collect()
 }
@@ -193,25 +192,13 @@ fn batches_are_cut_as_they_go_over_the_wire() -> Result<()> {
 }
 
 fn a_capture_of_a_stream_flow_has_quic_only() -> Result<()> {
-    use std::io::{Read as _, Write as _};
     let net = Net::up(&["talk"])?;
     let listener = listen(&net.b, "talk")?;
     let (asked, accepted) = flow(&net.a, &listener, Cube::Stream)?;
     let [local, peer] = ends(&net.b)?;
     let mut capture = Capture::of(&net.b, &accepted)?;
     let secret = pattern(200_000);
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| -> Result<Vec<u8>> {
-            let mut got = Vec::new();
-            accepted.accept_stream()?.read_to_end(&mut got)?;
-            Ok(got)
-        });
-        let mut stream = asked.open_stream()?;
-        stream.write_all(&secret)?;
-        stream.finish()?;
-        ensure!(reader.join().expect("no panic")? == secret, "other bytes came");
-        Ok(())
-    })?;
+    carry(&asked, &accepted, &secret)?;
     drop((asked, accepted));
     let (_, sent) = capture.end()?;
     let quic: Vec<_> =

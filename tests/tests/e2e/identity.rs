@@ -4,14 +4,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use flowring_tests::cases;
+use flowring_tests::flows::{flow, listen};
 use flowring_tests::harness::Case;
 use flowring_tests::net::{Net, SOON, await_flows};
 use lab::{Host, Output};
 use libflow::blocking::{Flow, Stack};
 use libflow::{AllocError, Cube, Qos};
 use serde_json::Value;
-
-use crate::streams::{flow, listen};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = cases![

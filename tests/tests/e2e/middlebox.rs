@@ -2,10 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::cases;
+use flowring_tests::flows::pair;
 use flowring_tests::harness::Case;
 use flowring_tests::net::{Net, SOON, await_flows, ipcp};
 use lab::{Host, Lab, Middlebox};
-use libflow::blocking::{Flow, Stack};
+use libflow::Cube;
+use libflow::blocking::Flow;
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
@@ -23,17 +25,6 @@ pub(crate) fn cases() -> Vec<Case> {
 const SDUS: u32 = 1000;
 const IN_FLIGHT: u32 = 50;
 
-/// A flow from a to a listener at b, and its other end.
-fn flow(net: &Net, name: &str) -> Result<(Flow, Flow)> {
-    let listener = Stack::find(Some(net.b.run_dir()))?.listen(name).wait()?;
-    let asking = Stack::find(Some(net.a.run_dir()))?;
-    std::thread::scope(|scope| {
-        let accepted = scope.spawn(|| listener.accept_within(SOON));
-        let asked = asking.alloc(name).timeout(SOON).wait()?;
-        Ok((asked, accepted.join().expect("no panic")?))
-    })
-}
-
 /// Every SDU of `range` from one end to the other, in order.
 fn pass(from: &Flow, to: &Flow, range: std::ops::Range<u32>) -> Result<()> {
     let mut buffer = [0; 2048];
@@ -49,7 +40,7 @@ fn pass(from: &Flow, to: &Flow, range: std::ops::Range<u32>) -> Result<()> {
 
 /// A flow and its SDUs, each way.
 fn exchange(net: &Net) -> Result<()> {
-    let (asked, accepted) = flow(net, "echo")?;
+    let (asked, accepted, _listener) = pair(net, "echo", Cube::Raw)?;
     for begin in (0..SDUS).step_by(IN_FLIGHT as usize) {
         pass(&asked, &accepted, begin..begin + IN_FLIGHT)?;
         pass(&accepted, &asked, begin..begin + IN_FLIGHT)?;
@@ -161,7 +152,7 @@ fn middleboxes_on_both_sides_are_passed_with_one_port() -> Result<()> {
 /// Both sides show the listen port, as each sees it, and the listing says why.
 fn on_one_port(net: &Net) -> Result<()> {
     ensure!(ipcp(&net.b)?["config"]["sp_listen"] == true, "the listing does not say so");
-    let (asked, accepted) = flow(net, "echo")?;
+    let (asked, accepted, _listener) = pair(net, "echo", Cube::Raw)?;
     for (host, key, want) in [(&net.a, "peer_address", net.b.public()), (&net.b, "local_address", net.b.address())] {
         let row = await_flows(host, 1)?.remove(0);
         ensure!(row[key] == format!("{want}:3359"), "{key} at {}: {row}", host.name());

@@ -113,7 +113,7 @@ fn changed_data_gives_no_encrypted_flow() -> Result<()> {
     let (net, m) = stage()?;
     // Taken once: a process that another test starts meanwhile may hold a closed socket, and so its port, for a moment.
     let listens = m.socket(SHIM)?;
-    let listener = crate::streams::listen(&net.b, "talk")?;
+    let listener = flowring_tests::flows::listen(&net.b, "talk")?;
     let b = net.b.address();
     for changed in [false, true] {
         let stop = AtomicBool::new(false);

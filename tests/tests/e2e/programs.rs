@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use flowring_tests::cases;
+use flowring_tests::flows::{listen, pair, stack};
 use flowring_tests::harness::Case;
 use flowring_tests::net::{AT_ONCE, Net, SOON, await_flows, timed};
 use lab::Host;
-use libflow::blocking::{Flow, Listener, Stack};
-use libflow::{AllocError, EndReason, FlowError};
+use libflow::blocking::{Flow, Stack};
+use libflow::{AllocError, Cube, EndReason, FlowError};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
@@ -27,26 +28,9 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn stack(host: &Host) -> Result<Stack> {
-    Ok(Stack::find(Some(host.run_dir()))?)
-}
-
-/// A flow from a to a listener at b, and its other end.
-fn pair(net: &Net, name: &str) -> Result<(Flow, Flow, Listener)> {
-    let listener = stack(&net.b)?.listen(name).wait()?;
-    let asking = stack(&net.a)?;
-    std::thread::scope(|scope| {
-        let accepted = scope.spawn(|| listener.accept_within(SOON));
-        let asked = asking.alloc(name).timeout(SOON).wait()?;
-        let accepted = accepted.join().expect("no panic")?;
-        Ok((asked, accepted))
-    })
-    .map(|(asked, accepted)| (asked, accepted, listener))
-}
-
 fn a_program_refuses_and_says_why() -> Result<()> {
     let net = Net::up(&["picky"])?;
-    let listener = stack(&net.b)?.listen("picky").wait()?;
+    let listener = listen(&net.b, "picky")?;
     let asking = stack(&net.a)?;
     let refused = std::thread::scope(|scope| {
         scope.spawn(|| listener.incoming_within(SOON)?.refuse("the game is full"));
@@ -65,7 +49,7 @@ fn a_program_refuses_and_says_why() -> Result<()> {
 
 fn bytes_travel_with_the_request_and_its_answer() -> Result<()> {
     let net = Net::up(&["game"])?;
-    let listener = stack(&net.b)?.listen("game").wait()?;
+    let listener = listen(&net.b, "game")?;
     let asking = stack(&net.a)?;
     let player = vec![7; libflow::MAX_DATA];
     let flow = std::thread::scope(|scope| {
@@ -96,7 +80,7 @@ fn expect_gone(flow: &Flow, reason: EndReason) -> Result<Duration> {
 
 fn what_was_sent_is_read_before_the_end_is_told() -> Result<()> {
     let net = Net::up(&["echo"])?;
-    let (asked, accepted, _listener) = pair(&net, "echo")?;
+    let (asked, accepted, _listener) = pair(&net, "echo", Cube::Raw)?;
     for n in 0..20_u8 {
         asked.send(&[n; 100])?;
     }
@@ -116,7 +100,7 @@ fn what_was_sent_is_read_before_the_end_is_told() -> Result<()> {
 }
 
 fn killed_client(net: &Net, at: &Host) -> Result<()> {
-    let listener = stack(&net.b)?.listen("echo").wait()?;
+    let listener = listen(&net.b, "echo")?;
     let mut client = at.start("oping", &["echo", "-i", "60"])?;
     let flow = listener.accept_within(SOON)?;
     let mut buffer = [0; 2048];
@@ -142,7 +126,7 @@ fn a_killed_local_client_is_told_to_its_server_at_once() -> Result<()> {
 
 fn the_first_sdu_never_races_the_connect() -> Result<()> {
     let net = Net::up(&["greeter"])?;
-    let listener = stack(&net.b)?.listen("greeter").wait()?;
+    let listener = listen(&net.b, "greeter")?;
     let asking = stack(&net.a)?;
     std::thread::scope(|scope| {
         let greeter = scope.spawn(|| -> Result<Vec<Flow>> {
@@ -167,7 +151,7 @@ fn the_first_sdu_never_races_the_connect() -> Result<()> {
 
 fn an_empty_sdu_is_refused_and_the_limit_can_be_asked() -> Result<()> {
     for (net, limit) in [(Net::up(&["echo"])?, 1472), (Net::up6(&["echo"])?, 1452)] {
-        let (asked, accepted, _listener) = pair(&net, "echo")?;
+        let (asked, accepted, _listener) = pair(&net, "echo", Cube::Raw)?;
         assert_eq!((asked.sdu_limit(), accepted.sdu_limit()), (limit, limit));
         ensure!(matches!(asked.send(b""), Err(FlowError::Empty)));
         match asked.send(&vec![1; limit + 1]) {

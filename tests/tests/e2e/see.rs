@@ -2,11 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::cases;
+use flowring_tests::flows::{listen, pair, stack};
 use flowring_tests::harness::Case;
 use flowring_tests::net::{Net, SOON, await_flows, flows};
 use lab::Host;
-use libflow::Qos;
-use libflow::blocking::{Flow, Listener, Stack};
+use libflow::Cube;
 use serde_json::Value;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -20,24 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn stack(host: &Host) -> Result<Stack> {
-    Ok(Stack::find(Some(host.run_dir()))?)
-}
-
-/// A flow from a to a listener at b, and its other end.
-fn pair(net: &Net, name: &str, qos: Qos) -> Result<(Flow, Flow, Listener)> {
-    let listener = stack(&net.b)?.listen(name).wait()?;
-    let asking = stack(&net.a)?;
-    std::thread::scope(|scope| {
-        let accepted = scope.spawn(|| listener.accept_within(SOON));
-        let asked = asking.alloc(name).qos(qos).timeout(SOON).wait()?;
-        let accepted = accepted.join().expect("no panic")?;
-        Ok((asked, accepted))
-    })
-    .map(|(asked, accepted)| (asked, accepted, listener))
-}
-
-fn events(host: &Host, more: &[&str]) -> Result<Vec<Value>> {
+pub(crate) fn events(host: &Host, more: &[&str]) -> Result<Vec<Value>> {
     let words: Vec<&str> = ["flow", "events", "--json"].iter().chain(more).copied().collect();
     let out = host.irm(&words)?;
     out.lines().map(|line| serde_json::from_str(line).context("a line of JSON")).collect()
@@ -54,7 +37,7 @@ fn kinds(rows: &Value) -> Vec<&str> {
 
 fn counts_are_those_of_what_was_sent() -> Result<()> {
     let net = Net::up(&["echo"])?;
-    let (asked, accepted, _listener) = pair(&net, "echo", Qos::raw())?;
+    let (asked, accepted, _listener) = pair(&net, "echo", Cube::Raw)?;
     for i in 0..17 {
         asked.send(&vec![7; 100 + i])?;
         accepted.recv(&mut [0; 2_000])?;
@@ -82,7 +65,7 @@ fn counts_are_those_of_what_was_sent() -> Result<()> {
 
 fn a_full_receive_queue_shows_every_drop() -> Result<()> {
     let net = Net::up(&["sink"])?;
-    let (asked, accepted, _listener) = pair(&net, "sink", Qos::raw())?;
+    let (asked, accepted, _listener) = pair(&net, "sink", Cube::Raw)?;
     let sent = 3_000;
     for _ in 0..sent {
         asked.send(&[7; 1_000])?;
@@ -101,7 +84,7 @@ fn a_full_receive_queue_shows_every_drop() -> Result<()> {
 
 fn refusals_are_told_with_their_reasons() -> Result<()> {
     let net = Net::up(&["picky", "absent", "idle"])?;
-    let listener = stack(&net.b)?.listen("picky").wait()?;
+    let listener = listen(&net.b, "picky")?;
     net.b.irm(&["name", "create", "idle"])?;
     net.b.irm(&["name", "register", "idle", "--layer", "net"])?;
     let asking = stack(&net.a)?;
@@ -131,7 +114,7 @@ fn refusals_are_told_with_their_reasons() -> Result<()> {
 
 fn an_ended_flow_is_shown_with_its_history_and_its_last_counts() -> Result<()> {
     let net = Net::up(&["echo"])?;
-    let (asked, accepted, _listener) = pair(&net, "echo", Qos::raw())?;
+    let (asked, accepted, _listener) = pair(&net, "echo", Cube::Raw)?;
     asked.send(&[7; 64])?;
     accepted.recv(&mut [0; 2_000])?;
     let id = await_flows(&net.a, 1)?.remove(0)["id"].clone();
@@ -149,7 +132,7 @@ fn an_ended_flow_is_shown_with_its_history_and_its_last_counts() -> Result<()> {
 
 fn an_encrypted_flow_shows_its_way() -> Result<()> {
     let net = Net::up(&["safe"])?;
-    let (asked, accepted, _listener) = pair(&net, "safe", Qos::message())?;
+    let (asked, accepted, _listener) = pair(&net, "safe", Cube::Message)?;
     lab::wait_until(SOON, "what QUIC sees of the path", || {
         let moved = asked.send(&[7; 100]).is_ok() && accepted.recv_within(&mut [0; 2000], SOON).is_ok();
         let shown = flows(&net.a).is_ok_and(|rows| {
@@ -162,8 +145,7 @@ fn an_encrypted_flow_shows_its_way() -> Result<()> {
 
 fn a_listing_is_chosen_and_ordered() -> Result<()> {
     let net = Net::up(&["game.q2", "game.q3", "web"])?;
-    let pairs =
-        [pair(&net, "game.q2", Qos::raw())?, pair(&net, "game.q3", Qos::raw())?, pair(&net, "web", Qos::raw())?];
+    let pairs = [pair(&net, "game.q2", Cube::Raw)?, pair(&net, "game.q3", Cube::Raw)?, pair(&net, "web", Cube::Raw)?];
     pairs[1].0.send(&[7; 500])?;
     let names = |words: &str| -> Result<Vec<String>> {
         let rows = net.a.list(&format!("flow list {words}"))?;

@@ -4,7 +4,8 @@ use flowring_tests::harness::Case;
 
 use crate::{
     alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, hostile, identity, links,
-    load, middlebox, on_path, outlive, programs, rules, see, service, streams, vanish, versions, who, wire,
+    load, logs, metrics, middlebox, on_path, outlive, programs, rules, see, service, streams, truth, vanish, versions,
+    who, wire,
 };
 
 /// The cases of every file.
@@ -25,6 +26,8 @@ pub(crate) fn all() -> Vec<Case> {
         identity::cases(),
         links::cases(),
         load::cases(),
+        logs::cases(),
+        metrics::cases(),
         middlebox::cases(),
         on_path::cases(),
         outlive::cases(),
@@ -33,6 +36,7 @@ pub(crate) fn all() -> Vec<Case> {
         see::cases(),
         service::cases(),
         streams::cases(),
+        truth::cases(),
         vanish::cases(),
         versions::cases(),
         who::cases(),

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::cases;
+use flowring_tests::flows::{flow, listen, pattern};
 use flowring_tests::harness::Case;
 use flowring_tests::net::{Net, SOON, await_flows, flows};
-use lab::{Host, Lab, Link, Middlebox};
-use libflow::blocking::{Flow, Listener, Stack, Stream};
+use lab::{Lab, Link, Middlebox};
+use libflow::blocking::{Flow, Stack, Stream};
 use libflow::{Cube, Qos, Reason};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -31,21 +32,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// A listener at a host.
-pub(crate) fn listen(host: &Host, name: &str) -> Result<Listener> {
-    Ok(Stack::find(Some(host.run_dir()))?.listen(name).wait()?)
-}
-
-/// A flow from a host to a listener, and its other end.
-pub(crate) fn flow(from: &Host, listener: &Listener, cube: Cube) -> Result<(Flow, Flow)> {
-    let asking = Stack::find(Some(from.run_dir()))?;
-    std::thread::scope(|scope| {
-        let accepted = scope.spawn(|| listener.accept_within(SOON));
-        let asked = asking.alloc(listener.name()).qos(cube.into()).timeout(SOON).wait()?;
-        Ok((asked, accepted.join().expect("no panic")?))
-    })
-}
-
 /// A stream of a new flow, and its other end.
 fn streams(asked: &Flow, accepted: &Flow) -> Result<(Stream, Stream)> {
     std::thread::scope(|scope| {
@@ -53,11 +39,6 @@ fn streams(asked: &Flow, accepted: &Flow) -> Result<(Stream, Stream)> {
         let one = asked.open_stream()?;
         Ok((one, other.join().expect("no panic")?))
     })
-}
-
-/// Bytes that differ everywhere.
-pub(crate) fn pattern(length: usize) -> Vec<u8> {
-    (0..length as u32 / 4 + 1).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).take(length).collect()
 }
 
 fn exchange_messages(asked: &Flow, accepted: &Flow) -> Result<()> {

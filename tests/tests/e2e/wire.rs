@@ -1,16 +1,14 @@
 //! What of message and stream flows can be seen on the wire.
 
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::cases;
+use flowring_tests::flows::{carry, flow, listen, pattern};
 use flowring_tests::harness::Case;
 use flowring_tests::net::{Net, SOON};
 use lab::{Host, Running, Signal};
 use libflow::Cube;
-
-use crate::streams::{flow, listen, pattern};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = cases![programs ["dumpcap"]: a_raw_flow_shows_all_and_a_stream_flow_nothing];
@@ -77,18 +75,7 @@ fn a_raw_flow_shows_all_and_a_stream_flow_nothing() -> Result<()> {
         let capture = Capture::start(&net.b)?;
         let (asked, accepted) = flow(&net.a, &listener, cube)?;
         if cube == Cube::Stream {
-            std::thread::scope(|scope| {
-                let reader = scope.spawn(|| -> Result<Vec<u8>> {
-                    let mut got = Vec::new();
-                    accepted.accept_stream()?.read_to_end(&mut got)?;
-                    Ok(got)
-                });
-                let mut stream = asked.open_stream()?;
-                stream.write_all(&secret)?;
-                stream.finish()?;
-                ensure!(reader.join().expect("no panic")? == secret, "other bytes came");
-                Ok(())
-            })?;
+            carry(&asked, &accepted, &secret)?;
         } else {
             for message in secret.chunks(1024) {
                 asked.send(message)?;

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser};
-use proto::Name;
 
 const AFTER_HELP: &str = "\
 A stream carries bytes each way, each way with an end of its own: when standard input ends, the
@@ -31,10 +30,10 @@ Examples:
 #[command(group(ArgGroup::new("kind").args(["stream", "message", "raw"])))]
 pub struct Cli {
     /// The name to allocate a flow to
-    #[arg(value_parser = name)]
+    #[arg(value_parser = tool::name)]
     pub name: Option<String>,
     /// Serve this name: create, bind and register it, and take one flow
-    #[arg(short, long, value_name = "NAME", value_parser = name)]
+    #[arg(short, long, value_name = "NAME", value_parser = tool::name)]
     pub listen: Option<String>,
     /// Run this in a shell for each flow, its input and output connected to it. If it fails, the stream is reset
     #[arg(short, long, value_name = "COMMAND")]
@@ -70,10 +69,6 @@ pub struct Cli {
     /// Print completions for a shell
     #[arg(long, value_name = "SHELL")]
     pub completions: Option<clap_complete::Shell>,
-}
-
-fn name(text: &str) -> Result<String, String> {
-    Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

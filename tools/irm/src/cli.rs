@@ -9,6 +9,7 @@ mod doctor;
 mod flow;
 mod identity;
 mod ipcp;
+mod log;
 mod name;
 mod rules;
 
@@ -17,6 +18,7 @@ pub use doctor::Doctor;
 pub use flow::{FlowCommand, FlowEvents, FlowList, Sort, State};
 pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, HostCommand, IpcpCommand, IpcpType};
+pub use log::Log;
 pub use name::{BindCommand, NameCommand, Policy, UnbindCommand};
 pub use rules::{Asker, Rules};
 
@@ -71,6 +73,9 @@ pub enum Command {
     /// Look for what is wrong, and say what mends it
     #[command(after_help = doctor::EXPLAINED)]
     Doctor(Doctor),
+    /// What irmd and its IPCPs log, and change it while they run
+    #[command(after_help = log::EXAMPLES)]
+    Log(Log),
     /// End irmd and its IPCPs in order
     #[command(after_help = SHUTDOWN_EXAMPLES)]
     Shutdown(Shutdown),

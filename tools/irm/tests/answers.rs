@@ -109,6 +109,9 @@ calls! {
     identity_forget: IdentityForgetRequest -> IdentityForgetReply =
         Ok(Response::new(v1::IdentityForgetReply { forgotten: 1 }));
     identity_allow: IdentityAllowRequest -> Empty = done();
+    log: LogRequest -> LogReply = Ok(Response::new(v1::LogReply {
+        states: vec![v1::LogState { daemon: "udp0\u{1b}".into(), filter: "debug".into(), ..Default::default() }],
+    }));
     shutdown: ShutdownRequest -> ShutdownReply = Ok(Response::new(v1::ShutdownReply { flows: 3 }));
     config_export: Empty -> ConfigExportReply =
         Ok(Response::new(v1::ConfigExportReply { toml: "[[ipcp]]\n".into() }));

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Parser};
 use libflow::{Congestion, Cube};
-use proto::Name;
 
 use crate::machine::params::{MAX_TIME, Mode, Params};
 use crate::machine::sdu;
@@ -33,10 +32,10 @@ Examples:
 #[command(group(ArgGroup::new("what").required(true).args(["name", "listen", "bare", "bare_listen", "completions"])))]
 pub struct Cli {
     /// The name to measure
-    #[arg(value_parser = name)]
+    #[arg(value_parser = tool::name)]
     pub name: Option<String>,
     /// Serve this name: create, bind and register it, and be measured
-    #[arg(long, value_name = "NAME", value_parser = name)]
+    #[arg(long, value_name = "NAME", value_parser = tool::name)]
     pub listen: Option<String>,
     /// Measure a bare UDP socket to an `operf --bare-listen`
     #[arg(long, value_name = "ADDR:PORT")]
@@ -108,10 +107,6 @@ impl Cli {
         });
         Params { mode, size, time: self.time, reverse: self.reverse, batch: self.batch }
     }
-}
-
-fn name(text: &str) -> Result<String, String> {
-    Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser};
-use proto::{Cube, Name};
+use proto::Cube;
 
 use crate::machine::sdu;
 
@@ -26,10 +26,10 @@ Examples:
 #[command(group(ArgGroup::new("what").required(true).args(["name", "listen", "completions"])))]
 pub struct Cli {
     /// The name to ping
-    #[arg(value_parser = name)]
+    #[arg(value_parser = tool::name)]
     pub name: Option<String>,
     /// Serve this name: create, bind and register it, and echo every SDU of every flow
-    #[arg(long, value_name = "NAME", value_parser = name)]
+    #[arg(long, value_name = "NAME", value_parser = tool::name)]
     pub listen: Option<String>,
     /// Stop after that many SDUs
     #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "listen")]
@@ -64,10 +64,6 @@ pub struct Cli {
     /// Print completions for a shell
     #[arg(long, value_name = "SHELL")]
     pub completions: Option<clap_complete::Shell>,
-}
-
-fn name(text: &str) -> Result<String, String> {
-    Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
 /// A stream flow carries messages too; pinging over it says nothing that a message flow does not.

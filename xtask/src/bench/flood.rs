@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use lab::binaries::Build;
 use lab::{Host, Lab, Running};
 use serde_json::Value;
 
-use crate::bench::{memory, operf};
+use crate::bench::place::Machine;
+use crate::bench::{build, memory, operf};
 
 /// Forged requests per second.
 const RATE: u32 = 50_000;
@@ -33,8 +33,7 @@ struct Round {
 
 /// Measures and prints.
 pub(crate) fn run(rounds: u32, seconds: f64) -> Result<()> {
-    println!("Building with optimisation …");
-    lab::binaries::prepare(Build { show: true, release: true, also: Some("flowring-tests") })?;
+    build()?;
     if let Err(refused) = lab::enter() {
         bail!("forging needs network namespaces, and there are none here: {refused}");
     }
@@ -151,14 +150,13 @@ fn summary(rounds: &[Round]) {
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or_default()
     };
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!(
-        "medians of {}: {:.2} × in the flow's p99; known host {:.2} ms, fresh host {:.0} ms; memory +{:.1} MiB; load {}",
+        "medians of {}: {:.2} × in the flow's p99; known host {:.2} ms, fresh host {:.0} ms; memory +{:.1} MiB; {}",
         rounds.len(),
         median(Round::ratio),
         median(|round| round.known.0),
         median(|round| round.fresh),
         median(|round| round.memory.1 - round.memory.0),
-        load.trim()
+        Machine::now().words().replace(" before", "")
     );
 }

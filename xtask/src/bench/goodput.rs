@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::binaries::Build;
 use lab::{Host, Lab, Link, Running};
 use serde_json::Value;
 
 use crate::bench::page::Page;
+use crate::bench::peers;
+use crate::bench::place::made_by;
 use crate::bench::report::number;
 use crate::bench::transports::middle;
-use crate::bench::{STEP, operf};
-use crate::bench::{peers, streams};
+use crate::bench::{STEP, build, operf};
 
 /// Where the tables stand.
 pub(crate) const PAGE: Page = Page {
@@ -52,13 +52,11 @@ struct Transfer {
 
 /// Measures, and writes docs/bench.md unless `dry`.
 pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
-    println!("Building with optimisation …");
-    lab::binaries::prepare(Build { show: true, release: true, also: None })?;
+    build()?;
     if let Err(refused) = lab::enter() {
         bail!("links need network namespaces, and there are none here: {refused}");
     }
-    let mut text =
-        format!("\n# Streams over a bad link\n\n{} medians of {rounds} transfers.\n", streams::made_by("goodput")?);
+    let mut text = format!("\n# Streams over a bad link\n\n{} medians of {rounds} transfers.\n", made_by("goodput"));
     text += &measure(rounds, seconds)?;
     println!("{text}");
     if dry { Ok(()) } else { PAGE.write(&text) }

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use lab::binaries::Build;
 use lab::{Behaviour, Host, Lab, Link, Middlebox};
 
 use crate::bench::page::Page;
+use crate::bench::place::Machine;
 use crate::bench::report::number;
-use crate::bench::{operf, said};
+use crate::bench::{build, operf};
 
 const LOSSES: [f64; 4] = [0.0, 0.1, 0.2, 0.3];
 const ROUND_TRIPS: [u64; 3] = [20, 100, 200];
@@ -26,20 +26,16 @@ const PAGE: Page = Page {
 
 /// Measures, and writes docs/loss.md unless `dry`.
 pub(crate) fn run(seconds: f64, dry: bool) -> Result<()> {
-    println!("Building with optimisation …");
-    lab::binaries::prepare(Build { show: true, release: true, also: None })?;
+    build()?;
     if let Err(refused) = lab::enter() {
         bail!("links and middleboxes need network namespaces, and there are none here: {refused}");
     }
     let seconds = seconds.to_string();
-    let cores = std::thread::available_parallelism()?;
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default();
     let mut text = format!(
-        "\nThe real daemons on {cores} cores, {}, load {load} before. 32 chains of allocations at a time for {seconds} s in each row, to a host that is known, with the\n\
+        "\nThe real daemons on {}. 32 chains of allocations at a time for {seconds} s in each row, to a host that is known, with the\n\
          default deadline of 5 s; datagrams are all frames on the link, deallocs and probes of hosts included.\n\n\
          | loss each way | RTT ms | allocated | failed | median ms | p99 ms | frames for one |\n|---|---|---|---|---|---|---|\n",
-        said("uname", &["-sr"])
+        Machine::now().words()
     );
     for loss in LOSSES {
         for round_trip in ROUND_TRIPS {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::bench::chart::{self, Bar};
+use crate::bench::place::Machine;
 use crate::bench::said;
 use crate::bench::scale::{self, Point};
 
@@ -127,23 +128,21 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(place: &str, rounds: u32, seconds: f64) -> Result<Self> {
-        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
-        let cores = std::thread::available_parallelism()?;
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let machine = Machine::now();
         let head = format!(
             "# Flows beside bare sockets\n\n\
              Made by `cargo xtask bench flow`; do not edit. Each of {rounds} rounds measures the bare socket and the flow one right\n\
              after the other, {seconds} s each, by the same binary (`operf`, `operf --bare`); a ratio is taken within a round. Shown\n\
              are medians, in brackets the least and the greatest. Ratios travel, absolute figures do not.\n\n\
              | | |\n|---|---|\n\
-             | date | {} |\n| machine | {cores} × {} |\n| kernel | {} |\n| compiler | {} |\n| load before (1, 5, 15 min) | {} |\n\
+             | date | {} |\n| machine | {} × {} |\n| kernel | {} |\n| compiler | {} |\n| load before (1, 5, 15 min) | {} |\n\
              | hosts | {place} |\n",
             said("date", &["-u", "+%F %H:%M UTC"]),
-            model.trim_start_matches([' ', '\t', ':']),
-            said("uname", &["-sr"]),
+            machine.cores,
+            machine.model,
+            machine.kernel,
             said("rustc", &["-V"]),
-            load.split(' ').take(3).collect::<Vec<_>>().join(" "),
+            machine.loads(),
         );
         Ok(Self { head, rows: Vec::new(), points: Vec::new() })
     }

@@ -1,13 +1,15 @@
 //! `cargo xtask bench restart`: how soon a daemon that was killed knows all its flows again, into docs/restart.md.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::binaries::Build;
 use lab::{Daemon, Host, Lab, wait_until};
 use serde_json::Value;
+
+use crate::bench::build;
+use crate::bench::page::in_workspace;
+use crate::bench::place::Machine;
 
 const STEP: Duration = Duration::from_secs(120);
 
@@ -40,7 +42,7 @@ struct Point {
 
 /// Measures and writes.
 pub(crate) fn run(rounds: u32, dry: bool) -> Result<()> {
-    let folder = lab::binaries::prepare(Build { show: true, release: true, also: Some("flowring-tests") })?;
+    let folder = build()?;
     let optimised = !folder.ends_with("debug");
     if let Err(refused) = lab::enter() {
         bail!("two hosts need network namespaces, and there are none here: {refused}");
@@ -52,7 +54,7 @@ pub(crate) fn run(rounds: u32, dry: bool) -> Result<()> {
     let text = text(&points, rounds, optimised);
     println!("\n{text}");
     if !dry {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("docs/restart.md");
+        let file = in_workspace("docs/restart.md")?;
         std::fs::write(&file, text).with_context(|| file.display().to_string())?;
         println!("Written to {}.", file.display());
     }
@@ -136,9 +138,9 @@ fn text(points: &[Point], rounds: u32, optimised: bool) -> String {
         `cargo xtask bench restart`: a daemon{built} of the host that asked for the flows is killed (SIGKILL) and comes back; programs bring\n\
         their flows to it. *Away*: from the kill until it serves again, which is the supervisor's pause and the start, and in which no SDU\n\
         is lost. *Whole*: from then until irmd and the IPCP list all flows, as `irm status` says (looked at every few ms). Same ids before and\n\
-        after. Medians of {rounds} rounds, {} processors.\n\n\
+        after. Medians of {rounds} rounds, on {}.\n\n\
         | | killed | away | whole |\n|---|---|---|---|\n",
-        std::thread::available_parallelism().map_or(1, Into::into)
+        Machine::now().words()
     );
     for Point { what, killed, away, whole } in points {
         let _ = writeln!(text, "| {what} | {killed} | {away:.0} ms | {whole:.0} ms |");

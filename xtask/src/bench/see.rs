@@ -4,14 +4,13 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::binaries::Build;
 use lab::{Host, Lab};
 
 use crate::bench::page::Page;
+use crate::bench::place::made_by;
 use crate::bench::report::number;
-use crate::bench::streams::made_by;
 use crate::bench::transports::middle;
-use crate::bench::{STEP, memory, operf};
+use crate::bench::{STEP, build, memory, operf};
 
 /// Where the table stands.
 pub(crate) const PAGE: Page = Page {
@@ -26,8 +25,7 @@ const WATCHED: f64 = 10.0;
 
 /// Measures, and writes docs/bench.md unless `dry`.
 pub(crate) fn run(rounds: u32, dry: bool) -> Result<()> {
-    println!("Building with optimisation …");
-    lab::binaries::prepare(Build { show: true, release: true, also: Some("flowring-tests") })?;
+    build()?;
     if let Err(refused) = lab::enter() {
         bail!("hosts need network namespaces, and there are none here: {refused}");
     }
@@ -45,18 +43,23 @@ pub(crate) fn run(rounds: u32, dry: bool) -> Result<()> {
     let (frame, least) = (flowtop(&a, WATCHED + 1.0)?, flowtop(&a, 1.0)?);
     let refresh = (frame - least).max(0.0) / WATCHED * 1000.0;
     let watched = watched(&a, rounds)?;
+    let counted = counted(&a, rounds)?;
     let text = format!(
         "\n# Watching ten thousand flows\n\n{} medians of {rounds} rounds. {FLOWS} raw flows are open between two hosts; irmd has {} MiB then, ipcpd-udp {} MiB.\n\n\
          | | | target |\n|---|---|---|\n\
          | `irm flow list --json`, from start to end | **{} ms** | ≤ 100 ms |\n\
          | CPU of one refresh of flowtop, a second apart | **{} ms** | ≤ 10 ms |\n\
-         | SDUs of 64 B one by one over a flow while flowtop watches, of those while nobody does | **{}** | |\n",
-        made_by("see")?,
+         | SDUs of 64 B one by one over a flow while flowtop watches, of those while nobody does | **{}** | |\n\
+         | Counting an SDU in the statistics memory, of the time that sending one takes ({} of {} ns) | **{} %** | ≤ 1 % |\n",
+        made_by("see"),
         number(irmd as f64 / 1048576.0),
         number(ipcpd as f64 / 1048576.0),
         number(list),
         number(refresh),
-        number(watched),
+        number(watched.ratio),
+        number(counted),
+        number(watched.nanoseconds),
+        number(counted * 100.0 / watched.nanoseconds),
     );
     drop(holder.input());
     holder.wait(STEP)?;
@@ -101,13 +104,29 @@ fn cpu(times: &str) -> Option<f64> {
     times.lines().nth(1)?.split(' ').map(seconds).sum()
 }
 
-/// The rate of a flow beside a flowtop, of its rate without one.
-fn watched(host: &Host, rounds: u32) -> Result<f64> {
+/// Nanoseconds that a program spends to count one SDU.
+fn counted(host: &Host, rounds: u32) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        let output = host.run::<&str>("counting", &[])?;
+        times.push(output.out.trim().parse().with_context(|| format!("counting says {output:?}"))?);
+    }
+    Ok(middle(times))
+}
+
+struct Watched {
+    /// The rate of a flow beside a flowtop, of its rate without one.
+    ratio: f64,
+    /// For one SDU, without one.
+    nanoseconds: f64,
+}
+
+fn watched(host: &Host, rounds: u32) -> Result<Watched> {
     let rate = || -> Result<f64> {
         let json = operf(host, &["perf", "--size", "64", "--json", "-t", "2"])?;
         json["received_sdus_per_second"].as_f64().with_context(|| format!("operf says no rate: {json}"))
     };
-    let mut ratios = Vec::new();
+    let (mut ratios, mut times) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         println!("beside flowtop: round {} of {rounds}", round + 1);
         let alone = rate()?;
@@ -115,8 +134,9 @@ fn watched(host: &Host, rounds: u32) -> Result<f64> {
         let beside = rate()?;
         watching.wait(STEP + Duration::from_secs(4))?;
         ratios.push(beside / alone);
+        times.push(1e9 / alone);
     }
-    Ok(middle(ratios))
+    Ok(Watched { ratio: middle(ratios), nanoseconds: middle(times) })
 }
 
 #[cfg(test)]

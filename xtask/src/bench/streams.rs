@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::Lab;
-use lab::binaries::Build;
 
 use crate::bench::page::Page;
+use crate::bench::place::made_by;
 use crate::bench::report::number;
 use crate::bench::transports::{self, middle};
-use crate::bench::{operf, said};
+use crate::bench::{build, operf};
 
 /// Where the tables stand.
 pub(crate) const PAGE: Page = Page {
@@ -21,24 +21,15 @@ pub(crate) const PAGE: Page = Page {
 
 /// Measures, and writes docs/bench.md unless `dry`.
 pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
-    println!("Building with optimisation …");
-    lab::binaries::prepare(Build { show: true, release: true, also: Some("flowring-transport") })?;
+    build()?;
     if let Err(refused) = lab::enter() {
         bail!("links need network namespaces, and there are none here: {refused}");
     }
-    let mut text = format!("\n# Streams and messages\n\n{} medians of {rounds} rounds.\n", made_by("stream")?);
+    let mut text = format!("\n# Streams and messages\n\n{} medians of {rounds} rounds.\n", made_by("stream"));
     text += &transports::measure(rounds)?;
     text += &handshakes(rounds, seconds)?;
     println!("{text}");
     if dry { Ok(()) } else { PAGE.write(&text) }
-}
-
-/// The command, and the machine.
-pub(crate) fn made_by(what: &str) -> Result<String> {
-    let cores = std::thread::available_parallelism()?;
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default().to_owned();
-    Ok(format!("Made by `cargo xtask bench {what}` on {cores} cores, {}, load {load} before;", said("uname", &["-sr"])))
 }
 
 /// What it takes until a flow is there: raw, and with a handshake.

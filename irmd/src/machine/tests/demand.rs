@@ -23,6 +23,10 @@ fn a_flow_starts_a_program_once_and_is_taken_by_it() {
     bind(&mut w, "echo", "/bin/server");
     let calls: Vec<CallId> = (0..50).map(|_| w.alloc(20, "echo")).collect();
     assert_eq!(starts(&mut w), [(ChildId(1), "/bin/server".to_owned())], "no herd");
+    let Reply::Events(told, _) = w.answer(ROOT, Command::FlowEvents(0)) else { panic!() };
+    let told: Vec<_> = told.records.iter().filter(|record| record.kind == v1::EventKind::Started).collect();
+    assert_eq!(told.len(), 1, "told of the flow it was started for");
+    assert_eq!(told[0].words.as_deref(), Some("/bin/server"));
     w.irm.program_started(w.now, ChildId(1), Ok(60));
     w.server_as(Caller { uid: 500, ..user(60) }, "echo");
     for call in calls {

@@ -6,7 +6,7 @@ use proto::v1::EventKind;
 
 fn events(w: &mut World, caller: Caller) -> (Vec<Record>, Option<u32>) {
     match w.answer(caller, Command::FlowEvents(0)) {
-        Reply::Events(records, only) => (records, only),
+        Reply::Events(past, only) => (past.records, only),
         other => panic!("{other:?}"),
     }
 }
@@ -142,4 +142,49 @@ fn a_user_hears_and_sees_its_own() {
     assert_eq!((listed(&mut w, user(20)).len(), listed(&mut w, ROOT).len()), (1, 1));
     let call = w.call(other, Command::FlowShow(v1::FlowShowRequest { flow_id: 1 }));
     assert_eq!(w.failure(call).kind(), FailureKind::NotFound);
+}
+
+#[test]
+fn a_peer_that_is_not_trusted_is_told_once_however_often_it_is_asked_about() {
+    let mut w = World::new();
+    w.server(10, "echo");
+    w.lease(user(20));
+    let call = w.alloc(20, "echo");
+    w.accept(10, "echo", false);
+    let id = FlowId(w.handle(call).flow_id);
+    let failure = v1::Failure::new(FailureKind::Untrusted, "not the one that is trusted");
+    for _ in 0..1_000 {
+        w.irm.note_untrusted(id, &failure);
+    }
+    assert_eq!(kinds(&mut w), [EventKind::Requested, EventKind::Allocated, EventKind::Refused]);
+    let Reply::Status(status) = w.answer(ROOT, Command::Status) else { panic!() };
+    assert_eq!((status.flows_allocated, status.refusals["untrusted"]), (1, 1));
+}
+
+#[test]
+fn a_user_cannot_have_it_told_that_a_peer_asked() {
+    let mut w = World::new();
+    w.server(10, "echo");
+    let request =
+        v1::FlowReqArrRequest { name: "echo".into(), peer_address: "203.0.113.9:1".into(), ..Default::default() };
+    let call = w.call(user(20), Command::FlowReqArr(request));
+    assert_eq!(w.failure(call).kind(), FailureKind::NotPermitted);
+    assert!(kinds(&mut w).is_empty());
+}
+
+#[test]
+fn an_allocation_that_was_given_up_is_listed_once_its_ipcp_has_answered() {
+    let mut w = World::new();
+    let udp0 = w.ipcp("udp0", "net");
+    w.obey();
+    let call = w.alloc(20, "far");
+    let asked = w.asked().remove(0);
+    w.cancel(call);
+    let failure = v1::Failure::new(FailureKind::TimedOut, "no answer");
+    w.irm.ipcp_answered(w.now, "udp0", udp0, asked.2, Err(failure));
+    w.settle();
+    let row = listed(&mut w, ROOT).remove(0);
+    assert_eq!((row.state(), row.failure()), (v1::FlowState::Ended, FailureKind::FlowGone));
+    use EventKind::*;
+    assert_eq!(kinds(&mut w), [Requested, Asked, Refused]);
 }

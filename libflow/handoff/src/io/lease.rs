@@ -103,7 +103,7 @@ pub(super) async fn run(shared: Arc<Shared>, lease: LeaseId, process: Process, s
         }
         ledger.closed(lease);
     });
-    // Of a lease that never said hello nothing was told.
+    // Last, so that what its flows have carried could still be read; of a lease that never said hello nothing was told.
     shared.lock().outboxes.remove(&lease);
 }
 

@@ -132,6 +132,14 @@ impl Server {
         SlotMap::slot(slots, slot).map(read)
     }
 
+    /// What all flows have carried since the server started, as their programs count: those that are over too, and of
+    /// those that were brought back what they carried since. Never falls.
+    pub fn carried(&self) -> Counters {
+        let mut state = self.shared.lock();
+        let State { ledger, outboxes, .. } = &mut *state;
+        ledger.carried(|lease, slot| read(outboxes, lease, slot))
+    }
+
     /// Leases refused because there were as many as may be, in all or of a user.
     pub fn refused_leases(&self) -> u64 {
         self.shared.refused.load(Ordering::Relaxed)
@@ -208,6 +216,11 @@ impl State {
             Effect::Grant { lease, flow, token, packet, socket } => {
                 self.outbox(lease, |outbox| outbox.push_grant(packet, socket, flow, token));
             }
+            Effect::Count { lease, slot, seen } => {
+                if let Some(counters) = read(&self.outboxes, lease, slot) {
+                    self.ledger.counted(seen, counters);
+                }
+            }
             Effect::SetSlot { lease, slot, counters } => self.outbox(lease, |outbox| {
                 if let Some(slot) = outbox.slots.as_ref().and_then(|slots| SlotMap::slot(slots, slot)) {
                     slot.write(counters);
@@ -246,6 +259,11 @@ impl State {
             act(outbox);
         }
     }
+}
+
+/// What a slot holds; `None` where its lease has no memory (any more).
+fn read(outboxes: &HashMap<LeaseId, Outbox>, lease: LeaseId, slot: u32) -> Option<Counters> {
+    SlotMap::slot(outboxes.get(&lease)?.slots.as_ref()?, slot).map(|slot| slot.read())
 }
 
 /// The main task: accepts leases, forwards events, lets tokens expire.

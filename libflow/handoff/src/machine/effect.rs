@@ -19,6 +19,8 @@ pub(crate) enum Effect<S> {
     Say { lease: LeaseId, packet: ToProgram },
     /// Write `counters` into a slot before its new flow uses it.
     SetSlot { lease: LeaseId, slot: u32, counters: Counters },
+    /// Read a slot whose flow is over, and say what it held (`counted`), with what was `seen` of it before.
+    Count { lease: LeaseId, slot: u32, seen: Counters },
     /// Send the packet with the socket beside it, and say how it went (`granted`).
     Grant { lease: LeaseId, flow: FlowId, token: Token, packet: ToProgram, socket: S },
     /// Send what is queued, then end the lease.

@@ -11,6 +11,7 @@ use proto::handoff::ToProgram;
 use proto::v1::{self, Counters, EndReason, Failure};
 use proto::{FlowId, Token};
 
+use super::carried::Carried;
 use super::failures::{already_held, no_slot, unknown_token};
 use super::slots::Slots;
 use super::tokens::{Offered, Tokens};
@@ -52,6 +53,8 @@ pub(super) struct Row {
     pub(super) holder: Holder,
     pub(super) gone: Option<EndReason>,
     pub(super) forgotten: bool,
+    /// What its program had counted when it was looked at last.
+    pub(super) seen: Counters,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,12 @@ pub(super) struct Adoption {
     pub(super) lease: LeaseId,
     pub(super) ticket: Vec<u8>,
     pub(super) counters: Counters,
+}
+
+impl Row {
+    pub(super) fn new(holder: Holder) -> Self {
+        Self { holder, gone: None, forgotten: false, seen: Counters::default() }
+    }
 }
 
 /// All that one hand-over server knows; `S` is a flow's socket.
@@ -71,6 +80,7 @@ pub(crate) struct Ledger<S> {
     pub(super) flows: HashMap<FlowId, Row>,
     pub(super) adoptions: HashMap<AdoptionId, Adoption>,
     pub(super) next_adoption: u64,
+    pub(super) carried: Carried,
     pub(super) effects: VecDeque<Effect<S>>,
 }
 
@@ -84,6 +94,7 @@ impl<S> Ledger<S> {
             flows: HashMap::new(),
             adoptions: HashMap::new(),
             next_adoption: 1,
+            carried: Carried::default(),
             effects: VecDeque::new(),
         }
     }
@@ -103,7 +114,7 @@ impl<S> Ledger<S> {
             debug_assert!(false, "flow {flow} is offered twice, or with too long a ticket");
             return self.tell(Told::NotTaken { flow });
         }
-        self.flows.insert(flow, Row { holder: Holder::Offered(token), gone: None, forgotten: false });
+        self.flows.insert(flow, Row::new(Holder::Offered(token)));
         let waiting = self.tokens.offer(token, offered, now + self.limits.take_within);
         for lease in waiting {
             if let Some(row) = self.leases.get_mut(&lease) {
@@ -186,6 +197,23 @@ impl<S> Ledger<S> {
         }
     }
 
+    /// A flow's slot holds `counters` for the last time.
+    pub(crate) fn counted(&mut self, mut seen: Counters, counters: Counters) {
+        self.carried.add(&mut seen, counters);
+    }
+
+    /// What all flows have carried here, those that are over too; `read` is what a slot of a lease holds.
+    pub(crate) fn carried(&mut self, read: impl Fn(LeaseId, u32) -> Option<Counters>) -> Counters {
+        for row in self.flows.values_mut() {
+            if let Holder::Held { lease, slot, .. } = row.holder
+                && let Some(counters) = read(lease, slot)
+            {
+                self.carried.add(&mut row.seen, counters);
+            }
+        }
+        self.carried.total()
+    }
+
     /// Who holds a flow.
     pub(crate) fn holder(&self, flow: FlowId) -> Option<Process> {
         let (lease, _) = self.slot(flow)?;
@@ -215,11 +243,13 @@ impl<S> Ledger<S> {
     }
 
     pub(super) fn free(&mut self, flow: FlowId) {
-        if let Some(Row { holder: Holder::Held { lease, slot, .. }, .. }) = self.flows.remove(&flow)
+        if let Some(Row { holder: Holder::Held { lease, slot, .. }, seen, .. }) = self.flows.remove(&flow)
             && let Some(row) = self.leases.get_mut(&lease)
         {
             row.flows.remove(&flow);
             row.slots.give_back(slot);
+            // Before the slot's next flow clears it: effects are done in order.
+            self.effects.push_back(Effect::Count { lease, slot, seen });
         }
     }
 

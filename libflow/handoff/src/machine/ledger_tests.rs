@@ -118,6 +118,10 @@ impl Watch {
                 Effect::Tell(Told::Adopt { adoption, .. }) => {
                     ledger.denied(adoption, Failure::new(FailureKind::NotPermitted, "no"));
                 }
+                Effect::Count { lease, slot, seen } => {
+                    prop_assert!(slot < SLOTS && lease.0 < 3);
+                    ledger.counted(seen, seen);
+                }
                 Effect::Tell(_) | Effect::Welcome { .. } | Effect::SetSlot { .. } | Effect::Close { .. } => {}
                 other => prop_assert!(false, "{other:?}"),
             }

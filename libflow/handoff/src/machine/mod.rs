@@ -1,5 +1,6 @@
 //! What is decided: who may take which flow, and what each program is told. Contains no socket and no clock.
 
+mod carried;
 mod effect;
 pub(crate) mod epoch;
 mod failures;

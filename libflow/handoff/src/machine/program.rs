@@ -41,11 +41,11 @@ impl<S> Ledger<S> {
         let mut flows = Vec::new();
         for flow in row.flows {
             let Some(old) = self.flows.remove(&flow) else { continue };
-            if let Holder::Held { released: false, slot, .. } = old.holder
-                && old.gone.is_none()
-                && !old.forgotten
-            {
-                flows.push((flow, slot));
+            if let Holder::Held { lease, slot, released } = old.holder {
+                self.effects.push_back(Effect::Count { lease, slot, seen: old.seen });
+                if !released && old.gone.is_none() && !old.forgotten {
+                    flows.push((flow, slot));
+                }
             }
         }
         if !row.greeted {
@@ -170,7 +170,9 @@ impl<S> Ledger<S> {
         row.flows.insert(flow);
         self.effects.push_back(Effect::SetSlot { lease, slot, counters });
         let holder = Holder::Held { lease, slot, released: false };
-        self.flows.entry(flow).or_insert(Row { holder, gone: None, forgotten: false }).holder = holder;
+        let row = self.flows.entry(flow).or_insert(Row::new(holder));
+        // What a flow that was brought back carried before, it did not carry here.
+        (row.holder, row.seen) = (holder, counters);
         Some(slot)
     }
 

@@ -19,7 +19,7 @@ fn read(bytes: &[u8]) -> (Vec<Found>, Vec<String>, u64, Option<ReadError>) {
                 packets.push((p.time, p.link.0, p.length, p.data.to_vec(), p.direction));
             }
             Ok(Some(Item::Comment(text))) => comments.push(text),
-            Ok(Some(Item::Dropped(n))) => dropped += n,
+            Ok(Some(Item::Dropped(n))) => dropped = n.saturating_add(dropped),
             Ok(None) => return (packets, comments, dropped, None),
             Err(error) => return (packets, comments, dropped, Some(error)),
         }

@@ -1,8 +1,8 @@
 //! `flowcat NAME`
 
 use libflow::{Flow, Qos, Stack};
+use tool::Stop;
 
-use super::signals::Stop;
 use super::{BROKEN, carry, pipes, tell};
 use crate::cli::Cli;
 use crate::machine::conversation::Side;

@@ -7,11 +7,9 @@ mod pipes;
 mod print;
 mod pump;
 mod server;
-mod signals;
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use libflow::Stack;
 
 use crate::cli::Cli;
@@ -27,9 +25,7 @@ const UNABLE: u8 = 3;
 /// Runs a command line to its exit code.
 pub fn run(cli: Cli) -> ExitCode {
     if let Some(shell) = cli.completions {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "flowcat", &mut script);
-        return ExitCode::from(if print::text(&String::from_utf8_lossy(&script)) { OK } else { BROKEN });
+        return ExitCode::from(if print::text(&tool::completions::<Cli>(shell)) { OK } else { BROKEN });
     }
     let code = start(&cli).unwrap_or_else(|why| {
         print::error(&why);
@@ -44,7 +40,7 @@ fn start(cli: &Cli) -> Result<u8, String> {
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
     let code = runtime.block_on(async {
-        let stop = signals::Stop::new().map_err(|error| format!("cannot catch signals: {error}"))?;
+        let stop = tool::Stop::new().map_err(|error| format!("cannot catch signals: {error}"))?;
         let stack = Stack::find(cli.run_dir.as_deref()).map_err(|error| error.to_string())?;
         match (&cli.name, &cli.listen) {
             (_, Some(name)) => server::serve(&stack, name, cli, stop).await,

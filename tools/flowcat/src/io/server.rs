@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use libflow::{AcceptError, Cube, Flow, Listener, Stack};
 use tokio::task::JoinSet;
+use tool::Stop;
 
-use super::signals::Stop;
 use super::{BROKEN, OK, carry, pipes, print, tell};
 use crate::cli::Cli;
 use crate::machine::conversation::{Side, Verdict};

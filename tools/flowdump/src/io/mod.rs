@@ -5,7 +5,6 @@ use std::io::{BufWriter, Read, StdoutLock, Write};
 use std::process::ExitCode;
 
 use capture::{Datagram, Item, Other, Packet, ReadError, Reader};
-use clap::CommandFactory;
 use proto::shim::Request;
 use serde::Serialize;
 
@@ -46,9 +45,7 @@ pub fn run(cli: &Cli) -> ExitCode {
 fn try_run(cli: &Cli) -> Result<(), Fault> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     if let Some(shell) = cli.completions {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "flowdump", &mut script);
-        out.write_all(&script)?;
+        out.write_all(tool::completions::<Cli>(shell).as_bytes())?;
         return Ok(out.flush()?);
     }
     let mut printer =
@@ -151,7 +148,7 @@ impl Printer<'_> {
                         writeln!(self.out, "# {}", words::printable(&text))?;
                     }
                 }
-                Ok(Some(Item::Dropped(lost))) => self.seen.dropped += lost,
+                Ok(Some(Item::Dropped(lost))) => self.seen.dropped = self.seen.dropped.saturating_add(lost),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(Fault::Damaged(format!("{name}: {error}"))),
             }
@@ -180,7 +177,7 @@ impl Printer<'_> {
         if !datagram.is_whole() {
             self.seen.cut += u64::from(!fragment);
         }
-        let Some(heard) = self.tap.hear(from, to, payload) else { return Ok(()) };
+        let Some(heard) = self.tap.hear(from, to, payload, length) else { return Ok(()) };
         if let Heard::Data { .. } = heard {
             self.seen.carried += 1;
             if !self.cli.data {
@@ -220,16 +217,14 @@ impl Printer<'_> {
     }
 
     fn json(&mut self, row: &impl Serialize) -> Result<(), Fault> {
-        serde_json::to_writer(&mut self.out, row).map_err(|_| Fault::Unread)?;
-        writeln!(self.out)?;
+        writeln!(self.out, "{}", tool::json(row))?;
         Ok(self.out.flush()?)
     }
 
     fn totals(&mut self) -> Result<(), Fault> {
         if self.cli.json {
             for flow in self.tap.flows() {
-                serde_json::to_writer(&mut self.out, &Total::from(flow)).map_err(|_| Fault::Unread)?;
-                writeln!(self.out)?;
+                writeln!(self.out, "{}", tool::json(&Total::from(flow)))?;
             }
             return Ok(());
         }
@@ -244,6 +239,7 @@ impl Printer<'_> {
             (broken, "with broken headers"),
             (links, "of interfaces of unknown kind"),
             (dropped, "lost by the capture"),
+            (self.tap.beyond(), "allocations beyond 65,536 flows, whose datagrams are not counted"),
         ] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));

@@ -7,7 +7,7 @@ use capture::Label;
 use proto::shim::{Answer, Control, ControlKind, Extension, MAGIC, Malformed, PORT, Request, Verdict};
 use proto::{Cube, Name, WireId};
 
-/// Most flows, and requests without an answer, that are known at a time. What comes beside is not told apart any more.
+/// Most flows, and requests without an answer, that are known of a capture. What comes beside is not told apart any more.
 const MOST: usize = 1 << 16;
 
 /// What a datagram is.
@@ -81,6 +81,7 @@ pub struct Tap {
     ends: BTreeMap<SocketAddr, (SocketAddr, SocketAddr)>,
     /// Which flow a client's id means.
     by_id: BTreeMap<WireId, usize>,
+    beyond: u64,
 }
 
 impl Tap {
@@ -94,6 +95,11 @@ impl Tap {
         &self.flows
     }
 
+    /// Allocations of flows beyond the first 65,536: what these carried is not counted.
+    pub fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
     /// The capture says which flow it is about.
     pub fn label(&mut self, label: &Label) {
         let cube = label.cube.parse().ok();
@@ -101,8 +107,8 @@ impl Tap {
         self.learn(flow, None);
     }
 
-    /// The next datagram; nothing where it is no business of Flowring's.
-    pub fn hear(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Heard> {
+    /// The next datagram, of so many bytes, which the capture may have cut; nothing where it is no business of Flowring's.
+    pub fn hear(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8], length: usize) -> Option<Heard> {
         match look(payload) {
             Ok(Some(Heard::Control(control))) => {
                 self.control(&control, from, to);
@@ -117,14 +123,14 @@ impl Tap {
             Err(malformed) if self.is_listen(from) || self.is_listen(to) => return Some(Heard::Malformed(malformed)),
             _ => {}
         }
-        self.bare(from, to, payload)
+        self.bare(from, to, payload, length)
     }
 
     /// Without an extension: an SDU, a classic request or echo, or nothing of ours.
-    fn bare(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Heard> {
+    fn bare(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8], length: usize) -> Option<Heard> {
         if let Some(flow) = self.between.get(&ordered(from, to)).copied() {
             let by_client = self.flows[flow].client == from;
-            self.flows[flow].count(by_client, payload.len());
+            self.flows[flow].count(by_client, length);
             return Some(Heard::Data { flow, by_client });
         }
         if self.is_listen(to) {
@@ -203,6 +209,7 @@ impl Tap {
     fn learn(&mut self, flow: Flow, id: Option<WireId>) {
         let between = ordered(flow.client, flow.server);
         if self.flows.len() >= MOST {
+            self.beyond += u64::from(!self.between.contains_key(&between));
             return;
         }
         let known = self.between.get(&between).copied();
@@ -216,7 +223,7 @@ impl Tap {
             self.between.insert(between, number);
             self.flows.push(flow);
         }
-        if let Some(id) = id {
+        if let Some(id) = id.filter(|_| self.by_id.len() < MOST) {
             self.by_id.insert(id, number);
         }
     }

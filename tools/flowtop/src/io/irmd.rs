@@ -1,20 +1,18 @@
 //! irmd's socket, and the calls that flowtop makes.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::v1::irm_admin_client::IrmAdminClient;
 use proto::{FlowId, RunDir, v1};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Response, Status, Streaming};
+use tool::{Admin, Trouble};
 
 use super::place;
 use crate::machine::flow::{Counts, Detail, Facts};
 use crate::machine::told::{self, Host, Told};
 
-/// An irmd that is there takes a caller at once.
-const DIAL_WITHIN: Duration = Duration::from_secs(2);
 /// Every call only looks, or ends a flow.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// irmd answers pages of counts; more than this is no page count of any irmd.
@@ -30,20 +28,8 @@ pub(super) struct Irmd {
 impl Irmd {
     /// Reaches irmd, or says at once why not.
     pub(super) async fn dial(run_dir: &RunDir) -> Result<Self, String> {
-        let path = run_dir.irmd();
-        // gRPC's own error would not say whether the socket is missing, dead or forbidden.
-        match tokio::time::timeout(DIAL_WITHIN, tokio::net::UnixStream::connect(&path)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(unreachable(&path, reason(&error))),
-            Err(_) => return Err(silent(&path)),
-        }
-        let unusable = || format!("the run directory {run_dir} is no UTF-8 text; give another --run-dir");
-        let endpoint = Endpoint::from_shared(format!("unix:{}", path.to_str().ok_or_else(unusable)?))
-            .map_err(|_| unusable())?
-            .connect_timeout(DIAL_WITHIN);
-        let channel = endpoint.connect().await.map_err(|error| unreachable(&path, &error.to_string()))?;
-        let client = IrmAdminClient::new(channel).max_decoding_message_size(proto::MAX_MESSAGE);
-        Ok(Self { client, path })
+        let admin = Admin::dial(run_dir).await?;
+        Ok(Self { path: admin.path(), client: admin.client })
     }
 
     /// What all flows have carried, and about irmd.
@@ -95,23 +81,21 @@ impl Irmd {
 
     async fn one(&mut self, id: FlowId) -> Result<Option<v1::FlowInfo>, String> {
         let call = self.client.flow_show(v1::FlowShowRequest { flow_id: id.0 });
-        match tokio::time::timeout(ANSWER_WITHIN, call).await {
-            Ok(Ok(reply)) => Ok(Some(reply.into_inner())),
-            Ok(Err(status)) if is_gone(&status) => Err(unreachable(&self.path, "it went away")),
+        match tool::answer(&self.path, ANSWER_WITHIN, call).await {
+            Ok(info) => Ok(Some(info)),
             // It says no to this flow: there is none, or it is nobody's business.
-            Ok(Err(_)) => Ok(None),
-            Err(_) => Err(silent(&self.path)),
+            Err(Trouble::Said(_)) => Ok(None),
+            Err(Trouble::Unreachable(words)) => Err(words),
         }
     }
 
     /// Ends a flow; the inner error is irmd's refusal.
     pub(super) async fn end(&mut self, id: FlowId) -> Result<Result<(), String>, String> {
         let call = self.client.flow_dealloc(v1::FlowDeallocRequest { flow_id: id.0 });
-        match tokio::time::timeout(ANSWER_WITHIN, call).await {
-            Ok(Ok(_)) => Ok(Ok(())),
-            Ok(Err(status)) if is_gone(&status) => Err(unreachable(&self.path, "it went away")),
-            Ok(Err(status)) => Ok(Err(v1::Failure::from_status(&status).message)),
-            Err(_) => Err(silent(&self.path)),
+        match tool::answer(&self.path, ANSWER_WITHIN, call).await {
+            Ok(_) => Ok(Ok(())),
+            Err(Trouble::Unreachable(words)) => Err(words),
+            Err(said) => Ok(Err(said.words())),
         }
     }
 
@@ -144,53 +128,18 @@ impl Refusals {
 }
 
 async fn answer<T>(path: &Path, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, String> {
-    match tokio::time::timeout(ANSWER_WITHIN, call).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(refusal(path, status)),
-        Err(_) => Err(silent(path)),
-    }
+    tool::answer(path, ANSWER_WITHIN, call).await.map_err(|trouble| words(path, trouble))
 }
 
 async fn next<T>(path: &Path, stream: &mut Streaming<T>) -> Result<Option<T>, String> {
-    match tokio::time::timeout(ANSWER_WITHIN, stream.message()).await {
-        Ok(Ok(row)) => Ok(row),
-        Ok(Err(status)) => Err(refusal(path, status)),
-        Err(_) => Err(silent(path)),
+    tool::next(path, ANSWER_WITHIN, stream).await.map_err(|trouble| words(path, trouble))
+}
+
+fn words(path: &Path, trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Said(status) if status.code() == Code::Unimplemented => {
+            format!("irmd at {} is of a version without flow counts; update it", path.display())
+        }
+        trouble => trouble.words(),
     }
-}
-
-/// A status without our details and of such a code: irmd went away in mid-call.
-fn is_gone(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown) && status.details().is_empty()
-}
-
-fn refusal(path: &Path, status: Status) -> String {
-    match status.code() {
-        _ if is_gone(&status) => unreachable(path, "it went away"),
-        Code::Unimplemented => format!("irmd at {} is of a version without flow counts; update it", path.display()),
-        _ => v1::Failure::from_status(&status).message,
-    }
-}
-
-fn reason(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::NotFound => "no such socket",
-        ErrorKind::ConnectionRefused => "nobody listens there",
-        ErrorKind::PermissionDenied => "not permitted",
-        ErrorKind::WouldBlock => "it takes no more callers",
-        _ => "the socket cannot be used",
-    }
-}
-
-fn unreachable(path: &Path, why: &str) -> String {
-    let dir = path.parent().unwrap_or(path);
-    format!(
-        "irmd is not reachable at {} ({why}); start it with `irmd --run-dir {}`, or name another --run-dir",
-        path.display(),
-        dir.display()
-    )
-}
-
-fn silent(path: &Path) -> String {
-    format!("irmd at {} does not answer; is it stopped? Look at it with `ps`, or restart it", path.display())
 }

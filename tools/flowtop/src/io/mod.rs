@@ -41,7 +41,7 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn start(cli: &Cli) -> Result<u8, Fault> {
     if let Some(shell) = cli.completions {
-        return Ok(if print::text(&Cli::completions_for(shell)) { OK } else { BROKEN });
+        return Ok(if print::text(&tool::completions::<Cli>(shell)) { OK } else { BROKEN });
     }
     let run_dir = RunDir::find(cli.run_dir.as_deref()).map_err(|error| (USAGE, error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -67,6 +67,9 @@ pub struct FlowList {
     /// Flows that ended within the last minute, too
     #[arg(long)]
     pub all: bool,
+    /// All columns, however narrow the terminal is
+    #[arg(long)]
+    pub wide: bool,
     /// Order of the rows
     #[arg(long, value_enum, default_value_t = Sort::Id)]
     pub sort: Sort,

@@ -171,10 +171,12 @@ impl Watch {
         let now = Instant::now();
         let over = match Irmd::answer(&path, LOOK_WITHIN, asked).await {
             Ok(info) => {
+                self.lost = None;
                 !matches!(info.state(), v1::FlowState::Allocated | v1::FlowState::Pending | v1::FlowState::Ending)
             }
+            // Of one that ended irmd knows for a minute. So it is another irmd, which may not have heard of it yet.
             Err(Fault::Said(failure)) if failure.kind() == v1::FailureKind::NotFound => {
-                self.lost.is_none_or(|lost| now.duration_since(lost) > RETURN)
+                now.duration_since(*self.lost.get_or_insert(now)) > RETURN
             }
             // Flows outlive daemons.
             Err(_) => {

@@ -19,7 +19,15 @@ const REDRAW: &str = "\x1b[H\x1b[J";
 pub(super) async fn list(irmd: &mut Irmd, wanted: &FlowList) -> Result<(), Fault> {
     let Some(seconds) = wanted.watch else {
         let rows = rows(irmd, wanted, &mut HashMap::new()).await?;
-        return print::listing(wanted.listing, rows.as_slice(), flow::table);
+        if wanted.listing.json {
+            return print::json(rows.as_slice());
+        }
+        let (table, left_out) = flow::table(&rows, width(wanted));
+        print::raw(table.as_bytes())?;
+        if !left_out.is_empty() {
+            print::note(&format!("(too narrow for {}; --wide shows them)", left_out.join(", ")));
+        }
+        return Ok(());
     };
     let redraws = !wanted.listing.json && std::io::stdout().is_terminal();
     let mut tick = tokio::time::interval(Duration::from_secs(seconds.into()));
@@ -32,9 +40,16 @@ pub(super) async fn list(irmd: &mut Irmd, wanted: &FlowList) -> Result<(), Fault
             print::line(rows.as_slice())?;
         } else {
             let start = if redraws { REDRAW } else { "" };
-            print::raw(format!("{start}{}", flow::table(&rows)).as_bytes())?;
+            print::raw(format!("{start}{}", flow::table(&rows, width(wanted)).0).as_bytes())?;
         }
     }
+}
+
+/// The terminal's, in characters; `None` where none shows it, or all columns are wanted.
+fn width(wanted: &FlowList) -> Option<usize> {
+    let out = std::io::stdout();
+    let size = if wanted.wide || !out.is_terminal() { None } else { rustix::termios::tcgetwinsize(&out).ok() };
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// The rows that are wanted; rates since the readings of `before`, which become those of now.

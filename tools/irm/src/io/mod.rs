@@ -7,12 +7,12 @@ mod flow;
 mod identity;
 mod irmd;
 mod list;
+mod log;
 mod print;
 mod program;
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use proto::v1;
 
 use crate::cli::{Cli, Command, ConfigCommand, FlowCommand, IpcpCommand, NameCommand};
@@ -64,9 +64,7 @@ fn failure_text(failure: &v1::Failure) -> String {
 
 fn try_run(mut cli: Cli) -> Result<(), Fault> {
     if let Command::Completions { shell } = cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "irm", &mut script);
-        return print::raw(&script);
+        return print::raw(tool::completions::<Cli>(shell).as_bytes());
     }
     program::locate_in(&mut cli.command)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -100,6 +98,7 @@ async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
         Command::Flow(FlowCommand::Dealloc { id }) => call::dealloc(&mut irmd, id).await,
         Command::Identity(command) => identity::identity(&mut irmd, command).await,
         Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,
+        Command::Log(command) => log::log(&mut irmd, command).await,
         Command::Shutdown(how) => call::shutdown(&mut irmd, how).await,
         Command::Completions { .. } | Command::Doctor(_) => Ok(()),
     }

@@ -13,19 +13,17 @@ pub(super) fn listing<T: Serialize + ?Sized>(
     rows: &T,
     text: impl FnOnce(&T) -> String,
 ) -> Result<(), Fault> {
-    if !how.json {
-        return raw(text(rows).as_bytes());
-    }
-    let mut json = serde_json::to_vec_pretty(rows).map_err(|error| Fault::Unable(format!("cannot print: {error}")))?;
-    json.push(b'\n');
-    raw(&json)
+    if how.json { json(rows) } else { raw(text(rows).as_bytes()) }
+}
+
+/// JSON, a line for each value.
+pub(super) fn json<T: Serialize + ?Sized>(rows: &T) -> Result<(), Fault> {
+    raw((tool::json_pretty(rows) + "\n").as_bytes())
 }
 
 /// JSON on one line.
 pub(super) fn line<T: Serialize + ?Sized>(what: &T) -> Result<(), Fault> {
-    let mut json = serde_json::to_vec(what).map_err(|error| Fault::Unable(format!("cannot print: {error}")))?;
-    json.push(b'\n');
-    raw(&json)
+    raw((tool::json(what) + "\n").as_bytes())
 }
 
 /// Bytes as they are.

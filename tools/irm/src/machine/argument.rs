@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use proto::Name;
-
 /// Longest name of an IPCP, bytes: its sockets' paths must fit `sun_path`.
 const MAX_IPCP_NAME: usize = 32;
 
@@ -26,9 +24,7 @@ pub enum PortRange {
 }
 
 /// A name of a service.
-pub fn name(text: &str) -> Result<String, String> {
-    Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
-}
+pub use tool::name;
 
 /// A layer is named like a service.
 pub fn layer_name(text: &str) -> Result<String, String> {

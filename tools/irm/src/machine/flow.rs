@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::ipcp::given;
 use super::name::ProcessRow;
-use super::table::{Column, number, render, render_pairs, words};
+use super::table::{Column, left_out, number, render, render_pairs, words};
 use super::text::{age, bytes, cube, flow_state, or_dash, printable};
 
 /// One flow in `irm flow list --json` and `irm flow show --json`.
@@ -288,19 +288,29 @@ const COLUMNS: [Column; 16] = [
 /// Two more columns where rates are known.
 const RATES: [Column; 2] = [number("SENT/S"), number("RECEIVED/S")];
 
-/// The listing as a table.
-pub fn table(rows: &[FlowRow]) -> String {
-    if rows.iter().all(|row| row.rates.is_none()) {
-        return render(&COLUMNS, rows.iter().map(cells));
+/// What a narrow terminal does without, the first first. `irm flow show` tells it all.
+const EXPENDABLE: [&str; 10] = ["SIDE", "LOCAL", "IDENTITY", "IDLE", "LAYER", "STATE", "RTT", "DROPS", "AGE", "PEER"];
+
+/// The listing as a table, within so many characters if it can be, and the columns that were left out for that.
+pub fn table(rows: &[FlowRow], width: Option<usize>) -> (String, Vec<&'static str>) {
+    let mut columns = COLUMNS.to_vec();
+    let mut all: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    if rows.iter().any(|row| row.rates.is_some()) {
+        columns.extend(RATES);
+        for (cells, row) in all.iter_mut().zip(rows) {
+            let rate =
+                |octets: Option<u64>| octets.map_or_else(|| "-".to_owned(), |octets| format!("{}/s", bytes(octets)));
+            let rates = row.rates.as_ref();
+            cells.extend([rate(rates.map(|r| r.bytes_sent)), rate(rates.map(|r| r.bytes_received))]);
+        }
     }
-    let columns: Vec<Column> = COLUMNS.into_iter().chain(RATES).collect();
-    let rate = |octets: Option<u64>| octets.map_or_else(|| "-".to_owned(), |octets| format!("{}/s", bytes(octets)));
-    let rated = rows.iter().map(|row| {
-        let rates = row.rates.as_ref();
-        let more = [rate(rates.map(|r| r.bytes_sent)), rate(rates.map(|r| r.bytes_received))];
-        cells(row).into_iter().chain(more).collect()
-    });
-    render(&columns, rated)
+    let out = width.map_or_else(Vec::new, |width| left_out(&columns, &all, &EXPENDABLE, width));
+    let kept: Vec<bool> = columns.iter().map(|column| !out.contains(&column.head)).collect();
+    let keep = |index: usize| kept.get(index).copied().unwrap_or(true);
+    let columns: Vec<Column> = columns.into_iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, c)| c).collect();
+    let rows =
+        all.into_iter().map(|row| row.into_iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, c)| c).collect());
+    (render(&columns, rows), out)
 }
 
 fn process(row: Option<&ProcessRow>) -> String {

@@ -43,7 +43,7 @@ fn flows_as_a_table() {
   12  echo  raw  net    allocated  accepting   oping (77)  10.0.0.1:40000  10.0.0.2:40123 (classic)  plaintext    3 s     -  4 (256 B)   0 (0 B)      0    -
 9999  db    raw  local  pending    allocating  5           -               db (6)                    -          20 ms     -          -         -      -    -
 ";
-    assert_eq!(table(&rows), want);
+    assert_eq!(table(&rows, None).0, want);
 }
 
 #[test]
@@ -79,12 +79,19 @@ fn who_is_at_the_other_end_is_shown() {
         trusted_by: "first use".into(),
         ..strange.clone()
     };
-    let table = table(&[known.clone().into(), strange.clone().into()]);
+    let table = table(&[known.clone().into(), strange.clone().into()], None).0;
     assert!(table.contains(" SHA256:LHDhK3oGR… ") && table.contains(" not shown "), "{table}");
     let line = "identity     SHA256:LHDhK3oGRvkie/Qnx7OOczTY5Tg as db (by first use)\n";
     assert!(details(&known.into()).contains(line));
     let json = serde_json::to_value(FlowRow::from(strange)).unwrap();
     assert_eq!((&json["plaintext"], &json["peer_identity"]), (&false.into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn a_narrow_terminal_shows_what_fits() {
+    let (table, left_out) = table(&[remote().into()], Some(80));
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert!(left_out.starts_with(&["SIDE", "LOCAL"]) && table.starts_with("ID  NAME"), "{left_out:?}\n{table}");
 }
 
 #[test]
@@ -106,7 +113,7 @@ fn rates_are_of_two_readings() {
     let mut row = FlowRow::from(carried(3_000, 10_500));
     row.rated(Some(&first)).unwrap();
     assert_eq!(row.rate(), 5_000);
-    let shown = table(&[row]);
+    let shown = table(&[row], None).0;
     assert!(shown.contains("SENT/S") && shown.contains("5.0 kB/s"), "{shown}");
     // A slot that began anew after a restart.
     let mut row = FlowRow::from(carried(4_000, 3));

@@ -9,6 +9,7 @@ pub mod flow;
 pub mod host;
 pub mod identity;
 pub mod ipcp;
+pub mod log;
 pub mod name;
 pub mod resolve;
 pub mod rules;

@@ -2,6 +2,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+/// Blanks between columns.
+const GAP: usize = 2;
+
 /// A column: its head, and which side its cells lean to.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
@@ -28,10 +31,38 @@ pub fn render(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -
     table.set_header(columns.iter().map(|c| c.head));
     table.add_rows(rows);
     for (column, shape) in table.column_iter_mut().zip(columns) {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP as u16));
         column.set_cell_alignment(if shape.right { CellAlignment::Right } else { CellAlignment::Left });
     }
     lines(&table)
+}
+
+/// Which columns are left out so that the rest fits into so many characters: those of `expendable`, the first first, and
+/// no more than needed.
+pub fn left_out(
+    columns: &[Column],
+    rows: &[Vec<String>],
+    expendable: &[&'static str],
+    width: usize,
+) -> Vec<&'static str> {
+    let wide = |index: usize, column: &Column| {
+        let cells = rows.iter().filter_map(|row| row.get(index));
+        cells.map(|cell| cell.chars().count()).chain([column.head.len()]).max().unwrap_or(0) + GAP
+    };
+    let widths: Vec<(&str, usize)> =
+        columns.iter().enumerate().map(|(i, column)| (column.head, wide(i, column))).collect();
+    let mut all = widths.iter().map(|(_, width)| width).sum::<usize>().saturating_sub(GAP);
+    let mut out = Vec::new();
+    for head in expendable {
+        if all <= width {
+            break;
+        }
+        if let Some((_, width)) = widths.iter().find(|(other, _)| other == head) {
+            all -= width;
+            out.push(*head);
+        }
+    }
+    out
 }
 
 /// `key  value` lines for one thing.
@@ -62,6 +93,24 @@ mod tests {
     fn columns_align_and_lines_have_no_tail() {
         let rows = [vec!["1".into(), "echo".into()], vec!["10000".into(), "a-longer-name".into()]];
         assert_eq!(render(&[number("ID"), words("NAME")], rows), "   ID  NAME\n    1  echo\n10000  a-longer-name\n");
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_left_out_in_order() {
+        let columns = [number("ID"), words("NAME"), words("SIDE"), words("PEER")];
+        let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
+        let rows = [row(["1", "echo", "accepting", "10.0.0.1:4000"]), row(["2", "a-longer-name", "-", "-"])];
+        for (width, out) in [
+            (80, &[][..]),
+            // 2 + 13 + 9 + 13 and three gaps.
+            (43, &[]),
+            (42, &["SIDE"]),
+            (32, &["SIDE"]),
+            (31, &["SIDE", "PEER"]),
+            (5, &["SIDE", "PEER"]),
+        ] {
+            assert_eq!(left_out(&columns, &rows, &["AGE", "SIDE", "PEER"], width), out, "{width}");
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(crate) fn listen(name: &str, cli: &Cli) -> Result<u8, String> {
 }
 
 async fn serve_name(name: String, cli: Cli) -> Result<u8, String> {
-    let mut stop = super::signals::Stop::new().map_err(|error| format!("cannot catch signals: {error}"))?;
+    let mut stop = tool::Stop::new().map_err(|error| format!("cannot catch signals: {error}"))?;
     let stack = Stack::find(cli.run_dir.as_deref()).map_err(|error| error.to_string())?;
     let mut listen = stack.listen(&name).create(true).register(true).layers(cli.layers.iter().map(String::as_str));
     if let Some(congestion) = cli.congestion {

@@ -14,8 +14,9 @@ use crate::machine::sdu::{self, Sdu};
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 65_000;
 
-/// Sends between two looks at the clock.
+/// Sends between two looks at the clock, and bytes: on a slow path each send waits for room.
 const SENDS_PER_LOOK: usize = 32;
+const BYTES_PER_LOOK: usize = 32 * 1024;
 
 /// The last word is repeated this often, so many times.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -52,7 +53,7 @@ pub(crate) fn send(carrier: &mut impl Carrier, params: &Params) -> (Account, Res
 }
 
 fn send_singly(c: &mut impl Carrier, sdu: &mut [u8], seq: &mut u64, account: &mut Account) -> Result<(), Gone> {
-    for _ in 0..SENDS_PER_LOOK {
+    for _ in 0..(BYTES_PER_LOOK / sdu.len().max(1)).clamp(1, SENDS_PER_LOOK) {
         sdu::number(sdu, *seq);
         if c.send(sdu)? {
             *seq += 1;
@@ -71,15 +72,13 @@ fn send_batches(
     seq: &mut u64,
     account: &mut Account,
 ) -> Result<(), Gone> {
-    for _ in 0..SENDS_PER_LOOK / 8 {
-        for (sdu, n) in sdus.chunks_exact_mut(size).zip(*seq..) {
-            sdu::number(sdu, n);
-        }
-        let sent = c.send_batch(sdus, size)?;
-        *seq += sent;
-        account.sdus += sent;
-        account.errors += u64::from(sent == 0);
+    for (sdu, n) in sdus.chunks_exact_mut(size).zip(*seq..) {
+        sdu::number(sdu, n);
     }
+    let sent = c.send_batch(sdus, size)?;
+    *seq += sent;
+    account.sdus += sent;
+    account.errors += u64::from(sent == 0);
     Ok(())
 }
 

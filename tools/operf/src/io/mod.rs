@@ -12,14 +12,11 @@ mod flow_test;
 mod load;
 mod print;
 mod serve;
-mod signals;
 mod stream;
 mod trip;
 mod watch;
 
 use std::process::ExitCode;
-
-use clap::CommandFactory;
 
 use crate::cli::Cli;
 
@@ -37,9 +34,7 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(cli: &Cli) -> u8 {
     if let Some(shell) = cli.completions {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "operf", &mut script);
-        return if print::text(&String::from_utf8_lossy(&script)) { OK } else { NOTHING };
+        return if print::text(&tool::completions::<Cli>(shell)) { OK } else { NOTHING };
     }
     if let Some(peer) = cli.bare {
         return bare_test::measure(peer, &cli.params(), cli.json);

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use libflow::{Flow, FlowError, Stack};
+use tool::Stop;
 
-use super::signals::Stop;
 use super::{NOTHING, OK, print};
 use crate::cli::Cli;
 use crate::machine::ping::{Output, Ping, Plan};

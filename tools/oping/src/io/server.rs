@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use libflow::{AcceptError, Flow, FlowError, Listener, Stack};
 use tokio::task::JoinSet;
+use tool::Stop;
 
-use super::signals::Stop;
 use super::{OK, print};
 use crate::cli::Cli;
 use crate::machine::text::printable;

@@ -16,7 +16,7 @@ fn heard(file: &str) -> (Vec<String>, Tap) {
     let mut tap = Tap::new([]);
     let mut lines = Vec::new();
     for sent in capture::sent(&bytes).unwrap() {
-        match tap.hear(sent.from, sent.to, &sent.payload) {
+        match tap.hear(sent.from, sent.to, &sent.payload, sent.payload.len()) {
             Some(Heard::Data { .. }) | None => {}
             Some(heard) => lines.push(line(&heard, tap.flows(), sent.payload.len())),
         }
@@ -121,10 +121,10 @@ fn a_flow_is_followed_from_its_request_to_its_end() {
     ];
     let mut tap = Tap::new([]);
     for (from, to, payload, want) in story {
-        let heard = tap.hear(from, to, &payload).unwrap_or_else(|| panic!("{want}"));
+        let heard = tap.hear(from, to, &payload, payload.len()).unwrap_or_else(|| panic!("{want}"));
         assert_eq!(line(&heard, tap.flows(), payload.len()), want);
     }
-    assert_eq!(tap.hear(at("10.0.0.1:5353"), at("10.0.0.2:5353"), b"mdns"), None);
+    assert_eq!(tap.hear(at("10.0.0.1:5353"), at("10.0.0.2:5353"), b"mdns", 4), None);
     let [flow] = tap.flows() else { panic!("{:?}", tap.flows()) };
     let one = Carried { datagrams: 2, bytes: 10, keepalives: 0 };
     assert_eq!((flow.client, flow.up, flow.down.keepalives), (moved, one, 1));
@@ -136,7 +136,7 @@ fn a_label_names_the_flow_whose_allocation_is_not_there() {
     let mut tap = Tap::new([]);
     tap.label(&label);
     for (from, to) in [(label.local, label.peer), (label.peer, label.local), (label.local, label.peer)] {
-        assert!(matches!(tap.hear(from, to, b"sdu"), Some(Heard::Data { .. })));
+        assert!(matches!(tap.hear(from, to, b"sdu", 3), Some(Heard::Data { .. })));
     }
     assert_eq!((tap.flows()[0].up.datagrams, tap.flows()[0].down.datagrams), (2, 1));
 }
@@ -157,7 +157,7 @@ proptest! {
             };
             let port = |n: u16| SocketAddr::from(([10, 0, 0, (n % 2) as u8], 3_358 + n));
             let before = tap.flows().iter().map(|flow| flow.up.datagrams + flow.down.datagrams).sum::<u64>();
-            let heard = tap.hear(port(from), port(to), &bytes);
+            let heard = tap.hear(port(from), port(to), &bytes, bytes.len());
             let after = tap.flows().iter().map(|flow| flow.up.datagrams + flow.down.datagrams).sum::<u64>();
             let data = matches!(heard, Some(Heard::Data { .. })) && !bytes.is_empty();
             prop_assert_eq!(after - before, u64::from(data));

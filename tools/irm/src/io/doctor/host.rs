@@ -167,7 +167,10 @@ fn memory(group: &str) -> Known<Option<(u64, u64)>> {
     let groups = own.ancestors().take_while(|folder| folder.starts_with(root));
     let used = groups.filter_map(|folder| {
         let limit = number(folder.join("memory.max")).ok().filter(|limit| *limit > 0)?;
-        Some((number(folder.join("memory.current")).ok()?, limit))
+        // What only keeps files at hand is given back before anything is ended.
+        let stat = read(folder.join("memory.stat")).unwrap_or_default();
+        let spare = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse().ok()).unwrap_or(0);
+        Some((number(folder.join("memory.current")).ok()?.saturating_sub(spare), limit))
     });
     Ok(used.max_by(|one, other| (one.0 as f64 / one.1 as f64).total_cmp(&(other.0 as f64 / other.1 as f64))))
 }

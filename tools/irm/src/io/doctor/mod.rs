@@ -56,7 +56,9 @@ async fn gather(given: Option<&Path>, name: Option<String>) -> Facts {
     let uid = if let Irmd::Up { uid, .. } = irmd { Some(uid) } else { None };
     let state = state_dir(given.is_some(), dir.as_deref(), &told);
     let asked = (infos.clone(), dir.clone(), processes(pid, &infos, &told));
-    let looked = spawn_blocking(move || look(&asked.0, asked.1.as_deref(), asked.2, state, uid, pid, now));
+    // One that does not answer is no other.
+    let own = if let Irmd::Silent { pid, .. } = irmd { pid } else { pid };
+    let looked = spawn_blocking(move || look(&asked.0, asked.1.as_deref(), asked.2, state, uid, own, now));
     let (own_probes, (name, (peer_probes, peers_left_out)), zones, firewall, looked, elsewhere, strangers) = tokio::join!(
         all(own_questions(&infos), last),
         follow(caller, name, &infos, last),

@@ -169,7 +169,10 @@ impl<'a> Walk<'a> {
                 // What counts or writes down passes everything on; what limits or is not known may not.
                 "counter" | "log" | "comment" | "mangle" | "notrack" | "meta" => {}
                 "vmap" => {
-                    let pairs = what["data"]["set"].as_array()?;
+                    let Some(pairs) = self.pairs(rule, &what["data"]) else {
+                        self.certain = false;
+                        return None;
+                    };
                     return pairs.iter().find_map(|pair| {
                         let hit = self.matches(rule, &what["key"], &Value::from("in"), &pair[0]);
                         let (kind, what) = pair[1].as_object()?.iter().next()?;
@@ -186,6 +189,24 @@ impl<'a> Walk<'a> {
             }
         }
         None
+    }
+
+    /// A map's keys and verdicts: they stand in the rule, or the map has a name.
+    fn pairs(&self, rule: &Value, data: &Value) -> Option<Vec<Value>> {
+        let Some(name) = data.as_str().and_then(|name| name.strip_prefix('@')) else {
+            return data["set"].as_array().cloned();
+        };
+        let map = self.named(rule, "map", name)?;
+        // An empty map has no elements at all.
+        Some(map["elem"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// A set or map of the rule's table.
+    fn named(&self, rule: &Value, kind: &str, name: &str) -> Option<&'a Value> {
+        self.all
+            .iter()
+            .map(|one| &one[kind])
+            .find(|one| one["family"] == rule["family"] && one["table"] == rule["table"] && one["name"] == *name)
     }
 
     fn verdict(&mut self, rule: &Value, holds: Holds, kind: &str, what: &Value, depth: usize) -> Option<Left> {
@@ -228,6 +249,10 @@ impl<'a> Walk<'a> {
 
     fn matches(&self, rule: &Value, left: &Value, op: &Value, right: &Value) -> Holds {
         let Some(known) = self.known(left) else { return Holds::Perhaps };
+        // The kernel compares nothing with what is not there, whatever the comparison.
+        if known == Part::Absent {
+            return Holds::No;
+        }
         match op.as_str() {
             Some("==" | "in") => self.among(rule, &known, right),
             Some("!=") => self.among(rule, &known, right).not(),
@@ -285,9 +310,7 @@ impl<'a> Walk<'a> {
         match (right, known) {
             (Value::Array(values), _) => any(values),
             (Value::String(name), _) if name.starts_with('@') => {
-                let set = self.all.iter().map(|one| &one["set"]).find(|set| {
-                    set["family"] == rule["family"] && set["table"] == rule["table"] && set["name"] == name[1..]
-                });
+                let set = self.named(rule, "set", &name[1..]);
                 set.map_or(Holds::Perhaps, |set| any(set["elem"].as_array().map_or(&[][..], Vec::as_slice)))
             }
             (Value::String(theirs), Part::Word(ours)) => Holds::from_bool(match theirs.strip_suffix('*') {

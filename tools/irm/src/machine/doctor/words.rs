@@ -315,8 +315,8 @@ findings! {
         "sysctl -w {setting}=5000000";
     QUEUE_OVERFLOW, Note, "queue-overflow",
         "receive queues of UDP sockets overflowed {times} times since the host started ({share} of what came)",
-        "programs read too slowly, or buffers are too small",
-        "sysctl -w net.core.rmem_max=5000000";
+        "programs read too slowly, or buffers are too small; sockets made from then on get larger ones",
+        "sysctl -w net.core.rmem_default=5000000";
     QUEUE_LISTEN, Note, "queue-listen-port",
         "IPCP {ipcp} lost {times} datagrams because its listen port's queue was full",
         "it was flooded, or had no CPU; who asked then asked again",

@@ -159,7 +159,7 @@ async fn a_peer_that_reads_nothing_makes_nobody_wait_but_who_needs_room() {
     assert_eq!(soon(streams[1023].0.stopped()).await, Err(StreamError::Over(Over::Closed)));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_close_that_nobody_reads_is_given_up() {
     let (one, _two) = sockets();
     let flow = Flow::new(one, LIMIT).unwrap();
@@ -171,26 +171,33 @@ async fn a_close_that_nobody_reads_is_given_up() {
     assert_eq!(flow.closed().await, Over::Closed);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_end_without_a_word_ends_the_flow() {
-    for write in [false, true] {
-        let (one, two) = sockets();
-        let flow = Flow::new(one, LIMIT).unwrap();
-        let (near, far) = unix_pair();
-        assert!(say(&two, &frame(Frame::Open(FIRST)), &[far.as_fd()]));
-        rustix::net::send(&near, b"and", SendFlags::NOSIGNAL).unwrap();
-        drop((near, far));
-        let (mut send, mut recv) = flow.accept_stream().await.unwrap();
-        let end = if write {
-            of(send.write(b"x").await.unwrap_err())
-        } else {
-            let (bytes, end) = read_all(&mut recv).await;
-            assert_eq!(bytes, b"and");
-            end.unwrap_err()
-        };
-        let words = "a stream's end was shut without a word".to_owned();
-        assert_eq!(end, StreamError::Over(Over::Protocol(words)));
-    }
+async fn an_end_without_a_word(write: bool) {
+    let (one, two) = sockets();
+    let flow = Flow::new(one, LIMIT).unwrap();
+    let (near, far) = unix_pair();
+    assert!(say(&two, &frame(Frame::Open(FIRST)), &[far.as_fd()]));
+    rustix::net::send(&near, b"and", SendFlags::NOSIGNAL).unwrap();
+    drop((near, far));
+    let (mut send, mut recv) = flow.accept_stream().await.unwrap();
+    let end = if write {
+        of(send.write(b"x").await.unwrap_err())
+    } else {
+        let (bytes, end) = read_all(&mut recv).await;
+        assert_eq!(bytes, b"and");
+        end.unwrap_err()
+    };
+    let words = "a stream's end was shut without a word".to_owned();
+    assert_eq!(end, StreamError::Over(Over::Protocol(words)));
+}
+
+#[tokio::test]
+async fn an_end_without_a_word_ends_the_flow_for_who_reads() {
+    an_end_without_a_word(false).await;
+}
+
+#[tokio::test]
+async fn an_end_without_a_word_ends_the_flow_for_who_writes() {
+    an_end_without_a_word(true).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 /// Packets that are remembered at most: 380 MB under way. Beyond that the oldest give no samples.
 const REMEMBERED: usize = 1 << 18;
+/// What is heard of a packet is heard by then. Of a lost probe of the path's MTU, and of what was under way when the peer's
+/// address changed, the transport says nothing.
+const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is remembered of a packet until it is acknowledged or lost.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,8 @@ pub(crate) struct Loss {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rate {
     packets: VecDeque<Packet>,
+    /// How many of them are gone.
+    gone: usize,
     /// Bytes acknowledged so far.
     pub(crate) delivered: u64,
     /// Bytes lost so far.
@@ -81,10 +86,9 @@ impl Rate {
         // Another space of packet numbers: those of the handshake that are still under way are not worth a second table.
         if self.packets.back().is_some_and(|last| last.number >= number) {
             self.packets.clear();
+            self.gone = 0;
         }
-        if self.packets.len() >= REMEMBERED {
-            self.packets.pop_front();
-        }
+        self.forget(now);
         self.in_flight += bytes;
         self.packets.push_back(Packet {
             number,
@@ -167,10 +171,30 @@ impl Rate {
         let packet = self.packets.get_mut(at).filter(|packet| !packet.gone)?;
         packet.gone = true;
         let packet = *packet;
+        self.gone += 1;
         while self.packets.front().is_some_and(|first| first.gone) {
-            self.packets.pop_front();
+            self.pop();
         }
         Some(packet)
+    }
+
+    /// Makes room: what nothing more will be heard of does not keep what came after it.
+    fn forget(&mut self, now: Instant) {
+        let old = |packet: &Packet| now.saturating_duration_since(packet.sent) > HEARD_WITHIN;
+        while self.packets.len() >= REMEMBERED || self.packets.front().is_some_and(|first| first.gone || old(first)) {
+            self.pop();
+        }
+        // Each packet is moved at most once for each that went.
+        if self.gone > 64 && self.gone > self.packets.len() / 2 {
+            self.packets.retain(|packet| !packet.gone);
+            self.gone = 0;
+        }
+    }
+
+    fn pop(&mut self) {
+        if self.packets.pop_front().is_some_and(|packet| packet.gone) {
+            self.gone -= 1;
+        }
     }
 }
 
@@ -198,6 +222,23 @@ mod tests {
         assert_eq!(sample.rate.unwrap().round(), 1_000_000.0);
         assert_eq!((sample.rtt, sample.delivered, sample.in_flight), (MS * 10, 10_000, 10_000));
         assert!(rate.packets.len() <= 11);
+    }
+
+    #[test]
+    fn packets_of_which_nothing_is_heard_cost_nothing() {
+        let (start, mut rate) = (moment(), Rate::default());
+        // Each hundredth packet is a probe that is neither acknowledged nor lost.
+        for at in 0..100_000u32 {
+            let now = start + MS * at;
+            if let Some(number) = at.checked_sub(10).filter(|number| number % 100 != 0) {
+                rate.acked(now, number.into(), 1000);
+                assert!(rate.sample(now, None).is_some());
+            }
+            rate.sent(now, at.into(), 1000);
+            // Those of ten seconds, and what is under way.
+            assert!(rate.packets.len() <= 2 * (100 + 11) + 65, "{} at {at}", rate.packets.len());
+        }
+        assert_eq!(rate.gone, rate.packets.iter().filter(|packet| packet.gone).count());
     }
 
     #[test]

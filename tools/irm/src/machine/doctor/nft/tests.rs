@@ -14,6 +14,9 @@ fn ruleset(policy: &str, rules: &[Value], more: &[Value]) -> String {
     let mut all = vec![json!({"metainfo": {"version": "1"}}), json!({"chain": base}), json!({"chain": chain("more")})];
     let set = json!({"family": "inet", "table": "t", "name": "ports", "elem": [22, {"range": [3000, 4000]}]});
     all.push(json!({ "set": set }));
+    let map =
+        json!({"family": "inet", "table": "t", "name": "verdicts", "map": "verdict", "elem": [[3359, {"drop": null}]]});
+    all.push(json!({ "map": map }));
     for (chain, rules) in [("input", rules), ("more", more)] {
         for (handle, expr) in rules.iter().enumerate() {
             let rule = json!({"family": "inet", "table": "t", "chain": chain, "handle": handle + 1, "expr": expr});
@@ -65,6 +68,9 @@ fn rules_one_by_one() {
         (json!([is(payload("tcp", "dport"), 3359.into()), drop()]), "passes"),
         (json!([{"match": {"op": "!=", "left": payload("udp", "dport"), "right": 22}}, drop()]), by_rule),
         (json!([{"match": {"op": ">", "left": payload("udp", "dport"), "right": 1024}}, drop()]), by_rule),
+        (json!([{"match": {"op": "!=", "left": payload("tcp", "dport"), "right": 22}}, drop()]), "passes"),
+        (json!([{"match": {"op": "<", "left": payload("tcp", "dport"), "right": 1024}}, drop()]), "passes"),
+        (json!([{"match": {"op": "!=", "left": payload("ip6", "saddr"), "right": "fe80::1"}}, drop()]), "passes"),
         (json!([is(meta("l4proto"), "udp".into()), drop()]), by_rule),
         (json!([is(meta("l4proto"), json!({"set": ["tcp", "icmp"]})), drop()]), "passes"),
         (json!([is(meta("iifname"), "eth*".into()), drop()]), by_rule),
@@ -84,6 +90,8 @@ fn rules_one_by_one() {
             json!([{"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["invalid", {"drop": null}]]}}}]),
             "passes",
         ),
+        (json!([{"vmap": {"key": payload("udp", "dport"), "data": "@verdicts"}}]), by_rule),
+        (json!([{"vmap": {"key": payload("tcp", "dport"), "data": "@verdicts"}}]), "passes"),
     ];
     for (rule, want) in table {
         assert_eq!(said(&ruleset("accept", std::slice::from_ref(&rule), &[])), want, "{rule}");
@@ -109,6 +117,11 @@ fn chains_and_policies() {
         (ruleset("accept", &[from(json!({"drop": null})), accept()], &[]), "perhaps by rule 1 in input"),
         (ruleset("accept", &[from(json!({"jump": {"target": "more"}}))], &[drop()]), "perhaps by rule 1 in more"),
         (ruleset("accept", &[jump()], &[jump()]), "passes"),
+        // A map that is not listed may hold anything.
+        (
+            ruleset("drop", &[json!([{"vmap": {"key": payload("udp", "dport"), "data": "@unseen"}}])], &[]),
+            "perhaps by its policy in input",
+        ),
         (String::from("{}"), "nft's answer has no ruleset"),
     ];
     for (text, want) in table {

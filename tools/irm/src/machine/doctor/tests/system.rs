@@ -99,7 +99,7 @@ pub(super) const CASES: &[Case] = &[
         |f| f.system.queues = Ok((900, 100)),
         "queue-overflow",
         "overflowed 100 times since the host started (10.00 % of what came)",
-        "sysctl -w net.core.rmem_max=5000000",
+        "sysctl -w net.core.rmem_default=5000000",
     ),
     (
         |f| {

@@ -1,0 +1,75 @@
+//! What the command-line tools do alike: take names ([`name`]), reach irmd's administrators' calls ([`Admin`]), end at
+//! Ctrl-C ([`Stop`]), print completions ([`completions`]).
+
+mod io;
+
+pub use io::admin::{Admin, Trouble, answer, next};
+pub use io::signals::Stop;
+
+/// A shell's completions of a program, from the definition of its command line.
+pub fn completions<C: clap::CommandFactory>(shell: clap_complete::Shell) -> String {
+    let mut command = C::command();
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// A value as JSON on one line. No control character is in it, of those that terminals obey as little as others: what peers
+/// chose is in it.
+pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+    escaped(&serde_json::to_string(value).unwrap_or_else(|error| format!("\"not to be written: {error}\"")))
+}
+
+/// The same for people, over several lines.
+pub fn json_pretty<T: serde::Serialize + ?Sized>(value: &T) -> String {
+    escaped(&serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"not to be written: {error}\"")))
+}
+
+/// JSON itself forbids the controls below U+0020 only.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// A name on a command line.
+///
+/// # Errors
+/// What is wrong with it, in one sentence.
+pub fn name(text: &str) -> Result<String, String> {
+    proto::Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #[derive(clap::Parser)]
+    #[command(name = "pinger")]
+    struct Cli {
+        /// Far away
+        #[arg(long)]
+        far: bool,
+    }
+
+    #[test]
+    fn no_control_character_is_printed() {
+        let value = vec!["clear \u{9b}2J, bell \u{7}, delete \u{7f}, é"];
+        let json = super::json(&value);
+        assert!(json.chars().all(|c| !c.is_control()), "{json:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), value);
+        assert_eq!(serde_json::from_str::<Vec<String>>(&super::json_pretty(&value)).unwrap(), value);
+    }
+
+    #[test]
+    fn completions_know_the_program_and_its_options() {
+        for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+            let script = super::completions::<Cli>(shell);
+            assert!(script.contains("pinger") && script.contains("far"), "{script}");
+        }
+    }
+}
