@@ -61,7 +61,11 @@ pub fn has_other_users() -> bool {
 
 /// The `main` of a file of cases (`harness = false` in Cargo.toml).
 pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    if needs == Needs::Hosts && arguments.test_threads.is_none() {
+        // Stories between hosts wait for each other's answers most of the time.
+        arguments.test_threads = std::thread::available_parallelism().ok().map(|cores| 2 * cores.get());
+    }
     if needs == Needs::Hosts
         && !arguments.list
         && let Err(error) = lab::binaries::prepare(lab::binaries::Build::default())
