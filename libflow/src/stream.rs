@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -79,6 +79,30 @@ impl SendStream {
         }
     }
 
+    /// Whether the reader has stopped the stream by now, and why; for who does not write and so would not learn of it.
+    /// `None` of a finished one, too.
+    pub fn try_stopped(&mut self) -> Result<Option<Reason>, StreamError> {
+        let done = match &mut self.half {
+            SendHalf::Quic(half) => half.try_stopped(),
+            SendHalf::Local(half) => half.try_stopped(),
+        };
+        done.map_err(|error| self.held.explain(error))
+    }
+
+    /// Bytes may go from a pipe to the stream without a copy: within a host, on streams that this side opened.
+    pub fn splices(&self) -> bool {
+        matches!(&self.half, SendHalf::Local(half) if half.splices())
+    }
+
+    /// Writes up to `len` bytes out of a pipe that holds as many, where it [splices](Self::splices).
+    pub fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: BorrowedFd<'_>, len: usize) -> Poll<io::Result<usize>> {
+        let done = match &mut self.half {
+            SendHalf::Quic(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            SendHalf::Local(half) => half.poll_splice(cx, pipe, len),
+        };
+        done.map_err(|error| self.held.explain_io(error))
+    }
+
     /// Waits until the reader stopped the stream (its reason), or has received all of a finished one (`None`).
     pub async fn stopped(&mut self) -> Result<Option<Reason>, StreamError> {
         let done = match &mut self.half {
@@ -96,6 +120,20 @@ impl RecvStream {
 
     pub(crate) fn held(&self) -> &Arc<Held> {
         &self.held
+    }
+
+    /// Bytes may go from the stream to a pipe without a copy: within a host.
+    pub fn splices(&self) -> bool {
+        matches!(self.half, RecvHalf::Local(_))
+    }
+
+    /// Reads up to `most` bytes into an empty pipe, where it [splices](Self::splices); 0 at its end.
+    pub fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: BorrowedFd<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let done = match &mut self.half {
+            RecvHalf::Quic(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            RecvHalf::Local(half) => half.poll_splice(cx, pipe, most),
+        };
+        done.map_err(|error| self.held.explain_io(error))
     }
 
     /// Reads no more: the writer is told `reason`.

@@ -6,6 +6,7 @@
 //! * [`v1`]: the messages and services of `schema/`, generated.
 //! * [`calls`]: which of them travel in streams, many calls in one.
 //! * [`shim`]: allocation and control datagrams between two hosts.
+//! * [`forward`]: what two port forwarders say at the beginning of a stream.
 //! * [`handoff`]: packets between a program and a daemon on the hand-over socket.
 //! * [`Name`], [`FlowId`], [`WireId`], [`Token`], …: the nouns, as types.
 
@@ -18,6 +19,7 @@ mod run_dir;
 mod words;
 
 pub mod calls;
+pub mod forward;
 pub mod handoff;
 pub mod shim;
 

@@ -22,6 +22,7 @@ const CRATES: Allowed<'static> = &[
     ("flowcat", &["flowring-proto", "flowring-tool", "libflow"]),
     ("flowtop", &["flowring-proto", "flowring-tool"]),
     ("flowdump", &["flowring-proto", "flowring-tool", "flowring-capture"]),
+    ("portfwd", &["flowring-proto", "libflow"]),
     ("flowring-capture", &[]),
     ("flowring-tool", &["flowring-proto"]),
     ("flowring-lab", &[]),

@@ -5,6 +5,7 @@
 
 mod chart;
 mod flood;
+mod forward;
 mod goodput;
 mod loss;
 pub(crate) mod page;
@@ -41,7 +42,7 @@ fn build() -> Result<&'static Path> {
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure: "flow" (beside bare sockets), "stream" (beside TCP, TLS and the bare QUIC library), "goodput" (of streams
-    /// over bad links, beside kernel TCP), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests), "restart" (of killed daemons) or "see" (watching ten thousand flows)
+    /// over bad links, beside kernel TCP), "forward" (portfwd beside other forwarders), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests), "restart" (of killed daemons) or "see" (watching ten thousand flows)
     what: String,
     /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "goodput", "flood" and "restart" unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -71,12 +72,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.what == "goodput" {
         return crate::bench::goodput::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(5.0), options.dry);
     }
+    if options.what == "forward" {
+        return crate::bench::forward::run(options.rounds.unwrap_or(5), options.seconds.unwrap_or(3.0), options.dry);
+    }
     if options.what == "see" {
         return crate::bench::see::run(options.rounds.unwrap_or(5), options.dry);
     }
     ensure!(
         options.what == "flow",
-        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"see\", \"loss\", \"flood\" and \"restart\"",
+        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"see\", \"loss\", \"flood\" and \"restart\"",
         options.what
     );
     let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
@@ -104,7 +108,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         table.draw(&in_workspace("docs/bench.svg")?)?;
         let file = in_workspace(streams::PAGE.file)?;
         let old = std::fs::read_to_string(&file).unwrap_or_default();
-        let kept = [streams::PAGE, crate::bench::goodput::PAGE, crate::bench::see::PAGE]
+        let kept = [streams::PAGE, crate::bench::goodput::PAGE, crate::bench::forward::PAGE, crate::bench::see::PAGE]
             .map(|page| page.part(&old).unwrap_or_default().to_owned());
         std::fs::write(&file, format!("{text}\n{}", kept.join("\n"))).with_context(|| file.display().to_string())?;
         println!("Written to {}, with its chart beside it.", file.display());

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// The targets, in the order they run. Each is a program of tests/fuzz.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 14] = [
     "request",
     "answer",
     "control",
@@ -19,6 +19,8 @@ const TARGETS: [&str; 12] = [
     "irm",
     "local",
     "capture",
+    "forward",
+    "rules",
 ];
 
 /// What the compiler adds to a program so that libFuzzer sees which inputs reach something new. All of these are

@@ -9,10 +9,7 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 10] =
-    ["irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "flowdump", "libflow-capi", "libflow"];
-/// The programs among what they build.
-const PROGRAMS: [&str; 12] = [
+const CRATES: [&str; 11] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -21,7 +18,23 @@ const PROGRAMS: [&str; 12] = [
     "flowcat",
     "flowtop",
     "flowdump",
+    "portfwd",
+    "libflow-capi",
+    "libflow",
+];
+/// The programs among what they build.
+const PROGRAMS: [&str; 14] = [
+    "irmd",
+    "ipcpd-udp",
+    "irm",
+    "oping",
+    "operf",
+    "flowcat",
+    "flowtop",
+    "flowdump",
+    "portfwd",
     "examples/echo_server",
+    "examples/forward-load",
     "examples/echo_client",
     "examples/word_server",
     "examples/word_client",

@@ -12,6 +12,8 @@ mod failure;
 mod flood;
 mod flowcat;
 mod flowtop;
+mod forward;
+mod forward_ops;
 mod hostile;
 mod identity;
 mod links;

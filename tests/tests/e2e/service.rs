@@ -43,7 +43,7 @@ fn the_units_are_sound() -> Result<()> {
         std::fs::write(a.run_dir().join(&name), text)?;
         files.push(a.run_dir().join(name.replace('@', "@udp0")));
     }
-    ensure!(files.len() == 3, "{files:?}");
+    ensure!(files.len() == 4, "{files:?}");
     std::fs::copy(
         a.run_dir().join("flowring-ipcpd-udp@.service"),
         a.run_dir().join("flowring-ipcpd-udp@udp0.service"),

@@ -3,9 +3,9 @@
 use flowring_tests::harness::Case;
 
 use crate::{
-    alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, hostile, identity, links,
-    load, logs, metrics, middlebox, on_path, outlive, programs, rules, see, service, streams, truth, vanish, versions,
-    who, wire,
+    alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, forward, forward_ops,
+    hostile, identity, links, load, logs, metrics, middlebox, on_path, outlive, programs, rules, see, service, streams,
+    truth, vanish, versions, who, wire,
 };
 
 /// The cases of every file.
@@ -22,6 +22,8 @@ pub(crate) fn all() -> Vec<Case> {
         flood::cases(),
         flowcat::cases(),
         flowtop::cases(),
+        forward::cases(),
+        forward_ops::cases(),
         hostile::cases(),
         identity::cases(),
         links::cases(),

@@ -303,10 +303,10 @@ impl std::fmt::Debug for Flow {
     }
 }
 
-/// A stream's two ends.
+/// A stream's two ends. Who splices cannot say otherwise that it does not wait.
 fn pair() -> Result<(OwnedFd, OwnedFd), StreamError> {
-    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(|_| StreamError::NoDescriptor)
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(|_| StreamError::NoDescriptor)
 }
 
 /// The flow's task: hears what the other side says for as long as the flow lives, and says what found no room. Each FIN has to

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "bytes are received into memory that was never written")]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::pipe::SpliceFlags;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
@@ -115,6 +116,41 @@ impl SendHalf {
             self.end.handle.shared.with(|state| state.exchange.reset(self.end.id, reason));
             self.over = true;
         }
+    }
+
+    /// Whether the peer has stopped it by now, and why; `None` of a half that was finished, too.
+    ///
+    /// # Errors
+    /// It was reset; the flow is over.
+    pub fn try_stopped(&mut self) -> Result<Option<Reason>, StreamError> {
+        let state = self.end.handle.shared.lock();
+        match state.exchange.sending(self.end.id) {
+            Sending::Stopped(reason) => Ok(Some(reason)),
+            Sending::Reset => Err(StreamError::Finished),
+            Sending::Refused => Err(StreamError::PeerNoDescriptor),
+            Sending::Open | Sending::Finishing | Sending::Finished => match state.exchange.over() {
+                Some(over) => Err(StreamError::Over(over.clone())),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Whether [`Self::poll_splice`] may be called: not of a stream that the other program opened. Splicing into a socket waits
+    /// unless its file says otherwise, and that program may have kept a share of the file.
+    pub fn splices(&self) -> bool {
+        self.end.id.ours
+    }
+
+    /// Writes up to `len` bytes, at least one, out of a pipe that holds as many; in the kernel, without a copy.
+    pub fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        len: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(context, len, |near, _| {
+            rustix::pipe::splice(pipe, None, near, None, len, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
+        })
     }
 
     /// Waits until the peer stopped the stream, which gives its reason, or, once it is finished, all lies in the peer's
@@ -257,20 +293,23 @@ impl RecvHalf {
     }
 }
 
-impl AsyncRead for RecvHalf {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl RecvHalf {
+    /// Reads with `call`, which says how much it read, and whether that was less than there was room for; 0 at the end.
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        call: impl FnMut(&OwnedFd) -> Result<(usize, bool), Errno>,
+    ) -> Poll<io::Result<usize>> {
         match self.over {
-            Some(ReadOver::Clean) => return Poll::Ready(Ok(())),
+            Some(ReadOver::Clean) => return Poll::Ready(Ok(0)),
             Some(ReadOver::Stopped) => return Poll::Ready(Err(StreamError::Finished.into())),
-            None if into.remaining() == 0 => return Poll::Ready(Ok(())),
             None => {}
         }
         let near = &self.end.near;
-        let room = into.remaining();
-        match poll_kernel(|| near.poll_read_ready(context), |near| receive(near, into).map(|len| (len, len < room)))? {
+        match poll_kernel(|| near.poll_read_ready(context), call)? {
             Tried::Done(len) => {
                 self.end.handle.shared.read(len);
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(len));
             }
             Tried::Pending => return Poll::Pending,
             Tried::Shut => {}
@@ -284,7 +323,31 @@ impl AsyncRead for RecvHalf {
             Receiving::Stopped | Receiving::Done => Some(Err(StreamError::Finished)),
         }))?;
         self.over = Some(ReadOver::Clean);
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(0))
+    }
+
+    /// Reads up to `most` bytes into an empty pipe; 0 at the end. In the kernel, without a copy.
+    pub fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        // The pipe may be full before the socket is empty: only EAGAIN says that it is.
+        self.poll_receive(context, |near| {
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            rustix::pipe::splice(near, None, pipe, None, most, flags).map(|len| (len, false))
+        })
+    }
+}
+
+impl AsyncRead for RecvHalf {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let room = into.remaining();
+        if room == 0 && self.over.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_receive(context, |near| receive(near, into).map(|len| (len, len < room))).map_ok(drop)
     }
 }
 

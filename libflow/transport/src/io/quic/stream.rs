@@ -63,9 +63,7 @@ impl SendHalf {
         if self.state != State::Open {
             return Err(StreamError::Finished);
         }
-        // Asked by writing nothing: the library never forgets that somebody waited for the stop of a stream that is over.
-        if let Some(Err(error)) = at_once(std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_write(cx, &[]))) {
-            let error = self.error(error);
+        if let Err(error) = self.asked() {
             if let StreamError::Stopped(reason) = error {
                 self.give_up(reason);
             }
@@ -89,6 +87,30 @@ impl SendHalf {
         self.state = State::Reset;
         // An error: the connection is gone.
         let _ = self.stream.reset(code(reason));
+    }
+
+    /// Whether the peer has stopped it by now, and why; `None` of a half that was finished, too.
+    ///
+    /// # Errors
+    /// It was reset; the flow is over.
+    pub fn try_stopped(&mut self) -> Result<Option<Reason>, StreamError> {
+        match self.state {
+            State::Reset => Err(StreamError::Finished),
+            State::Finished => Ok(self.why),
+            State::Open => match self.asked() {
+                Ok(()) => Ok(None),
+                Err(StreamError::Stopped(reason)) => Ok(Some(reason)),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Asks by writing nothing: the library never forgets that somebody waited for the stop of a stream that is over.
+    fn asked(&mut self) -> Result<(), StreamError> {
+        match at_once(std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_write(cx, &[]))) {
+            Some(Err(error)) => Err(self.error(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until the peer reads no more: its reason, or `None` when the half was finished and all of it arrived (at the

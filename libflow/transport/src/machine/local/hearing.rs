@@ -40,6 +40,7 @@ impl Exchange {
         if !self.heard_opened.take(1, OPEN_STREAMS) {
             return Err("more streams than there was room for");
         }
+        self.room_due |= self.heard_opened.is_short(OPEN_STREAMS);
         if keep {
             self.streams.insert(id, Stream::new(false));
             self.untaken.push_back(id);

@@ -78,6 +78,12 @@ impl Allowance {
         self.given_back - self.told >= window / 4 || self.used + window / 4 >= self.told + window
     }
 
+    /// True: little is left of what the other side was told, and it may have more. Who holds all it opens gives nothing back,
+    /// so using is when it is to be told, too.
+    pub(super) fn is_short(&self, window: u64) -> bool {
+        self.given_back > self.told && self.used + window / 4 >= self.told + window
+    }
+
     /// The limit to tell.
     pub(super) fn limit(&self, window: u64) -> u64 {
         self.given_back.saturating_add(window)
@@ -86,5 +92,37 @@ impl Allowance {
     /// It was told.
     pub(super) fn tell(&mut self) {
         self.told = self.given_back;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many came and went before, a whole window can be used by who gives nothing back.
+    #[test]
+    fn a_window_is_a_window_whatever_was_before() {
+        const WINDOW: u64 = 1024;
+        for before in [0, 1, 100, 255, 256, 700, 1023, 5000] {
+            let (mut there, mut here) = (Budget::default(), Allowance::default());
+            let tell = |here: &mut Allowance, there: &mut Budget| {
+                assert!(there.raise(here.limit(WINDOW), WINDOW));
+                here.tell();
+            };
+            for _ in 0..before {
+                assert!(there.take(1, WINDOW) && here.take(1, WINDOW));
+                if here.is_short(WINDOW) | here.give_back(1, WINDOW) {
+                    tell(&mut here, &mut there);
+                }
+            }
+            for at_once in 0..WINDOW {
+                assert!(there.take(1, WINDOW), "{at_once} at once after {before}");
+                assert!(here.take(1, WINDOW));
+                if here.is_short(WINDOW) {
+                    tell(&mut here, &mut there);
+                }
+            }
+            assert!(!there.take(1, WINDOW), "more than a window after {before}");
+        }
     }
 }

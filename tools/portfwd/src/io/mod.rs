@@ -1,0 +1,195 @@
+//! What is done: sockets, flows, threads.
+
+mod accept;
+mod after_target;
+mod background;
+mod connection;
+mod control;
+mod dial;
+mod engine;
+mod flowing;
+mod forwarder;
+mod health;
+mod listen;
+mod live;
+mod log;
+mod logfile;
+mod metrics;
+mod over;
+mod place;
+mod print;
+mod proxy;
+mod pump;
+mod resolve;
+mod room;
+mod roster;
+mod rules_file;
+mod running;
+mod serve;
+mod socket;
+mod tls;
+mod udp;
+mod watch;
+mod wire;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{anyhow, bail};
+use clap::CommandFactory as _;
+
+use self::control::Unanswered;
+use self::place::Folder;
+use self::rules_file::Source;
+use crate::cli::{self, Cli, Command, Run};
+use crate::machine::table;
+use crate::said::control::{Answer, Ask};
+
+/// It could not be done.
+const FAILED: u8 = 1;
+/// Wrong usage.
+const USAGE: u8 = 2;
+/// No forwarder runs there.
+const NOT_RUNNING: u8 = 3;
+
+/// Why a command ends badly.
+enum Bad {
+    Usage(String),
+    NotRunning(String),
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Bad {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Runs a command line to its exit code.
+pub fn run(cli: Cli) -> ExitCode {
+    let (code, words) = match act(cli) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Bad::Usage(words)) => (USAGE, words),
+        Err(Bad::NotRunning(words)) => (NOT_RUNNING, words),
+        Err(Bad::Failed(error)) => (FAILED, format!("{error:#}")),
+    };
+    print::error(&words);
+    ExitCode::from(code)
+}
+
+fn act(cli: Cli) -> Result<(), Bad> {
+    if let Some(shell) = cli.completions {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "portfwd", &mut script);
+        return Ok(print::text(&String::from_utf8_lossy(&script))?);
+    }
+    match cli.command {
+        None if cli.run.detached => Ok(background::child(&cli.run, source(&cli.run)?)?),
+        None => Ok(foreground(&cli.run, source(&cli.run)?)?),
+        Some(Command::Start(run)) => {
+            source(&run)?;
+            Ok(background::start(&run)?)
+        }
+        Some(Command::Stop { drain, now, place }) => {
+            let drain_ms = if now { Some(0) } else { drain.map(|drain| drain.as_millis() as u64) };
+            told(place.run_dir.as_deref(), &Ask::Stop { drain_ms })
+        }
+        Some(Command::Reload { place }) => told(place.run_dir.as_deref(), &Ask::Reload),
+        Some(Command::Status { connections, json, place }) => {
+            let connections = if json { usize::MAX } else { connections };
+            match ask(place.run_dir.as_deref(), &Ask::Status { connections })? {
+                Answer::Status(status) if json => Ok(print::text(&format!("{}\n", serde_json::to_string(&status)?))?),
+                Answer::Status(status) => Ok(print::text(&table::status(&status))?),
+                Answer::Done(words) | Answer::Failed(words) => Err(anyhow!(words).into()),
+            }
+        }
+        Some(Command::Check { file }) => {
+            let rules = Source::file(&file)?.read()?.rules;
+            let lines: String = rules.iter().map(|rule| format!("{rule}\n")).collect();
+            Ok(print::text(&lines)?)
+        }
+    }
+}
+
+/// Asks for something that is done or not.
+fn told(run_dir: Option<&Path>, what: &Ask) -> Result<(), Bad> {
+    match ask(run_dir, what)? {
+        Answer::Failed(words) => Err(anyhow!(words).into()),
+        Answer::Done(words) if matches!(what, Ask::Reload) => Ok(print::text(&format!("{words}\n"))?),
+        _ => Ok(()),
+    }
+}
+
+fn ask(run_dir: Option<&Path>, what: &Ask) -> Result<Answer, Bad> {
+    let folder = Folder::find(run_dir)?;
+    control::ask(&folder, what).map_err(|unanswered| match unanswered {
+        Unanswered::NotRunning => Bad::NotRunning(format!(
+            "no portfwd runs in the background on {}; start one with portfwd start, or name another --run-dir",
+            folder.display()
+        )),
+        Unanswered::Failed(words) => Bad::Failed(anyhow!(words)),
+    })
+}
+
+/// The rules and where they come from; wrong words are wrong usage.
+fn source(run: &Run) -> Result<Rules, Bad> {
+    Ok(match run.source().map_err(Bad::Usage)? {
+        cli::Source::Rule(rule) => {
+            let rules = rule.each().map_err(|error| Bad::Usage(error.to_string()))?;
+            Rules { source: Source::words(), file: crate::said::file::File { rules, ..Default::default() } }
+        }
+        cli::Source::File(path) => from_file(&path)?,
+        cli::Source::Default => from_file(&default_file()?)?,
+    })
+}
+
+/// Rules, and where they come from.
+pub(crate) struct Rules {
+    source: Source,
+    file: crate::said::file::File,
+}
+
+fn from_file(path: &Path) -> anyhow::Result<Rules> {
+    let source = Source::file(path)?;
+    Ok(Rules { file: source.read()?, source })
+}
+
+/// The file that is read when none is named.
+fn default_file() -> anyhow::Result<PathBuf> {
+    let folder = match rustix::process::geteuid().is_root() {
+        true => PathBuf::from("/etc"),
+        false => {
+            let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+            let home = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+            home.ok_or_else(|| {
+                anyhow!("no rules are given and there is no home folder to look in; give LISTEN TARGET or a FILE")
+            })?
+        }
+    };
+    let path = folder.join("flowring/portfwd.toml");
+    if !path.exists() {
+        bail!(
+            "no rules are given, and {} is not there; give LISTEN TARGET or a FILE, see portfwd --help",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// Forwards until it is told to stop.
+fn foreground(run: &Run, rules: Rules) -> anyhow::Result<()> {
+    logfile::begin(&run.log, run.log_file.as_deref())?;
+    // Who forwards by hand needs no control socket; who has a file asks for status and reloads.
+    let taken = match rules.source.is_file() {
+        true => match Folder::find(run.place.run_dir.as_deref()).and_then(|folder| folder.take()) {
+            Ok(taken) => Some(taken),
+            Err(error) => {
+                tracing::warn!("portfwd status, reload and stop will not find this one: {error:#}");
+                None
+            }
+        },
+        false => None,
+    };
+    background::forward(run, rules, taken, || ())
+}

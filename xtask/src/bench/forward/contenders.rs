@@ -1,0 +1,160 @@
+//! Forwarders, set up for the same job: from a port of its own for each, which nothing is left on of the one before, to the
+//! server.
+
+use anyhow::{Context as _, Result};
+use lab::{Host, Running, wait_until};
+
+use super::{Stage, TARGET};
+use crate::bench::STEP;
+use crate::bench::peers::installed;
+
+/// A forwarder, or none.
+pub(super) struct Contender {
+    pub(super) name: &'static str,
+    programs: &'static [&'static str],
+    pub(super) start: fn(&Stage) -> Result<Road>,
+}
+
+impl Contender {
+    pub(super) fn is_installed(&self) -> bool {
+        self.programs.iter().all(|program| installed(program))
+    }
+}
+
+/// What a client connects to, and the forwarder's processes.
+pub(super) struct Road {
+    pub(super) from: Host,
+    pub(super) to: String,
+    pub(super) processes: Vec<Running>,
+}
+
+/// Both ends on one loopback. None comes first.
+pub(super) fn on_one_host() -> Vec<Contender> {
+    vec![
+        Contender { name: "none", programs: &[], start: |stage| road(&stage.b, TARGET, vec![]) },
+        Contender { name: "portfwd, one worker", programs: &[], start: |stage| direct(stage, "1") },
+        Contender { name: "portfwd, two workers", programs: &[], start: |stage| direct(stage, "2") },
+        Contender { name: "portfwd over a local flow", programs: &[], start: |stage| flow(stage, &stage.b) },
+        Contender { name: "haproxy", programs: &["haproxy"], start: haproxy },
+        Contender { name: "nginx stream", programs: &["nginx"], start: nginx },
+        Contender { name: "rinetd", programs: &["rinetd"], start: rinetd },
+        Contender { name: "socat", programs: &["socat"], start: socat },
+        Contender { name: "realm", programs: &["realm"], start: realm },
+    ]
+}
+
+/// The client at a, the server at b.
+pub(super) fn between_hosts() -> Vec<Contender> {
+    vec![
+        Contender {
+            name: "none: TCP in clear",
+            programs: &[],
+            start: |stage| road(&stage.a, &format!("{}:9000", stage.b.address()), vec![]),
+        },
+        Contender { name: "portfwd over a flow", programs: &[], start: |stage| flow(stage, &stage.a) },
+        Contender { name: "rathole with noise", programs: &["rathole"], start: rathole },
+    ]
+}
+
+fn road(from: &Host, to: &str, processes: Vec<Running>) -> Result<Road> {
+    Ok(Road { from: from.clone(), to: to.to_owned(), processes })
+}
+
+/// A forwarder at `host`, once it listens.
+fn up(host: &Host, port: u16, mut processes: Vec<Running>) -> Result<Road> {
+    wait_until(STEP, "the forwarder to listen", || {
+        let listed = host.run("ss", &["-Hltn", &format!("sport = :{port}")]);
+        let ended = processes.iter_mut().any(|running| !running.is_running());
+        ended || listed.is_ok_and(|output| !output.out.trim().is_empty())
+    })?;
+    for running in &mut processes {
+        anyhow::ensure!(running.is_running(), "it ended: {} {}", running.out(), running.err());
+    }
+    road(host, &at(port), processes)
+}
+
+fn at(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+fn direct(stage: &Stage, workers: &str) -> Result<Road> {
+    let port = stage.port();
+    let words = ["--log", "warn", "--workers", workers, &at(port), TARGET];
+    up(&stage.b, port, vec![stage.b.start("portfwd", &words)?])
+}
+
+/// From `near` over a flow to host b.
+fn flow(stage: &Stage, near: &Host) -> Result<Road> {
+    let far = stage.b.start("portfwd", &["--log", "warn", "flow:forwarded", TARGET])?;
+    let far = stage.b.await_server(far, "forwarded")?;
+    let port = stage.port();
+    let near_side = near.start("portfwd", &["--log", "warn", &at(port), "flow:forwarded"])?;
+    up(near, port, vec![near_side, far])
+}
+
+/// A file of configuration in a host's run directory; its path.
+fn file(host: &Host, name: &str, text: &str) -> Result<String> {
+    let path = host.run_dir().join(name);
+    std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    Ok(path.display().to_string())
+}
+
+fn haproxy(stage: &Stage) -> Result<Road> {
+    let port = stage.port();
+    let text = format!(
+        "global\n maxconn 9000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n\
+         listen forward\n bind 127.0.0.1:{port}\n server one {TARGET}\n"
+    );
+    let config = file(&stage.b, "haproxy.cfg", &text)?;
+    up(&stage.b, port, vec![stage.b.start("haproxy", &["-db", "-f", &config])?])
+}
+
+fn nginx(stage: &Stage) -> Result<Road> {
+    let port = stage.port();
+    let run = stage.b.run_dir().display().to_string();
+    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+    let load = if std::path::Path::new(module).is_file() { format!("load_module {module};\n") } else { String::new() };
+    let text = format!(
+        "{load}user root;\ndaemon off;\nworker_processes 2;\npid {run}/nginx.pid;\nerror_log {run}/nginx.log;\n\
+         events {{ worker_connections 9000; }}\nstream {{ server {{ listen 127.0.0.1:{port}; proxy_pass {TARGET}; }} }}\n"
+    );
+    let config = file(&stage.b, "nginx.conf", &text)?;
+    up(&stage.b, port, vec![stage.b.start("nginx", &["-c", &config])?])
+}
+
+fn rinetd(stage: &Stage) -> Result<Road> {
+    let port = stage.port();
+    let config = file(&stage.b, "rinetd.conf", &format!("127.0.0.1 {port} 127.0.0.1 9000\n"))?;
+    up(&stage.b, port, vec![stage.b.start("rinetd", &["-f", "-c", &config])?])
+}
+
+fn socat(stage: &Stage) -> Result<Road> {
+    let port = stage.port();
+    let listen = format!("TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=4096,nodelay");
+    up(&stage.b, port, vec![stage.b.start("socat", &["-b", "65536", &listen, &format!("TCP:{TARGET},nodelay")])?])
+}
+
+fn realm(stage: &Stage) -> Result<Road> {
+    let port = stage.port();
+    up(&stage.b, port, vec![stage.b.start("realm", &["-l", &at(port), "-r", TARGET])?])
+}
+
+/// Its server is where clients connect, its client where the target is.
+fn rathole(stage: &Stage) -> Result<Road> {
+    let port = stage.port();
+    let service = "[server.services.one]\n";
+    let near = format!(
+        "[server]\nbind_addr = \"{}:9100\"\ndefault_token = \"x\"\n[server.transport]\ntype = \"noise\"\n{service}bind_addr = \"127.0.0.1:{port}\"\n",
+        stage.a.address()
+    );
+    let near = file(&stage.a, "rathole-server.toml", &near)?;
+    let far = format!(
+        "[client]\nremote_addr = \"{}:9100\"\ndefault_token = \"x\"\n[client.transport]\ntype = \"noise\"\n\
+         [client.services.one]\nlocal_addr = \"{TARGET}\"\n",
+        stage.a.address()
+    );
+    let far = file(&stage.b, "rathole-client.toml", &far)?;
+    let processes =
+        vec![stage.a.start("rathole", &["--server", &near])?, stage.b.start("rathole", &["--client", &far])?];
+    up(&stage.a, port, processes)
+}
