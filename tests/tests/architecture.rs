@@ -23,6 +23,7 @@ const CRATES: Allowed<'static> = &[
     ("flowtop", &["flowring-proto", "flowring-tool"]),
     ("flowdump", &["flowring-proto", "flowring-tool", "flowring-capture"]),
     ("portfwd", &["flowring-proto", "libflow"]),
+    ("tcpstripe", &["flowring-proto", "flowring-tool", "libflow"]),
     ("flowring-capture", &[]),
     ("flowring-tool", &["flowring-proto"]),
     ("flowring-lab", &[]),
@@ -31,7 +32,10 @@ const CRATES: Allowed<'static> = &[
         "flowring-tests",
         &["flowring-proto", "flowring-handoff", "libflow", "flowring-lab", "flowring-capture", "irmd", "ipcpd-udp"],
     ),
-    ("xtask", &["flowring-lab", "irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "flowdump"]),
+    (
+        "xtask",
+        &["flowring-lab", "irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "flowdump", "tcpstripe"],
+    ),
 ];
 
 fn root() -> PathBuf {

@@ -16,6 +16,7 @@ mod restart;
 mod scale;
 mod see;
 mod streams;
+mod stripe;
 mod transports;
 
 use std::path::Path;
@@ -42,12 +43,12 @@ fn build() -> Result<&'static Path> {
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure: "flow" (beside bare sockets), "stream" (beside TCP, TLS and the bare QUIC library), "goodput" (of streams
-    /// over bad links, beside kernel TCP), "forward" (portfwd beside other forwarders), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests), "restart" (of killed daemons) or "see" (watching ten thousand flows)
+    /// over bad links, beside kernel TCP), "forward" (portfwd beside other forwarders), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests), "restart" (of killed daemons), "see" (watching ten thousand flows) or "stripe" (one TCP connection over many)
     what: String,
-    /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "goodput", "flood" and "restart" unless given
+    /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "goodput", "flood", "restart" and "stripe" unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Seconds for each measurement; 2 for "flow", 5 for "stream", "goodput" and "loss", 10 for "flood" unless given
+    /// Seconds for each measurement; 2 for "flow", 5 for "stream", "goodput" and "loss", 10 for "flood" and "stripe" unless given
     #[arg(long)]
     seconds: Option<f64>,
     /// Print the table and leave the page in docs as it is
@@ -75,12 +76,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.what == "forward" {
         return crate::bench::forward::run(options.rounds.unwrap_or(5), options.seconds.unwrap_or(3.0), options.dry);
     }
+    if options.what == "stripe" {
+        return stripe::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0), options.dry);
+    }
     if options.what == "see" {
         return crate::bench::see::run(options.rounds.unwrap_or(5), options.dry);
     }
     ensure!(
         options.what == "flow",
-        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"see\", \"loss\", \"flood\" and \"restart\"",
+        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"see\", \"loss\", \"flood\", \"restart\" and \"stripe\"",
         options.what
     );
     let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// The targets, in the order they run. Each is a program of tests/fuzz.
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 15] = [
     "request",
     "answer",
     "control",
@@ -21,6 +21,7 @@ const TARGETS: [&str; 14] = [
     "capture",
     "forward",
     "rules",
+    "stripe",
 ];
 
 /// What the compiler adds to a program so that libFuzzer sees which inputs reach something new. All of these are

@@ -50,6 +50,7 @@ fn programs() -> Vec<Program> {
         tool(flowcat::cli::Cli::command(), &["oping(1)", "irm(1)", "flowring(7)"]),
         tool(flowtop::cli::Cli::command(), &["irm(1)", "flowring(7)"]),
         tool(flowdump::cli::Cli::command(), &["irm-flow-capture(1)", "wireshark(1)", "flowring(7)"]),
+        tool(tcpstripe::cli::Cli::command(), &["irm(1)", "flowcat(1)", "flowring(7)"]),
     ]
 }
 
@@ -236,6 +237,8 @@ mod tests {
             "flowcat.1",
             "flowtop.1",
             "flowdump.1",
+            "tcpstripe.1",
+            "tcpstripe-proxy.1",
         ] {
             assert!(pages.iter().any(|written| written == page), "{page} is missing: {pages:?}");
             let text = std::fs::read_to_string(folder.join(page)).unwrap();
@@ -244,7 +247,7 @@ mod tests {
             }
         }
         let text = |page: &str| std::fs::read_to_string(folder.join(page)).unwrap();
-        for page in ["irm.1", "oping.1", "operf.1", "flowcat.1", "flowtop.1", "flowdump.1"] {
+        for page in ["irm.1", "oping.1", "operf.1", "flowcat.1", "flowtop.1", "flowdump.1", "tcpstripe.1"] {
             for section in ["EXIT STATUS", "EXAMPLES", "FILES"] {
                 assert!(text(page).contains(section), "{page} has no {section}");
             }

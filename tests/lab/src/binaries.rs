@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -19,11 +19,12 @@ const CRATES: [&str; 11] = [
     "flowtop",
     "flowdump",
     "portfwd",
+    "tcpstripe",
     "libflow-capi",
     "libflow",
 ];
 /// The programs among what they build.
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 15] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -33,6 +34,7 @@ const PROGRAMS: [&str; 14] = [
     "flowtop",
     "flowdump",
     "portfwd",
+    "tcpstripe",
     "examples/echo_server",
     "examples/forward-load",
     "examples/echo_client",

@@ -29,6 +29,7 @@ mod see;
 mod service;
 mod stories;
 mod streams;
+mod stripe;
 mod truth;
 mod vanish;
 mod versions;

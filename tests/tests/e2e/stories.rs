@@ -5,7 +5,7 @@ use flowring_tests::harness::Case;
 use crate::{
     alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, forward, forward_ops,
     hostile, identity, links, load, logs, metrics, middlebox, on_path, outlive, programs, rules, see, service, streams,
-    truth, vanish, versions, who, wire,
+    stripe, truth, vanish, versions, who, wire,
 };
 
 /// The cases of every file.
@@ -38,6 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
         see::cases(),
         service::cases(),
         streams::cases(),
+        stripe::cases(),
         truth::cases(),
         vanish::cases(),
         versions::cases(),

@@ -1,0 +1,232 @@
+//! What passes is whole.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use flowring_tests::cases;
+use flowring_tests::harness::Case;
+use flowring_tests::net::{Net, SOON};
+use lab::Link;
+
+use super::stage::{self, BOTH, Over, Stage, exchange, start};
+use flowring_tests::flows::pattern;
+
+pub(super) fn cases() -> Vec<Case> {
+    cases![
+        stripes_carry_both_ways_over_a_bad_link,
+        stripes_within_a_host_do_the_same,
+        stripes_half_close_each_way,
+        every_schedule_carries_all,
+        a_hundred_clients_at_once,
+        a_file_is_sent_and_stored_whole,
+        files_are_not_overwritten_and_not_half_stored,
+        status_and_metrics_say_what_goes_on,
+        a_configuration_file_serves_many,
+    ]
+}
+
+const BAD: Link = Link {
+    delay: Duration::from_millis(10),
+    loss: 0.01,
+    reorder: 0.02,
+    reorder_by: Duration::from_millis(8),
+    duplicate: 0.01,
+    seed: 11,
+    ..Link::CLEAN
+};
+
+fn stripes_carry_both_ways_over_a_bad_link() -> Result<()> {
+    for over in BOTH {
+        let stage = Stage::up(over, 4)?;
+        stage.net.b.link().set(BAD)?;
+        let (client, server) = stage.pair()?;
+        exchange(&client, &server, 3_000_000).with_context(|| format!("over {over:?}"))?;
+    }
+    Ok(())
+}
+
+fn stripes_within_a_host_do_the_same() -> Result<()> {
+    let net = Net::bare()?;
+    let target = net.b.inside(|| TcpListener::bind("127.0.0.1:0"))??;
+    let to = target.local_addr()?.to_string();
+    let relay = start(&net.b, &["relay", "--accept", "flow:bulk", "--to", &to])?;
+    let proxy = start(&net.b, &["proxy", "--listen", "127.0.0.1:0", "--to", "flow:bulk", "-n", "4"])?;
+    let client = stage::connect(&net.b, stage::listening(&proxy)?)?;
+    let (server, _) = target.accept()?;
+    stage::patient(&server)?;
+    exchange(&client, &server, 10_000_000)?;
+    drop(relay);
+    Ok(())
+}
+
+/// One way ends, the other goes on: as with `ssh` and `nc -N`.
+fn stripes_half_close_each_way() -> Result<()> {
+    for over in BOTH {
+        let stage = Stage::up(over, 3)?;
+        for client_first in [true, false] {
+            let (client, server) = stage.pair()?;
+            let (first, second) = if client_first { (&client, &server) } else { (&server, &client) };
+            let (mut first, mut second) = (first, second);
+            first.write_all(b"question")?;
+            first.shutdown(Shutdown::Write)?;
+            ensure!(stage::read(second)? == b"question");
+            // Only now is the answer made.
+            second.write_all(b"answer")?;
+            let mut got = [0; 6];
+            first.read_exact(&mut got)?;
+            second.shutdown(Shutdown::Write)?;
+            ensure!(&got == b"answer" && stage::read(first)?.is_empty(), "{over:?}");
+        }
+    }
+    Ok(())
+}
+
+fn every_schedule_carries_all() -> Result<()> {
+    for schedule in ["lowest-rtt", "round-robin", "redundant"] {
+        let stage = Stage::with(Over::Flows, 3, &["--schedule", schedule, "--congestion", "cubic"])?;
+        stage.net.b.link().set(Link { loss: 0.0, ..BAD })?;
+        let (client, server) = stage.pair()?;
+        exchange(&client, &server, 1_000_000).with_context(|| schedule.to_owned())?;
+    }
+    for words in [["--framing", "u32"], ["--end", "mark"], ["--schedule", "round-robin"], ["--congestion", "reno"]] {
+        let stage = Stage::with(Over::Tcp, 3, &words)?;
+        let (client, server) = stage.pair()?;
+        exchange(&client, &server, 1_000_000).with_context(|| words.join(" "))?;
+    }
+    Ok(())
+}
+
+/// Most of them only wait, which must disturb none of the others.
+fn a_hundred_clients_at_once() -> Result<()> {
+    for over in BOTH {
+        let stage = Stage::up(over, 2)?;
+        let mut pairs = Vec::new();
+        for _ in 0..100 {
+            pairs.push(stage.pair()?);
+        }
+        std::thread::scope(|scope| {
+            let all: Vec<_> = pairs
+                .iter()
+                .step_by(4)
+                .map(|(client, server)| scope.spawn(|| exchange(client, server, 50_000)))
+                .collect();
+            all.into_iter().try_for_each(|one| one.join().expect("no panic"))
+        })
+        .with_context(|| format!("over {over:?}"))?;
+    }
+    Ok(())
+}
+
+fn a_file_is_sent_and_stored_whole() -> Result<()> {
+    let net = Net::up(&["files"])?;
+    let (from, to) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let file = from.path().join("a file.bin");
+    let bytes = pattern(4_000_000);
+    std::fs::write(&file, &bytes)?;
+    let (file, folder) = (file.display().to_string(), to.path().display().to_string());
+    let tracks = format!("tcp:{}:9100", net.b.address());
+    for (accept, dial) in [("flow:files", "flow:files"), ("tcp:0.0.0.0:9100", tracks.as_str())] {
+        let mut receiver = net.b.start("tcpstripe", &["recv", &folder, accept, "--once"])?;
+        receiver.expect_line(SOON, "taking tracks on")?;
+        net.b.link().set(BAD)?;
+        let sent = net.a.start("tcpstripe", &["send", &file, dial, "-n", "4"])?.wait(10 * SOON)?;
+        ensure!(sent.code() == 0, "{sent:?}");
+        let received = receiver.wait(SOON)?;
+        ensure!(received.code() == 0, "{received:?}");
+        ensure!(std::fs::read(to.path().join("a file.bin"))? == bytes, "another file came");
+        let hash = sent.out.split("SHA-256 ").nth(1).context("a hash")?.trim();
+        ensure!(hash.len() == 64 && received.out.contains(hash), "{} {}", sent.out, received.out);
+        std::fs::remove_file(to.path().join("a file.bin"))?;
+    }
+    Ok(())
+}
+
+fn files_are_not_overwritten_and_not_half_stored() -> Result<()> {
+    let net = Net::up(&["files"])?;
+    let (from, to) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let file = from.path().join("data");
+    std::fs::write(&file, pattern(60_000_000))?;
+    std::fs::write(to.path().join("data"), "mine")?;
+    let (file, folder) = (file.display().to_string(), to.path().display().to_string());
+    let receiver = net.b.start("tcpstripe", &["recv", &folder, "flow:files", "--patience", "1"])?;
+    receiver.expect_line(SOON, "taking tracks on")?;
+    let sent = net.a.run("tcpstripe", &["send", &file, "flow:files"])?;
+    ensure!(sent.code() == 1 && sent.err.contains("data is there already"), "{sent:?}");
+    std::fs::remove_file(to.path().join("data"))?;
+    // Killed in the middle: nothing is left.
+    net.b.link().set(Link { rate: Some(20_000_000), ..Link::CLEAN })?;
+    let mut sender = net.a.start("tcpstripe", &["send", &file, "flow:files", "-n", "2"])?;
+    lab::wait_until(SOON, "a part of the file", || std::fs::read_dir(to.path()).is_ok_and(|all| all.count() > 0))?;
+    sender.kill()?;
+    receiver.expect_log(10 * SOON, "data is not stored")?;
+    ensure!(std::fs::read_dir(to.path())?.count() == 0, "something is left");
+    Ok(())
+}
+
+fn status_and_metrics_say_what_goes_on() -> Result<()> {
+    let mut stage = Stage::with(Over::Flows, 3, &["--metrics", "127.0.0.1:9200"])?;
+    let (mut client, mut server) = stage.pair()?;
+    client.write_all(b"hello")?;
+    let mut got = [0; 5];
+    server.read_exact(&mut got)?;
+    lab::wait_until(SOON, "three tracks in the status", || {
+        stage::group(&stage.net.a)
+            .is_ok_and(|group| group["view"]["tracks"].as_array().is_some_and(|all| all.len() == 3))
+    })?;
+    let group = stage::group(&stage.net.a)?;
+    ensure!(group["view"]["bytes_out"] == 5 && group["client"] == client.local_addr()?.to_string(), "{group}");
+    let relay = stage::group(&stage.net.b)?;
+    ensure!(relay["view"]["bytes_in"] == 5, "{relay}");
+    let text = stage.net.a.run("tcpstripe", &["status"])?;
+    ensure!(text.code() == 0 && text.out.contains("TRACK") && text.out.contains("flow "), "{text:?}");
+    let mut scrape = stage::connect(&stage.net.a, "127.0.0.1:9200".parse()?)?;
+    scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    let page = String::from_utf8(stage::read(&scrape)?)?;
+    ensure!(page.starts_with("HTTP/1.1 200 OK") && page.contains("\ntcpstripe_tracks_open 3\n"), "{page}");
+    // Told to stop: it ends in order, and its client is reset.
+    stage.proxy.signal(rustix::process::Signal::TERM)?;
+    ensure!(stage.proxy.wait(SOON)?.code() == 0);
+    stage::expect_reset(&client, "the client")?;
+    stage::expect_reset(&server, "the target")?;
+    let none = stage.net.a.run("tcpstripe", &["status"])?;
+    ensure!(none.code() == 1 && none.err.contains("start a proxy or a relay"), "{none:?}");
+    Ok(())
+}
+
+fn a_configuration_file_serves_many() -> Result<()> {
+    let net = Net::bare()?;
+    let folder = tempfile::tempdir()?;
+    let target = net.a.inside(|| TcpListener::bind("127.0.0.1:0"))??;
+    let file = folder.path().join("stripes.toml");
+    let config = format!(
+        "[[proxy]]\nlisten = \"127.0.0.1:9000\"\nto = [\"tcp:127.0.0.1:9100,local=127.0.0.2\", \"tcp:127.0.0.1:9101,local=127.0.0.3,device=lo\"]\ntracks = 4\n\n\
+         [[relay]]\naccept = [\"tcp:127.0.0.1:9100\", \"tcp:127.0.0.1:9101\"]\nto = \"{}\"\n",
+        target.local_addr()?
+    );
+    std::fs::write(&file, &config)?;
+    let path = file.display().to_string();
+    let checked = net.a.run("tcpstripe", &["check", &path])?;
+    ensure!(checked.code() == 0 && checked.out.contains("2 rules, all sound"), "{checked:?}");
+    let _running = start(&net.a, &["run", &path])?;
+    let client = stage::connect(&net.a, "127.0.0.1:9000".parse()?)?;
+    let (server, _) = target.accept()?;
+    stage::patient(&server)?;
+    // Two of the four tracks over each path.
+    let all = stage::status(&net.a)?;
+    let groups = all[0]["groups"].as_array().context("groups")?;
+    let relay = groups.iter().find(|group| group["rule"].as_str().is_some_and(|rule| rule.starts_with("tcp:")));
+    let carriers = relay.context("the relay's group")?["carriers"].to_string();
+    for path in ["tcp 127.0.0.2:", "tcp 127.0.0.3:"] {
+        ensure!(carriers.matches(path).count() == 2, "{carriers}");
+    }
+    exchange(&client, &server, 1_000_000)?;
+    std::fs::write(&file, config.replace("tracks = 4", "tracks = 400"))?;
+    let wrong = net.a.run("tcpstripe", &["run", &path])?;
+    ensure!(
+        wrong.code() == 2 && wrong.err.contains("line 1, column 1: 400 tracks are too few or too many"),
+        "{wrong:?}"
+    );
+    Ok(())
+}
