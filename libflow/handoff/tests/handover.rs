@@ -76,7 +76,7 @@ async fn what_flows_carry_is_summed_and_stays_when_they_end() {
     }
     assert_eq!(stage.server.carried(), Counters { sdus_sent: 2, ..bytes(30) });
     lease.0.say(&release(1), None).unwrap();
-    assert!(matches!(stage.event().await, Event::Released { flow: FlowId(1) }));
+    assert!(matches!(stage.event().await, Event::Released { flow: FlowId(1), .. }));
     slots[0].sent(0, 5);
     stage.server.forget(FlowId(1));
     assert_eq!(stage.server.carried(), Counters { sdus_sent: 2, ..bytes(35) });
