@@ -47,7 +47,7 @@ health = { fails = 5 }
 [[rule]]
 name = "web"
 listen = "7005"
-targets = ["10.0.0.1:80", "flow:web"]
+targets = ["10.0.0.1:80", "web.example:80"]
 accept = "after-target"
 balance = "least-connections"
 allow = ["10.0.0.0/8", "fd00::1"]
