@@ -1,6 +1,6 @@
 //! Logs of the daemons.
 //!
-//! One filter per process, which may be changed while it runs ([`set`]), and one of three formats: lines for people,
+//! One filter per process, which may be changed while it runs ([`answer`]), and one of three formats: lines for people,
 //! lines of JSON, or entries of systemd's journal. What peers and programs chose is written so that it can neither
 //! speak to a terminal nor begin a line of its own.
 
