@@ -66,7 +66,7 @@ async fn carry(
     let local = Local::tcp(stream);
     match tie(&proxying, local, commands).await {
         Ok(tie) => {
-            let outcome = tie.run().await;
+            let outcome = tie.run().await.close().await;
             tell(&client, &outcome, place.age());
             place.leave(&outcome);
         }

@@ -19,7 +19,7 @@ use super::registry::{Place, Registry};
 use super::tie::{Command, Tie};
 use super::transfer::Inbox;
 use super::{print, proxy, sockets};
-use crate::machine::{Classic, Group, Stripe};
+use crate::machine::{Classic, Group, State, Stripe};
 use crate::said::classic;
 use crate::said::frame::{Abort, Frame};
 use crate::said::join::{GroupId, Join};
@@ -59,7 +59,8 @@ struct Table<K>(Mutex<Groups<K>>);
 
 struct Groups<K> {
     running: HashMap<K, mpsc::Sender<Command>>,
-    over: VecDeque<K>,
+    /// With what a late track is told.
+    over: VecDeque<(K, Abort)>,
 }
 
 impl<K: Eq + Hash + Clone> Table<K> {
@@ -71,10 +72,14 @@ impl<K: Eq + Hash + Clone> Table<K> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, key: &K) {
+    fn end(&self, key: &K, state: State) {
+        let why = match state {
+            State::Aborted(why) => why,
+            _ => Abort::NoGroup,
+        };
         let mut groups = self.lock();
         groups.running.remove(key);
-        groups.over.push_back(key.clone());
+        groups.over.push_back((key.clone(), why));
         if groups.over.len() > REMEMBERED {
             groups.over.pop_front();
         }
@@ -170,14 +175,16 @@ async fn begin_tcp(relaying: &Arc<Relaying>, stream: TcpStream, from: String) ->
     tie.add(Carrier::Tcp(stream), 0, Bytes::copy_from_slice(&classic::number(Some(number))));
     let relaying = relaying.clone();
     tokio::spawn(async move {
-        finish(tie, &from, place).await;
-        relaying.tcp.end(&number);
+        finish(tie, &from, place, |state| relaying.tcp.end(&number, state)).await;
     });
     Ok(())
 }
 
-async fn finish(tie: Tie, from: &str, place: Place) {
-    let outcome = tie.run().await;
+/// Runs a group to its end; `end` takes it from the table first, so that late tracks hear why it ended.
+async fn finish(tie: Tie, from: &str, place: Place, end: impl FnOnce(State)) {
+    let ended = tie.run().await;
+    end(ended.outcome.state);
+    let outcome = ended.close().await;
     proxy::tell(from, &outcome, place.age());
     place.leave(&outcome);
 }
@@ -270,8 +277,8 @@ fn assign(
 ) -> Result<(), (Box<Carrier>, Abort)> {
     let key = (who, join.group);
     let mut groups = relaying.flows.lock();
-    if groups.over.contains(&key) {
-        return Err((Box::new(carrier), Abort::NoGroup));
+    if let Some((_, why)) = groups.over.iter().find(|(over, _)| *over == key) {
+        return Err((Box::new(carrier), *why));
     }
     if let Some(commands) = groups.running.get(&key) {
         let joined = commands.try_send(Command::Track(carrier, join.track, Bytes::new()));
@@ -291,8 +298,7 @@ fn assign(
     let relaying = relaying.clone();
     tokio::spawn(async move {
         let tie = tie(&relaying, join, carrier, &from, commands).await;
-        finish(tie, &from, place).await;
-        relaying.flows.end(&key);
+        finish(tie, &from, place, |state| relaying.flows.end(&key, state)).await;
     });
     Ok(())
 }

@@ -64,6 +64,29 @@ pub(super) struct Outcome {
     pub(super) why: Option<String>,
 }
 
+/// A group that is over, and what it ran over.
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    commands: Option<mpsc::Receiver<Command>>,
+    closing: JoinSet<()>,
+}
+
+impl Ended {
+    /// Ends what it ran over, tracks that came too late among it. Whoever gives it tracks knows by now that it is over.
+    pub(super) async fn close(mut self) -> Outcome {
+        if let Some(commands) = &mut self.commands {
+            commands.close();
+            while let Some(command) = commands.recv().await {
+                if let Command::Track(carrier, ..) = command {
+                    self.closing.spawn(carrier.reset());
+                }
+            }
+        }
+        while self.closing.join_next().await.is_some() {}
+        self.outcome
+    }
+}
+
 impl Tie {
     pub(super) fn new(group: Box<dyn Group>, local: Option<Local>, commands: mpsc::Receiver<Command>) -> Self {
         let now = Instant::now();
@@ -105,8 +128,8 @@ impl Tie {
         self.tracks.push(track);
     }
 
-    /// Runs it to its end, and ends what it ran over.
-    pub(super) async fn run(mut self) -> Outcome {
+    /// Runs it to its end.
+    pub(super) async fn run(mut self) -> Ended {
         std::future::poll_fn(|cx| self.poll(cx)).await;
         let state = self.group.state();
         let view = self.group.view(Instant::now());
@@ -123,16 +146,7 @@ impl Tie {
             let close = track.finished && (in_order || matches!(track.carrier, Carrier::Flow { .. }));
             closing.spawn(async move { if close { track.carrier.close().await } else { track.carrier.reset().await } });
         }
-        if let Some(commands) = &mut self.commands {
-            commands.close();
-            while let Some(command) = commands.recv().await {
-                if let Command::Track(carrier, ..) = command {
-                    closing.spawn(carrier.reset());
-                }
-            }
-        }
-        while closing.join_next().await.is_some() {}
-        Outcome { state, view, why: self.why }
+        Ended { outcome: Outcome { state, view, why: self.why }, commands: self.commands, closing }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
