@@ -34,7 +34,19 @@ const CRATES: Allowed<'static> = &[
     ),
     (
         "xtask",
-        &["flowring-lab", "irmd", "ipcpd-udp", "irm", "oping", "operf", "flowcat", "flowtop", "flowdump", "tcpstripe"],
+        &[
+            "flowring-lab",
+            "irmd",
+            "ipcpd-udp",
+            "irm",
+            "oping",
+            "operf",
+            "flowcat",
+            "flowtop",
+            "flowdump",
+            "portfwd",
+            "tcpstripe",
+        ],
     ),
 ];
 

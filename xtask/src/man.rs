@@ -50,6 +50,15 @@ fn programs() -> Vec<Program> {
         tool(flowcat::cli::Cli::command(), &["oping(1)", "irm(1)", "flowring(7)"]),
         tool(flowtop::cli::Cli::command(), &["irm(1)", "flowring(7)"]),
         tool(flowdump::cli::Cli::command(), &["irm-flow-capture(1)", "wireshark(1)", "flowring(7)"]),
+        Program {
+            command: portfwd::cli::Cli::command(),
+            section: "1",
+            files: &[
+                RUN_DIR,
+                ("/etc/flowring/portfwd.toml", "Its rules; ~/.config/flowring/portfwd.toml for an ordinary user."),
+            ],
+            see_also: &["irm(1)", "tcpstripe(1)", "flowring(7)"],
+        },
         tool(tcpstripe::cli::Cli::command(), &["irm(1)", "flowcat(1)", "flowring(7)"]),
     ]
 }
@@ -237,6 +246,7 @@ mod tests {
             "flowcat.1",
             "flowtop.1",
             "flowdump.1",
+            "portfwd.1",
             "tcpstripe.1",
             "tcpstripe-proxy.1",
         ] {
