@@ -47,7 +47,7 @@ fn file(tap: &mut Tap, bytes: &[u8]) {
 fn packet(tap: &mut Tap, link: Link, bytes: &[u8]) {
     let Ok(Datagram { from, to, payload, length, .. }) = capture::datagram(link, bytes) else { return };
     assert!(payload.len() <= length);
-    let Some(heard) = tap.hear(from, to, payload) else { return };
+    let Some(heard) = tap.hear(from, to, payload, length) else { return };
     assert!(!words::line(&heard, tap.flows(), length).chars().any(char::is_control));
     for (_, value) in words::fields(&heard) {
         assert!(!value.chars().any(char::is_control));
