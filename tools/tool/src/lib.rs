@@ -18,16 +18,20 @@ pub fn completions<C: clap::CommandFactory>(shell: clap_complete::Shell) -> Stri
 /// A value as JSON on one line. No control character is in it, of those that terminals obey as little as others: what peers
 /// chose is in it.
 pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
-    escaped(&serde_json::to_string(value).unwrap_or_else(|error| format!("\"not to be written: {error}\"")))
+    escaped(serde_json::to_string(value).unwrap_or_else(|error| format!("\"not to be written: {error}\"")))
 }
 
 /// The same for people, over several lines.
 pub fn json_pretty<T: serde::Serialize + ?Sized>(value: &T) -> String {
-    escaped(&serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"not to be written: {error}\"")))
+    escaped(serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"not to be written: {error}\"")))
 }
 
-/// JSON itself forbids the controls below U+0020 only.
-fn escaped(json: &str) -> String {
+/// JSON itself forbids the controls below U+0020 only. Of most values there is nothing to do, and they may be long.
+fn escaped(json: String) -> String {
+    // What begins U+0080 to U+00BF in UTF-8, and DEL.
+    if !json.bytes().any(|byte| byte == 0xc2 || byte == 0x7f) {
+        return json;
+    }
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
