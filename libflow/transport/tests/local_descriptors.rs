@@ -1,5 +1,6 @@
 //! A program without descriptors, and none left over. One test alone in its process: it counts them and lowers the limit.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +11,35 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use transport::StreamError;
 use transport::local::Flow;
 
+/// The lowered limit: above what the test harness holds.
+const HIGHEST: u64 = 200;
+
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+fn sockets() -> (Arc<OwnedFd>, Arc<OwnedFd>) {
+    let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    (Arc::new(a), Arc::new(b))
+}
+
 fn flows() -> (Flow, Flow) {
-    let (a, b): (OwnedFd, OwnedFd) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-    (Flow::new(Arc::new(a), 65_536).unwrap(), Flow::new(Arc::new(b), 65_536).unwrap())
+    let (a, b) = sockets();
+    (Flow::new(a, 65_536).unwrap(), Flow::new(b, 65_536).unwrap())
+}
+
+/// Takes every descriptor below the limit: whatever was inherited, whatever holes there are.
+fn fill() -> Vec<File> {
+    let mut taken = Vec::new();
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => taken.push(file),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()), "{error}");
+                return taken;
+            }
+        }
+    }
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -59,34 +81,29 @@ async fn a_program_without_descriptors_says_so_and_none_is_left_over() {
     }
     assert_eq!(settled(before).await, before);
 
-    let (a, b) = flows();
-    let first = soon(a.open_stream()).await.unwrap();
-    let first_far = soon(b.accept_stream()).await.unwrap();
-    let limit = getrlimit(Resource::Nofile);
-    // Room for one more stream's two ends here, but then not for the one that the accepting program gets.
-    let room = open_descriptors() as u64 - 1 + 2;
-    let lowered = Rlimit { current: Some(room), ..limit };
-    setrlimit(Resource::Nofile, lowered).unwrap();
-    // One end stays, the other leaves with OPEN: each stream that is opened costs one here until no more can be.
+    // What opens has room; what accepts begins when there is room for one stream only, so that the others are lost.
+    let (near, far_end) = sockets();
+    let a = Flow::new(near, 65_536).unwrap();
     let mut opened = Vec::new();
-    let error = loop {
-        match soon(a.open_stream()).await {
-            Ok(stream) => opened.push(stream),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(error, StreamError::NoDescriptor);
-    // In one process both programs share the limit: what was opened may have arrived or not.
-    let mut lost = 0;
-    let mut far = Vec::new();
-    for _ in 0..opened.len() {
+    for _ in 0..3 {
+        opened.push(soon(a.open_stream()).await.unwrap());
+    }
+    let limit = getrlimit(Resource::Nofile);
+    let lowered = Rlimit { current: Some(HIGHEST), ..limit };
+    setrlimit(Resource::Nofile, lowered).unwrap();
+    let mut taken = fill();
+    assert_eq!(soon(a.open_stream()).await.err(), Some(StreamError::NoDescriptor));
+    taken.pop().expect("one descriptor was free before");
+    let b = Flow::new(far_end, 65_536).unwrap();
+    let far = [soon(b.accept_stream()).await.unwrap()];
+    let lost = opened.len() - far.len();
+    for _ in 0..lost {
         match soon(b.accept_stream()).await {
-            Ok(stream) => far.push(stream),
-            Err(StreamError::NoDescriptor) => lost += 1,
+            Err(StreamError::NoDescriptor) => {}
             Err(other) => panic!("{other}"),
+            Ok(_) => panic!("more streams arrived than there was room for"),
         }
     }
-    assert!(lost > 0, "{} of {} streams arrived", far.len(), opened.len());
     let mut refused = 0;
     for (send, recv) in &mut opened {
         let mut bytes = Vec::new();
@@ -101,7 +118,7 @@ async fn a_program_without_descriptors_says_so_and_none_is_left_over() {
     setrlimit(Resource::Nofile, limit).unwrap();
 
     // The flow goes on.
-    drop((opened, far));
+    drop((opened, far, taken));
     let (mut send, _recv) = soon(a.open_stream()).await.unwrap();
     send.write_all(b"and on").await.unwrap();
     send.finish().unwrap();
@@ -109,7 +126,7 @@ async fn a_program_without_descriptors_says_so_and_none_is_left_over() {
     let mut bytes = Vec::new();
     soon(recv.read_to_end(&mut bytes)).await.unwrap();
     assert_eq!(bytes, b"and on");
-    drop((first, first_far, send, _recv, _send, recv));
+    drop((send, _recv, _send, recv));
     drop((a, b));
     assert_eq!(settled(before).await, before);
 }
