@@ -2,6 +2,23 @@
 
 use crate::v1::{Counters, FlowCountsReply, FlowState, PathInfo};
 
+impl Counters {
+    /// Adds what was counted between two readings. A count that fell adds nothing.
+    pub fn grow(&mut self, before: Self, now: Self) {
+        let Self { sdus_sent, bytes_sent, sdus_received, bytes_received, send_errors, receive_errors } = self;
+        for (sum, now, before) in [
+            (sdus_sent, now.sdus_sent, before.sdus_sent),
+            (bytes_sent, now.bytes_sent, before.bytes_sent),
+            (sdus_received, now.sdus_received, before.sdus_received),
+            (bytes_received, now.bytes_received, before.bytes_received),
+            (send_errors, now.send_errors, before.send_errors),
+            (receive_errors, now.receive_errors, before.receive_errors),
+        ] {
+            *sum = sum.saturating_add(now.saturating_sub(before));
+        }
+    }
+}
+
 /// One flow's entries of all columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {

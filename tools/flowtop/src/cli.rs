@@ -71,9 +71,7 @@ pub struct Cli {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no interval; give seconds from 0.1 to 3600, such as 0.5");
-    let value: f64 = text.parse().map_err(|_| wrong())?;
-    if (0.1..=3_600.0).contains(&value) { Ok(Duration::from_secs_f64(value)) } else { Err(wrong()) }
+    tool::seconds("interval", text, 0.1..=3_600.0, "0.5")
 }
 
 fn column(text: &str) -> Result<Column, String> {

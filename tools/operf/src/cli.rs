@@ -110,9 +110,7 @@ impl Cli {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no time; give seconds from 0.01 to {}, such as 2.5", MAX_TIME.as_secs());
-    let value: f64 = text.parse().map_err(|_| wrong())?;
-    if (0.01..=MAX_TIME.as_secs_f64()).contains(&value) { Ok(Duration::from_secs_f64(value)) } else { Err(wrong()) }
+    tool::seconds("time", text, 0.01..=MAX_TIME.as_secs_f64(), "2.5")
 }
 
 fn size(text: &str) -> Result<u32, String> {

@@ -77,9 +77,7 @@ fn qos(text: &str) -> Result<Cube, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no time; give seconds from 0 to 86400, such as 0.2");
-    let value: f64 = text.parse().map_err(|_| wrong())?;
-    if (0.0..=86_400.0).contains(&value) { Ok(Duration::from_secs_f64(value)) } else { Err(wrong()) }
+    tool::seconds("time", text, 0.0..=86_400.0, "0.2")
 }
 
 fn size(text: &str) -> Result<usize, String> {

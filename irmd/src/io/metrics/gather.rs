@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use handoff::server::Server;
-use hyper::body::Bytes;
+use scrape::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 

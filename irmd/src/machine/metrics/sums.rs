@@ -28,7 +28,7 @@ impl Sums {
             _ => Counters::default(),
         };
         self.last.insert(ipcp.to_owned(), (pid, said));
-        add(self.total.entry(layer.to_owned()).or_default(), before, said);
+        self.total.entry(layer.to_owned()).or_default().grow(before, said);
     }
 
     /// Only IPCPs that there still are can say more.
@@ -39,20 +39,6 @@ impl Sums {
     /// By layer.
     pub fn totals(&self) -> impl Iterator<Item = (&str, Counters)> {
         self.total.iter().map(|(layer, counters)| (layer.as_str(), *counters))
-    }
-}
-
-fn add(total: &mut Counters, before: Counters, now: Counters) {
-    let Counters { sdus_sent, bytes_sent, sdus_received, bytes_received, send_errors, receive_errors } = total;
-    for (sum, now, before) in [
-        (sdus_sent, now.sdus_sent, before.sdus_sent),
-        (bytes_sent, now.bytes_sent, before.bytes_sent),
-        (sdus_received, now.sdus_received, before.sdus_received),
-        (bytes_received, now.bytes_received, before.bytes_received),
-        (send_errors, now.send_errors, before.send_errors),
-        (receive_errors, now.receive_errors, before.receive_errors),
-    ] {
-        *sum = sum.saturating_add(now.saturating_sub(before));
     }
 }
 

@@ -17,19 +17,7 @@ impl Carried {
     /// Adds what a flow has carried since it was `seen`. A count that fell, as only a hostile program's does, adds
     /// nothing and is begun again from.
     pub(crate) fn add(&mut self, seen: &mut Counters, now: Counters) {
-        let more = |now: u64, seen: u64| now.saturating_sub(seen);
-        let Counters { sdus_sent, bytes_sent, sdus_received, bytes_received, send_errors, receive_errors } =
-            &mut self.total;
-        for (sum, now, seen) in [
-            (sdus_sent, now.sdus_sent, seen.sdus_sent),
-            (bytes_sent, now.bytes_sent, seen.bytes_sent),
-            (sdus_received, now.sdus_received, seen.sdus_received),
-            (bytes_received, now.bytes_received, seen.bytes_received),
-            (send_errors, now.send_errors, seen.send_errors),
-            (receive_errors, now.receive_errors, seen.receive_errors),
-        ] {
-            *sum = sum.saturating_add(more(now, seen));
-        }
+        self.total.grow(*seen, now);
         *seen = now;
     }
 }

@@ -37,7 +37,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
-use clap::CommandFactory as _;
 
 use self::control::Unanswered;
 use self::place::Folder;
@@ -80,9 +79,7 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn act(cli: Cli) -> Result<(), Bad> {
     if let Some(shell) = cli.completions {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "portfwd", &mut script);
-        return Ok(print::text(&String::from_utf8_lossy(&script))?);
+        return Ok(print::text(&tool::completions::<Cli>(shell))?);
     }
     match cli.command {
         None if cli.run.detached => Ok(background::child(&cli.run, source(&cli.run)?)?),

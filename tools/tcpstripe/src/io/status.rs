@@ -9,17 +9,20 @@ use std::time::Duration;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use proto::RunDir;
+use scrape::Page;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::registry::{GroupStatus, Registry, Totals};
 use super::{FAILED, Failure, print};
 
 /// Who asks may be slow, but not for ever.
 const ASKED: Duration = Duration::from_secs(5);
-/// The longest request for metrics that is read.
-const REQUEST: usize = 8 << 10;
+/// Scrapers that are served at a time.
+const SCRAPERS: usize = 16;
+/// What the metrics are written in.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The longest answer of a program that is read: some ten thousand groups.
 const ANSWER: u64 = 64 << 20;
 
@@ -207,35 +210,13 @@ fn bytes(count: u64) -> String {
     }
 }
 
-/// Answers every request with the metrics, whatever it asks for.
+/// Serves for ever.
 pub(super) async fn serve_metrics(listener: TcpListener, registries: Arc<[Arc<Registry>]>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            continue;
-        };
-        // One at a time: who scrapes does so once in some seconds, and who dawdles is cut off.
-        let _ = tokio::time::timeout(ASKED, answer(stream, &registries)).await;
-    }
-}
-
-async fn answer(mut stream: TcpStream, registries: &[Arc<Registry>]) -> std::io::Result<()> {
-    let mut request = Vec::new();
-    let mut buffer = [0; 1024];
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST {
-        match stream.read(&mut buffer).await? {
-            0 => return Ok(()),
-            len => request.extend_from_slice(&buffer[..len]),
-        }
-    }
-    let body = metrics(&gather(registries).await);
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
+    let page = move |_| {
+        let registries = registries.clone();
+        async move { Some(Page { text: metrics(&gather(&registries).await).into(), content_type: CONTENT_TYPE }) }
+    };
+    scrape::serve(listener, "tcpstripe", SCRAPERS, page).await;
 }
 
 /// Prometheus' text format 0.0.4. Numbers only, and no label: nothing a peer says is in it.
