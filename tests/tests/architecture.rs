@@ -23,10 +23,11 @@ const CRATES: Allowed<'static> = &[
     ("flowcat", &["flowring-proto", "flowring-tool", "libflow"]),
     ("flowtop", &["flowring-proto", "flowring-tool"]),
     ("flowdump", &["flowring-proto", "flowring-tool", "flowring-capture"]),
-    ("portfwd", &["flowring-proto", "flowring-scrape", "flowring-tool", "libflow"]),
+    ("portfwd", &["flowring-proto", "flowring-service", "flowring-tool", "libflow"]),
     ("tcpstripe", &["flowring-proto", "flowring-scrape", "flowring-tool", "libflow"]),
     ("flowring-capture", &[]),
     ("flowring-tool", &["flowring-proto"]),
+    ("flowring-service", &["flowring-proto", "flowring-scrape"]),
     ("flowring-lab", &[]),
     ("flowring-sim", &[]),
     (

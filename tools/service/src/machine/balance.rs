@@ -12,11 +12,53 @@
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use siphasher::sip::SipHasher13;
 
-use crate::said::rule::{Balance as Policy, Health};
+/// Which of several targets a connection gets, among those that live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Policy {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest connections.
+    LeastConnections,
+    /// By the client's address: the same client the same target, as long as that lives.
+    SourceHash,
+}
+
+impl FromStr for Policy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "round-robin" => Ok(Self::RoundRobin),
+            "least-connections" => Ok(Self::LeastConnections),
+            "source-hash" => Ok(Self::SourceHash),
+            _ => Err(format!("balance is \"round-robin\", \"least-connections\" or \"source-hash\", not {text:?}")),
+        }
+    }
+}
+
+/// Which targets are taken for dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// After so many failures in a row, of connections and checks.
+    pub fails: NonZeroU32,
+    /// A dead one is tried again after so long.
+    pub retry: Duration,
+    /// So often each is connected to, whether connections come or not. `None`: never.
+    pub check: Option<Duration>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { fails: const { NonZeroU32::new(3).unwrap() }, retry: Duration::from_secs(1), check: None }
+    }
+}
 
 /// What changed for a target, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,4 @@
+//! What is written.
+
+pub mod fault;
+pub mod values;
