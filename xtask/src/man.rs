@@ -60,6 +60,7 @@ fn programs() -> Vec<Program> {
             see_also: &["irm(1)", "tcpstripe(1)", "flowring(7)"],
         },
         tool(tcpstripe::cli::Cli::command(), &["irm(1)", "flowcat(1)", "flowring(7)"]),
+        tool(gameproxy::cli::Cli::command(), &["portfwd(1)", "irm(1)", "flowring(7)"]),
     ]
 }
 
@@ -249,6 +250,8 @@ mod tests {
             "portfwd.1",
             "tcpstripe.1",
             "tcpstripe-proxy.1",
+            "gameproxy.1",
+            "gameproxy-server.1",
         ] {
             assert!(pages.iter().any(|written| written == page), "{page} is missing: {pages:?}");
             let text = std::fs::read_to_string(folder.join(page)).unwrap();

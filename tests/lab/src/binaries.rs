@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 12] = [
+const CRATES: [&str; 13] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -20,11 +20,12 @@ const CRATES: [&str; 12] = [
     "flowdump",
     "portfwd",
     "tcpstripe",
+    "gameproxy",
     "libflow-capi",
     "libflow",
 ];
 /// The programs among what they build.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 16] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -35,6 +36,7 @@ const PROGRAMS: [&str; 15] = [
     "flowdump",
     "portfwd",
     "tcpstripe",
+    "gameproxy",
     "examples/echo_server",
     "examples/forward-load",
     "examples/echo_client",

@@ -10,7 +10,6 @@
 //! system call.
 #![expect(clippy::disallowed_methods, reason = "io/: the clock and timers")]
 
-mod batch;
 mod direct;
 mod far;
 mod near;
@@ -23,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datagrams as batch;
 use tokio::sync::watch;
 
 use self::batch::Batch;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 /// Messages per call.
-pub(super) const MANY: usize = 32;
+pub const MANY: usize = 32;
 /// Room of a message: what the kernel joins at most.
 const STRIDE: usize = 65_536;
 
@@ -17,7 +17,7 @@ const STRIDE: usize = 65_536;
 struct Control([u8; 96]);
 
 /// Messages in memory. One for each thread is enough: they are used between two waits.
-pub(super) struct Batch {
+pub struct Batch {
     storage: Vec<u8>,
     received: [Received; MANY],
     len: usize,
@@ -25,57 +25,59 @@ pub(super) struct Batch {
 
 /// What is known of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Received {
+pub struct Received {
     /// Bytes, those of all its datagrams.
-    pub(super) len: usize,
+    pub len: usize,
     /// Bytes of each datagram but the last; 0: it is one.
-    pub(super) segment: usize,
+    pub segment: usize,
     /// Who sent it; none on a connected socket.
-    pub(super) from: Option<SocketAddr>,
+    pub from: Option<SocketAddr>,
     /// Which address of this host it was sent to, where the socket was [told to say](say_local).
-    pub(super) to: Option<IpAddr>,
+    pub to: Option<IpAddr>,
 }
 
 /// A message that is to be sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sending<'a> {
-    pub(super) bytes: &'a [u8],
+pub struct Sending<'a> {
+    /// Its bytes, those of all its datagrams.
+    pub bytes: &'a [u8],
     /// Bytes of each datagram but the last; 0: it is one.
-    pub(super) segment: usize,
+    pub segment: usize,
     /// To whom; none on a connected socket.
-    pub(super) to: Option<SocketAddr>,
+    pub to: Option<SocketAddr>,
     /// From which address of this host.
-    pub(super) from: Option<IpAddr>,
+    pub from: Option<IpAddr>,
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
+    /// An empty one.
+    pub fn new() -> Self {
         Self { storage: vec![0; MANY * STRIDE], received: [Received::default(); MANY], len: 0 }
     }
 
     /// Forgets all.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.len = 0;
     }
 
     /// Messages in it.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether no more fit.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.len == MANY
     }
 
     /// A message and its bytes.
-    pub(super) fn get(&self, place: usize) -> (Received, &[u8]) {
+    pub fn get(&self, place: usize) -> (Received, &[u8]) {
         let received = self.received[place];
         (received, &self.storage[place * STRIDE..][..received.len])
     }
 
     /// Receives what there is room for, behind what there is; how many messages. Does not wait. Cut messages are left out.
-    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let mut iovecs = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MANY];
         let mut controls = [MaybeUninit::<Control>::uninit(); MANY];
         let mut names = [MaybeUninit::<libc::sockaddr_in6>::uninit(); MANY];
@@ -133,7 +135,7 @@ impl Batch {
 }
 
 /// Sends up to [`MANY`] messages; how many went. An error is that of the first. Does not wait.
-pub(super) fn send(socket: BorrowedFd<'_>, sending: &[Sending<'_>]) -> io::Result<usize> {
+pub fn send(socket: BorrowedFd<'_>, sending: &[Sending<'_>]) -> io::Result<usize> {
     let mut iovecs = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MANY];
     let mut controls = [Control([0; 96]); MANY];
     // SAFETY: all-zero is a valid sockaddr_in6, and a valid mmsghdr.
@@ -161,13 +163,13 @@ pub(super) fn send(socket: BorrowedFd<'_>, sending: &[Sending<'_>]) -> io::Resul
 }
 
 /// The kernel joins datagrams of one sender that come together.
-pub(super) fn join(socket: impl AsFd) {
+pub fn join(socket: impl AsFd) {
     // Without it (kernels before 5.0) each message is one datagram.
     let _ = set(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO);
 }
 
 /// The kernel says to which address of this host each datagram came.
-pub(super) fn say_local(socket: impl AsFd, v6: bool) -> io::Result<()> {
+pub fn say_local(socket: impl AsFd, v6: bool) -> io::Result<()> {
     match v6 {
         true => set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
         false => set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO),

@@ -1,0 +1,5 @@
+//! Many UDP datagrams per system call: [`Batch`] to receive them, [`send`] to send them, each with its addresses.
+
+mod io;
+
+pub use io::batch::{Batch, MANY, Received, Sending, join, say_local, send};

@@ -1,0 +1,180 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done; it was stopped
+  1  it could not be done; standard error says why
+  2  wrong usage
+
+Examples:
+  gameproxy local --redirect 27910=10.0.0.1:27910           one process: a plain UDP proxy
+  gameproxy local --redirect 27910=10.0.0.1:27910 --delay 30ms+20ms
+  gameproxy server --name q2proxy --config FILE             near the game servers
+  gameproxy client --server flow:q2proxy                    near the players";
+
+/// Carries game datagrams from players to servers, in one process or through flows.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "gameproxy", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Print completions for a shell
+    #[arg(long, value_name = "SHELL", exclusive = true)]
+    pub completions: Option<clap_complete::Shell>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Carry from players to servers in this one process
+    Local {
+        /// Which redirects.
+        #[command(flatten)]
+        rules: RulesFrom,
+        /// How to run.
+        #[command(flatten)]
+        run: Run,
+    },
+    /// The side near the players
+    Client {
+        /// The server sides: flow:NAME, or ADDR:PORT of one that speaks the byte stream over TCP
+        #[arg(long, value_name = "SERVER", required = true)]
+        server: Vec<String>,
+        /// What carries the datagrams
+        #[arg(long, value_enum, default_value_t = Carrier::Message)]
+        carrier: Carrier,
+        /// Ports that are opened without being told by the server side: with the byte stream, which tells nothing.
+        #[command(flatten)]
+        rules: RulesFrom,
+        /// How to run.
+        #[command(flatten)]
+        run: Run,
+    },
+    /// The side near the game servers
+    Server {
+        /// The name to serve
+        #[arg(long, value_name = "NAME", required_unless_present = "inetd")]
+        name: Option<String>,
+        /// What carries the datagrams
+        #[arg(long, value_enum, default_value_t = Carrier::Message)]
+        carrier: Carrier,
+        /// Serve the byte stream on descriptor 0, as inetd passes it, until it ends
+        #[arg(long, conflicts_with = "name")]
+        inetd: bool,
+        /// Which redirects.
+        #[command(flatten)]
+        rules: RulesFrom,
+        /// How to run.
+        #[command(flatten)]
+        run: Run,
+    },
+}
+
+/// What carries the datagrams between the two sides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Carrier {
+    /// Message flows: unordered, lossy, encrypted
+    #[default]
+    Message,
+    /// The original's encapsulation in one byte stream; IPv4
+    Stream,
+}
+
+/// Where redirects come from.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RulesFrom {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A redirect for everyone; [ADDR:]PORT where players send to, and a server
+    #[arg(long, value_name = "FROM=TO", value_parser = redirect, conflicts_with = "config")]
+    pub redirect: Vec<(SocketAddr, SocketAddr)>,
+    /// Delays from player to server and back of --redirect, such as 30ms or 30ms+20ms
+    #[arg(long, value_name = "UP[+DOWN]", value_parser = delays, requires = "redirect")]
+    pub delay: Option<(Duration, Duration)>,
+}
+
+/// How to run.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Run {
+    /// What to log: error, warn, info, debug, or a filter
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "FLOWRING_LOG")]
+    pub log: String,
+    /// Folder of irmd's sockets [else $FLOWRING_RUN_DIR, /run/flowring as root, $XDG_RUNTIME_DIR/flowring]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+}
+
+fn redirect(text: &str) -> Result<(SocketAddr, SocketAddr), String> {
+    let wrong = || format!("'{text}' is no redirect; give one such as 27910=10.0.0.1:27910");
+    let (from, to) = text.split_once('=').ok_or_else(wrong)?;
+    let from = match from.parse::<u16>() {
+        Ok(port) => SocketAddr::from(([0, 0, 0, 0], port)),
+        Err(_) => from.parse().map_err(|_| wrong())?,
+    };
+    Ok((from, to.parse().map_err(|_| wrong())?))
+}
+
+fn delays(text: &str) -> Result<(Duration, Duration), String> {
+    match text.split_once('+') {
+        Some((up, down)) => Ok((delay(up)?, delay(down)?)),
+        None => Ok((delay(text)?, Duration::ZERO)),
+    }
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    let units = [("us", 1), ("ms", 1_000), ("s", 1_000_000)];
+    let found = units.iter().find_map(|(unit, micros)| Some((text.strip_suffix(unit)?.parse::<u64>().ok()?, micros)));
+    let time = found.and_then(|(number, micros)| number.checked_mul(*micros)).filter(|micros| *micros <= 10_000_000);
+    time.map(Duration::from_micros).ok_or_else(|| format!("'{text}' is no delay; give one up to 10s, such as 30ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn redirects_and_delays_are_read() {
+        let line = "gameproxy local --redirect 27910=10.0.0.1:27911 --redirect [::1]:5=[::2]:6 --delay 30ms+20ms";
+        let Some(Command::Local { rules, .. }) = parse(line).unwrap().command else { panic!("no local") };
+        assert_eq!(rules.redirect[0], ("0.0.0.0:27910".parse().unwrap(), "10.0.0.1:27911".parse().unwrap()));
+        assert_eq!(rules.redirect[1], ("[::1]:5".parse().unwrap(), "[::2]:6".parse().unwrap()));
+        assert_eq!(rules.delay, Some((Duration::from_millis(30), Duration::from_millis(20))));
+    }
+
+    #[test]
+    fn nonsense_is_refused_as_usage() {
+        let lines = [
+            "gameproxy local --redirect 1",
+            "gameproxy local --redirect 1=2",
+            "gameproxy local --redirect 70000=10.0.0.1:1",
+            "gameproxy local --delay 5ms",
+            "gameproxy local --redirect 1=10.0.0.1:1 --delay 5",
+            "gameproxy local --redirect 1=10.0.0.1:1 --delay 11s",
+            "gameproxy client",
+            "gameproxy server",
+            "gameproxy server --name a --inetd",
+        ];
+        for line in lines {
+            assert_eq!(parse(line).map(|_| ()).map_err(|error| error.exit_code()), Err(2), "{line}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What is decided.
+
+pub mod door;
+pub mod front;

@@ -1,0 +1,3 @@
+//! What is written and what is said: rules, and the layout of what goes between the two sides.
+
+pub mod rule;
