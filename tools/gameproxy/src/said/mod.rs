@@ -1,3 +1,7 @@
 //! What is written and what is said: rules, and the layout of what goes between the two sides.
 
+pub mod file;
+pub mod grammar;
 pub mod rule;
+mod toml;
+mod words;

@@ -1,4 +1,4 @@
 //! What is written.
 
-pub mod fault;
+pub(crate) mod fault;
 pub mod values;
