@@ -3,20 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+pub use crate::said::frame::Player;
 use crate::said::rule::{Carriage, Dropped, Host, Place, Rules, TokenAt};
 
 /// Which client side a player comes through: the flow's number in this process, 0 where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
-
-/// Where players come from and what they speak to: the seed's quadruple.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Player {
-    /// The address and port of the client side that the player speaks to.
-    pub orig: SocketAddr,
-    /// The player's own.
-    pub client: SocketAddr,
-}
 
 /// What a new player's route is like.
 #[derive(Clone, Debug, PartialEq, Eq)]

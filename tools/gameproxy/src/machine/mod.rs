@@ -2,3 +2,7 @@
 
 pub mod door;
 pub mod front;
+pub mod pace;
+pub mod pool;
+pub mod queue;
+pub mod routes;
