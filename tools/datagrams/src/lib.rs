@@ -3,3 +3,4 @@
 mod io;
 
 pub use io::batch::{Batch, MANY, Received, Sending, join, say_local, send};
+pub use io::socket::{bound, socket};

@@ -1,3 +1,4 @@
 //! System calls.
 
 pub(crate) mod batch;
+pub(crate) mod socket;

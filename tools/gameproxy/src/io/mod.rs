@@ -1,13 +1,52 @@
 //! What is done: sockets, flows, threads.
+#![expect(clippy::disallowed_methods, reason = "io/: random seeds")]
+
+mod core;
+mod edge;
+mod local;
+mod orders;
+mod outbox;
+mod start;
+mod tally;
+mod upstream;
 
 use std::process::ExitCode;
 
-use crate::cli::Cli;
+pub use self::core::Seen;
+pub use self::orders::Report;
+pub use self::tally::Counts;
+use crate::cli::{Cli, Command};
 
 /// Runs a command line to its exit code.
 pub fn run(cli: Cli) -> ExitCode {
-    if let Some(shell) = cli.completions {
-        let _ = std::io::Write::write_all(&mut std::io::stdout(), tool::completions::<Cli>(shell).as_bytes());
+    match act(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "gameproxy: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::SUCCESS
+}
+
+fn act(cli: Cli) -> anyhow::Result<()> {
+    if let Some(shell) = cli.completions {
+        use std::io::Write as _;
+        return Ok(std::io::stdout().write_all(tool::completions::<Cli>(shell).as_bytes())?);
+    }
+    match cli.command {
+        None => Ok(()),
+        Some(Command::Local { rules, run }) => start::local(&rules, &run),
+        Some(Command::Client { .. } | Command::Server { .. }) => anyhow::bail!("not yet"),
+    }
+}
+
+/// Random bits to begin with.
+fn seed() -> u64 {
+    let mut seed = [0; 8];
+    // Without the system's randomness delays are as random as the process' number.
+    match getrandom::fill(&mut seed) {
+        Ok(()) => u64::from_ne_bytes(seed),
+        Err(_) => std::process::id().into(),
+    }
 }

@@ -11,7 +11,7 @@ use super::line::{Count, Line};
 use super::names::Names;
 use super::offer::Offer;
 use super::{fair, matching};
-use crate::said::frame::Player;
+pub use crate::said::frame::Player;
 use crate::said::rule::{Carriage, Dropped, Query, Redirect, Rules, TokenAt};
 
 /// Which client side a player comes through: the flow's number in this process, 0 where there is none.

@@ -1,4 +1,15 @@
 //! What is decided.
 
 pub mod door;
+pub mod explain;
+pub mod fair;
 pub mod front;
+pub mod line;
+pub mod matching;
+pub mod names;
+pub mod offer;
+pub mod pace;
+pub mod pool;
+pub mod queue;
+pub mod routes;
+pub mod tell;

@@ -1,7 +1,9 @@
 //! What is written and what is said: rules, and the layout of what goes between the two sides.
 
 pub mod file;
+pub mod frame;
 pub mod grammar;
+pub mod offer;
 pub mod rule;
 mod toml;
 mod words;

@@ -6,15 +6,11 @@ use std::os::fd::OwnedFd;
 
 use proto::forward::Verdict;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::batch;
 use crate::io::running::Target;
 use crate::machine::cause::Refusal;
 use crate::said::end::{End, Host, Place};
-
-/// What is asked of the kernel for what waits to be read, bytes. It gives others less than root.
-const BUFFER: usize = 4 << 20;
 
 /// The socket that a rule's clients speak to.
 pub(crate) fn open(place: &Place) -> io::Result<OwnedFd> {
@@ -36,31 +32,9 @@ pub(crate) fn open(place: &Place) -> io::Result<OwnedFd> {
 }
 
 fn bound(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let socket = socket(address)?;
-    if let SocketAddr::V6(v6) = address {
-        sockopt::set_ipv6_v6only(&socket, !v6.ip().is_unspecified())?;
-    }
-    if sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
-        sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
-    }
-    // A burst to many clients at once.
-    if sockopt::set_socket_send_buffer_size_force(&socket, BUFFER).is_err() {
-        sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
-    }
-    rustix::net::bind(&socket, &address)?;
-    if address.ip().is_unspecified() {
-        // Answers come from the address that was spoken to.
-        batch::say_local(&socket, address.is_ipv6())
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
-    }
+    let socket = batch::bound(address)?;
     batch::join(&socket);
     Ok(socket)
-}
-
-fn socket(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    rustix::net::socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))
 }
 
 /// A socket connected to a target. A name that has not been looked up yet is an error, and is looked up.
@@ -81,7 +55,7 @@ pub(super) fn connected(target: &Target) -> Result<OwnedFd, Refusal> {
             (first, port).into()
         }
     };
-    let made = socket(address).and_then(|socket| {
+    let made = batch::socket(address).and_then(|socket| {
         batch::join(&socket);
         rustix::net::connect(&socket, &address).map(|()| socket)
     });

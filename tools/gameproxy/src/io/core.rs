@@ -1,0 +1,429 @@
+//! The side of the game servers: a route and a socket for each player, and the queues between.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use datagrams::Batch;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::tally::Tally;
+use super::upstream;
+use crate::machine::door::{Choice, ClientId, Door, Player};
+use crate::machine::pace::Pace;
+use crate::machine::pool::Pool;
+use crate::machine::queue::{Agenda, Chance, Fate, Item, Queue};
+use crate::machine::routes::{Over, RouteId, Routes, Side};
+use crate::said::rule::{Dropped, TokenAt, Way};
+
+/// Players of one client side at a time, whatever the limits: each has a descriptor.
+const MOST: usize = 16_384;
+/// How soon a datagram that found no room is tried again.
+const AGAIN: Duration = Duration::from_millis(1);
+/// A datagram that finds no room for so long is dropped.
+const LATE: Duration = Duration::from_millis(250);
+
+/// Who is let in is decided for all client sides together.
+pub(super) type SharedDoor = Arc<Mutex<Door>>;
+
+/// What became of a datagram on its way to the client side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    /// It goes.
+    Done,
+    /// There is no room now.
+    Full,
+    /// It cannot go.
+    Dropped(Dropped),
+}
+
+/// Where datagrams for players go.
+pub(super) type Sink<'a> = &'a mut dyn FnMut(&Player, &[u8]) -> Put;
+
+/// Routes of the players that come through one client side.
+#[derive(Debug)]
+pub(super) struct Core {
+    epoll: Arc<OwnedFd>,
+    routes: Routes<Player, Route>,
+    agenda: Agenda<(RouteId, Side)>,
+    pool: Pool,
+    scratch: Vec<u8>,
+    door: SharedDoor,
+    chance: Chance,
+    through: ClientId,
+    tally: Arc<Tally>,
+}
+
+/// A player's route.
+#[derive(Debug)]
+struct Route {
+    socket: OwnedFd,
+    choice: Choice,
+    pace: Option<Pace>,
+    /// Datagrams that wait: the player's, the server's.
+    queues: [Queue<Vec<u8>>; 2],
+    /// Longer than the redirect says, for fairness.
+    more: [Duration; 2],
+    /// What each datagram to the server begins with.
+    header: Vec<u8>,
+    since: Instant,
+    /// The first datagram to the server since it last answered.
+    asked: Option<Instant>,
+    /// How long the server takes to answer, smoothed.
+    answers_in: Option<Duration>,
+    carried: [u64; 2],
+}
+
+/// A player, for who looks.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Who it is.
+    pub player: Player,
+    /// Where it plays.
+    pub choice: Choice,
+    /// How long it has been there.
+    pub age: Duration,
+    /// How long its server takes to answer, smoothed; `None`: it has not yet.
+    pub answers_in: Option<Duration>,
+    /// Datagrams carried: from the player, from the server.
+    pub carried: [u64; 2],
+    /// Datagrams that wait: the player's, the server's.
+    pub waiting: [usize; 2],
+}
+
+impl Core {
+    /// Without players. Their servers' sockets are watched by `epoll`, as the numbers of their routes.
+    pub(super) fn new(epoll: Arc<OwnedFd>, door: SharedDoor, through: ClientId, tally: Arc<Tally>, seed: u64) -> Self {
+        Self {
+            epoll,
+            routes: Routes::new(MOST),
+            agenda: Agenda::default(),
+            pool: Pool::default(),
+            scratch: Vec::with_capacity(2048),
+            door,
+            chance: Chance::new(seed),
+            through,
+            tally,
+        }
+    }
+
+    /// A player's route.
+    pub(super) fn find(&self, player: &Player) -> Option<RouteId> {
+        self.routes.find(player)
+    }
+
+    /// The first datagram of a player who is not there, who is let in or not. Whom it evicts is told to `ended`.
+    pub(super) fn enter(&mut self, now: Instant, player: Player, data: &[u8], ended: &mut dyn FnMut(&Player, Over)) {
+        match self.open(now, player, data, ended) {
+            Ok(id) => self.forward(now, id, data),
+            Err(why) => self.tally.dropped(why),
+        }
+    }
+
+    /// A player's datagram.
+    pub(super) fn forward(&mut self, now: Instant, id: RouteId, data: &[u8]) {
+        let Some(route) = self.routes.heard(now, id, Side::Player) else { return };
+        if route.pace.as_mut().is_some_and(|pace| !pace.take(now)) {
+            return self.tally.dropped(Dropped::TooFast);
+        }
+        let Some(data) = without_token(data, route.choice.strip) else { return self.tally.dropped(Dropped::NoToken) };
+        let more = route.more[Side::Player as usize];
+        match self.chance.fate(now, &route.choice.carriage.up, more) {
+            Fate::Lost => self.tally.dropped(Dropped::Lost),
+            Fate::At(due) => self.wait(now, id, Side::Player, due, data),
+            // What waits goes first.
+            Fate::Now if !route.queues[Side::Player as usize].is_empty() => self.wait(now, id, Side::Player, now, data),
+            Fate::Now => match route.send(now, data, &mut self.scratch) {
+                Ok(()) => self.tally.carried(Side::Player, data.len()),
+                Err(Errno::WOULDBLOCK | Errno::NOBUFS) => self.wait(now, id, Side::Player, now, data),
+                Err(errno) => self.tally.dropped(reason(errno)),
+            },
+        }
+    }
+
+    fn open(
+        &mut self,
+        now: Instant,
+        player: Player,
+        data: &[u8],
+        ended: &mut dyn FnMut(&Player, Over),
+    ) -> Result<RouteId, Dropped> {
+        if !self.routes.has_room() {
+            let oldest = self.routes.to_evict().ok_or(Dropped::TooManyPlayers)?;
+            self.close(oldest, Over::Evicted, ended);
+        }
+        let choice = door(&self.door).enter(now, self.through, player, data)?;
+        let socket = upstream::open(&choice, &player).inspect_err(|errno| {
+            door(&self.door).leave(self.through, player, &choice);
+            tracing::debug!(client = %player.client, server = %choice.server, %errno, "no socket for a player");
+        });
+        let route = Route::new(now, socket.map_err(reason)?, choice.clone(), &player);
+        let prune = choice.carriage.prune;
+        let Some(id) = self.routes.open(now, player, prune, route) else {
+            door(&self.door).leave(self.through, player, &choice);
+            return Err(Dropped::TooManyPlayers);
+        };
+        let watched = self
+            .routes
+            .get(id)
+            .map(|(_, route)| epoll::add(&*self.epoll, &route.socket, EventData::new_u64(id.number()), EventFlags::IN));
+        if let Some(Err(errno)) = watched {
+            self.close(id, Over::Stopped, ended);
+            return Err(reason(errno));
+        }
+        self.tally.opened();
+        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, server = %choice.server, "a player came");
+        Ok(id)
+    }
+
+    /// What a server says on a route. `batch` is used up.
+    pub(super) fn collect(&mut self, now: Instant, number: u64, batch: &mut Batch, sink: Sink<'_>) {
+        let id = RouteId::from_number(number);
+        let Some((_, route)) = self.routes.get(id) else { return };
+        batch.clear();
+        match batch.receive(route.socket.as_fd()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // Nobody listens there, now. A server that is started again is found again by the same player.
+            Err(error) => self.tally.dropped(reason(Errno::from_io_error(&error).unwrap_or(Errno::IO))),
+        }
+        for place in 0..batch.len() {
+            self.down(now, id, batch.get(place).1, sink);
+        }
+    }
+
+    fn down(&mut self, now: Instant, id: RouteId, data: &[u8], sink: Sink<'_>) {
+        let Some(route) = self.routes.heard(now, id, Side::Server) else { return };
+        route.answered(now);
+        let more = route.more[Side::Server as usize];
+        match self.chance.fate(now, &route.choice.carriage.down, more) {
+            Fate::Lost => self.tally.dropped(Dropped::Lost),
+            Fate::At(due) => self.wait(now, id, Side::Server, due, data),
+            Fate::Now if !route.queues[Side::Server as usize].is_empty() => self.wait(now, id, Side::Server, now, data),
+            Fate::Now => {
+                route.carried[Side::Server as usize] += 1;
+                let Some((player, _)) = self.routes.get(id) else { return };
+                match sink(player, data) {
+                    Put::Done => self.tally.carried(Side::Server, data.len()),
+                    Put::Full => self.wait(now, id, Side::Server, now, data),
+                    Put::Dropped(why) => self.tally.dropped(why),
+                }
+            }
+        }
+    }
+
+    /// A datagram waits in its route's queue.
+    fn wait(&mut self, now: Instant, id: RouteId, from: Side, due: Instant, data: &[u8]) {
+        let Some((_, route)) = self.routes.get_mut(id) else { return };
+        let Way { room, full, .. } = route.way(from);
+        let queue = &mut route.queues[from as usize];
+        let item = Item { due, came: now, what: self.pool.take(data) };
+        if let Some(dropped) = queue.push(item, room, full) {
+            self.pool.give(dropped);
+            self.tally.dropped(Dropped::QueueFull);
+        }
+        // Due at once: there was no room, and is none this moment.
+        match due <= now {
+            true => self.agenda.arm_at((id, from), queue, now + AGAIN),
+            false => self.agenda.arm((id, from), queue),
+        }
+    }
+
+    /// Sends all that is due.
+    pub(super) fn release(&mut self, now: Instant, sink: Sink<'_>) {
+        while let Some((entry, (id, from))) = self.agenda.poll(now) {
+            let Some((player, route)) = self.routes.get_mut(id) else { continue };
+            let (player, way) = (*player, route.way(from));
+            route.queues[from as usize].disarm(entry);
+            let mut blocked = false;
+            while let Some(item) = route.queues[from as usize].pop(now) {
+                let late = now.saturating_duration_since(item.due);
+                let put = match from {
+                    Side::Player => as_put(route.send(now, &item.what, &mut self.scratch)),
+                    Side::Server => sink(&player, &item.what),
+                };
+                match put {
+                    Put::Done => {
+                        self.tally.carried(from, item.what.len());
+                        self.tally.late(late);
+                        route.carried[from as usize] += u64::from(from == Side::Server);
+                    }
+                    Put::Dropped(why) => self.tally.dropped(why),
+                    Put::Full if late > LATE + way.jitter => self.tally.dropped(Dropped::Late),
+                    Put::Full => {
+                        route.queues[from as usize].put_back(item);
+                        blocked = true;
+                        break;
+                    }
+                }
+                self.pool.give(item.what);
+            }
+            let queue = &mut route.queues[from as usize];
+            match blocked {
+                true => self.agenda.arm_at((id, from), queue, now + AGAIN),
+                false => self.agenda.arm((id, from), queue),
+            }
+        }
+    }
+
+    /// Ends the routes that somebody was silent on; `ended` is told which.
+    pub(super) fn expire(&mut self, now: Instant, ended: &mut dyn FnMut(&Player, Over)) {
+        while let Some((id, over)) = self.routes.poll_silent(now) {
+            self.close(id, over, ended);
+        }
+    }
+
+    /// The client side says that a player is gone.
+    pub(super) fn told(&mut self, player: &Player) {
+        if let Some(id) = self.routes.find(player) {
+            self.close(id, Over::Told, &mut |_, _| {});
+        }
+    }
+
+    /// Ends all routes of which `over` says why.
+    pub(super) fn end_those(
+        &mut self,
+        mut over: impl FnMut(&Player, &Choice) -> Option<Over>,
+        ended: &mut dyn FnMut(&Player, Over),
+    ) {
+        let chosen = self.routes.iter().filter_map(|(id, player, route)| Some((id, over(player, &route.choice)?)));
+        let chosen: Vec<(RouteId, Over)> = chosen.collect();
+        for (id, over) in chosen {
+            self.close(id, over, ended);
+        }
+    }
+
+    fn close(&mut self, id: RouteId, over: Over, ended: &mut dyn FnMut(&Player, Over)) {
+        let Some((player, mut route)) = self.routes.close(id) else { return };
+        for item in route.queues.iter_mut().flat_map(Queue::drain) {
+            self.pool.give(item.what);
+        }
+        door(&self.door).leave(self.through, player, &route.choice);
+        self.tally.over(over);
+        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, server = %route.choice.server,
+            up = route.carried[0], down = route.carried[1], why = over.words(), "a player went");
+        ended(&player, over);
+    }
+
+    /// When to [release](Self::release) and to [expire](Self::expire) at the latest.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        // Many end together: what ends a moment later costs nothing.
+        let expire = self.routes.poll_timeout().map(|due| due + Duration::from_millis(50));
+        [self.agenda.poll_timeout(), expire].into_iter().flatten().min()
+    }
+
+    /// Delays a player's datagrams by so much more than its redirect says: up, down.
+    pub(super) fn set_more(&mut self, player: &Player, more: [Duration; 2]) {
+        if let Some((_, route)) = self.routes.find(player).and_then(|id| self.routes.get_mut(id)) {
+            route.more = more;
+        }
+    }
+
+    /// How many players are there.
+    pub(super) fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// All players.
+    pub(super) fn seen(&self, now: Instant) -> impl Iterator<Item = Seen> {
+        self.routes.iter().map(move |(_, player, route)| Seen {
+            player: *player,
+            choice: route.choice.clone(),
+            age: now.saturating_duration_since(route.since),
+            answers_in: route.answers_in,
+            carried: route.carried,
+            waiting: route.queues.each_ref().map(Queue::len),
+        })
+    }
+}
+
+impl Route {
+    fn new(now: Instant, socket: OwnedFd, choice: Choice, player: &Player) -> Self {
+        let header = match choice.carriage.proxy_header {
+            true => upstream::header(player),
+            false => Vec::new(),
+        };
+        Self {
+            socket,
+            pace: choice.rate.map(Pace::new),
+            choice,
+            queues: Default::default(),
+            more: [Duration::ZERO; 2],
+            header,
+            since: now,
+            asked: None,
+            answers_in: None,
+            carried: [0; 2],
+        }
+    }
+
+    fn way(&self, from: Side) -> Way {
+        match from {
+            Side::Player => self.choice.carriage.up,
+            Side::Server => self.choice.carriage.down,
+        }
+    }
+
+    fn send(&mut self, now: Instant, data: &[u8], scratch: &mut Vec<u8>) -> Result<(), Errno> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let send = |data: &[u8]| match rustix::net::send(&self.socket, data, flags) {
+            // What the socket had to say was of an earlier datagram; this one has not gone.
+            Err(Errno::CONNREFUSED) => rustix::net::send(&self.socket, data, flags),
+            done => done,
+        };
+        let sent = match self.header.is_empty() {
+            true => send(data),
+            false => {
+                scratch.clear();
+                scratch.extend_from_slice(&self.header);
+                scratch.extend_from_slice(data);
+                send(scratch)
+            }
+        };
+        sent?;
+        self.asked.get_or_insert(now);
+        self.carried[Side::Player as usize] += 1;
+        Ok(())
+    }
+
+    fn answered(&mut self, now: Instant) {
+        if let Some(asked) = self.asked.take() {
+            let took = now.saturating_duration_since(asked);
+            self.answers_in = Some(self.answers_in.map_or(took, |before| (before * 7 + took) / 8));
+        }
+    }
+}
+
+fn door(door: &SharedDoor) -> std::sync::MutexGuard<'_, Door> {
+    door.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn as_put(sent: Result<(), Errno>) -> Put {
+    match sent {
+        Ok(()) => Put::Done,
+        Err(Errno::WOULDBLOCK | Errno::NOBUFS) => Put::Full,
+        Err(errno) => Put::Dropped(reason(errno)),
+    }
+}
+
+/// What the kernel's refusal of a datagram is counted as.
+pub(super) fn reason(errno: Errno) -> Dropped {
+    match errno {
+        Errno::MSGSIZE => Dropped::TooLong,
+        Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH => Dropped::Unreachable,
+        Errno::MFILE | Errno::NFILE => Dropped::TooManyPlayers,
+        _ => Dropped::Refused,
+    }
+}
+
+/// The datagram without its token.
+fn without_token(data: &[u8], at: Option<TokenAt>) -> Option<&[u8]> {
+    match at {
+        None => Some(data),
+        Some(TokenAt::Front(bytes)) => data.get(usize::from(bytes)..),
+        Some(TokenAt::Back(bytes)) => data.len().checked_sub(usize::from(bytes)).map(|end| &data[..end]),
+    }
+}

@@ -1,0 +1,126 @@
+//! Both sides in one process: a thread that waits for sockets and deadlines, and nothing between the sides.
+#![expect(clippy::disallowed_methods, reason = "io/: the clock")]
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use datagrams::Batch;
+use rustix::event::Timespec;
+use rustix::event::epoll;
+
+use super::core::{Core, Put, SharedDoor};
+use super::edge::{Edge, PORT};
+use super::orders::{Desk, ORDERS, Order, Orders, Report, orders};
+use super::tally::Tally;
+use crate::machine::door::ClientId;
+use crate::machine::front::Front;
+use crate::machine::routes::Over;
+use crate::said::rule::Dropped;
+
+/// Sockets that are looked at together.
+const EVENTS: usize = 256;
+
+/// The engine of one process.
+pub(super) struct Local {
+    epoll: Arc<OwnedFd>,
+    edge: Edge,
+    core: Core,
+    orders: Orders,
+    tally: Arc<Tally>,
+}
+
+impl Local {
+    /// With these ports open, or none.
+    pub(super) fn open(front: Front, door: SharedDoor) -> anyhow::Result<(Self, Desk)> {
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).context("the kernel gives no epoll")?);
+        let tally = Arc::new(Tally::default());
+        let mut edge = Edge::new(epoll.clone(), tally.clone());
+        if let Some((at, error)) = edge.set(front).into_iter().next() {
+            return Err(error)
+                .with_context(|| format!("the port {at} cannot be opened; is it taken, or no address of this host?"));
+        }
+        let (desk, orders) = orders(&epoll).context("the kernel gives no eventfd")?;
+        let core = Core::new(epoll.clone(), door, ClientId::default(), tally.clone(), super::seed());
+        Ok((Self { epoll, edge, core, orders, tally }, desk))
+    }
+
+    /// Carries until it is told to stop.
+    pub(super) fn run(mut self) -> anyhow::Result<()> {
+        let mut events = [const { std::mem::MaybeUninit::uninit() }; EVENTS];
+        let mut batch = Batch::new();
+        let mut now = Instant::now();
+        loop {
+            let wait = self.core.poll_timeout().map(|due| due.saturating_duration_since(now));
+            let wait = wait.map(|wait| Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() });
+            let ready = match epoll::wait(&*self.epoll, &mut events, wait.as_ref()) {
+                Ok((ready, _)) => ready,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => return Err(errno).context("the sockets cannot be waited for"),
+            };
+            now = Instant::now();
+            for event in ready.iter() {
+                match event.data.u64() {
+                    ORDERS => {
+                        if !self.heed(now) {
+                            self.core.end_those(|_, _| Some(Over::Stopped), &mut |_, _| {});
+                            return Ok(());
+                        }
+                    }
+                    number if number & PORT != 0 => self.up(now, number, &mut batch),
+                    number => self.down(now, number, &mut batch),
+                }
+            }
+            let Self { edge, core, .. } = &mut self;
+            core.release(now, &mut |player, data| {
+                edge.put(player, data);
+                Put::Done
+            });
+            edge.flush();
+            core.expire(now, &mut |_, _| {});
+        }
+    }
+
+    fn up(&mut self, now: Instant, number: u64, batch: &mut Batch) {
+        let Self { edge, core, tally, .. } = self;
+        edge.take(number, batch, |player, data, front| match core.find(&player) {
+            Some(id) => core.forward(now, id, data),
+            None if front.lets(player.client) => core.enter(now, player, data, &mut |_, _| {}),
+            None => tally.dropped(Dropped::Denied),
+        });
+    }
+
+    fn down(&mut self, now: Instant, number: u64, batch: &mut Batch) {
+        let Self { edge, core, .. } = self;
+        core.collect(now, number, batch, &mut |player, data| {
+            edge.put(player, data);
+            Put::Done
+        });
+    }
+
+    /// Does what it is told; false: to stop.
+    fn heed(&mut self, now: Instant) -> bool {
+        while let Some(order) = self.orders.take() {
+            match order {
+                Order::Stop => return false,
+                Order::Look(answer) => {
+                    let _ = answer.try_send(Report {
+                        counts: self.tally.read(),
+                        players: self.core.seen(now).collect(),
+                        ports: self.edge.open_ports().collect(),
+                    });
+                }
+                Order::Front(front) => {
+                    let allowed = front.clone();
+                    for (at, error) in self.edge.set(front) {
+                        tracing::error!("the port {at} cannot be opened: {error}");
+                    }
+                    self.core
+                        .end_those(|player, _| (!allowed.lets(player.client)).then_some(Over::Removed), &mut |_, _| {});
+                }
+            }
+        }
+        true
+    }
+}
