@@ -49,7 +49,7 @@ pub(super) fn local(from: &RulesFrom, run: &Run) -> anyhow::Result<()> {
     log(run)?;
     raise_limit();
     let rules = rules(from)?;
-    let front = Front::of(&rules);
+    let front = Front::here(&rules, &crate::machine::names::Names::default(), &[]);
     let (engine, desk) = Local::open(front, Arc::new(Mutex::new(Door::new(rules))))?;
     let thread = std::thread::Builder::new().name("gameproxy-carry".to_owned()).spawn(move || engine.run());
     let thread = thread.context("no thread can be started")?;

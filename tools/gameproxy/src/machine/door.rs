@@ -71,6 +71,7 @@ pub struct Door {
     next: u64,
     all: Count,
     machines: HashMap<ClientId, Machine>,
+    closed: bool,
 }
 
 impl Door {
@@ -141,19 +142,26 @@ impl Door {
         player: Player,
         first: &[u8],
     ) -> Result<Choice, Dropped> {
+        if self.closed {
+            return Err(Dropped::Stopping);
+        }
         let place = self.place(through, player)?;
-        let redirect = &self.rules.redirects[place];
         let address = player.client.ip().to_canonical();
         let has_room = self.all.has_room(&self.rules.limits, through, address)
-            && self.lines[place].count.has_room(&redirect.limits, through, address);
+            && self.lines[place].count.has_room(&self.rules.redirects[place].limits, through, address);
         if !has_room {
             return Err(Dropped::TooManyPlayers);
         }
         let target = self.target(now, place, player.client, first)?;
-        let server = self.server(redirect, target).ok_or(Dropped::NoServer)?;
+        let server = self.server(&self.rules.redirects[place], target).ok_or(Dropped::NoServer)?;
         self.all.add(through, address);
         self.lines[place].add(target, server, through, address);
         Ok(self.choice(place, target, server))
+    }
+
+    /// From now on nobody is let in; who is there may stay.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// The first redirect that takes a player, who the list of all lets in.

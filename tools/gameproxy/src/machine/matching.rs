@@ -37,7 +37,8 @@ pub fn is_for(redirect: &Redirect, names: &Names, machine: &[IpAddr]) -> bool {
     names.addresses(redirect.on.as_ref().unwrap_or(&redirect.from.host)).iter().any(mine)
 }
 
-fn among(addresses: &[IpAddr], ip: IpAddr) -> bool {
+/// Whether an address is one of these, whichever way it is written.
+pub fn among(addresses: &[IpAddr], ip: IpAddr) -> bool {
     addresses.iter().any(|own| own.to_canonical() == ip.to_canonical())
 }
 

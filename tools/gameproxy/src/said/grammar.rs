@@ -42,7 +42,10 @@ pub const ANY: Host = Host::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 pub(super) type Wrong = (usize, String);
 
 /// Reads a configuration. Every redirect with the byte where its statement begins.
-pub(super) fn parse(text: &str) -> Result<(Rules, Vec<usize>), Fault> {
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn parse(text: &str) -> Result<(Rules, Vec<usize>), Fault> {
     let mut words = Words { text, at: 0 };
     let (mut rules, mut places) = (Rules::default(), Vec::new());
     let read = loop {

@@ -4,6 +4,7 @@ pub mod file;
 pub mod frame;
 pub mod grammar;
 pub mod offer;
+pub mod query;
 pub mod rule;
 mod toml;
 mod words;
