@@ -29,7 +29,6 @@ mod serve;
 mod socket;
 mod tls;
 mod udp;
-mod watch;
 mod wire;
 mod worker;
 
