@@ -67,7 +67,7 @@ fn ping(to: SocketAddr, count: u32) -> io::Result<()> {
     let socket = player(to)?;
     socket.set_nonblocking(false)?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-    let mut times = hdrhistogram::Histogram::<u64>::new(3).map_err(io::Error::other)?;
+    let mut times = histogram()?;
     let mut lost = 0;
     let mut heard = [0; 2048];
     for n in 0..count + count / 10 {
@@ -83,6 +83,11 @@ fn ping(to: SocketAddr, count: u32) -> io::Result<()> {
     let micros = |quantile: f64| times.value_at_quantile(quantile) as f64 / 1e3;
     println!(r#"{{"pings":{count},"lost":{lost},"p50_us":{:.1},"p99_us":{:.1}}}"#, micros(0.5), micros(0.99));
     Ok(())
+}
+
+/// Nanoseconds, up to a minute.
+fn histogram() -> io::Result<hdrhistogram::Histogram<u64>> {
+    hdrhistogram::Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(io::Error::other)
 }
 
 fn player(to: SocketAddr) -> io::Result<UdpSocket> {
@@ -183,7 +188,7 @@ impl Game {
     }
 
     fn listen(&self) -> io::Result<hdrhistogram::Histogram<u64>> {
-        let mut times = hdrhistogram::Histogram::<u64>::new(3).map_err(io::Error::other)?;
+        let mut times = histogram()?;
         let mut events = [const { std::mem::MaybeUninit::uninit() }; 256];
         let mut heard = [0; 2048];
         while !self.done.load(Ordering::Relaxed) {

@@ -61,7 +61,7 @@ pub enum Command {
     /// The side near the game servers
     Server {
         /// The name to serve
-        #[arg(long, value_name = "NAME", required_unless_present = "inetd")]
+        #[arg(long, value_name = "NAME", required_unless_present = "inetd", value_parser = tool::name)]
         name: Option<String>,
         /// What carries the datagrams
         #[arg(long, value_enum, default_value_t = Carrier::Message)]
@@ -86,6 +86,16 @@ pub enum Carrier {
     Message,
     /// The original's encapsulation in one byte stream; IPv4
     Stream,
+}
+
+impl Carrier {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Stream => "stream",
+        }
+    }
 }
 
 /// Where redirects come from.

@@ -1,5 +1,5 @@
 //! What the command-line tools do alike: take names ([`name`]) and times ([`seconds`]), reach irmd's administrators' calls
-//! ([`Admin`]), end at Ctrl-C ([`Stop`]), print completions ([`completions`]).
+//! ([`Admin`]), end at Ctrl-C ([`Stop`]), print completions ([`completions`]), wait for descriptors ([`watched`]).
 
 mod io;
 
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use io::admin::{Admin, Trouble, answer, next};
 pub use io::signals::Stop;
+pub use io::watch::watched;
 
 /// A shell's completions of a program, from the definition of its command line.
 pub fn completions<C: clap::CommandFactory>(shell: clap_complete::Shell) -> String {

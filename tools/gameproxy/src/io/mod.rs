@@ -2,13 +2,19 @@
 #![expect(clippy::disallowed_methods, reason = "io/: random seeds")]
 
 mod core;
+mod dial;
 mod edge;
+mod far;
 mod local;
+mod near;
 mod orders;
 mod outbox;
+mod road;
+mod serve;
 mod start;
 mod tally;
 mod upstream;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -37,7 +43,11 @@ fn act(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         None => Ok(()),
         Some(Command::Local { rules, run }) => start::local(&rules, &run),
-        Some(Command::Client { .. } | Command::Server { .. }) => anyhow::bail!("not yet"),
+        Some(Command::Client { server, carrier, rules, run }) => start::client(&server, carrier, &rules, &run),
+        Some(Command::Server { inetd: true, rules, run, .. }) => start::inetd(&rules, &run),
+        Some(Command::Server { name, carrier, rules, run, .. }) => {
+            start::server(&name.unwrap_or_default(), carrier, &rules, &run)
+        }
     }
 }
 

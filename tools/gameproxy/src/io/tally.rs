@@ -7,13 +7,13 @@ use crate::machine::routes::{Over, Side};
 use crate::said::rule::Dropped;
 
 /// Classes of waiting times: class n is below 2^n microseconds, the last is without bound.
-pub const CLASSES: usize = 24;
+const CLASSES: usize = 24;
 /// One more than the highest number of [`Over`].
 const OVERS: usize = 7;
 
 /// Counters of one engine.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     datagrams: [AtomicU64; 2],
     bytes: [AtomicU64; 2],
     dropped: [AtomicU64; Dropped::ALL.len()],
@@ -42,35 +42,35 @@ pub struct Counts {
 
 impl Tally {
     /// A datagram from this side was carried.
-    pub fn carried(&self, from: Side, bytes: usize) {
+    pub(super) fn carried(&self, from: Side, bytes: usize) {
         self.datagrams[from as usize].fetch_add(1, Ordering::Relaxed);
         self.bytes[from as usize].fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// A datagram was dropped.
-    pub fn dropped(&self, why: Dropped) {
+    pub(super) fn dropped(&self, why: Dropped) {
         self.dropped[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A player came.
-    pub fn opened(&self) {
+    pub(super) fn opened(&self) {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A player went.
-    pub fn over(&self, why: Over) {
+    pub(super) fn over(&self, why: Over) {
         self.over[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A datagram waited for so much longer than wished.
-    pub fn late(&self, by: Duration) {
+    pub(super) fn late(&self, by: Duration) {
         let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
         let class = (u64::BITS - micros.leading_zeros()) as usize;
         self.late[class.min(CLASSES - 1)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// All of it.
-    pub fn read(&self) -> Counts {
+    pub(super) fn read(&self) -> Counts {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             datagrams: self.datagrams.each_ref().map(value),

@@ -1,7 +1,7 @@
 //! The socket that speaks to a game server for one player.
 
 use std::hash::Hasher as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
@@ -10,11 +10,25 @@ use siphasher::sip::SipHasher24;
 
 use crate::machine::door::{Choice, Player};
 
-/// A socket connected to the player's server: the kernel takes nothing from anybody else.
+/// Ports that players' sockets have, if they are free: by default the kernel's own choice is from these, too.
+const PORTS: std::ops::Range<u64> = 32_768..61_000;
+
+/// A socket connected to the player's server: the kernel takes nothing from anybody else. The same player's has the same port
+/// again, if that is free: a server that knows its players by address and port then knows it again, after this program or the
+/// way to it was away.
 pub(super) fn open(choice: &Choice, player: &Player) -> Result<OwnedFd, Errno> {
     let socket = datagrams::socket(choice.server)?;
-    if choice.carriage.own_source && choice.server.ip().is_loopback() && choice.server.is_ipv4() {
-        rustix::net::bind(&socket, &SocketAddr::from((own_source(player.client.ip()), 0)))?;
+    let own = choice.carriage.own_source && choice.server.ip().is_loopback() && choice.server.is_ipv4();
+    let source = match (own, choice.server) {
+        (true, _) => own_source(player.client.ip()).into(),
+        (false, SocketAddr::V4(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        (false, SocketAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    match rustix::net::bind(&socket, &SocketAddr::new(source, port(choice, player))) {
+        Err(Errno::ADDRINUSE) if own => rustix::net::bind(&socket, &SocketAddr::new(source, 0))?,
+        // The kernel chooses at connect.
+        Err(Errno::ADDRINUSE) => {}
+        done => done?,
     }
     rustix::net::connect(&socket, &choice.server)?;
     // What strangers sent to the port before it was connected; the server has not been asked anything yet.
@@ -22,14 +36,28 @@ pub(super) fn open(choice: &Choice, player: &Player) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// The port of a player's socket, whichever process asks.
+fn port(choice: &Choice, player: &Player) -> u16 {
+    let mut hasher = SipHasher24::new_with_keys(0, 1);
+    for address in [player.orig, player.client, choice.server] {
+        put(&mut hasher, address.ip());
+        hasher.write_u16(address.port());
+    }
+    (PORTS.start + hasher.finish() % (PORTS.end - PORTS.start)) as u16
+}
+
+fn put(hasher: &mut SipHasher24, ip: IpAddr) {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => hasher.write(&v4.octets()),
+        IpAddr::V6(v6) => hasher.write(&v6.octets()),
+    }
+}
+
 /// The address under which a server on the loopback sees a player: the same for the same player's address whenever it comes, so
 /// that the server can ban it; of 127.64.0.0/10, of which nothing else is likely to be.
 pub(super) fn own_source(client: IpAddr) -> Ipv4Addr {
     let mut hasher = SipHasher24::new_with_keys(0, 0);
-    match client.to_canonical() {
-        IpAddr::V4(v4) => hasher.write(&v4.octets()),
-        IpAddr::V6(v6) => hasher.write(&v6.octets()),
-    }
+    put(&mut hasher, client);
     // Neither the first nor the last of a network of 256.
     let hash = hasher.finish();
     let last = (hash >> 32) % 254 + 1;

@@ -1,5 +1,6 @@
 //! What is decided.
 
+pub mod again;
 pub mod door;
 pub mod explain;
 pub mod fair;
@@ -10,6 +11,7 @@ pub mod names;
 pub mod offer;
 pub mod pace;
 pub mod pool;
+pub mod pulse;
 pub mod queue;
 pub mod routes;
 pub mod tell;

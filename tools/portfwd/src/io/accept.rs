@@ -10,10 +10,10 @@ use rustix::net::SocketFlags;
 use tokio::io::Interest;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tool::watched;
 
 use super::connection::carry;
 use super::running::Running;
-use super::watch::watched;
 use super::worker::{Phase, Worker};
 
 /// Connections taken before others have their turn.

@@ -22,7 +22,6 @@ mod serve;
 mod socket;
 mod tls;
 mod udp;
-mod watch;
 mod wire;
 mod worker;
 

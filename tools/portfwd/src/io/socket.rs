@@ -13,8 +13,8 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketAddrAny, sockopt};
 use rustix::pipe::SpliceFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use tool::watched;
 
-use super::watch::watched;
 use crate::machine::cause::Cause;
 
 /// One side of a connection that is a socket of the kernel's.

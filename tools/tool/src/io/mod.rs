@@ -1,4 +1,5 @@
-//! irmd's socket, and signals.
+//! irmd's socket, signals, descriptors in a runtime.
 
 pub(crate) mod admin;
 pub(crate) mod signals;
+pub(crate) mod watch;

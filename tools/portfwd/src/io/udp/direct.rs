@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use proto::forward::Broken;
 use tokio::io::Interest;
+use tool::watched;
 
 use super::batch::{Batch, Sending};
 use super::upward::{From, Upward, sent};
 use super::{AT_ONCE, Client, Rules, batch, changed, until};
 use crate::io::accept::cut;
 use crate::io::running::Running;
-use crate::io::watch::watched;
 use crate::io::worker::Worker;
 use crate::machine::cause::Cause;
 

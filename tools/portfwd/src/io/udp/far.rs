@@ -8,13 +8,13 @@ use proto::forward::Broken;
 use proto::forward::datagram::{Message, Said};
 use tokio::io::Interest;
 use tokio::task::JoinSet;
+use tool::watched;
 
 use super::batch::Batch;
 use super::upward::{From, Upward, datagrams};
 use super::{Rules, changed, until};
 use crate::io::accept::cut;
 use crate::io::running::Running;
-use crate::io::watch::watched;
 use crate::io::worker::Worker;
 use crate::machine::cause::Cause;
 

@@ -10,6 +10,7 @@ use libflow::{AllocError, Batch as Messages, Flow, FlowError, Qos, Stack};
 use proto::forward::Broken;
 use proto::forward::datagram::{LONGEST_HEAD, Message, Said};
 use tokio::io::Interest;
+use tool::watched;
 
 use super::batch::{MANY, Sending};
 use super::direct::send_all;
@@ -21,7 +22,6 @@ use crate::io::live::Live;
 use crate::io::over;
 use crate::io::roster::Listed;
 use crate::io::running::{Place, Running};
-use crate::io::watch::watched;
 use crate::io::worker::Worker;
 use crate::machine::cause::{Cause, Refusal};
 use crate::machine::life::{Outcome, Side};

@@ -1,0 +1,309 @@
+//! The client side of one server side: the ports that players send to, and the way, which is made again whenever it is lost.
+#![expect(clippy::disallowed_methods, reason = "io/: the clock and timers")]
+
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datagrams::Batch;
+use rustix::event::epoll;
+
+use super::core::Put;
+use super::dial::Dial;
+use super::edge::{Edge, PORT};
+use super::orders::{Desk, ORDERS, Order, Orders, Report, orders};
+use super::road::Road;
+use super::tally::Tally;
+use super::wait::{Sockets, until};
+use crate::machine::again::Again;
+use crate::machine::door::Player;
+use crate::machine::front::Front;
+use crate::machine::pulse::Pulse;
+use crate::machine::routes::{Over, Routes, Side};
+use crate::said::frame::Said;
+use crate::said::rule::{Dropped, Prune, Silence};
+
+/// Players at a time.
+const MOST: usize = 16_384;
+/// The server side decides when a player is gone, and says so. What it said may be lost: then the player is forgotten after so
+/// long a silence on both sides.
+const FORGET: Prune = Prune { after: Duration::from_secs(120), of: Silence::Both };
+/// Ports that could not be opened are tried again so often.
+const OPEN_AGAIN: Duration = Duration::from_secs(1);
+
+type Dialling = Pin<Box<dyn Future<Output = Result<Road, String>> + Send>>;
+
+/// One server side, as its client side has it.
+pub(super) struct Near {
+    dial: Dial,
+    edge: Edge,
+    players: Routes<Player, ()>,
+    sockets: Sockets,
+    orders: Orders,
+    tally: Arc<Tally>,
+    batch: Batch,
+    way: Way,
+    again: Again,
+    open_again: Option<Instant>,
+}
+
+/// The way to the server side.
+enum Way {
+    There(Road, Pulse),
+    Dialling(Dialling),
+    Waiting(Instant),
+}
+
+/// What has happened.
+enum News {
+    Came(Result<(), String>),
+    Dialled(Result<Road, String>),
+    Ready(std::io::Result<()>),
+    Due,
+}
+
+impl Near {
+    pub(super) fn new(dial: Dial, front: Front) -> anyhow::Result<(Self, Desk)> {
+        let epoll: Arc<OwnedFd> = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        let tally = Arc::new(Tally::default());
+        let (desk, orders) = orders(&epoll)?;
+        let edge = Edge::new(epoll.clone(), tally.clone());
+        let mut near = Self {
+            way: Way::Waiting(Instant::now()),
+            dial,
+            edge,
+            players: Routes::new(MOST),
+            sockets: Sockets::new(epoll)?,
+            orders,
+            tally,
+            batch: Batch::new(),
+            again: Again::default(),
+            open_again: None,
+        };
+        near.set(Instant::now(), front);
+        Ok((near, desk))
+    }
+
+    /// The ports, and who may send, are these from now on.
+    fn set(&mut self, now: Instant, front: Front) {
+        let allowed = front.clone();
+        let failed = self.edge.set(front);
+        for (at, error) in &failed {
+            tracing::error!("the port {at} cannot be opened: {error}; it is tried again each second");
+        }
+        self.open_again = (!failed.is_empty()).then(|| now + OPEN_AGAIN);
+        let gone: Vec<_> =
+            self.players.iter().filter(|(_, player, ())| !allowed.lets(player.client)).map(|(id, ..)| id).collect();
+        for id in gone {
+            if let Some((player, ())) = self.players.close(id) {
+                self.tally.over(Over::Removed);
+                self.say(&Said::End(player, Over::Removed as u8));
+            }
+        }
+    }
+
+    fn say(&mut self, said: &Said<'_>) {
+        if let Way::There(road, _) = &mut self.way {
+            road.say(said);
+        }
+    }
+
+    /// Carries until it is told to stop.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            let news = self.news().await;
+            let now = Instant::now();
+            match news {
+                News::Came(heard) => {
+                    if let Err(over) = heard.and_then(|()| self.heard(now)) {
+                        self.lost(now, &over);
+                    }
+                }
+                News::Dialled(Ok(road)) => {
+                    tracing::info!("the way to {} is there", self.dial);
+                    self.again.worked();
+                    self.way = Way::There(road, Pulse::new(now));
+                }
+                News::Dialled(Err(why)) => {
+                    if self.again.is_news() {
+                        tracing::warn!("there is no way to {}: {why}; it is tried again and again", self.dial);
+                    }
+                    self.way = Way::Waiting(now + self.again.failed(now));
+                }
+                News::Ready(ready) => {
+                    ready?;
+                    if !self.collect(now) {
+                        break;
+                    }
+                }
+                News::Due => {}
+            }
+            self.edge.flush();
+            self.tick(now);
+        }
+        let all: Vec<Player> = self.players.iter().map(|(_, player, ())| *player).collect();
+        for player in all {
+            self.say(&Said::End(player, Over::Stopped as u8));
+        }
+        if let Way::There(road, _) = self.way {
+            road.end().await;
+        }
+        Ok(())
+    }
+
+    async fn news(&mut self) -> News {
+        let due = self.due();
+        let way = async {
+            match &mut self.way {
+                Way::There(road, _) => News::Came(road.hear().await),
+                Way::Dialling(dialling) => News::Dialled(dialling.await),
+                Way::Waiting(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            news = way => news,
+            ready = self.sockets.wait() => News::Ready(ready),
+            () = until(due) => News::Due,
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let way = match &self.way {
+            Way::There(road, pulse) => road.speaks().then(|| pulse.poll_timeout()),
+            Way::Dialling(_) => None,
+            Way::Waiting(until) => Some(*until),
+        };
+        [way, self.players.poll_timeout(), self.open_again].into_iter().flatten().min()
+    }
+
+    /// What time brings.
+    fn tick(&mut self, now: Instant) {
+        while let Some((id, over)) = self.players.poll_silent(now) {
+            if let Some((player, ())) = self.players.close(id) {
+                self.tally.over(over);
+                self.say(&Said::End(player, over as u8));
+            }
+        }
+        if self.open_again.is_some_and(|due| due <= now) {
+            let failed = self.edge.open_missing();
+            self.open_again = (!failed.is_empty()).then(|| now + OPEN_AGAIN);
+        }
+        match &mut self.way {
+            Way::Waiting(until) if *until <= now => self.way = Way::Dialling(self.dial.begin()),
+            Way::There(road, pulse) if road.speaks() => {
+                if let Some(number) = pulse.poll_ping(now) {
+                    road.say(&Said::Ping(number));
+                }
+                if pulse.is_silent(now) {
+                    self.lost(now, "the other side is silent");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The way is lost. Players are kept: their next datagrams make their routes again.
+    fn lost(&mut self, now: Instant, why: &str) {
+        tracing::warn!("the way to {} is lost: {why}; it is made again", self.dial);
+        self.way = Way::Waiting(now);
+    }
+
+    /// What the server side says.
+    fn heard(&mut self, now: Instant) -> Result<(), String> {
+        let Self { way, edge, players, tally, .. } = self;
+        let Way::There(road, pulse) = way else { return Ok(()) };
+        pulse.heard(now);
+        let mut pong = None;
+        let taken = road.take(|said| match said {
+            Ok(Said::Datagram(player, data)) => match players.find(&player) {
+                Some(id) => {
+                    players.heard(now, id, Side::Server);
+                    edge.put(&player, data);
+                    tally.carried(Side::Server, data.len());
+                }
+                // Nobody here has sent from there: no server makes this side send to whom it likes.
+                None => tally.dropped(Dropped::NoPlayer),
+            },
+            Ok(Said::End(player, over)) => {
+                if players.find(&player).and_then(|id| players.close(id)).is_some() {
+                    tally.over(Over::Told);
+                    tracing::debug!(target: "gameproxy::player", client = %player.client, over, "a player went");
+                }
+            }
+            Ok(Said::Ping(number)) => pong = Some(number),
+            Ok(Said::Pong(number)) => pulse.pong(now, number),
+            Ok(Said::Control(_)) | Err(_) => tally.dropped(Dropped::Malformed),
+        });
+        if let Some(number) = pong {
+            road.say(&Said::Pong(number));
+        }
+        taken
+    }
+
+    /// What players say, and what this is told; false: to stop.
+    fn collect(&mut self, now: Instant) -> bool {
+        let Self { edge, players, sockets, batch, way, tally, .. } = self;
+        let mut told = false;
+        for number in sockets.ready() {
+            match number {
+                ORDERS => told = true,
+                number if number & PORT != 0 => edge.take(number, batch, |player, data, front| {
+                    let put = match known(now, players, &player, front) {
+                        Ok(()) => up(way, &player, data),
+                        Err(why) => Put::Dropped(why),
+                    };
+                    match put {
+                        Put::Done => tally.carried(Side::Player, data.len()),
+                        Put::Full => tally.dropped(Dropped::QueueFull),
+                        Put::Dropped(why) => tally.dropped(why),
+                    }
+                }),
+                _ => {}
+            }
+        }
+        !told || self.heed(now)
+    }
+
+    fn heed(&mut self, now: Instant) -> bool {
+        while let Some(order) = self.orders.take() {
+            match order {
+                Order::Stop => return false,
+                Order::Front(front) => self.set(now, front),
+                Order::Look(answer) => {
+                    let report = Report {
+                        counts: self.tally.read(),
+                        players: Vec::new(),
+                        ports: self.edge.open_ports().collect(),
+                    };
+                    let _ = answer.try_send(report);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The player is there from now on, if it may be.
+fn known(now: Instant, players: &mut Routes<Player, ()>, player: &Player, front: &Front) -> Result<(), Dropped> {
+    let id = match players.find(player) {
+        Some(id) => id,
+        None if !front.lets(player.client) => return Err(Dropped::Denied),
+        None => {
+            if !players.has_room() {
+                let oldest = players.to_evict().ok_or(Dropped::TooManyPlayers)?;
+                players.close(oldest);
+            }
+            players.open(now, *player, FORGET, ()).ok_or(Dropped::TooManyPlayers)?
+        }
+    };
+    players.heard(now, id, Side::Player);
+    Ok(())
+}
+
+fn up(way: &mut Way, player: &Player, data: &[u8]) -> Put {
+    match way {
+        Way::There(road, _) => road.datagram(player, data),
+        _ => Put::Dropped(Dropped::NoFlow),
+    }
+}

@@ -1,0 +1,197 @@
+//! What goes between the two sides goes over this: a message flow, or a byte stream.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use libflow::{Flow, FlowError};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::core::Put;
+use crate::said::frame::{HEAD, LONGEST, Malformed, Player, Said, WORDS, decapsulate, encapsulate};
+use crate::said::rule::Dropped;
+
+/// What waits to be written to a byte stream at most; then players' datagrams wait in their own queues, and old ones are dropped
+/// there.
+const UNWRITTEN: usize = 64 << 10;
+/// Room for what comes over a byte stream: more than a datagram, so that there is some whenever whole ones are taken.
+const CAME: usize = 2 * (4 + WORDS + LONGEST);
+
+/// A byte stream of any kind.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A way to the other side.
+pub(super) enum Road {
+    /// Each SDU is something said.
+    Messages(Messages),
+    /// The original's encapsulation.
+    Stream(Stream),
+}
+
+/// A message flow, and what came.
+pub(super) struct Messages {
+    flow: Flow,
+    came: libflow::Batch,
+    scratch: Vec<u8>,
+}
+
+/// A byte stream, what came, and what is to go.
+pub(super) struct Stream {
+    stream: Box<dyn Duplex>,
+    /// What came: up to `filled`, of which what is before `taken` is taken.
+    came: Vec<u8>,
+    filled: usize,
+    taken: usize,
+    /// What is to go; the first so many bytes of it are gone.
+    going: Vec<u8>,
+    gone: usize,
+}
+
+/// Why a way is over, for the log.
+pub(super) type Over = String;
+
+impl Road {
+    /// Over a message flow.
+    pub(super) fn messages(flow: Flow) -> Self {
+        Self::Messages(Messages { flow, came: libflow::Batch::new(), scratch: Vec::with_capacity(2048 + HEAD) })
+    }
+
+    /// Over a byte stream.
+    pub(super) fn stream(stream: impl Duplex + 'static) -> Self {
+        Self::Stream(Stream {
+            stream: Box::new(stream),
+            came: vec![0; CAME],
+            filled: 0,
+            taken: 0,
+            going: Vec::with_capacity(UNWRITTEN),
+            gone: 0,
+        })
+    }
+
+    /// Whether more than datagrams go over it.
+    pub(super) fn speaks(&self) -> bool {
+        matches!(self, Self::Messages(_))
+    }
+
+    /// Sends a player's datagram.
+    pub(super) fn datagram(&mut self, player: &Player, data: &[u8]) -> Put {
+        match self {
+            Self::Messages(messages) => messages.put(&Said::Datagram(*player, data)),
+            Self::Stream(stream) => stream.put(player, data),
+        }
+    }
+
+    /// Sends something else; the original says nothing else.
+    pub(super) fn say(&mut self, said: &Said<'_>) {
+        if let Self::Messages(messages) = self {
+            let _ = messages.put(said);
+        }
+    }
+
+    /// Waits until something has come, and writes what is to go meanwhile. Cancel-safe.
+    pub(super) async fn hear(&mut self) -> Result<(), Over> {
+        match self {
+            Self::Messages(Messages { flow, came, .. }) => {
+                flow.recv_batch(came).await.map(drop).map_err(|error| error.to_string())
+            }
+            Self::Stream(stream) => stream.hear().await,
+        }
+    }
+
+    /// Takes what has come. `Err`: the stream cannot be read on.
+    pub(super) fn take(&mut self, mut each: impl FnMut(Result<Said<'_>, Malformed>)) -> Result<(), Over> {
+        match self {
+            Self::Messages(messages) => {
+                messages.came.iter().for_each(|sdu| each(Said::parse(sdu)));
+                messages.came.clear();
+                Ok(())
+            }
+            Self::Stream(stream) => stream.take(each),
+        }
+    }
+
+    /// Ends it, once what was sent has been delivered.
+    pub(super) async fn end(self) {
+        if let Self::Messages(messages) = self {
+            messages.flow.dealloc().await;
+        }
+    }
+}
+
+impl Messages {
+    fn put(&mut self, said: &Said<'_>) -> Put {
+        self.scratch.clear();
+        said.put(&mut self.scratch);
+        match self.flow.try_send(&self.scratch) {
+            Ok(()) => Put::Done,
+            Err(FlowError::WouldBlock) => Put::Full,
+            Err(FlowError::TooLong { .. }) => Put::Dropped(Dropped::TooLong),
+            // Who hears learns of it, too.
+            Err(FlowError::Gone(_)) => Put::Dropped(Dropped::NoFlow),
+            Err(_) => Put::Dropped(Dropped::Refused),
+        }
+    }
+}
+
+impl Stream {
+    fn put(&mut self, player: &Player, data: &[u8]) -> Put {
+        if self.gone == self.going.len() {
+            self.going.clear();
+            self.gone = 0;
+        }
+        if self.going.len() + data.len() + HEAD > UNWRITTEN {
+            return Put::Full;
+        }
+        match encapsulate(player, data, &mut self.going) {
+            true => Put::Done,
+            // IPv6.
+            false => Put::Dropped(Dropped::TooLong),
+        }
+    }
+
+    async fn hear(&mut self) -> Result<(), Over> {
+        self.came.copy_within(self.taken..self.filled, 0);
+        self.filled -= std::mem::take(&mut self.taken);
+        poll_fn(|context| {
+            while self.gone < self.going.len() {
+                match Pin::new(&mut self.stream).poll_write(context, &self.going[self.gone..]) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err("it takes no more".to_owned())),
+                    Poll::Ready(Ok(written)) => self.gone += written,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.to_string())),
+                    Poll::Pending => break,
+                }
+            }
+            let mut buffer = ReadBuf::new(&mut self.came[self.filled..]);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    Poll::Ready(Err("the other side ended it".to_owned()))
+                }
+                Poll::Ready(Ok(())) => {
+                    self.filled += buffer.filled().len();
+                    Poll::Ready(Ok(()))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.to_string())),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn take(&mut self, mut each: impl FnMut(Result<Said<'_>, Malformed>)) -> Result<(), Over> {
+        loop {
+            match decapsulate(&self.came[self.taken..self.filled]) {
+                Ok(Some((player, data, length))) => {
+                    each(Ok(Said::Datagram(player, data)));
+                    self.taken += length;
+                }
+                Ok(None) => return Ok(()),
+                Err(malformed) => {
+                    each(Err(malformed));
+                    return Err(malformed.to_string());
+                }
+            }
+        }
+    }
+}
