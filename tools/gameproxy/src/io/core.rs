@@ -55,6 +55,8 @@ pub(super) struct Core {
     chance: Chance,
     through: ClientId,
     tally: Arc<Tally>,
+    /// Somebody may be delayed for fairness.
+    leveled: bool,
 }
 
 /// A player's route.
@@ -107,6 +109,7 @@ impl Core {
             chance: Chance::new(seed),
             through,
             tally,
+            leveled: false,
         }
     }
 
@@ -296,6 +299,43 @@ impl Core {
         }
     }
 
+    /// Other rules: routes change, or end.
+    pub(super) fn revise(&mut self, now: Instant, ended: &mut dyn FnMut(&Player, Over)) {
+        let revised: Vec<(RouteId, Option<Choice>)> = {
+            let door = door(&self.door);
+            let revise = |(id, player, route): (_, &Player, &Route)| (id, door.revise(self.through, *player, &route.choice));
+            self.routes.iter().map(revise).collect()
+        };
+        for (id, choice) in revised {
+            match choice {
+                None => self.close(id, Over::Removed, ended),
+                Some(choice) => {
+                    self.routes.set_prune(now, id, choice.carriage.prune);
+                    if let Some((player, route)) = self.routes.get_mut(id) {
+                        route.change(choice, player);
+                    }
+                }
+            }
+        }
+        self.level();
+    }
+
+    /// Delays players by how much nearer they are than others, where that is wished.
+    pub(super) fn level(&mut self) {
+        let door = door(&self.door);
+        if !door.is_fair() && !self.leveled {
+            return;
+        }
+        self.leveled = door.is_fair();
+        let more = |route: &Route| door.more(self.through, &route.choice);
+        let all: Vec<(RouteId, [Duration; 2])> = self.routes.iter().map(|(id, _, route)| (id, more(route))).collect();
+        for (id, more) in all {
+            if let Some((_, route)) = self.routes.get_mut(id) {
+                route.more = more;
+            }
+        }
+    }
+
     fn close(&mut self, id: RouteId, over: Over, ended: &mut dyn FnMut(&Player, Over)) {
         let Some((player, mut route)) = self.routes.close(id) else { return };
         for item in route.queues.iter_mut().flat_map(Queue::drain) {
@@ -313,13 +353,6 @@ impl Core {
         // Many end together: what ends a moment later costs nothing.
         let expire = self.routes.poll_timeout().map(|due| due + Duration::from_millis(50));
         [self.agenda.poll_timeout(), expire].into_iter().flatten().min()
-    }
-
-    /// Delays a player's datagrams by so much more than its redirect says: up, down.
-    pub(super) fn set_more(&mut self, player: &Player, more: [Duration; 2]) {
-        if let Some((_, route)) = self.routes.find(player).and_then(|id| self.routes.get_mut(id)) {
-            route.more = more;
-        }
     }
 
     /// How many players are there.
@@ -358,6 +391,18 @@ impl Route {
             answers_in: None,
             carried: [0; 2],
         }
+    }
+
+    /// By other rules.
+    fn change(&mut self, choice: Choice, player: &Player) {
+        if choice.rate != self.choice.rate {
+            self.pace = choice.rate.map(Pace::new);
+        }
+        self.header = match choice.carriage.proxy_header {
+            true => upstream::header(player),
+            false => Vec::new(),
+        };
+        self.choice = choice;
     }
 
     fn way(&self, from: Side) -> Way {

@@ -32,6 +32,11 @@ impl Names {
         }
     }
 
+    /// Whether a name's addresses are known.
+    pub fn is_known(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Names that nobody has any more are forgotten.
     pub fn keep(&mut self, names: &[&str]) {
         self.0.retain(|name, _| names.contains(&name.as_str()));
