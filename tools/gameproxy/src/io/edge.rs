@@ -5,8 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use datagrams::Batch;
+use datagrams::{Batch, MANY};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::outbox::Outbox;
@@ -19,6 +20,9 @@ use crate::said::rule::Dropped;
 pub(super) const PORT: u64 = 1 << 63;
 /// Receives of a port before others have their turn.
 const AT_ONCE: usize = 4;
+
+/// Datagrams that come so soon after each other come in bursts.
+const SOON: Duration = Duration::from_micros(20);
 
 /// Ports, and what goes out through them.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ pub(super) struct Edge {
 struct Port {
     socket: OwnedFd,
     at: SocketAddr,
+    taken: Option<Instant>,
 }
 
 impl Edge {
@@ -82,7 +87,7 @@ impl Edge {
         if number == self.ports.len() {
             self.ports.push(None);
         }
-        self.ports[number] = Some(Port { socket, at });
+        self.ports[number] = Some(Port { socket, at, taken: None });
         self.by_address.insert(at, number);
         Ok(())
     }
@@ -92,13 +97,19 @@ impl Edge {
         self.ports.iter().flatten().map(|port| port.at)
     }
 
-    /// What players sent to a port goes to `up`, which says whether it knows the player already and so need not be asked about
-    /// again.
-    pub(super) fn take(&mut self, number: u64, batch: &mut Batch, mut up: impl FnMut(Player, &[u8], &Front)) {
-        let Some(Some(port)) = self.ports.get((number & !PORT) as usize) else { return };
+    /// What players sent to a port goes to `up`.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        number: u64,
+        batch: &mut Batch,
+        mut up: impl FnMut(Player, &[u8], &Front),
+    ) {
+        let Some(Some(port)) = self.ports.get_mut((number & !PORT) as usize) else { return };
+        let most = at_once(now, &mut port.taken);
         for _ in 0..AT_ONCE {
             batch.clear();
-            match batch.receive(port.socket.as_fd()) {
+            match batch.receive_some(port.socket.as_fd(), most) {
                 Ok(0) => break,
                 // Nothing, or a player's host said that nobody listens there any more: silence ends its route.
                 Err(_) => break,
@@ -142,6 +153,12 @@ impl Edge {
         let port = |number: usize| ports.get(number)?.as_ref().map(|port| port.socket.as_fd());
         self.outbox.flush(port, |errno| tally.dropped(super::core::reason(errno)));
     }
+}
+
+/// How many to receive: many where one came a moment ago. Of one that comes alone the kernel need not be asked for a second.
+pub(super) fn at_once(now: Instant, last: &mut Option<Instant>) -> usize {
+    let before = last.replace(now);
+    if before.is_some_and(|before| now.saturating_duration_since(before) < SOON) { MANY } else { 1 }
 }
 
 /// As an IPv6 socket names it.

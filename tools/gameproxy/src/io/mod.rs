@@ -1,6 +1,7 @@
 //! What is done: sockets, flows, threads.
 #![expect(clippy::disallowed_methods, reason = "io/: random seeds")]
 
+mod clock;
 mod core;
 mod dial;
 mod edge;

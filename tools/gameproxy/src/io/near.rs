@@ -248,7 +248,7 @@ impl Near {
         for number in sockets.ready() {
             match number {
                 ORDERS => told = true,
-                number if number & PORT != 0 => edge.take(number, batch, |player, data, front| {
+                number if number & PORT != 0 => edge.take(now, number, batch, |player, data, front| {
                     let put = match known(now, players, &player, front) {
                         Ok(()) => up(way, &player, data),
                         Err(why) => Put::Dropped(why),
