@@ -78,6 +78,11 @@ impl Batch {
 
     /// Receives what there is room for, behind what there is; how many messages. Does not wait. Cut messages are left out.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.receive_some(socket, MANY)
+    }
+
+    /// The same, and so many at most: where there is one, the kernel need not look for a second.
+    pub fn receive_some(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
         let mut iovecs = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MANY];
         let mut controls = [MaybeUninit::<Control>::uninit(); MANY];
         let mut names = [MaybeUninit::<libc::sockaddr_in6>::uninit(); MANY];
@@ -86,7 +91,7 @@ impl Batch {
         let room = self.storage[self.len * STRIDE..].chunks_exact_mut(STRIDE);
         let mut count = 0;
         for (((place, iovec), (control, name)), message) in
-            room.zip(&mut iovecs).zip(controls.iter_mut().zip(&mut names)).zip(&mut messages)
+            room.zip(&mut iovecs).take(most).zip(controls.iter_mut().zip(&mut names)).zip(&mut messages)
         {
             *iovec = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
             message.msg_hdr.msg_iov = iovec;

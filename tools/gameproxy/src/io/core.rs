@@ -10,6 +10,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use super::edge::at_once;
 use super::tally::Tally;
 use super::upstream;
 use crate::machine::door::{Choice, ClientId, Door, Player};
@@ -72,6 +73,8 @@ struct Route {
     /// What each datagram to the server begins with.
     header: Vec<u8>,
     since: Instant,
+    /// When the server last said something.
+    collected: Option<Instant>,
     /// The first datagram to the server since it last answered.
     asked: Option<Instant>,
     /// How long the server takes to answer, smoothed.
@@ -185,9 +188,10 @@ impl Core {
     /// What a server says on a route. `batch` is used up.
     pub(super) fn collect(&mut self, now: Instant, number: u64, batch: &mut Batch, sink: Sink<'_>) {
         let id = RouteId::from_number(number);
-        let Some((_, route)) = self.routes.get(id) else { return };
+        let Some((_, route)) = self.routes.get_mut(id) else { return };
         batch.clear();
-        match batch.receive(route.socket.as_fd()) {
+        let most = at_once(now, &mut route.collected);
+        match batch.receive_some(route.socket.as_fd(), most) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // Nobody listens there, now. A server that is started again is found again by the same player.
@@ -387,6 +391,7 @@ impl Route {
             more: [Duration::ZERO; 2],
             header,
             since: now,
+            collected: None,
             asked: None,
             answers_in: None,
             carried: [0; 2],

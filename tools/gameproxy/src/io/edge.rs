@@ -5,20 +5,25 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use datagrams::Batch;
+use datagrams::{Batch, MANY};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::outbox::Outbox;
 use super::tally::Tally;
 use crate::machine::door::Player;
 use crate::machine::front::Front;
+use crate::said::probe;
 use crate::said::rule::Dropped;
 
 /// Marks a port's number among what an epoll says.
 pub(super) const PORT: u64 = 1 << 63;
 /// Receives of a port before others have their turn.
 const AT_ONCE: usize = 4;
+
+/// Datagrams that come so soon after each other come in bursts.
+const SOON: Duration = Duration::from_micros(20);
 
 /// Ports, and what goes out through them.
 #[derive(Debug)]
@@ -30,12 +35,15 @@ pub(super) struct Edge {
     front: Front,
     outbox: Outbox,
     tally: Arc<Tally>,
+    /// To the server side and back, µs; 0: not known.
+    leg_us: u32,
 }
 
 #[derive(Debug)]
 struct Port {
     socket: OwnedFd,
     at: SocketAddr,
+    taken: Option<Instant>,
 }
 
 impl Edge {
@@ -48,6 +56,7 @@ impl Edge {
             front: Front::default(),
             outbox: Outbox::default(),
             tally,
+            leg_us: 0,
         }
     }
 
@@ -82,7 +91,7 @@ impl Edge {
         if number == self.ports.len() {
             self.ports.push(None);
         }
-        self.ports[number] = Some(Port { socket, at });
+        self.ports[number] = Some(Port { socket, at, taken: None });
         self.by_address.insert(at, number);
         Ok(())
     }
@@ -92,13 +101,20 @@ impl Edge {
         self.ports.iter().flatten().map(|port| port.at)
     }
 
-    /// What players sent to a port goes to `up`, which says whether it knows the player already and so need not be asked about
-    /// again.
-    pub(super) fn take(&mut self, number: u64, batch: &mut Batch, mut up: impl FnMut(Player, &[u8], &Front)) {
-        let Some(Some(port)) = self.ports.get((number & !PORT) as usize) else { return };
+    /// What players sent to a port goes to `up`.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        number: u64,
+        batch: &mut Batch,
+        mut up: impl FnMut(Player, &[u8], &Front),
+    ) {
+        let Some(Some(port)) = self.ports.get_mut((number & !PORT) as usize) else { return };
+        let most = at_once(now, &mut port.taken);
+        let mut pongs = Vec::new();
         for _ in 0..AT_ONCE {
             batch.clear();
-            match batch.receive(port.socket.as_fd()) {
+            match batch.receive_some(port.socket.as_fd(), most) {
                 Ok(0) => break,
                 // Nothing, or a player's host said that nobody listens there any more: silence ends its route.
                 Err(_) => break,
@@ -109,12 +125,26 @@ impl Edge {
                 let Some(from) = received.from else { continue };
                 let ip = received.to.unwrap_or(port.at.ip()).to_canonical();
                 let client = SocketAddr::new(from.ip().to_canonical(), from.port());
-                up(Player { orig: SocketAddr::new(ip, port.at.port()), client }, bytes, &self.front);
+                let player = Player { orig: SocketAddr::new(ip, port.at.port()), client };
+                match probe::answer(bytes, self.leg_us).filter(|_| self.front.lets(client)) {
+                    Some(pong) => pongs.push((player, pong)),
+                    None => up(player, bytes, &self.front),
+                }
             }
             if !batch.is_full() {
                 break;
             }
         }
+        // Nobody is made to send more than was sent to it.
+        pongs.iter().for_each(|(player, pong)| self.put(player, pong));
+        if !pongs.is_empty() {
+            self.flush();
+        }
+    }
+
+    /// The round trip to the server side, which probes are told.
+    pub(super) fn set_leg(&mut self, leg: Option<Duration>) {
+        self.leg_us = leg.map_or(0, |leg| u32::try_from(leg.as_micros()).unwrap_or(u32::MAX).max(1));
     }
 
     /// A datagram for a player, with the next [`flush`](Self::flush).
@@ -142,6 +172,12 @@ impl Edge {
         let port = |number: usize| ports.get(number)?.as_ref().map(|port| port.socket.as_fd());
         self.outbox.flush(port, |errno| tally.dropped(super::core::reason(errno)));
     }
+}
+
+/// How many to receive: many where one came a moment ago. Of one that comes alone the kernel need not be asked for a second.
+pub(super) fn at_once(now: Instant, last: &mut Option<Instant>) -> usize {
+    let before = last.replace(now);
+    if before.is_some_and(|before| now.saturating_duration_since(before) < SOON) { MANY } else { 1 }
 }
 
 /// As an IPv6 socket names it.

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use datagrams::Batch;
-use rustix::event::Timespec;
 use rustix::event::epoll;
 
+use super::clock::{CLOCK, Clock};
 use super::core::{Core, Put, SharedDoor};
 use super::edge::{Edge, PORT};
 use super::orders::{Desk, ORDERS, Order, Orders, Report, orders};
@@ -28,6 +28,7 @@ pub(super) struct Local {
     edge: Edge,
     core: Core,
     orders: Orders,
+    clock: Clock,
     tally: Arc<Tally>,
 }
 
@@ -43,7 +44,8 @@ impl Local {
         }
         let (desk, orders) = orders(&epoll).context("the kernel gives no eventfd")?;
         let core = Core::new(epoll.clone(), door, ClientId::default(), tally.clone(), super::seed());
-        Ok((Self { epoll, edge, core, orders, tally }, desk))
+        let clock = Clock::new(&epoll).context("the kernel gives no clock")?;
+        Ok((Self { epoll, edge, core, orders, clock, tally }, desk))
     }
 
     /// Carries until it is told to stop.
@@ -52,9 +54,8 @@ impl Local {
         let mut batch = Batch::new();
         let mut now = Instant::now();
         loop {
-            let wait = self.core.poll_timeout().map(|due| due.saturating_duration_since(now));
-            let wait = wait.map(|wait| Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() });
-            let ready = match epoll::wait(&*self.epoll, &mut events, wait.as_ref()) {
+            self.clock.set(self.core.poll_timeout(), now).context("the clock cannot be set")?;
+            let ready = match epoll::wait(&*self.epoll, &mut events, None) {
                 Ok((ready, _)) => ready,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(errno) => return Err(errno).context("the sockets cannot be waited for"),
@@ -62,6 +63,7 @@ impl Local {
             now = Instant::now();
             for event in ready.iter() {
                 match event.data.u64() {
+                    CLOCK => self.clock.rang(),
                     ORDERS => {
                         if !self.heed(now) {
                             self.core.end_those(|_, _| Some(Over::Stopped), &mut |_, _| {});
@@ -84,7 +86,7 @@ impl Local {
 
     fn up(&mut self, now: Instant, number: u64, batch: &mut Batch) {
         let Self { edge, core, tally, .. } = self;
-        edge.take(number, batch, |player, data, front| match core.find(&player) {
+        edge.take(now, number, batch, |player, data, front| match core.find(&player) {
             Some(id) => core.forward(now, id, data),
             None if front.lets(player.client) => core.enter(now, player, data, &mut |_, _| {}),
             None => tally.dropped(Dropped::Denied),

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "io/: random seeds")]
 
 mod ask;
+mod clock;
 mod core;
 mod dial;
 mod edge;

@@ -297,7 +297,10 @@ impl Near {
                 }
             }
             Ok(Said::Ping(number)) => pong = Some(number),
-            Ok(Said::Pong(number)) => pulse.pong(now, number),
+            Ok(Said::Pong(number)) => {
+                pulse.pong(now, number);
+                edge.set_leg(pulse.round_trip());
+            }
             Ok(Said::Control(bytes)) if controls.len() < CONTROLS => controls.push(bytes.to_vec()),
             // It is asked for again.
             Ok(Said::Control(_)) => {}
@@ -317,7 +320,7 @@ impl Near {
         for number in sockets.ready() {
             match number {
                 ORDERS => told = true,
-                number if number & PORT != 0 => edge.take(number, batch, |player, data, front| {
+                number if number & PORT != 0 => edge.take(now, number, batch, |player, data, front| {
                     let put = match known(now, players, &player, front) {
                         Ok(()) => up(way, &player, data),
                         Err(why) => Put::Dropped(why),
