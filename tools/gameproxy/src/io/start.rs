@@ -144,7 +144,7 @@ pub(super) fn client(servers: &[String], carrier: Carrier, from: &RulesFrom, run
     if !own && carrier == Carrier::Stream {
         bail!("over a byte stream no redirects are told; give them with --redirect or --config");
     }
-    let stack = || Stack::find(run.run_dir.as_deref()).context("irmd's run directory is not known");
+    let stack = || Stack::find(run.place.run_dir.as_deref()).context("irmd's run directory is not known");
     let dials = servers.iter().map(|server| dial(server, carrier, stack)).collect::<anyhow::Result<Vec<_>>>()?;
     runtime()?.block_on(async {
         let (mut sides, mut desks) = (JoinSet::new(), Vec::new());

@@ -101,7 +101,7 @@ fn servers_that_do_not_answer_are_passed_over() {
                 health = { query = 'quake2', every = '2s', fails = 2 }";
     let mut door = door(text);
     let now = Instant::now();
-    let mut servers = |door: &mut Door| -> Vec<usize> {
+    let servers = |door: &mut Door| -> Vec<usize> {
         (0..4).map(|n| door.enter(now, ClientId(1), player(&format!("10.0.0.9:{n}"), "10.9.9.9:1"), b"").unwrap().target).collect()
     };
     assert_eq!(servers(&mut door), [0, 0, 0, 0], "the other's name is not known");
