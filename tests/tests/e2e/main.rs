@@ -14,6 +14,7 @@ mod flowcat;
 mod flowtop;
 mod forward;
 mod forward_ops;
+mod game;
 mod hostile;
 mod identity;
 mod links;

@@ -201,6 +201,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Logs to standard error, as the command line says.
 pub(super) fn log(run: &Run) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&run.log).with_context(|| format!("--log {}", run.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
     Ok(())
 }
