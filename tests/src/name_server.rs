@@ -33,7 +33,7 @@ pub struct NameServer {
 /// A program of `PATH`, or of where administrators' programs are.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
+    let more = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/games"].map(PathBuf::from);
     std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 

@@ -25,7 +25,7 @@ const CRATES: [&str; 13] = [
     "libflow",
 ];
 /// The programs among what they build.
-const PROGRAMS: [&str; 16] = [
+const PROGRAMS: [&str; 17] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -39,6 +39,7 @@ const PROGRAMS: [&str; 16] = [
     "gameproxy",
     "examples/echo_server",
     "examples/forward-load",
+    "examples/game-load",
     "examples/echo_client",
     "examples/word_server",
     "examples/word_client",

@@ -14,6 +14,7 @@ mod flowcat;
 mod flowtop;
 mod forward;
 mod forward_ops;
+mod game;
 mod game_rules;
 mod hostile;
 mod identity;
