@@ -9,6 +9,7 @@ use datagrams::Batch;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use service::balance::Change;
 
 use super::edge::at_once;
 use super::tally::Tally;
@@ -79,6 +80,8 @@ struct Route {
     asked: Option<Instant>,
     /// How long the server takes to answer, smoothed.
     answers_in: Option<Duration>,
+    /// Whether its server is there, as was told last.
+    is_there: Option<bool>,
     carried: [u64; 2],
 }
 
@@ -166,7 +169,8 @@ impl Core {
             door(&self.door).leave(self.through, player, &choice);
             tracing::debug!(client = %player.client, server = %choice.server, %errno, "no socket for a player");
         });
-        let route = Route::new(now, socket.map_err(reason)?, choice.clone(), &player);
+        let mut route = Route::new(now, socket.map_err(reason)?, choice.clone(), &player);
+        route.more = door(&self.door).more(self.through, &choice);
         let prune = choice.carriage.prune;
         let Some(id) = self.routes.open(now, player, prune, route) else {
             door(&self.door).leave(self.through, player, &choice);
@@ -195,10 +199,35 @@ impl Core {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // Nobody listens there, now. A server that is started again is found again by the same player.
-            Err(error) => self.tally.dropped(reason(Errno::from_io_error(&error).unwrap_or(Errno::IO))),
+            Err(error) => {
+                let why = reason(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+                self.tally.dropped(why);
+                if why == Dropped::Unreachable {
+                    self.believe(now, id, false);
+                }
+            }
+        }
+        if batch.len() > 0 {
+            self.believe(now, id, true);
         }
         for place in 0..batch.len() {
             self.down(now, id, batch.get(place).1, sink);
+        }
+    }
+
+    /// Whether a player's server is there is told once, until it is otherwise: others may go elsewhere.
+    fn believe(&mut self, now: Instant, id: RouteId, is_there: bool) {
+        let Some((_, route)) = self.routes.get_mut(id) else { return };
+        if route.is_there.replace(is_there) == Some(is_there) {
+            return;
+        }
+        let mut door = door(&self.door);
+        let change = door.answered(now, &route.choice, is_there);
+        let (redirect, server) = (door.name_of(route.choice.line), route.choice.server);
+        match change {
+            Some(Change::WentDown) => tracing::warn!("redirect {redirect}: nobody is at the server {server}"),
+            Some(Change::CameUp) => tracing::info!("redirect {redirect}: the server {server} is there again"),
+            None => {}
         }
     }
 
@@ -394,6 +423,7 @@ impl Route {
             collected: None,
             asked: None,
             answers_in: None,
+            is_there: None,
             carried: [0; 2],
         }
     }

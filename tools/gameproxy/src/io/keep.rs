@@ -296,7 +296,9 @@ impl Keeper {
         let Some(door) = &self.door else { return };
         for (_, desk) in self.carrying.desks() {
             if matches!(self.carrying, Carrying::Local(_)) {
-                desk.give(Order::Front(local_front(&lock(door))));
+                let mut door = lock(door);
+                door.machine(ClientId::default(), own::addresses());
+                desk.give(Order::Front(local_front(&door)));
             }
             // One whose orders are full has stopped, or asks for what there is when it comes to it.
             if !desk.give(Order::Revise) {
