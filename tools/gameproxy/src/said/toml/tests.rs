@@ -72,7 +72,7 @@ fair-ping = true
 fn faults_have_their_place() {
     let rows = [
         ("access = ['allow *', 'alow *']", "1:23: 'alow' stands where 'allow' or 'deny' is expected"),
-        ("access = ['allow * port 5 6']", "1:26: '6' stands where nothing more is expected"),
+        ("access = ['allow * port 5 6']", "1:27: '6' stands where nothing more is expected"),
         ("[[redirect]]\nto = 'a:1'", "1:1: this redirect does not say where players send to"),
         ("[[redirect]]\nfrom = '5'", "1:1: the redirect of 0.0.0.0:5 has 0 servers"),
         ("[[redirect]]\nfrom = '5'\nto = 'a'", "3:6: 'a' has no port"),
