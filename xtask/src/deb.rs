@@ -151,9 +151,18 @@ impl Tree<'_> {
         }
         fs::remove_dir_all(&pages)?;
         let docs = "usr/share/doc/flowring";
-        for page in
-            ["irmd", "tools", "operations", "metrics", "security", "directory", "streams", "portfwd", "tcpstripe"]
-        {
+        for page in [
+            "irmd",
+            "tools",
+            "operations",
+            "metrics",
+            "security",
+            "directory",
+            "streams",
+            "portfwd",
+            "tcpstripe",
+            "gameproxy",
+        ] {
             self.copy(&self.root.join(format!("docs/{page}.md")), &format!("{docs}/{page}.md"), 0o644)?;
         }
         self.copy(

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// The targets, in the order they run. Each is a program of tests/fuzz.
-const TARGETS: [&str; 15] = [
+const TARGETS: [&str; 16] = [
     "request",
     "answer",
     "control",
@@ -22,6 +22,7 @@ const TARGETS: [&str; 15] = [
     "forward",
     "rules",
     "stripe",
+    "game",
 ];
 
 /// What the compiler adds to a program so that libFuzzer sees which inputs reach something new. All of these are

@@ -15,6 +15,7 @@ mod flowtop;
 mod forward;
 mod forward_ops;
 mod game;
+mod game_rules;
 mod hostile;
 mod identity;
 mod links;

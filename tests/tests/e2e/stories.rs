@@ -4,6 +4,7 @@ use flowring_tests::harness::Case;
 
 use crate::{
     alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, forward, forward_ops, game,
+    game_rules,
     hostile, identity, links, load, logs, metrics, middlebox, on_path, outlive, programs, rules, see, service, streams,
     stripe, truth, vanish, versions, who, wire,
 };
@@ -25,6 +26,7 @@ pub(crate) fn all() -> Vec<Case> {
         forward::cases(),
         forward_ops::cases(),
         game::cases(),
+        game_rules::cases(),
         hostile::cases(),
         identity::cases(),
         links::cases(),

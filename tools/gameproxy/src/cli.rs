@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,12 +11,15 @@ Exit codes:
   0  done; it was stopped
   1  it could not be done; standard error says why
   2  wrong usage
+  3  status, reload, stop: no gameproxy runs there
 
 Examples:
   gameproxy local --redirect 27910=10.0.0.1:27910           one process: a plain UDP proxy
   gameproxy local --redirect 27910=10.0.0.1:27910 --delay 30ms+20ms
   gameproxy server --name q2proxy --config FILE             near the game servers
-  gameproxy client --server flow:q2proxy                    near the players";
+  gameproxy client --server flow:q2proxy                    near the players
+  gameproxy check FILE --client 192.168.1.7:27901           what matches, and why
+  gameproxy ping 192.168.1.1:27910                          how far away the proxy is";
 
 /// Carries game datagrams from players to servers, in one process or through flows.
 #[derive(Clone, Debug, Parser)]
@@ -76,6 +79,59 @@ pub enum Command {
         #[command(flatten)]
         run: Run,
     },
+    /// Show players, redirects and ways
+    Status {
+        /// Show so many players at most
+        #[arg(short, long, value_name = "N", default_value_t = 20)]
+        players: usize,
+        /// As JSON, with all players; a line for each that runs
+        #[arg(long)]
+        json: bool,
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Make it read its configuration again; who may still play goes on
+    Reload {
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+    },
+    /// End it
+    Stop {
+        /// How long players may go on, such as 10m [default: that of start]
+        #[arg(long, value_name = "TIME", value_parser = service::values::time)]
+        drain: Option<Duration>,
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Say what is wrong with a configuration, or what it comes to for a player, and why
+    Check {
+        /// The file
+        file: PathBuf,
+        /// The player's address and port
+        #[arg(long, value_name = "ADDR:PORT")]
+        client: Option<SocketAddr>,
+        /// Where it sends to [default: each place that a redirect names]
+        #[arg(long, value_name = "ADDR:PORT", requires = "client")]
+        to: Option<SocketAddr>,
+        /// Addresses of the client machine, for redirects with on [default: it is whichever on says]
+        #[arg(long, value_name = "ADDR", requires = "client")]
+        machine: Vec<IpAddr>,
+    },
+    /// Measure the round trip to a client side, and from it to the server side, as a player
+    Ping {
+        /// A port of the client side, such as 192.168.1.1:27910
+        #[arg(value_name = "HOST:PORT")]
+        at: String,
+        /// So many times
+        #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+        /// Between two, such as 200ms
+        #[arg(short, long, value_name = "TIME", default_value = "200ms", value_parser = service::values::time)]
+        interval: Duration,
+    },
 }
 
 /// What carries the datagrams between the two sides.
@@ -115,12 +171,56 @@ pub struct RulesFrom {
 /// How to run.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Run {
-    /// What to log: error, warn, info, debug, or a filter
+    /// What to log: error, warn, info, debug, or a filter. Players are info, two lines each; gameproxy::player=off leaves them
+    /// out
     #[arg(long, value_name = "FILTER", default_value = "info", env = "FLOWRING_LOG")]
     pub log: String,
-    /// Folder of irmd's sockets [else $FLOWRING_RUN_DIR, /run/flowring as root, $XDG_RUNTIME_DIR/flowring]
+    /// Log into this file, which is begun anew when it has 16 MB [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Serve metrics for Prometheus over HTTP, such as 127.0.0.1:9106
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// How long players may go on after SIGTERM, while nobody new is let in [default: not at all; they come back by themselves]
+    #[arg(long, value_name = "TIME", value_parser = service::values::time)]
+    pub drain: Option<Duration>,
+    /// Read the configuration again whenever it changes
+    #[arg(long)]
+    pub watch: bool,
+    /// Where the sockets are.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Where the sockets are.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Where {
+    /// Folder of the sockets of irmd and of gameproxy itself [else $FLOWRING_RUN_DIR, /run/flowring as root,
+    /// $XDG_RUNTIME_DIR/flowring]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
+}
+
+/// Which of those that run.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Which {
+    /// Only the one of this role [default: all that run]
+    #[arg(value_enum)]
+    pub role: Option<Role>,
+    /// Where the sockets are.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Both sides in one process
+    Local,
+    /// The side near the players
+    Client,
+    /// The side near the game servers
+    Server,
 }
 
 fn redirect(text: &str) -> Result<(SocketAddr, SocketAddr), String> {
@@ -134,17 +234,7 @@ fn redirect(text: &str) -> Result<(SocketAddr, SocketAddr), String> {
 }
 
 fn delays(text: &str) -> Result<(Duration, Duration), String> {
-    match text.split_once('+') {
-        Some((up, down)) => Ok((delay(up)?, delay(down)?)),
-        None => Ok((delay(text)?, Duration::ZERO)),
-    }
-}
-
-fn delay(text: &str) -> Result<Duration, String> {
-    let units = [("us", 1), ("ms", 1_000), ("s", 1_000_000)];
-    let found = units.iter().find_map(|(unit, micros)| Some((text.strip_suffix(unit)?.parse::<u64>().ok()?, micros)));
-    let time = found.and_then(|(number, micros)| number.checked_mul(*micros)).filter(|micros| *micros <= 10_000_000);
-    time.map(Duration::from_micros).ok_or_else(|| format!("'{text}' is no delay; give one up to 10s, such as 30ms"))
+    crate::said::grammar::delays(text)
 }
 
 #[cfg(test)]

@@ -169,7 +169,7 @@ impl Run {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    crate::said::time(text)
+    service::values::time(text)
 }
 
 fn workers(text: &str) -> Result<NonZeroU16, String> {

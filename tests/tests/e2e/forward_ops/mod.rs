@@ -3,7 +3,7 @@
 mod datagrams;
 mod layers;
 mod reload;
-mod stage;
+pub(crate) mod stage;
 
 use flowring_tests::cases;
 use flowring_tests::harness::Case;

@@ -11,14 +11,14 @@ use lab::{Host, Lab, Running, wait_until};
 use serde_json::Value;
 
 /// Two hosts on a switch, and no daemon.
-pub(super) struct Stage {
-    pub(super) a: Host,
-    pub(super) b: Host,
-    pub(super) lab: Lab,
+pub(crate) struct Stage {
+    pub(crate) a: Host,
+    pub(crate) b: Host,
+    pub(crate) lab: Lab,
 }
 
 impl Stage {
-    pub(super) fn up() -> Result<Self> {
+    pub(crate) fn up() -> Result<Self> {
         let lab = Lab::new()?;
         let [a, b] = lab.hosts(["a", "b"])?;
         Ok(Self { a, b, lab })
@@ -26,7 +26,7 @@ impl Stage {
 }
 
 /// Writes a file of rules at a host.
-pub(super) fn rules(host: &Host, text: &str) -> Result<PathBuf> {
+pub(crate) fn rules(host: &Host, text: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(host.run_dir())?;
     let path = host.run_dir().join("rules.conf");
     // As editors do: never half of it.
@@ -37,7 +37,7 @@ pub(super) fn rules(host: &Host, text: &str) -> Result<PathBuf> {
 }
 
 /// portfwd in the foreground with a file of rules, once all of them listen.
-pub(super) fn portfwd(host: &Host, text: &str, more: &[&str]) -> Result<Running> {
+pub(crate) fn portfwd(host: &Host, text: &str, more: &[&str]) -> Result<Running> {
     let path = rules(host, text)?;
     let path = path.to_str().context("a path of text")?;
     let mut running = host.start("portfwd", &[&["--config", path], more].concat())?;
@@ -47,21 +47,21 @@ pub(super) fn portfwd(host: &Host, text: &str, more: &[&str]) -> Result<Running>
 }
 
 /// `portfwd status --json` at a host.
-pub(super) fn status(host: &Host) -> Result<Value> {
+pub(crate) fn status(host: &Host) -> Result<Value> {
     let output = host.run("portfwd", &["status", "--json"])?;
     ensure!(output.code() == 0, "portfwd status ended with {}: {}", output.code(), output.err);
     Ok(serde_json::from_str(&output.out)?)
 }
 
 /// A rule's row in the status.
-pub(super) fn rule(host: &Host, name: &str) -> Result<Value> {
+pub(crate) fn rule(host: &Host, name: &str) -> Result<Value> {
     let status = status(host)?;
     let rules = status["rules"].as_array().context("rules")?;
     rules.iter().find(|rule| rule["name"] == name).cloned().with_context(|| format!("no rule {name} in {status}"))
 }
 
 /// Whatever is sent to it comes back; to its end, each way for itself. Serves for ever.
-pub(super) fn echo(host: &Host, port: u16) -> Result<SocketAddr> {
+pub(crate) fn echo(host: &Host, port: u16) -> Result<SocketAddr> {
     let at = SocketAddr::new(host.address(), port);
     let listener = host.inside(move || TcpListener::bind(at))?.with_context(|| format!("listening on {at}"))?;
     listener.set_nonblocking(true)?;
@@ -86,7 +86,7 @@ pub(super) fn echo(host: &Host, port: u16) -> Result<SocketAddr> {
 }
 
 /// A connection from a host.
-pub(super) fn connect(from: &Host, to: SocketAddr) -> Result<TcpStream> {
+pub(crate) fn connect(from: &Host, to: SocketAddr) -> Result<TcpStream> {
     let stream = from.inside(move || TcpStream::connect_timeout(&to, SOON))?;
     let stream = stream.with_context(|| format!("connecting to {to}"))?;
     stream.set_read_timeout(Some(2 * SOON))?;
@@ -94,7 +94,7 @@ pub(super) fn connect(from: &Host, to: SocketAddr) -> Result<TcpStream> {
 }
 
 /// Says something and hears it again.
-pub(super) fn ask(stream: &mut TcpStream, words: &str) -> Result<()> {
+pub(crate) fn ask(stream: &mut TcpStream, words: &str) -> Result<()> {
     stream.write_all(words.as_bytes())?;
     let mut heard = vec![0; words.len()];
     stream.read_exact(&mut heard).with_context(|| format!("{words} did not come back"))?;
@@ -103,7 +103,7 @@ pub(super) fn ask(stream: &mut TcpStream, words: &str) -> Result<()> {
 }
 
 /// That a connection is reset, now or soon.
-pub(super) fn expect_reset(mut stream: TcpStream) -> Result<()> {
+pub(crate) fn expect_reset(mut stream: TcpStream) -> Result<()> {
     let mut heard = Vec::new();
     match stream.read_to_end(&mut heard) {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
@@ -112,7 +112,7 @@ pub(super) fn expect_reset(mut stream: TcpStream) -> Result<()> {
 }
 
 /// That who connects is reset, perhaps before it knows that it is connected.
-pub(super) fn expect_turned_away(from: &Host, to: SocketAddr) -> Result<()> {
+pub(crate) fn expect_turned_away(from: &Host, to: SocketAddr) -> Result<()> {
     match connect(from, to) {
         Ok(stream) => expect_reset(stream),
         Err(error) => {
@@ -123,14 +123,14 @@ pub(super) fn expect_turned_away(from: &Host, to: SocketAddr) -> Result<()> {
 }
 
 /// A UDP socket at a host that does not wait for ever.
-pub(super) fn udp(host: &Host, port: u16) -> Result<UdpSocket> {
+pub(crate) fn udp(host: &Host, port: u16) -> Result<UdpSocket> {
     let socket = host.socket(port)?;
     socket.set_read_timeout(Some(2 * SOON))?;
     Ok(socket)
 }
 
 /// Every datagram comes back, from a thread that serves until `quit` comes.
-pub(super) fn udp_echo(host: &Host, port: u16) -> Result<SocketAddr> {
+pub(crate) fn udp_echo(host: &Host, port: u16) -> Result<SocketAddr> {
     let socket = host.socket(port)?;
     socket.set_read_timeout(None)?;
     let at = socket.local_addr()?;
@@ -146,7 +146,7 @@ pub(super) fn udp_echo(host: &Host, port: u16) -> Result<SocketAddr> {
 }
 
 /// What comes back of a datagram; sent again until something does.
-pub(super) fn round_trip(socket: &UdpSocket, to: SocketAddr, words: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn round_trip(socket: &UdpSocket, to: SocketAddr, words: &[u8]) -> Result<Vec<u8>> {
     socket.set_read_timeout(Some(Duration::from_millis(500)))?;
     let mut heard = vec![0; 65_536];
     for _ in 0..40 {

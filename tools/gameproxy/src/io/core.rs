@@ -9,6 +9,7 @@ use datagrams::Batch;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use service::balance::Change;
 
 use super::edge::at_once;
 use super::tally::Tally;
@@ -56,6 +57,8 @@ pub(super) struct Core {
     chance: Chance,
     through: ClientId,
     tally: Arc<Tally>,
+    /// Somebody may be delayed for fairness.
+    leveled: bool,
 }
 
 /// A player's route.
@@ -77,6 +80,8 @@ struct Route {
     asked: Option<Instant>,
     /// How long the server takes to answer, smoothed.
     answers_in: Option<Duration>,
+    /// Whether its server is there, as was told last.
+    is_there: Option<bool>,
     carried: [u64; 2],
 }
 
@@ -110,6 +115,7 @@ impl Core {
             chance: Chance::new(seed),
             through,
             tally,
+            leveled: false,
         }
     }
 
@@ -163,7 +169,8 @@ impl Core {
             door(&self.door).leave(self.through, player, &choice);
             tracing::debug!(client = %player.client, server = %choice.server, %errno, "no socket for a player");
         });
-        let route = Route::new(now, socket.map_err(reason)?, choice.clone(), &player);
+        let mut route = Route::new(now, socket.map_err(reason)?, choice.clone(), &player);
+        route.more = door(&self.door).more(self.through, &choice);
         let prune = choice.carriage.prune;
         let Some(id) = self.routes.open(now, player, prune, route) else {
             door(&self.door).leave(self.through, player, &choice);
@@ -192,10 +199,35 @@ impl Core {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // Nobody listens there, now. A server that is started again is found again by the same player.
-            Err(error) => self.tally.dropped(reason(Errno::from_io_error(&error).unwrap_or(Errno::IO))),
+            Err(error) => {
+                let why = reason(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+                self.tally.dropped(why);
+                if why == Dropped::Unreachable {
+                    self.believe(now, id, false);
+                }
+            }
+        }
+        if batch.len() > 0 {
+            self.believe(now, id, true);
         }
         for place in 0..batch.len() {
             self.down(now, id, batch.get(place).1, sink);
+        }
+    }
+
+    /// Whether a player's server is there is told once, until it is otherwise: others may go elsewhere.
+    fn believe(&mut self, now: Instant, id: RouteId, is_there: bool) {
+        let Some((_, route)) = self.routes.get_mut(id) else { return };
+        if route.is_there.replace(is_there) == Some(is_there) {
+            return;
+        }
+        let mut door = door(&self.door);
+        let change = door.answered(now, &route.choice, is_there);
+        let (redirect, server) = (door.name_of(route.choice.line), route.choice.server);
+        match change {
+            Some(Change::WentDown) => tracing::warn!("redirect {redirect}: nobody is at the server {server}"),
+            Some(Change::CameUp) => tracing::info!("redirect {redirect}: the server {server} is there again"),
+            None => {}
         }
     }
 
@@ -300,6 +332,43 @@ impl Core {
         }
     }
 
+    /// Other rules: routes change, or end.
+    pub(super) fn revise(&mut self, now: Instant, ended: &mut dyn FnMut(&Player, Over)) {
+        let revised: Vec<(RouteId, Option<Choice>)> = {
+            let door = door(&self.door);
+            let revise = |(id, player, route): (_, &Player, &Route)| (id, door.revise(self.through, *player, &route.choice));
+            self.routes.iter().map(revise).collect()
+        };
+        for (id, choice) in revised {
+            match choice {
+                None => self.close(id, Over::Removed, ended),
+                Some(choice) => {
+                    self.routes.set_prune(now, id, choice.carriage.prune);
+                    if let Some((player, route)) = self.routes.get_mut(id) {
+                        route.change(choice, player);
+                    }
+                }
+            }
+        }
+        self.level();
+    }
+
+    /// Delays players by how much nearer they are than others, where that is wished.
+    pub(super) fn level(&mut self) {
+        let door = door(&self.door);
+        if !door.is_fair() && !self.leveled {
+            return;
+        }
+        self.leveled = door.is_fair();
+        let more = |route: &Route| door.more(self.through, &route.choice);
+        let all: Vec<(RouteId, [Duration; 2])> = self.routes.iter().map(|(id, _, route)| (id, more(route))).collect();
+        for (id, more) in all {
+            if let Some((_, route)) = self.routes.get_mut(id) {
+                route.more = more;
+            }
+        }
+    }
+
     fn close(&mut self, id: RouteId, over: Over, ended: &mut dyn FnMut(&Player, Over)) {
         let Some((player, mut route)) = self.routes.close(id) else { return };
         for item in route.queues.iter_mut().flat_map(Queue::drain) {
@@ -317,13 +386,6 @@ impl Core {
         // Many end together: what ends a moment later costs nothing.
         let expire = self.routes.poll_timeout().map(|due| due + Duration::from_millis(50));
         [self.agenda.poll_timeout(), expire].into_iter().flatten().min()
-    }
-
-    /// Delays a player's datagrams by so much more than its redirect says: up, down.
-    pub(super) fn set_more(&mut self, player: &Player, more: [Duration; 2]) {
-        if let Some((_, route)) = self.routes.find(player).and_then(|id| self.routes.get_mut(id)) {
-            route.more = more;
-        }
     }
 
     /// How many players are there.
@@ -361,8 +423,21 @@ impl Route {
             collected: None,
             asked: None,
             answers_in: None,
+            is_there: None,
             carried: [0; 2],
         }
+    }
+
+    /// By other rules.
+    fn change(&mut self, choice: Choice, player: &Player) {
+        if choice.rate != self.choice.rate {
+            self.pace = choice.rate.map(Pace::new);
+        }
+        self.header = match choice.carriage.proxy_header {
+            true => upstream::header(player),
+            false => Vec::new(),
+        };
+        self.choice = choice;
     }
 
     fn way(&self, from: Side) -> Way {

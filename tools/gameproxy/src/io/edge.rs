@@ -14,6 +14,7 @@ use super::outbox::Outbox;
 use super::tally::Tally;
 use crate::machine::door::Player;
 use crate::machine::front::Front;
+use crate::said::probe;
 use crate::said::rule::Dropped;
 
 /// Marks a port's number among what an epoll says.
@@ -34,6 +35,8 @@ pub(super) struct Edge {
     front: Front,
     outbox: Outbox,
     tally: Arc<Tally>,
+    /// To the server side and back, µs; 0: not known.
+    leg_us: u32,
 }
 
 #[derive(Debug)]
@@ -53,6 +56,7 @@ impl Edge {
             front: Front::default(),
             outbox: Outbox::default(),
             tally,
+            leg_us: 0,
         }
     }
 
@@ -107,6 +111,7 @@ impl Edge {
     ) {
         let Some(Some(port)) = self.ports.get_mut((number & !PORT) as usize) else { return };
         let most = at_once(now, &mut port.taken);
+        let mut pongs = Vec::new();
         for _ in 0..AT_ONCE {
             batch.clear();
             match batch.receive_some(port.socket.as_fd(), most) {
@@ -120,12 +125,26 @@ impl Edge {
                 let Some(from) = received.from else { continue };
                 let ip = received.to.unwrap_or(port.at.ip()).to_canonical();
                 let client = SocketAddr::new(from.ip().to_canonical(), from.port());
-                up(Player { orig: SocketAddr::new(ip, port.at.port()), client }, bytes, &self.front);
+                let player = Player { orig: SocketAddr::new(ip, port.at.port()), client };
+                match probe::answer(bytes, self.leg_us).filter(|_| self.front.lets(client)) {
+                    Some(pong) => pongs.push((player, pong)),
+                    None => up(player, bytes, &self.front),
+                }
             }
             if !batch.is_full() {
                 break;
             }
         }
+        // Nobody is made to send more than was sent to it.
+        pongs.iter().for_each(|(player, pong)| self.put(player, pong));
+        if !pongs.is_empty() {
+            self.flush();
+        }
+    }
+
+    /// The round trip to the server side, which probes are told.
+    pub(super) fn set_leg(&mut self, leg: Option<Duration>) {
+        self.leg_us = leg.map_or(0, |leg| u32::try_from(leg.as_micros()).unwrap_or(u32::MAX).max(1));
     }
 
     /// A datagram for a player, with the next [`flush`](Self::flush).

@@ -107,20 +107,19 @@ impl Local {
             match order {
                 Order::Stop => return false,
                 Order::Look(answer) => {
-                    let _ = answer.try_send(Report {
+                    let _ = answer.send(Report {
                         counts: self.tally.read(),
                         players: self.core.seen(now).collect(),
                         ports: self.edge.open_ports().collect(),
+                        way: None,
                     });
                 }
                 Order::Front(front) => {
-                    let allowed = front.clone();
                     for (at, error) in self.edge.set(front) {
-                        tracing::error!("the port {at} cannot be opened: {error}");
+                        tracing::error!("the port {at} cannot be opened: {error}; it is tried again when the rules are read again");
                     }
-                    self.core
-                        .end_those(|player, _| (!allowed.lets(player.client)).then_some(Over::Removed), &mut |_, _| {});
                 }
+                Order::Revise => self.core.revise(now, &mut |_, _| {}),
             }
         }
         true

@@ -12,7 +12,9 @@ use rustix::event::epoll;
 use super::core::Put;
 use super::dial::Dial;
 use super::edge::{Edge, PORT};
-use super::orders::{Desk, ORDERS, Order, Orders, Report, orders};
+use super::far::control;
+use super::orders::{Desk, ORDERS, Order, Orders, Report, WaySeen, orders};
+use super::own;
 use super::road::Road;
 use super::tally::Tally;
 use super::wait::{Sockets, until};
@@ -21,7 +23,9 @@ use crate::machine::door::Player;
 use crate::machine::front::Front;
 use crate::machine::pulse::Pulse;
 use crate::machine::routes::{Over, Routes, Side};
+use crate::machine::tell::{Learner, Learnt};
 use crate::said::frame::Said;
+use crate::said::offer::About;
 use crate::said::rule::{Dropped, Prune, Silence};
 
 /// Players at a time.
@@ -31,6 +35,10 @@ const MOST: usize = 16_384;
 const FORGET: Prune = Prune { after: Duration::from_secs(120), of: Silence::Both };
 /// Ports that could not be opened are tried again so often.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
+/// How often the machine's addresses are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// Of what one batch says of the configuration so much is heeded: all parts that are asked for at once.
+const CONTROLS: usize = 32;
 
 type Dialling = Pin<Box<dyn Future<Output = Result<Road, String>> + Send>>;
 
@@ -46,6 +54,10 @@ pub(super) struct Near {
     way: Way,
     again: Again,
     open_again: Option<Instant>,
+    /// What it learns from the server side; `None`: it was told on its command line.
+    learner: Option<Learner>,
+    /// When it looks at the machine's addresses.
+    look: Instant,
 }
 
 /// The way to the server side.
@@ -64,7 +76,8 @@ enum News {
 }
 
 impl Near {
-    pub(super) fn new(dial: Dial, front: Front) -> anyhow::Result<(Self, Desk)> {
+    /// With these ports; or, without any, with those that the server side tells it.
+    pub(super) fn new(dial: Dial, front: Option<Front>) -> anyhow::Result<(Self, Desk)> {
         let epoll: Arc<OwnedFd> = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let tally = Arc::new(Tally::default());
         let (desk, orders) = orders(&epoll)?;
@@ -80,8 +93,12 @@ impl Near {
             batch: Batch::new(),
             again: Again::default(),
             open_again: None,
+            learner: front.is_none().then(|| Learner::new(Instant::now(), own::addresses())),
+            look: Instant::now() + LOOK,
         };
-        near.set(Instant::now(), front);
+        if let Some(front) = front {
+            near.set(Instant::now(), front);
+        }
         Ok((near, desk))
     }
 
@@ -124,6 +141,9 @@ impl Near {
                     tracing::info!("the way to {} is there", self.dial);
                     self.again.worked();
                     self.way = Way::There(road, Pulse::new(now));
+                    if let Some(learner) = &mut self.learner {
+                        learner.begin(now);
+                    }
                 }
                 News::Dialled(Err(why)) => {
                     if self.again.is_news() {
@@ -170,7 +190,11 @@ impl Near {
 
     fn due(&self) -> Option<Instant> {
         let way = match &self.way {
-            Way::There(road, pulse) => road.speaks().then(|| pulse.poll_timeout()),
+            Way::There(road, pulse) if road.speaks() => {
+                let learn = self.learner.as_ref().map(|learner| learner.poll_timeout().min(self.look));
+                learn.into_iter().chain([pulse.poll_timeout()]).min()
+            }
+            Way::There(..) => None,
             Way::Dialling(_) => None,
             Way::Waiting(until) => Some(*until),
         };
@@ -196,8 +220,48 @@ impl Near {
                     road.say(&Said::Ping(number));
                 }
                 if pulse.is_silent(now) {
-                    self.lost(now, "the other side is silent");
+                    return self.lost(now, "the other side is silent");
                 }
+                self.learn(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Says what it has, and asks for what it has not.
+    fn learn(&mut self, now: Instant) {
+        let (Some(learner), Way::There(road, _)) = (&mut self.learner, &mut self.way) else { return };
+        let mut moved = false;
+        if self.look <= now {
+            self.look = now + LOOK;
+            moved = learner.moved(now, own::addresses());
+        }
+        while let Some(about) = learner.poll(now) {
+            control(road, &about);
+        }
+        if moved && let Some(front) = learner.front() {
+            self.set(now, front);
+        }
+    }
+
+    /// What the server side says of the configuration.
+    fn learnt(&mut self, now: Instant, bytes: &[u8]) {
+        let Some(learner) = &mut self.learner else { return };
+        let learnt = match About::parse(bytes) {
+            Ok(about) => learner.heard(now, &about),
+            Err(malformed) => Learnt::Nonsense(malformed),
+        };
+        match (learnt, learner.front()) {
+            (Learnt::Front, Some(front)) => {
+                tracing::info!(ports = ?front.ports, "{} says which ports are this machine's", self.dial);
+                if front.ports.is_empty() {
+                    tracing::warn!("no redirect of {} is for an address of this machine; see on and the redirects' addresses", self.dial);
+                }
+                self.set(now, front);
+            }
+            (Learnt::Nonsense(malformed), _) => {
+                self.tally.dropped(Dropped::Malformed);
+                tracing::debug!("what {} says of its configuration is not understood: {malformed}", self.dial);
             }
             _ => {}
         }
@@ -215,6 +279,7 @@ impl Near {
         let Way::There(road, pulse) = way else { return Ok(()) };
         pulse.heard(now);
         let mut pong = None;
+        let mut controls: Vec<Vec<u8>> = Vec::new();
         let taken = road.take(|said| match said {
             Ok(Said::Datagram(player, data)) => match players.find(&player) {
                 Some(id) => {
@@ -232,12 +297,19 @@ impl Near {
                 }
             }
             Ok(Said::Ping(number)) => pong = Some(number),
-            Ok(Said::Pong(number)) => pulse.pong(now, number),
-            Ok(Said::Control(_)) | Err(_) => tally.dropped(Dropped::Malformed),
+            Ok(Said::Pong(number)) => {
+                pulse.pong(now, number);
+                edge.set_leg(pulse.round_trip());
+            }
+            Ok(Said::Control(bytes)) if controls.len() < CONTROLS => controls.push(bytes.to_vec()),
+            // It is asked for again.
+            Ok(Said::Control(_)) => {}
+            Err(_) => tally.dropped(Dropped::Malformed),
         });
         if let Some(number) = pong {
             road.say(&Said::Pong(number));
         }
+        controls.iter().for_each(|bytes| self.learnt(now, bytes));
         taken
     }
 
@@ -270,13 +342,24 @@ impl Near {
             match order {
                 Order::Stop => return false,
                 Order::Front(front) => self.set(now, front),
+                // It has no door.
+                Order::Revise => {}
                 Order::Look(answer) => {
                     let report = Report {
                         counts: self.tally.read(),
                         players: Vec::new(),
                         ports: self.edge.open_ports().collect(),
+                        way: Some(WaySeen {
+                            other: self.dial.to_string(),
+                            up: matches!(self.way, Way::There(..)),
+                            round_trip: match &self.way {
+                                Way::There(_, pulse) => pulse.round_trip(),
+                                _ => None,
+                            },
+                            players: self.players.len(),
+                        }),
                     };
-                    let _ = answer.try_send(report);
+                    let _ = answer.send(report);
                 }
             }
         }

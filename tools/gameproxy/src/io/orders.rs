@@ -3,10 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
+use tokio::sync::oneshot;
 
 use super::core::Seen;
 use super::tally::Counts;
@@ -20,10 +22,12 @@ const ROOM: usize = 64;
 /// What an engine is told.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// The ports, and who may send, are these from now on; players whom the door does not know any more go.
+    /// The ports, and who may send, are these from now on.
     Front(Front),
+    /// The door has other rules, or knows other addresses: players change, or go, and the client side is told.
+    Revise,
     /// Somebody looks.
-    Look(SyncSender<Report>),
+    Look(oneshot::Sender<Report>),
     /// It is over.
     Stop,
 }
@@ -37,6 +41,21 @@ pub struct Report {
     pub players: Vec<Seen>,
     /// The ports that are open.
     pub ports: Vec<std::net::SocketAddr>,
+    /// The way to the other side; none: there is no other.
+    pub way: Option<WaySeen>,
+}
+
+/// The way to the other side.
+#[derive(Clone, Debug, Default)]
+pub struct WaySeen {
+    /// The other side, as it is called.
+    pub other: String,
+    /// Whether it is there.
+    pub up: bool,
+    /// To it and back, smoothed.
+    pub round_trip: Option<Duration>,
+    /// How many players go over it.
+    pub players: usize,
 }
 
 /// Where orders are given.

@@ -12,6 +12,7 @@ use super::core::SharedDoor;
 use super::far::Far;
 use super::orders::{Desk, Order};
 use super::road::Road;
+use super::tally::Tally;
 use crate::cli::Carrier;
 use crate::machine::door::ClientId;
 
@@ -31,12 +32,20 @@ pub(super) struct Server {
     carrier: Carrier,
     door: SharedDoor,
     desks: Desks,
+    tally: Arc<Tally>,
     next: u64,
 }
 
 impl Server {
-    pub(super) fn new(listener: Listener, carrier: Carrier, door: SharedDoor, desks: Desks) -> Self {
-        Self { listener, carrier, door, desks, next: 0 }
+    /// `tally` counts what all client sides have carried.
+    pub(super) fn new(
+        listener: Listener,
+        carrier: Carrier,
+        door: SharedDoor,
+        desks: Desks,
+        tally: Arc<Tally>,
+    ) -> Self {
+        Self { listener, carrier, door, desks, tally, next: 0 }
     }
 
     /// Until `stop` is over; then client sides are told.
@@ -71,7 +80,7 @@ impl Server {
     fn admit(&mut self, incoming: Incoming, there: usize) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.next += 1;
         let (id, carrier) = (ClientId(self.next), self.carrier);
-        let (door, desks) = (self.door.clone(), self.desks.clone());
+        let (door, desks, tally) = (self.door.clone(), self.desks.clone(), self.tally.clone());
         Some(async move {
             let wanted = match carrier {
                 Carrier::Message => Cube::Message,
@@ -85,7 +94,7 @@ impl Server {
                 let _ = incoming.refuse(&format!("as many client sides are there as may be, {MOST}")).await;
             } else {
                 match incoming.accept().await {
-                    Ok(flow) => side(id, flow, carrier, door, desks).await,
+                    Ok(flow) => side(id, flow, carrier, door, desks, tally).await,
                     Err(error) => tracing::debug!(%error, "a flow came to nothing"),
                 }
             }
@@ -93,7 +102,7 @@ impl Server {
     }
 }
 
-async fn side(id: ClientId, flow: Flow, carrier: Carrier, door: SharedDoor, desks: Desks) {
+async fn side(id: ClientId, flow: Flow, carrier: Carrier, door: SharedDoor, desks: Desks, tally: Arc<Tally>) {
     let (number, address) = (flow.id(), flow.peer().address.clone());
     let road = match carrier {
         Carrier::Message => Road::messages(flow),
@@ -102,7 +111,7 @@ async fn side(id: ClientId, flow: Flow, carrier: Carrier, door: SharedDoor, desk
             Err(error) => return tracing::debug!(%error, "a flow came to nothing"),
         },
     };
-    let (far, desk) = match Far::new(id, door) {
+    let (far, desk) = match Far::new(id, door, tally, &address) {
         Ok(made) => made,
         Err(error) => return tracing::error!(%error, "no client side can be taken"),
     };

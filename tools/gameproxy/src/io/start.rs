@@ -1,5 +1,6 @@
 //! How each role begins and ends.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,31 +8,47 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use libflow::Stack;
 use rustix::net::AddressFamily;
+use service::folder::Folder;
+use service::source::Source;
+use service::{control, logfile, page, process};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::core::SharedDoor;
 use super::dial::Dial;
 use super::far::Far;
+use super::keep::{self, Carrying, Keeper};
 use super::local::Local;
 use super::near::Near;
 use super::orders::Order;
 use super::road::Road;
 use super::serve::{Desks, Server};
+use super::tally::Tally;
+use super::{lookups, own};
 use crate::cli::{Carrier, RulesFrom, Run};
 use crate::machine::door::{ClientId, Door};
-use crate::machine::front::Front;
+use crate::machine::metrics;
+use crate::said::control::Ask;
+use crate::said::file::{self, File};
+use crate::said::grammar;
 use crate::said::rule::{Access, Carriage, Host, Net, Place, Redirect, Rules, Verdict, Way};
 
-/// Descriptors: one for each player, and more than what is usual for those.
-pub(super) fn raise_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+/// How long players may go on after SIGTERM, unless said otherwise: they come back by themselves.
+const DRAIN: Duration = Duration::ZERO;
+/// Asks that wait.
+const ASKS: usize = 16;
+
+/// Rules, and where they come from.
+struct Given {
+    source: Option<Source>,
+    file: File,
 }
 
 /// The rules of a command line.
-pub(super) fn rules(from: &RulesFrom) -> anyhow::Result<Rules> {
-    if from.config.is_some() {
-        bail!("configuration files are not read yet");
+fn given(from: &RulesFrom) -> anyhow::Result<Given> {
+    if let Some(path) = &from.config {
+        let source = Source::file(path)?;
+        return Ok(Given { file: keep::read(&source)?, source: Some(source) });
     }
     if from.redirect.is_empty() {
         bail!("there is no redirect; give --config FILE, or --redirect FROM=TO");
@@ -42,32 +59,73 @@ pub(super) fn rules(from: &RulesFrom) -> anyhow::Result<Rules> {
         carriage: Carriage { up: way(up), down: way(down), ..Carriage::default() },
         ..Redirect::new((*from).into(), (*to).into())
     });
-    let all = |any: &str| Access {
-        verdict: Verdict::Allow,
-        from: Net {
-            host: Host::Address(any.parse().expect("an address")),
-            mask: Some(any.parse().expect("an address")),
-        },
-        ports: (0, u16::MAX),
+    let any = Net { host: grammar::ANY, mask: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) };
+    let everybody = Access { verdict: Verdict::Allow, from: any, ports: (0, u16::MAX) };
+    let rules = Rules { access: vec![everybody], redirects: redirects.collect(), ..Rules::default() };
+    Ok(Given { source: None, file: File { rules, ..File::default() } })
+}
+
+/// Keeps what carries until it is told to stop, or `ended` is over: what carries has ended by itself.
+async fn keep(
+    carrying: Carrying,
+    door: Option<SharedDoor>,
+    given: Option<Given>,
+    run: &Run,
+    ended: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let (source, options) = given.map_or((None, file::Options::default()), |given| (given.source, given.file.options));
+    let name = match carrying {
+        Carrying::Local(_) => "gameproxy-local",
+        Carrying::Sides(..) => "gameproxy-server",
+        Carrying::Ways(_) => "gameproxy-client",
     };
-    Ok(Rules { access: vec![all("0.0.0.0"), all("::")], redirects: redirects.collect(), ..Rules::default() })
+    let taken = match Folder::find(name, run.place.run_dir.as_deref()).and_then(|folder| folder.take()) {
+        Ok(taken) => Some(taken),
+        Err(error) => {
+            tracing::warn!("gameproxy status, reload and stop will not find this one: {error:#}");
+            None
+        }
+    };
+    let page = run.metrics.or(options.metrics).map(page::listen).transpose()?;
+    let drain = run.drain.or(options.drain).unwrap_or(DRAIN);
+    let (asks, mut inbox) = mpsc::channel(ASKS);
+    let mut serving = JoinSet::new();
+    if let Some(taken) = &taken {
+        serving.spawn(control::serve(control::listen(taken)?, asks.clone()));
+    }
+    if let Some(page) = page {
+        let listener = tokio::net::TcpListener::from_std(page)?;
+        let ask = || Ask::Status { players: 0 };
+        serving.spawn(page::serve(listener, "gameproxy", asks.clone(), ask, |status| metrics::page(status).ok()));
+    }
+    let mut keeper = Keeper::new(carrying, door, source, &options, run.watch, drain);
+    tokio::select! {
+        done = keeper.run(&mut inbox) => done,
+        ended = ended => ended,
+    }
 }
 
 /// One process.
 pub(super) fn local(from: &RulesFrom, run: &Run) -> anyhow::Result<()> {
-    log(run)?;
-    raise_limit();
-    let rules = rules(from)?;
-    let front = Front::of(&rules);
-    let (engine, desk) = Local::open(front, Arc::new(Mutex::new(Door::new(rules))))?;
-    let thread = std::thread::Builder::new().name("gameproxy-carry".to_owned()).spawn(move || engine.run());
+    begin(run)?;
+    let given = given(from)?;
+    let door = Door::new(given.file.rules.clone());
+    let front = keep::local_front(&door);
+    let door = Arc::new(Mutex::new(door));
+    keep::lock(&door).machine(ClientId::default(), own::addresses());
+    let (engine, desk) = Local::open(front, door.clone())?;
+    let (over, is_over) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("gameproxy-carry".to_owned()).spawn(move || {
+        let done = engine.run();
+        // Nobody waits where it was told to stop.
+        let _ = over.send(());
+        done
+    });
     let thread = thread.context("no thread can be started")?;
     runtime()?.block_on(async {
-        let mut stop = tool::Stop::new()?;
         tracing::info!("carries");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        stop.asked().await;
-        anyhow::Ok(())
+        let ended = async { is_over.await.map_err(|_| anyhow!("the thread that carries panicked")) };
+        keep(Carrying::Local(desk.clone()), Some(door), Some(given), run, ended).await
     })?;
     desk.give(Order::Stop);
     thread.join().map_err(|_| anyhow!("the thread that carries panicked"))?
@@ -75,10 +133,9 @@ pub(super) fn local(from: &RulesFrom, run: &Run) -> anyhow::Result<()> {
 
 /// The side near the players.
 pub(super) fn client(servers: &[String], carrier: Carrier, from: &RulesFrom, run: &Run) -> anyhow::Result<()> {
-    log(run)?;
-    raise_limit();
+    begin(run)?;
     let own = from.config.is_some() || !from.redirect.is_empty();
-    let front = if own { Front::of(&rules(from)?) } else { Front::default() };
+    let front = own.then(|| given(from)).transpose()?.map(|given| keep::local_front(&Door::new(given.file.rules)));
     if own && servers.len() > 1 {
         bail!(
             "which of the servers is --redirect for? Give it with one --server, and start another gameproxy for the other"
@@ -87,22 +144,18 @@ pub(super) fn client(servers: &[String], carrier: Carrier, from: &RulesFrom, run
     if !own && carrier == Carrier::Stream {
         bail!("over a byte stream no redirects are told; give them with --redirect or --config");
     }
-    let stack = || Stack::find(run.run_dir.as_deref()).context("irmd's run directory is not known");
+    let stack = || Stack::find(run.place.run_dir.as_deref()).context("irmd's run directory is not known");
     let dials = servers.iter().map(|server| dial(server, carrier, stack)).collect::<anyhow::Result<Vec<_>>>()?;
     runtime()?.block_on(async {
-        let mut stop = tool::Stop::new()?;
         let (mut sides, mut desks) = (JoinSet::new(), Vec::new());
         for dial in dials {
             let (near, desk) = Near::new(dial, front.clone())?;
             desks.push(desk);
             sides.spawn(near.run());
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        tokio::select! {
-            () = stop.asked() => {}
-            // It cannot wait for its sockets any more.
-            Some(ended) = sides.join_next() => return ended?,
-        }
+        // It cannot wait for its sockets any more.
+        let ended = async { sides.join_next().await.unwrap_or(Ok(Ok(())))? };
+        keep(Carrying::Ways(desks.clone()), None, None, run, ended).await?;
         for desk in desks {
             desk.give(Order::Stop);
         }
@@ -128,16 +181,25 @@ fn dial(server: &str, carrier: Carrier, stack: impl FnOnce() -> anyhow::Result<S
 
 /// The side near the game servers, for client sides that ask for a name.
 pub(super) fn server(name: &str, carrier: Carrier, from: &RulesFrom, run: &Run) -> anyhow::Result<()> {
-    log(run)?;
-    raise_limit();
-    let door = Arc::new(Mutex::new(Door::new(rules(from)?)));
-    let stack = Stack::find(run.run_dir.as_deref()).context("irmd's run directory is not known")?;
+    begin(run)?;
+    let given = given(from)?;
+    let door = Arc::new(Mutex::new(Door::new(given.file.rules.clone())));
+    let stack = Stack::find(run.place.run_dir.as_deref()).context("irmd's run directory is not known")?;
     runtime()?.block_on(async {
-        let mut stop = tool::Stop::new()?;
         let listener = stack.listen(name).await.with_context(|| format!("the name {name} cannot be served"))?;
         tracing::info!("serves {name}");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        Server::new(listener, carrier, door, Desks::default()).run(stop.asked()).await;
+        let (desks, tally) = (Desks::default(), Arc::new(Tally::default()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = Server::new(listener, carrier, door.clone(), desks.clone(), tally.clone());
+        let serving = server.run(async { drop(stopped.await) });
+        tokio::pin!(serving);
+        let ended = async {
+            (&mut serving).await;
+            Ok(())
+        };
+        keep(Carrying::Sides(desks, tally), Some(door), Some(given), run, ended).await?;
+        drop(stop);
+        serving.await;
         Ok(())
     })
 }
@@ -148,12 +210,21 @@ pub(super) fn inetd(from: &RulesFrom, run: &Run) -> anyhow::Result<()> {
     if !is_same(rustix::stdio::stdin(), rustix::stdio::stderr()) {
         log(run)?;
     }
-    raise_limit();
-    let door = Arc::new(Mutex::new(Door::new(rules(from)?)));
+    process::raise_descriptor_limit();
+    let given = given(from)?;
+    let mut door = Door::new(given.file.rules);
     let stream = rustix::io::dup(rustix::stdio::stdin()).context("descriptor 0 is not open")?;
     runtime()?.block_on(async {
         let mut stop = tool::Stop::new()?;
-        let (far, desk) = Far::new(ClientId::default(), door)?;
+        // Names once, before the first datagram: this lives as long as its stream.
+        for name in file::names(&door.rules().clone()) {
+            match lookups::look_up(name).await {
+                Ok(addresses) => drop(door.learn(name, &addresses)),
+                Err(why) => tracing::warn!("{name} is not found ({why}); redirects that need it wait"),
+            }
+        }
+        let door = Arc::new(Mutex::new(door));
+        let (far, desk) = Far::new(ClientId::default(), door, Arc::default(), "inetd")?;
         let carried = far.run(passed(stream)?);
         tokio::pin!(carried);
         let why = tokio::select! {
@@ -198,13 +269,14 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("there is no runtime")
 }
 
-/// Logs to standard error, as the command line says.
-pub(super) fn log(run: &Run) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&run.log).with_context(|| format!("--log {}", run.log))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+/// What every role does first.
+fn begin(run: &Run) -> anyhow::Result<()> {
+    log(run)?;
+    process::raise_descriptor_limit();
     Ok(())
+}
+
+/// Logs as the command line says.
+fn log(run: &Run) -> anyhow::Result<()> {
+    logfile::begin("gameproxy", &run.log, run.log_file.as_deref())
 }

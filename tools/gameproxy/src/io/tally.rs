@@ -82,3 +82,47 @@ impl Tally {
         }
     }
 }
+
+impl Counts {
+    /// Those of another engine, too.
+    pub fn add(&mut self, other: &Self) {
+        let both = |mine: &mut [u64], theirs: &[u64]| mine.iter_mut().zip(theirs).for_each(|(mine, more)| *mine += more);
+        both(&mut self.datagrams, &other.datagrams);
+        both(&mut self.bytes, &other.bytes);
+        both(&mut self.dropped, &other.dropped);
+        both(&mut self.over, &other.over);
+        both(&mut self.late, &other.late);
+        self.opened += other.opened;
+    }
+
+    /// Such a part of the datagrams that waited did so for no longer than so many microseconds more than wished; `None`: none
+    /// waited.
+    pub fn late_below(&self, part: f64) -> Option<u64> {
+        let all: u64 = self.late.iter().sum();
+        let wanted = (all as f64 * part).ceil() as u64;
+        let mut so_far = 0;
+        let class = self.late.iter().position(|count| {
+            so_far += count;
+            so_far >= wanted
+        });
+        class.filter(|_| all > 0).map(|class| 1 << class)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_those_who_waited_are_found() {
+        assert_eq!(Counts::default().late_below(0.5), None);
+        let tally = Tally::default();
+        for micros in [0, 1, 5, 5, 900] {
+            tally.late(Duration::from_micros(micros));
+        }
+        let mut counts = tally.read();
+        assert_eq!([0.2, 0.4, 0.5, 0.8, 0.99].map(|part| counts.late_below(part).unwrap()), [1, 2, 8, 8, 1024]);
+        counts.add(&tally.read());
+        assert_eq!(counts.late.iter().sum::<u64>(), 10);
+    }
+}

@@ -1,8 +1,11 @@
-//! What the client side is told: who may send, and to which ports.
+//! What a client side does: who may send, and to which ports.
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::said::rule::{Access, Host, Net, Rules, Verdict};
+use super::matching;
+use super::names::Names;
+use super::offer::Offer;
+use crate::said::rule::{Access, Rules};
 
 /// Access list and ports of a client side; no names are in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,30 +17,17 @@ pub struct Front {
 }
 
 impl Front {
-    /// That of rules all of whose redirects are this machine's; names are left out.
-    pub fn of(rules: &Rules) -> Self {
-        let mut ports: Vec<SocketAddr> = rules.redirects.iter().filter_map(|rule| rule.from.address()).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        Self { access: rules.access.clone(), ports }
+    /// That of the machine whose own addresses these are, where the rules are read: what is for a place that it does not have is
+    /// its too, so that opening it says what is wrong.
+    pub fn here(rules: &Rules, names: &Names, own: &[IpAddr]) -> Self {
+        let plain = rules.redirects.iter().filter(|redirect| redirect.on.is_none());
+        let mut machine = own.to_vec();
+        machine.extend(plain.flat_map(|redirect| names.addresses(&redirect.from.host)));
+        Offer::of(rules, names).front(&machine)
     }
 
     /// Whether a player may send.
     pub fn lets(&self, player: SocketAddr) -> bool {
-        let port = |entry: &Access| (entry.ports.0..=entry.ports.1).contains(&player.port());
-        let found = self.access.iter().find(|entry| port(entry) && within(&entry.from, player.ip()));
-        found.is_some_and(|entry| entry.verdict == Verdict::Allow)
-    }
-}
-
-/// Whether an address is the same as the net's in all bits of its mask.
-fn within(net: &Net, ip: IpAddr) -> bool {
-    let Host::Address(host) = net.host else { return false };
-    match (host, ip, net.mask) {
-        (IpAddr::V4(a), IpAddr::V4(b), None) => a == b,
-        (IpAddr::V6(a), IpAddr::V6(b), None) => a == b,
-        (IpAddr::V4(a), IpAddr::V4(b), Some(IpAddr::V4(mask))) => (a.to_bits() ^ b.to_bits()) & mask.to_bits() == 0,
-        (IpAddr::V6(a), IpAddr::V6(b), Some(IpAddr::V6(mask))) => (a.to_bits() ^ b.to_bits()) & mask.to_bits() == 0,
-        _ => false,
+        matching::lets(&self.access, &Names::default(), player)
     }
 }

@@ -57,6 +57,10 @@ pub enum Over {
 }
 
 impl Over {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::PlayerSilent, Self::ServerSilent, Self::Evicted, Self::Told, Self::Removed, Self::Stopped];
+
     /// For people.
     pub fn words(self) -> &'static str {
         match self {
@@ -181,6 +185,17 @@ impl<K: Copy + Eq + Hash, T> Routes<K, T> {
     /// The same, to change it.
     pub fn get_mut(&mut self, id: RouteId) -> Option<(&K, &mut T)> {
         self.route_mut(id).map(|route| (&route.key, &mut route.value))
+    }
+
+    /// From now on a route is over after another silence.
+    pub fn set_prune(&mut self, now: Instant, id: RouteId, prune: Prune) {
+        if let Some(route) = self.route_mut(id)
+            && route.prune != prune
+        {
+            route.prune = prune;
+            // Earlier than the entry that is there, perhaps; each finds out what is due.
+            self.timers.push(Reverse((now, id)));
+        }
     }
 
     /// Whether its server ever said something.

@@ -247,11 +247,13 @@ pub enum Dropped {
     NoFlow,
     /// The kernel refused it.
     Refused,
+    /// Nobody new is let in: the proxy is being stopped.
+    Stopping,
 }
 
 impl Dropped {
     /// All of them, each at the place of its number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Denied,
         Self::NoRedirect,
         Self::NoServer,
@@ -267,6 +269,7 @@ impl Dropped {
         Self::Malformed,
         Self::NoFlow,
         Self::Refused,
+        Self::Stopping,
     ];
 
     /// In metrics and the status.
@@ -287,6 +290,7 @@ impl Dropped {
             Self::Malformed => "malformed",
             Self::NoFlow => "no flow",
             Self::Refused => "refused",
+            Self::Stopping => "stopping",
         }
     }
 }

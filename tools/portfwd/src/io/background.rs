@@ -4,14 +4,17 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use service::folder::{Folder, Taken};
+use service::{control, logfile, page, process};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::engine::Engine;
 use super::forwarder::{DRAIN, Forwarder};
-use super::place::{Folder, Taken};
-use super::{Rules, control, logfile, metrics};
+use super::{NAME, Rules};
 use crate::cli::{Run, Source};
+use crate::machine::metrics;
+use crate::said::control::Ask;
 
 /// What the process in the background says when all its rules listen.
 const READY: &str = "ready";
@@ -20,7 +23,7 @@ const ASKS: usize = 16;
 
 /// Starts the process in the background and returns when all its rules listen.
 pub(super) fn start(run: &Run) -> anyhow::Result<()> {
-    let folder = Folder::find(run.place.run_dir.as_deref())?;
+    let folder = Folder::find(NAME, run.place.run_dir.as_deref())?;
     folder.make()?;
     let own = std::env::current_exe().context("the path of portfwd is not known")?;
     let mut command = Command::new(own);
@@ -94,9 +97,9 @@ pub(super) fn child(run: &Run, rules: Rules) -> anyhow::Result<()> {
 
 fn detached(run: &Run, rules: Rules) -> anyhow::Result<()> {
     rustix::process::setsid().context("it cannot leave the terminal")?;
-    let folder = Folder::find(run.place.run_dir.as_deref())?;
+    let folder = Folder::find(NAME, run.place.run_dir.as_deref())?;
     let taken = folder.take()?;
-    logfile::begin(&run.log, Some(&run.log_file.clone().unwrap_or_else(|| folder.log())))?;
+    logfile::begin(NAME, &run.log, Some(&run.log_file.clone().unwrap_or_else(|| folder.log())))?;
     forward(run, rules, Some(taken), || {
         let _ = writeln!(std::io::stdout(), "{READY}");
         // The pipe to `start` ends here.
@@ -108,14 +111,14 @@ fn detached(run: &Run, rules: Rules) -> anyhow::Result<()> {
 
 /// Opens all rules and carries them out until it is told to stop.
 pub(super) fn forward(run: &Run, rules: Rules, taken: Option<Taken>, ready: impl FnOnce()) -> anyhow::Result<()> {
-    raise_descriptor_limit();
+    process::raise_descriptor_limit();
     let Rules { source, file } = rules;
     let workers = run.workers.or(file.options.workers).map_or_else(
         || std::thread::available_parallelism().map_or(1, usize::from).min(4),
         |workers| usize::from(workers.get()),
     );
     let drain = run.drain.or(file.options.drain).unwrap_or(DRAIN);
-    let page = run.metrics.or(file.options.metrics).map(metrics::listen).transpose()?;
+    let page = run.metrics.or(file.options.metrics).map(page::listen).transpose()?;
     let engine = Engine::start(workers, run.place.run_dir.clone()).context("its threads cannot be started")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -128,18 +131,13 @@ pub(super) fn forward(run: &Run, rules: Rules, taken: Option<Taken>, ready: impl
             serving.spawn(control::serve(control::listen(taken)?, asks.clone()));
         }
         if let Some(page) = page {
-            serving.spawn(metrics::serve(tokio::net::TcpListener::from_std(page)?, asks.clone()));
+            let listener = tokio::net::TcpListener::from_std(page)?;
+            serving.spawn(page::serve(listener, NAME, asks.clone(), || Ask::Status { connections: 0 }, |status| {
+                metrics::page(status).ok()
+            }));
         }
         let done = forwarder.run(inbox, asks, ready).await;
         drop(taken);
         done
     })
-}
-
-/// Each connection takes two descriptors: as many as the system allows.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // An error: it stays as it is.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use proto::forward::Verdict;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
+use service::resolve::Named;
 
-use super::resolve::Named;
 use super::running::Target;
 use super::socket::Socket;
 use crate::machine::cause::Refusal;

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use libflow::{Stack, StackError};
+use service::resolve::Hosts;
 use tokio::sync::watch;
 
 use super::accept::{Gate, accept};
 use super::listen::{ListenError, Listening};
 use super::live::Live;
 use super::over::{Asking, Flows};
-use super::resolve::Hosts;
 use super::running::Running;
 use super::serve::serve;
 use super::udp;

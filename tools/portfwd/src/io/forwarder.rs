@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
+use service::control;
+use service::process::{manager, resident};
+use service::source::Source;
+use service::table::printable;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::control::Asked;
 use super::engine::{Engine, Opened};
-use super::rules_file::Source;
 use super::running::Running;
 use crate::machine::reload::plan;
-use crate::machine::table::printable;
 use crate::said::control::{Answer, Ask, Status};
 use crate::said::end::End;
 use crate::said::file::overlap;
@@ -52,6 +53,8 @@ struct InForce {
     /// Or why it does not listen.
     opened: Result<Opened, String>,
 }
+
+type Asked = control::Asked<Ask>;
 
 /// What makes the forwarder move.
 enum News {
@@ -237,7 +240,7 @@ impl Forwarder {
         if !self.source.is_file() {
             return Err(anyhow!("its rules are those of its command line; end it and start it with others"));
         }
-        let file = self.source.read()?;
+        let file = super::rules_of(&self.source)?;
         let old: Vec<Rule> = self.rules.iter().map(|rule| rule.running.rule.clone()).collect();
         let plan = plan(&old, &file.rules);
         let now = Instant::now();
@@ -353,18 +356,4 @@ impl Forwarder {
             left_out,
         }
     }
-}
-
-/// Tells a service manager, where there is one.
-fn manager(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("the service manager cannot be told: {error}");
-    }
-}
-
-/// Memory in use, bytes (`/proc/self/statm`: pages, the second figure).
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
 }

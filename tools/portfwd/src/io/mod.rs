@@ -4,7 +4,6 @@ mod accept;
 mod after_target;
 mod background;
 mod connection;
-mod control;
 mod dial;
 mod engine;
 mod flowing;
@@ -13,17 +12,11 @@ mod health;
 mod listen;
 mod live;
 mod log;
-mod logfile;
-mod metrics;
 mod over;
-mod place;
-mod print;
 mod proxy;
 mod pump;
-mod resolve;
 mod room;
 mod roster;
-mod rules_file;
 mod running;
 mod serve;
 mod socket;
@@ -36,14 +29,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
+use service::control::Unanswered;
+use service::folder::Folder;
+use service::source::Source;
+use service::{control, logfile, print};
 
-use self::control::Unanswered;
-use self::place::Folder;
-use self::rules_file::Source;
 use crate::cli::{self, Cli, Command, Run};
 use crate::machine::table;
 use crate::said::control::{Answer, Ask};
+use crate::said::file::File;
 
+/// What this program is called.
+const NAME: &str = "portfwd";
 /// It could not be done.
 const FAILED: u8 = 1;
 /// Wrong usage.
@@ -72,7 +69,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Err(Bad::NotRunning(words)) => (NOT_RUNNING, words),
         Err(Bad::Failed(error)) => (FAILED, format!("{error:#}")),
     };
-    print::error(&words);
+    print::error(NAME, &words);
     ExitCode::from(code)
 }
 
@@ -101,7 +98,7 @@ fn act(cli: Cli) -> Result<(), Bad> {
             }
         }
         Some(Command::Check { file }) => {
-            let rules = Source::file(&file)?.read()?.rules;
+            let rules = rules_of(&Source::file(&file)?)?.rules;
             let lines: String = rules.iter().map(|rule| format!("{rule}\n")).collect();
             Ok(print::text(&lines)?)
         }
@@ -118,7 +115,7 @@ fn told(run_dir: Option<&Path>, what: &Ask) -> Result<(), Bad> {
 }
 
 fn ask(run_dir: Option<&Path>, what: &Ask) -> Result<Answer, Bad> {
-    let folder = Folder::find(run_dir)?;
+    let folder = Folder::find(NAME, run_dir)?;
     control::ask(&folder, what).map_err(|unanswered| match unanswered {
         Unanswered::NotRunning => Bad::NotRunning(format!(
             "no portfwd runs in the background on {}; start one with portfwd start, or name another --run-dir",
@@ -133,7 +130,7 @@ fn source(run: &Run) -> Result<Rules, Bad> {
     Ok(match run.source().map_err(Bad::Usage)? {
         cli::Source::Rule(rule) => {
             let rules = rule.each().map_err(|error| Bad::Usage(error.to_string()))?;
-            Rules { source: Source::words(), file: crate::said::file::File { rules, ..Default::default() } }
+            Rules { source: Source::words(), file: File { rules, ..Default::default() } }
         }
         cli::Source::File(path) => from_file(&path)?,
         cli::Source::Default => from_file(&default_file()?)?,
@@ -143,12 +140,21 @@ fn source(run: &Run) -> Result<Rules, Bad> {
 /// Rules, and where they come from.
 pub(crate) struct Rules {
     source: Source,
-    file: crate::said::file::File,
+    file: File,
 }
 
 fn from_file(path: &Path) -> anyhow::Result<Rules> {
     let source = Source::file(path)?;
-    Ok(Rules { file: source.read()?, source })
+    Ok(Rules { file: rules_of(&source)?, source })
+}
+
+/// What a file says; those that it names are found from its folder.
+fn rules_of(source: &Source) -> anyhow::Result<File> {
+    source.read(|path, text| {
+        let mut file = File::parse(path, text)?;
+        file.base(path.parent().unwrap_or(Path::new("/")));
+        Ok(file)
+    })
 }
 
 /// The file that is read when none is named.
@@ -175,10 +181,10 @@ fn default_file() -> anyhow::Result<PathBuf> {
 
 /// Forwards until it is told to stop.
 fn foreground(run: &Run, rules: Rules) -> anyhow::Result<()> {
-    logfile::begin(&run.log, run.log_file.as_deref())?;
+    logfile::begin(NAME, &run.log, run.log_file.as_deref())?;
     // Who forwards by hand needs no control socket; who has a file asks for status and reloads.
     let taken = match rules.source.is_file() {
-        true => match Folder::find(run.place.run_dir.as_deref()).and_then(|folder| folder.take()) {
+        true => match Folder::find(NAME, run.place.run_dir.as_deref()).and_then(|folder| folder.take()) {
             Ok(taken) => Some(taken),
             Err(error) => {
                 tracing::warn!("portfwd status, reload and stop will not find this one: {error:#}");

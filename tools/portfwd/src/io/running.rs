@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use proto::forward::Verdict;
+use service::balance::{Balance, Change};
+use service::resolve::{Hosts, Named};
+use service::table::printable;
 use tokio::sync::watch;
 
 use super::over::Flows;
-use super::resolve::{Hosts, Named};
 use super::tls::{Acceptor, Connector};
 use crate::machine::admit::{self, Door};
-use crate::machine::balance::{Balance, Change};
 use crate::machine::cause::Refusal;
-use crate::machine::table::printable;
 use crate::said::control::{RuleStatus, TargetStatus};
 use crate::said::end::End;
 use crate::said::rule::{Accept, Options, Rule};

@@ -4,22 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
+use prometheus_client::encoding::DescriptorEncoder;
+use service::figures::{self, Figures, Labels};
 
 use crate::said::control::{RuleStatus, Status};
 
-/// The `Content-Type` of a page.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub use service::figures::CONTENT_TYPE;
 
 /// A page of metrics.
 pub fn page(status: Status) -> Result<String, fmt::Error> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Page(status)));
-    let mut page = String::with_capacity(16 * 1024);
-    text::encode(&mut page, &registry)?;
-    Ok(page)
+    figures::page(Page(status))
 }
 
 #[derive(Debug)]
@@ -29,7 +23,7 @@ impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Self(status) = self;
         let rules = || status.rules.iter();
-        let mut figures = Figures(&mut encoder);
+        let mut figures = Figures::new(&mut encoder);
         let plain = |count: fn(&RuleStatus) -> u64| rules().map(move |rule| (vec![("rule", &*rule.name)], count(rule)));
         figures.gauge(
             "portfwd_connections",
@@ -91,8 +85,6 @@ impl Page {
     }
 }
 
-type Labels<'a> = Vec<(&'a str, &'a str)>;
-
 fn reasons<'a>(
     rules: impl Iterator<Item = &'a RuleStatus>,
     of: fn(&RuleStatus) -> &BTreeMap<String, u64>,
@@ -100,53 +92,6 @@ fn reasons<'a>(
     rules.flat_map(move |rule| {
         of(rule).iter().map(|(reason, count)| (vec![("rule", &*rule.name), ("reason", &**reason)], *count))
     })
-}
-
-struct Figures<'a, 'b>(&'a mut DescriptorEncoder<'b>);
-
-impl Figures<'_, '_> {
-    fn gauge<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (Labels<'l>, u64)>,
-    ) -> fmt::Result {
-        self.family(name, help, MetricType::Gauge, samples)
-    }
-
-    /// OpenMetrics adds `_total` to the name by itself.
-    fn counter<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (Labels<'l>, u64)>,
-    ) -> fmt::Result {
-        self.family(name, help, MetricType::Counter, samples)
-    }
-
-    fn family<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        kind: MetricType,
-        samples: impl IntoIterator<Item = (Labels<'l>, u64)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
-        for (labels, value) in samples {
-            match labels.is_empty() {
-                true => sample(&mut family, kind, value)?,
-                false => sample(&mut family.encode_family(&labels)?, kind, value)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-fn sample(to: &mut MetricEncoder<'_>, kind: MetricType, value: u64) -> fmt::Result {
-    match kind {
-        MetricType::Counter => to.encode_counter::<NoLabelSet, u64, f64>(&value, None),
-        _ => to.encode_gauge(&value),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What is decided: values in, values out.
 
 pub mod admit;
-pub mod balance;
 pub mod cause;
 pub mod life;
 pub mod metrics;

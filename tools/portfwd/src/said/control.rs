@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest line that asks, bytes.
-pub const LONGEST_ASK: u64 = 4096;
-
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -28,15 +25,14 @@ pub enum Ask {
 }
 
 /// What is answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// To [`Ask::Status`].
-    Status(Box<Status>),
-    /// It was done; what it came to.
-    Done(String),
-    /// It was not; why, and what to do.
-    Failed(String),
+pub type Answer = service::control::Answer<Status>;
+
+impl service::control::Question for Ask {
+    type Status = Status;
+
+    fn is_stop(&self) -> bool {
+        matches!(self, Self::Stop { .. })
+    }
 }
 
 /// How a forwarder is.

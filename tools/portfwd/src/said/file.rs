@@ -1,11 +1,12 @@
 //! A file of rules: the seed's lines (`7005 -> 192.168.0.1:8005`) or TOML, told apart by what stands in it.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
+
+use service::Fault;
 
 use super::end::{End, Host, Place};
 use super::rule::Rule;
@@ -33,36 +34,6 @@ pub struct Options {
     /// How long connections may go on after SIGTERM.
     pub drain: Option<Duration>,
 }
-
-/// What is wrong, and where. Lines and columns (of characters) begin with 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The line.
-    pub line: usize,
-    /// The column.
-    pub column: usize,
-    /// What is wrong there, and what to write instead.
-    pub what: String,
-}
-
-impl Fault {
-    /// What is wrong at a byte of a text.
-    pub(super) fn at(text: &str, byte: usize, what: impl fmt::Display) -> Self {
-        let before = text.get(..byte.min(text.len())).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let column = before[line_start..].chars().count() + 1;
-        Self { line: before.matches('\n').count() + 1, column, what: what.to_string() }
-    }
-}
-
-/// As compilers say it, for who writes the file's name and a colon before it.
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.what)
-    }
-}
-
-impl std::error::Error for Fault {}
 
 /// A rule as it was written, perhaps of many ports, and the byte where it was.
 pub(super) struct Written {

@@ -8,8 +8,10 @@
 //!
 //! What stands behind a `#` at the beginning of a line or after a blank is a comment.
 
+use service::Fault;
+
 use super::end::{End, EndError};
-use super::file::{Fault, Written};
+use super::file::Written;
 use super::rule::Rule;
 
 /// Every rule with the byte where its line begins.

@@ -6,5 +6,3 @@ pub mod file;
 mod lines;
 pub mod rule;
 mod toml;
-
-pub use self::toml::time;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use service::balance::{Health, Policy as Balance};
 
 use super::end::End;
 
@@ -73,18 +74,6 @@ pub enum Accept {
     AfterTarget,
 }
 
-/// Which of several targets a connection gets, among those that live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Balance {
-    /// One after the other.
-    #[default]
-    RoundRobin,
-    /// The one with the fewest connections.
-    LeastConnections,
-    /// By the client's address: the same client the same target, as long as that lives.
-    SourceHash,
-}
-
 /// Versions of the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyVersion {
@@ -92,17 +81,6 @@ pub enum ProxyVersion {
     V1,
     /// Bytes.
     V2,
-}
-
-/// Which targets are taken for dead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// After so many failures in a row, of connections and checks.
-    pub fails: NonZeroU32,
-    /// A dead one is tried again after so long.
-    pub retry: Duration,
-    /// So often each is connected to, whether connections come or not. `None`: never.
-    pub check: Option<Duration>,
 }
 
 /// TLS of the clients' connections.
@@ -175,12 +153,6 @@ impl Default for Options {
             resolve: Duration::from_secs(30),
             layers: Vec::new(),
         }
-    }
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self { fails: const { NonZeroU32::new(3).unwrap() }, retry: Duration::from_secs(1), check: None }
     }
 }
 

@@ -1,5 +1,9 @@
 #![expect(clippy::disallowed_methods, reason = "a test begins at some moment")]
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
@@ -99,34 +103,5 @@ proptest! {
         now += Duration::from_millis(1001);
         let at_once = (0..rate + 5).filter(|_| door.admit(now, None, 0).is_ok()).count();
         prop_assert_eq!(at_once, rate as usize);
-    }
-
-    /// The same as asking every prefix.
-    #[test]
-    fn the_look_up_finds_the_longest(
-        nets in prop::collection::vec((any::<u32>(), 0..=32_u8, any::<bool>()), 0..20),
-        asked in any::<u32>(),
-        near in any::<prop::sample::Index>(),
-    ) {
-        let nets: Vec<(IpNet, bool)> = nets
-            .into_iter()
-            .map(|(bits, length, allowed)| (IpNet::new(IpAddr::from(bits.to_be_bytes()), length).unwrap().trunc(), allowed))
-            .collect();
-        let of = |wanted: bool| nets.iter().filter(|(_, allowed)| *allowed == wanted).map(|(net, _)| *net).collect::<Vec<_>>();
-        let (allow, deny) = (of(true), of(false));
-        let prefixes = Prefixes::new(&allow, &deny);
-        let mut addresses = vec![IpAddr::from(asked.to_be_bytes())];
-        if !nets.is_empty() {
-            let net = nets[near.index(nets.len())].0;
-            addresses.extend([net.network(), net.broadcast()]);
-        }
-        for address in addresses {
-            let longest = |nets: &[IpNet]| nets.iter().filter(|net| net.contains(&address)).map(IpNet::prefix_len).max();
-            let expected = match (longest(&allow), longest(&deny)) {
-                (None, None) => allow.is_empty(),
-                (allowed, denied) => allowed > denied,
-            };
-            prop_assert_eq!(prefixes.allow(address), expected, "{}", address);
-        }
     }
 }

@@ -12,11 +12,53 @@
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use siphasher::sip::SipHasher13;
 
-use crate::said::rule::{Balance as Policy, Health};
+/// Which of several targets a connection gets, among those that live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Policy {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest connections.
+    LeastConnections,
+    /// By the client's address: the same client the same target, as long as that lives.
+    SourceHash,
+}
+
+impl FromStr for Policy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "round-robin" => Ok(Self::RoundRobin),
+            "least-connections" => Ok(Self::LeastConnections),
+            "source-hash" => Ok(Self::SourceHash),
+            _ => Err(format!("balance is \"round-robin\", \"least-connections\" or \"source-hash\", not {text:?}")),
+        }
+    }
+}
+
+/// Which targets are taken for dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// After so many failures in a row, of connections and checks.
+    pub fails: NonZeroU32,
+    /// A dead one is tried again after so long.
+    pub retry: Duration,
+    /// So often each is connected to, whether connections come or not. `None`: never.
+    pub check: Option<Duration>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { fails: const { NonZeroU32::new(3).unwrap() }, retry: Duration::from_secs(1), check: None }
+    }
+}
 
 /// What changed for a target, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,31 +96,37 @@ enum Life {
 #[derive(Clone, Copy, Debug)]
 enum Check {
     Never,
+    /// As soon as somebody asks.
+    First,
     At(Instant),
     UnderWay,
 }
 
 impl Balance {
+    /// Targets known by their names, as the rule has them, which are checked when somebody first [asks](Self::poll_check).
+    pub fn idle(policy: Policy, health: Health, names: impl IntoIterator<Item = String>) -> Self {
+        let target = |name: String| Target {
+            hash: hash(name.as_bytes()),
+            name,
+            life: Life::Up { failures: 0 },
+            check: if health.check.is_some() { Check::First } else { Check::Never },
+        };
+        let targets = names.into_iter().map(target).collect();
+        Self { policy, health, targets, next: 0 }
+    }
+
     /// Targets known by their names, as the rule has them. Where they are checked the first checks are spread over one
     /// interval.
     pub fn new(now: Instant, policy: Policy, health: Health, names: impl IntoIterator<Item = String>) -> Self {
-        let mut targets: Vec<Target> = names
-            .into_iter()
-            .map(|name| Target {
-                hash: hash(name.as_bytes()),
-                name,
-                life: Life::Up { failures: 0 },
-                check: Check::Never,
-            })
-            .collect();
-        if let Some(interval) = health.check {
-            let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
-            for (place, target) in targets.iter_mut().enumerate() {
+        let mut balance = Self::idle(policy, health, names);
+        if let Some(interval) = balance.health.check {
+            let count = u32::try_from(balance.targets.len()).unwrap_or(u32::MAX);
+            for (place, target) in balance.targets.iter_mut().enumerate() {
                 let share = u32::try_from(place).unwrap_or(u32::MAX);
                 target.check = Check::At(now + interval * share / count);
             }
         }
-        Self { policy, health, targets, next: 0 }
+        balance
     }
 
     /// Takes over what the rule's former value knew of targets that stayed.
@@ -166,7 +214,11 @@ impl Balance {
 
     /// The target that is to be checked now; each is told once until [`Self::checked`].
     pub fn poll_check(&mut self, now: Instant) -> Option<usize> {
-        let due = |target: &Target| matches!(target.check, Check::At(at) if at <= now);
+        let due = |target: &Target| match target.check {
+            Check::First => true,
+            Check::At(at) => at <= now,
+            Check::Never | Check::UnderWay => false,
+        };
         let place = self.targets.iter().position(due)?;
         self.targets[place].check = Check::UnderWay;
         Some(place)
@@ -183,7 +235,7 @@ impl Balance {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let at = |target: &Target| match target.check {
             Check::At(at) => Some(at),
-            Check::Never | Check::UnderWay => None,
+            Check::Never | Check::First | Check::UnderWay => None,
         };
         self.targets.iter().filter_map(at).min()
     }

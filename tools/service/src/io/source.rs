@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 
-use crate::said::file::File as RulesFile;
+use crate::said::fault::Fault;
 
 /// Largest file, bytes.
 const LARGEST: u64 = 8 << 20;
 
 /// Where rules come from.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub struct Source {
     file: Option<PathBuf>,
     seen: Seen,
 }
@@ -24,28 +24,28 @@ type Seen = Option<(i64, i64, u64, u64)>;
 
 impl Source {
     /// The command line.
-    pub(super) fn words() -> Self {
+    pub fn words() -> Self {
         Self { file: None, seen: None }
     }
 
     /// A file. Its path is made whole: a process in the background works in another folder.
-    pub(super) fn file(path: &Path) -> anyhow::Result<Self> {
+    pub fn file(path: &Path) -> anyhow::Result<Self> {
         let path = std::path::absolute(path).with_context(|| format!("{} cannot be found", path.display()))?;
         Ok(Self { seen: look(&path), file: Some(path) })
     }
 
     /// There is one.
-    pub(super) fn is_file(&self) -> bool {
+    pub fn is_file(&self) -> bool {
         self.file.is_some()
     }
 
     /// For people.
-    pub(super) fn name(&self) -> Option<String> {
+    pub fn name(&self) -> Option<String> {
         self.file.as_ref().map(|path| path.display().to_string())
     }
 
     /// Whether the file is another than when this was last asked.
-    pub(super) fn changed(&mut self) -> bool {
+    pub fn changed(&mut self) -> bool {
         let Some(path) = &self.file else { return false };
         let now = look(path);
         // While an editor puts another in its place there may be none.
@@ -53,7 +53,7 @@ impl Source {
     }
 
     /// Reads it. The error has the file's name, line and column.
-    pub(super) fn read(&self) -> anyhow::Result<RulesFile> {
+    pub fn read<T>(&self, parse: impl FnOnce(&Path, &str) -> Result<T, Fault>) -> anyhow::Result<T> {
         let Some(path) = &self.file else { bail!("there is no file of rules") };
         let shown = path.display();
         let file = File::open(path).with_context(|| format!("{shown} cannot be read"))?;
@@ -63,9 +63,7 @@ impl Source {
         if text.len() as u64 > LARGEST {
             bail!("{shown} is larger than {LARGEST} bytes, which no file of rules needs to be");
         }
-        let mut rules = RulesFile::parse(path, &text).map_err(|fault| anyhow!("{shown}:{fault}"))?;
-        rules.base(path.parent().unwrap_or(Path::new("/")));
-        Ok(rules)
+        parse(path, &text).map_err(|fault| anyhow!("{shown}:{fault}"))
     }
 }
 
@@ -81,20 +79,17 @@ mod tests {
     #[test]
     fn a_file_is_read_and_its_faults_have_a_place() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rules.toml");
+        let path = folder.path().join("rules");
         let source = Source::file(&path).unwrap();
-        assert!(
-            format!("{:#}", source.read().unwrap_err()).starts_with(&format!("{} cannot be read: ", path.display()))
-        );
-        std::fs::write(&path, "[[rule]]\nlisten = '7005'\ntarget = '80'\ntls = { cert = 'c.pem', key = '/k.pem' }\n")
-            .unwrap();
-        let tls = source.read().unwrap().rules.remove(0).options.tls_in.unwrap();
-        assert_eq!((tls.cert, tls.key), (folder.path().join("c.pem"), PathBuf::from("/k.pem")));
-        std::fs::write(&path, "[[rule]]\nlisten = '70055'\ntarget = '80'\n").unwrap();
-        let expected = format!("{}:2:10: '70055' is no port", path.display());
-        assert!(source.read().unwrap_err().to_string().starts_with(&expected), "{}", source.read().unwrap_err());
+        let read = || source.read(|_, text| text.parse::<u8>().map_err(|error| Fault::at(text, 2, error)));
+        assert!(format!("{:#}", read().unwrap_err()).starts_with(&format!("{} cannot be read: ", path.display())));
+        std::fs::write(&path, "12").unwrap();
+        assert_eq!(read().unwrap(), 12);
+        std::fs::write(&path, "1\nx").unwrap();
+        let expected = format!("{}:2:1: invalid digit", path.display());
+        assert!(read().unwrap_err().to_string().starts_with(&expected), "{}", read().unwrap_err());
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert!(format!("{:#}", source.read().unwrap_err()).contains("UTF-8"));
+        assert!(format!("{:#}", read().unwrap_err()).contains("UTF-8"));
     }
 
     #[test]

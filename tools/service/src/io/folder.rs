@@ -1,4 +1,4 @@
-//! Where the forwarder of the background is found: one for each folder, with a lock, a control socket and a log.
+//! Where a program of the background is found: one for each folder, with a lock, a control socket and a log.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
@@ -9,20 +9,23 @@ use anyhow::{Context as _, bail};
 use proto::RunDir;
 use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
 
-/// The folder of a forwarder's control socket.
+/// The folder of a program's control socket.
 #[derive(Clone, Debug)]
-pub(super) struct Folder(PathBuf);
+pub struct Folder {
+    program: &'static str,
+    path: PathBuf,
+}
 
-/// Proof that no other forwarder has the folder; ends with the process, however that ends.
+/// Proof that no other process of the program has the folder; ends with the process, however that ends.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub struct Taken {
     folder: Folder,
     _lock: File,
 }
 
 impl Folder {
     /// The run directory; where that is another user's, as a system's irmd's is to who is not root, the user's own.
-    pub(super) fn find(given: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn find(program: &'static str, given: Option<&Path>) -> anyhow::Result<Self> {
         let run_dir = RunDir::find(given)?;
         let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
         let closed = run_dir.path().exists() && access(run_dir.path(), Access::WRITE_OK).is_err();
@@ -31,39 +34,45 @@ impl Folder {
             _ => run_dir.path().to_path_buf(),
         };
         let absolute = std::path::absolute(&folder);
-        Ok(Self(absolute.with_context(|| format!("{} cannot be found", folder.display()))?))
+        let path = absolute.with_context(|| format!("{} cannot be found", folder.display()))?;
+        Ok(Self { program, path })
+    }
+
+    /// Whose.
+    pub fn program(&self) -> &'static str {
+        self.program
     }
 
     /// The control socket.
-    pub(super) fn socket(&self) -> PathBuf {
-        self.0.join("portfwd.sock")
+    pub fn socket(&self) -> PathBuf {
+        self.path.join(format!("{}.sock", self.program))
     }
 
     /// The log, unless another is named.
-    pub(super) fn log(&self) -> PathBuf {
-        self.0.join("portfwd.log")
+    pub fn log(&self) -> PathBuf {
+        self.path.join(format!("{}.log", self.program))
     }
 
     /// For messages.
-    pub(super) fn display(&self) -> impl std::fmt::Display {
-        self.0.display()
+    pub fn display(&self) -> impl std::fmt::Display {
+        self.path.display()
     }
 
     /// Makes the folder if need be.
-    pub(super) fn make(&self) -> anyhow::Result<()> {
-        if self.0.is_dir() {
+    pub fn make(&self) -> anyhow::Result<()> {
+        if self.path.is_dir() {
             return Ok(());
         }
-        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.0);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.path);
         made.with_context(|| format!("{} cannot be made; choose another with --run-dir", self.display()))?;
         // Whatever the umask: an irmd that comes later has its sockets here, too.
-        Ok(fs::set_permissions(&self.0, fs::Permissions::from_mode(0o755))?)
+        Ok(fs::set_permissions(&self.path, fs::Permissions::from_mode(0o755))?)
     }
 
     /// Takes it.
-    pub(super) fn take(&self) -> anyhow::Result<Taken> {
+    pub fn take(&self) -> anyhow::Result<Taken> {
         self.make()?;
-        let path = self.0.join("portfwd.lock");
+        let path = self.path.join(format!("{}.lock", self.program));
         let mut lock = File::options()
             .read(true)
             .write(true)
@@ -78,12 +87,13 @@ impl Folder {
             let mut pid = String::new();
             lock.read_to_string(&mut pid).unwrap_or_default();
             let (pid, dir) = (pid.trim(), self.display());
-            bail!("portfwd runs already on {dir} (pid {pid}); portfwd reload takes other rules, portfwd stop ends it");
+            let program = self.program;
+            bail!("{program} runs already on {dir} (pid {pid}); {program} reload takes other rules, {program} stop ends it");
         }
         lock.set_len(0)?;
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())?;
-        // What a forwarder that was killed left behind.
+        // What one that was killed left behind.
         match fs::remove_file(self.socket()) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("{} cannot be taken over", self.socket().display()))?;
@@ -96,7 +106,7 @@ impl Folder {
 
 impl Taken {
     /// Where.
-    pub(super) fn folder(&self) -> &Folder {
+    pub fn folder(&self) -> &Folder {
         &self.folder
     }
 }

@@ -54,9 +54,9 @@ impl Write for LogFile {
 }
 
 /// From now on `tracing` writes what `filter` lets through, to a file or to standard error.
-pub(super) fn begin(filter: &str, file: Option<&Path>) -> anyhow::Result<()> {
+pub fn begin(program: &str, filter: &str, file: Option<&Path>) -> anyhow::Result<()> {
     let filter: EnvFilter =
-        filter.parse().map_err(|error| anyhow!("--log {filter}: {error}; try info or portfwd=debug"))?;
+        filter.parse().map_err(|error| anyhow!("--log {filter}: {error}; try info or {program}=debug"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter);
     match file {
         None => log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init(),

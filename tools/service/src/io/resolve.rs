@@ -21,14 +21,14 @@ const MOST: usize = 16;
 
 /// The host names of all rules; those that no rule has any more are forgotten.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Hosts(Arc<Mutex<ByName>>);
+pub struct Hosts(Arc<Mutex<ByName>>);
 
 /// By name, and how old addresses may be.
 type ByName = HashMap<(String, Duration), Weak<Named>>;
 
 /// One host name.
 #[derive(Debug)]
-pub(crate) struct Named {
+pub struct Named {
     name: String,
     every: Duration,
     known: watch::Sender<Known>,
@@ -44,7 +44,7 @@ struct Known {
 
 impl Hosts {
     /// A name whose addresses are to be no older than `every`. The same one for all who ask for the same.
-    pub(crate) fn named(&self, name: &str, every: Duration) -> Arc<Named> {
+    pub fn named(&self, name: &str, every: Duration) -> Arc<Named> {
         let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.retain(|_, named| named.strong_count() > 0);
         let key = (name.to_owned(), every);
@@ -65,7 +65,7 @@ impl Hosts {
 impl Named {
     /// Its addresses, in the order in which the system would have them tried. Waits only where none is known; a look-up that
     /// takes for ever is for the caller's deadline.
-    pub(crate) async fn addresses(self: &Arc<Self>) -> io::Result<Arc<[IpAddr]>> {
+    pub async fn addresses(self: &Arc<Self>) -> io::Result<Arc<[IpAddr]>> {
         let mut known = self.known.subscribe();
         if let Some(done) = self.at_once(&known.borrow_and_update(), Instant::now()) {
             return done;
@@ -86,7 +86,7 @@ impl Named {
     }
 
     /// Its addresses if they are known; else they will be soon.
-    pub(crate) fn at_hand(self: &Arc<Self>) -> Option<Arc<[IpAddr]>> {
+    pub fn at_hand(self: &Arc<Self>) -> Option<Arc<[IpAddr]>> {
         let known = self.known.subscribe();
         let done = self.at_once(&known.borrow(), Instant::now());
         match done {

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use crate::machine::table::printable;
 
 /// Prints a result. A reader that has gone away, as `head` does, had enough.
-pub(super) fn text(text: &str) -> anyhow::Result<()> {
+pub fn text(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
@@ -13,7 +13,7 @@ pub(super) fn text(text: &str) -> anyhow::Result<()> {
 }
 
 /// Says in one line what went wrong.
-pub(super) fn error(what: &str) {
+pub fn error(program: &str, what: &str) {
     // Nobody is left to be told that nobody can be told.
-    let _ = writeln!(std::io::stderr().lock(), "portfwd: {}", printable(what.trim_end()));
+    let _ = writeln!(std::io::stderr().lock(), "{program}: {}", printable(what.trim_end()));
 }

@@ -1,0 +1,10 @@
+//! What is done: files, sockets, look-ups.
+
+pub mod control;
+pub mod folder;
+pub mod logfile;
+pub mod page;
+pub mod print;
+pub mod process;
+pub mod resolve;
+pub mod source;

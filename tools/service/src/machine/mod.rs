@@ -1,0 +1,6 @@
+//! What is decided: values in, values out.
+
+pub mod admit;
+pub mod balance;
+pub mod figures;
+pub mod table;
