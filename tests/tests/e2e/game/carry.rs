@@ -69,7 +69,7 @@ fn answered(player: &UdpSocket, at: SocketAddr, words: &str) -> Result<()> {
     }
 }
 
-pub(super) fn five_hundred_players_come_and_go() -> Result<()> {
+pub(super) fn five_hundred_players_of_a_game_come_and_go() -> Result<()> {
     let net = Net::up(&[NAME])?;
     let target = SocketAddr::new(net.b.address(), 27_911);
     let _game = net.b.start("examples/game-load", &["serve", &target.to_string()])?;
@@ -87,7 +87,7 @@ pub(super) fn five_hundred_players_come_and_go() -> Result<()> {
     wait_until(3 * SOON, "all players to be forgotten", || count(&far, "a player went") == come)
 }
 
-pub(super) fn a_server_side_that_is_started_again_has_its_players_back() -> Result<()> {
+pub(super) fn a_game_goes_on_when_its_server_side_is_started_again() -> Result<()> {
     let net = Net::up(&[NAME])?;
     let game = net.b.socket(27_911)?;
     let mut far = server(&net, game.local_addr()?, &[])?;
@@ -107,7 +107,7 @@ pub(super) fn a_server_side_that_is_started_again_has_its_players_back() -> Resu
     Ok(())
 }
 
-pub(super) fn a_lost_flow_is_made_again_for_the_same_players() -> Result<()> {
+pub(super) fn a_game_goes_on_when_its_flow_is_lost() -> Result<()> {
     let net = Net::up(&[NAME])?;
     let game = net.b.socket(27_911)?;
     let _far = server(&net, game.local_addr()?, &[])?;
@@ -123,7 +123,7 @@ pub(super) fn a_lost_flow_is_made_again_for_the_same_players() -> Result<()> {
     answered(&player, at, "as before")
 }
 
-pub(super) fn a_server_that_never_stops_keeps_no_dead_player() -> Result<()> {
+pub(super) fn a_game_server_that_never_stops_keeps_no_dead_player() -> Result<()> {
     let net = Net::up(&[NAME])?;
     let game = net.b.socket(27_911)?;
     let far = server(&net, game.local_addr()?, &[])?;

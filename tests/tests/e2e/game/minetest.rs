@@ -65,17 +65,17 @@ fn play(host: &Host, name: &str) -> Result<f64> {
     Ok(1000.0 * measured()[1])
 }
 
-pub(super) fn minetest_is_played_through_a_flow() -> Result<()> {
+pub(super) fn a_real_game_is_played_through_a_flow() -> Result<()> {
     let net = Net::up(&["q2proxy"])?;
     let at = SocketAddr::new(net.b.address(), 30_000);
     let game = serve(&net.b, at)?;
     let near = client_of(&net, at, &[])?;
     let plain = play(&net.a, "first")?;
-    game.expect_log(SOON, "first joins game")?;
+    game.expect_log(SOON, "List of players: first")?;
     drop(near);
     let near = client_of(&net, at, &["--delay", "30ms+20ms"])?;
     let delayed = play(&net.a, "second")?;
-    game.expect_log(SOON, "second joins game")?;
+    game.expect_log(SOON, "List of players: second")?;
     drop(near);
     let added = delayed - plain;
     eprintln!("minetest: avg_rtt {plain:.0} ms, with delay 30ms+20ms {delayed:.0} ms");

@@ -10,12 +10,12 @@ pub(crate) fn cases() -> Vec<Case> {
     use carry::*;
     use minetest::*;
     let mut all = cases![
-        five_hundred_players_come_and_go,
-        a_server_side_that_is_started_again_has_its_players_back,
-        a_lost_flow_is_made_again_for_the_same_players,
-        a_server_that_never_stops_keeps_no_dead_player,
+        five_hundred_players_of_a_game_come_and_go,
+        a_game_goes_on_when_its_server_side_is_started_again,
+        a_game_goes_on_when_its_flow_is_lost,
+        a_game_server_that_never_stops_keeps_no_dead_player,
         game_datagrams_go_through_a_byte_stream,
     ];
-    all.extend(cases!(programs ["minetest", "minetestserver"]: minetest_is_played_through_a_flow));
+    all.extend(cases!(programs ["minetest", "minetestserver"]: a_real_game_is_played_through_a_flow));
     all
 }
