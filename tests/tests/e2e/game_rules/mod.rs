@@ -31,6 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
         client_sides_learn_their_ports,
         client_sides_learn_of_changes,
         several_client_sides_play_at_one_server_side,
+        a_server_side_is_started_when_a_client_side_asks,
         players_at_different_distances_have_the_same_round_trip,
     ]
 }

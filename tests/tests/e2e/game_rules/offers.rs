@@ -105,6 +105,23 @@ pub(super) fn several_client_sides_play_at_one_server_side() -> Result<()> {
     Ok(())
 }
 
+pub(super) fn a_server_side_is_started_when_a_client_side_asks() -> Result<()> {
+    let net = Net::up(&["asleep"])?;
+    let game = udp_echo(&net.b, 27910)?;
+    let path = rules(&net.b, &format!("global allow * redirect * port 1 to {} {}", game.ip(), game.port()))?;
+    let gameproxy = lab::binaries::folder().context("prepared")?.join("gameproxy");
+    let (gameproxy, path) = (gameproxy.to_str().context("a path of text")?, path.to_str().context("a path of text")?);
+    let words = ["server", "--name", "asleep", "--config", path];
+    net.b.irm(&[&["bind", "program", gameproxy, "--name", "asleep", "--auto", "--"][..], &words].concat())?;
+    net.b.irm(&["name", "register", "asleep", "--layer", "net"])?;
+    let _near = client(&net.a, "asleep")?;
+    await_status(&net.a, "client", "the port to be open", |status| ports(status) == ["0.0.0.0:1"])?;
+    let player = udp(&net.a, 0)?;
+    ensure!(round_trip(&player, SocketAddr::new(net.a.address(), 1), b"hello")? == b"hello");
+    ensure!(net.b.run("gameproxy", &["stop", "server"])?.code() == 0);
+    Ok(())
+}
+
 /// Who plays on the server's own host waits for as long as who is 60 ms away.
 pub(super) fn players_at_different_distances_have_the_same_round_trip() -> Result<()> {
     let net = Net::up(&["game"])?;
