@@ -13,7 +13,7 @@ fn ports(status: &serde_json::Value) -> Vec<&str> {
     status["ports"].as_array().into_iter().flatten().filter_map(|port| port.as_str()).collect()
 }
 
-pub(super) fn client_sides_learn_their_ports() -> Result<()> {
+pub(super) fn game_clients_learn_their_ports() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
     let (a, to) = (net.a.address(), format!("{} {}", game.ip(), game.port()));
@@ -53,7 +53,7 @@ pub(super) fn client_sides_learn_their_ports() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn client_sides_learn_of_changes() -> Result<()> {
+pub(super) fn game_clients_learn_of_changes() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
     let (a, to) = (net.a.address(), format!("{} {}", game.ip(), game.port()));
@@ -83,7 +83,7 @@ pub(super) fn client_sides_learn_of_changes() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn several_client_sides_play_at_one_server_side() -> Result<()> {
+pub(super) fn several_client_sides_play_at_one_game() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
     let to = format!("{} {}", game.ip(), game.port());
@@ -105,7 +105,7 @@ pub(super) fn several_client_sides_play_at_one_server_side() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn a_server_side_is_started_when_a_client_side_asks() -> Result<()> {
+pub(super) fn a_game_server_side_is_started_when_a_client_asks() -> Result<()> {
     let net = Net::up(&["asleep"])?;
     let game = udp_echo(&net.b, 27910)?;
     let path = rules(&net.b, &format!("global allow * redirect * port 1 to {} {}", game.ip(), game.port()))?;
@@ -123,7 +123,7 @@ pub(super) fn a_server_side_is_started_when_a_client_side_asks() -> Result<()> {
 }
 
 /// Who plays on the server's own host waits for as long as who is 60 ms away.
-pub(super) fn players_at_different_distances_have_the_same_round_trip() -> Result<()> {
+pub(super) fn players_of_a_fair_game_have_the_same_round_trip() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
     let text = format!("access = ['allow *']\n[[redirect]]\nfrom = '27910'\nto = '{game}'\nfair-ping = '200ms'\n");
