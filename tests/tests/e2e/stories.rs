@@ -4,9 +4,8 @@ use flowring_tests::harness::Case;
 
 use crate::{
     alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, forward, forward_ops, game,
-    game_rules,
-    hostile, identity, links, load, logs, metrics, middlebox, on_path, outlive, programs, rules, see, service, streams,
-    stripe, truth, vanish, versions, who, wire,
+    game_rules, hostile, identity, links, load, logs, metrics, middlebox, on_path, outlive, programs, rules, see,
+    service, streams, stripe, truth, vanish, versions, who, wire,
 };
 
 /// The cases of every file.

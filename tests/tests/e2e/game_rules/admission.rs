@@ -120,7 +120,8 @@ pub(super) fn made_up_players_keep_no_real_one_out() -> Result<()> {
 pub(super) fn datagrams_that_are_too_long_are_dropped_alone() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
-    let _far = server(&net.b, "game", &format!("global allow * redirect * port 1 to {} {}", game.ip(), game.port()), &[])?;
+    let _far =
+        server(&net.b, "game", &format!("global allow * redirect * port 1 to {} {}", game.ip(), game.port()), &[])?;
     let _near = client(&net.a, "game")?;
     await_status(&net.a, "client", "the port to be open", |status| status["ports"][0] == "0.0.0.0:1")?;
     let at = SocketAddr::new(net.a.address(), 1);

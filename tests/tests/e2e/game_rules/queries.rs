@@ -20,7 +20,9 @@ pub(super) fn quake_queries_go_through_and_say_which_servers_live() -> Result<()
     let at = SocketAddr::new(stage.a.address(), 27910);
     let server = |status: &serde_json::Value, place: usize| status["redirects"][0]["servers"][place].clone();
     await_status(&stage.a, "local", "both servers to have been asked", |status| {
-        (0..2).all(|place| server(status, place)["up"] == true && server(status, place)["round_trip_us"].as_u64() > Some(0))
+        (0..2).all(|place| {
+            server(status, place)["up"] == true && server(status, place)["round_trip_us"].as_u64() > Some(0)
+        })
     })?;
     let first = udp(&stage.b, 0)?;
     let said = round_trip(&first, at, &[CONNECTIONLESS, b"status\n"].concat())?;
@@ -56,7 +58,9 @@ pub(super) fn a_token_picks_the_server_and_does_not_reach_it() -> Result<()> {
     );
     let _proxy = local(&stage.a, &text, &[])?;
     let at = SocketAddr::new(stage.a.address(), 27910);
-    for (said, want) in [(&b"aaaamove"[..], &b"one:move"[..]), (b"\0\x01\x02\x03hi", b"one:hi"), (b"bbbbmove", b"two:move")] {
+    for (said, want) in
+        [(&b"aaaamove"[..], &b"one:move"[..]), (b"\0\x01\x02\x03hi", b"one:hi"), (b"bbbbmove", b"two:move")]
+    {
         ensure!(round_trip(&udp(&stage.b, 0)?, at, said)? == want);
     }
     let stranger = udp(&stage.b, 0)?;
@@ -69,7 +73,8 @@ pub(super) fn a_token_picks_the_server_and_does_not_reach_it() -> Result<()> {
 pub(super) fn a_probe_says_how_far_away_the_proxy_is() -> Result<()> {
     let stage = Stage::up()?;
     let game = Quake::at(&stage.b, 27910, "one")?;
-    let text = format!("global allow {} redirect * port 27910 to {} {}", stage.b.address(), game.at.ip(), game.at.port());
+    let text =
+        format!("global allow {} redirect * port 27910 to {} {}", stage.b.address(), game.at.ip(), game.at.port());
     let _proxy = local(&stage.a, &text, &[])?;
     let at = SocketAddr::new(stage.a.address(), 27910).to_string();
     let output = stage.b.run("gameproxy", &["ping", &at, "-c", "3", "-i", "10ms"])?;
@@ -77,7 +82,12 @@ pub(super) fn a_probe_says_how_far_away_the_proxy_is() -> Result<()> {
     // It is no player, and no game server hears of it; who may not play is not answered.
     ensure!(game.heard.try_recv().is_err(), "the server heard of it");
     let output = stage.a.run("gameproxy", &["ping", &at, "-c", "1", "-i", "10ms"])?;
-    ensure!(output.code() == 1 && output.err.contains("does its access list let you in?"), "{}{}", output.out, output.err);
+    ensure!(
+        output.code() == 1 && output.err.contains("does its access list let you in?"),
+        "{}{}",
+        output.out,
+        output.err
+    );
     await_status(&stage.a, "local", "nobody to be there", |status| status["players_total"] == 0).map(drop)
 }
 

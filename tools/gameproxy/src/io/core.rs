@@ -336,7 +336,8 @@ impl Core {
     pub(super) fn revise(&mut self, now: Instant, ended: &mut dyn FnMut(&Player, Over)) {
         let revised: Vec<(RouteId, Option<Choice>)> = {
             let door = door(&self.door);
-            let revise = |(id, player, route): (_, &Player, &Route)| (id, door.revise(self.through, *player, &route.choice));
+            let revise =
+                |(id, player, route): (_, &Player, &Route)| (id, door.revise(self.through, *player, &route.choice));
             self.routes.iter().map(revise).collect()
         };
         for (id, choice) in revised {

@@ -50,7 +50,12 @@ struct Answers {
 const CONTROLS: usize = 16;
 
 impl Far {
-    pub(super) fn new(through: ClientId, door: SharedDoor, tally: Arc<Tally>, peer: &str) -> anyhow::Result<(Self, Desk)> {
+    pub(super) fn new(
+        through: ClientId,
+        door: SharedDoor,
+        tally: Arc<Tally>,
+        peer: &str,
+    ) -> anyhow::Result<(Self, Desk)> {
         let epoll: Arc<OwnedFd> = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let (desk, orders) = orders(&epoll)?;
         let core = Core::new(epoll.clone(), door.clone(), through, tally.clone(), super::seed());

@@ -212,7 +212,11 @@ impl Keeper {
         lock(&door).close();
         let end = Instant::now() + self.drain;
         if self.players() > 0 {
-            tracing::info!("stopping: {} players may go on for {:?}; a second signal ends them at once", self.players(), self.drain);
+            tracing::info!(
+                "stopping: {} players may go on for {:?}; a second signal ends them at once",
+                self.players(),
+                self.drain
+            );
         }
         while lock(&door).players() > 0 && Instant::now() < end {
             tokio::select! {
@@ -248,7 +252,10 @@ impl Keeper {
 
     fn take_rules(&mut self) -> anyhow::Result<String> {
         let (Some(source), Some(door)) = (&self.source, &self.door) else {
-            return Err(anyhow!("this {} reads no file; its rules are told or stand on its command line", self.carrying.role()));
+            return Err(anyhow!(
+                "this {} reads no file; its rules are told or stand on its command line",
+                self.carrying.role()
+            ));
         };
         let file = read(source)?;
         let (redirects, entries) = (file.rules.redirects.len(), file.rules.access.len());
@@ -330,9 +337,13 @@ impl Keeper {
         let change = door.checked(Instant::now(), check, answer);
         let redirect = door.name_of(check.line);
         match (change, check.server) {
-            (Some(Change::WentDown), Some(server)) => tracing::warn!("redirect {redirect}: the server {server} does not answer"),
+            (Some(Change::WentDown), Some(server)) => {
+                tracing::warn!("redirect {redirect}: the server {server} does not answer")
+            }
             (Some(Change::WentDown), None) => tracing::warn!("redirect {redirect}: a server's name is not found"),
-            (Some(Change::CameUp), _) => tracing::info!("redirect {redirect}: a server answers again: {:?}", check.server),
+            (Some(Change::CameUp), _) => {
+                tracing::info!("redirect {redirect}: a server answers again: {:?}", check.server)
+            }
             (None, _) => {}
         }
     }

@@ -116,7 +116,9 @@ impl Local {
                 }
                 Order::Front(front) => {
                     for (at, error) in self.edge.set(front) {
-                        tracing::error!("the port {at} cannot be opened: {error}; it is tried again when the rules are read again");
+                        tracing::error!(
+                            "the port {at} cannot be opened: {error}; it is tried again when the rules are read again"
+                        );
                     }
                 }
                 Order::Revise => self.core.revise(now, &mut |_, _| {}),

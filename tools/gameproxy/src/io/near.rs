@@ -255,7 +255,10 @@ impl Near {
             (Learnt::Front, Some(front)) => {
                 tracing::info!(ports = ?front.ports, "{} says which ports are this machine's", self.dial);
                 if front.ports.is_empty() {
-                    tracing::warn!("no redirect of {} is for an address of this machine; see on and the redirects' addresses", self.dial);
+                    tracing::warn!(
+                        "no redirect of {} is for an address of this machine; see on and the redirects' addresses",
+                        self.dial
+                    );
                 }
                 self.set(now, front);
             }

@@ -38,13 +38,7 @@ pub(super) struct Server {
 
 impl Server {
     /// `tally` counts what all client sides have carried.
-    pub(super) fn new(
-        listener: Listener,
-        carrier: Carrier,
-        door: SharedDoor,
-        desks: Desks,
-        tally: Arc<Tally>,
-    ) -> Self {
+    pub(super) fn new(listener: Listener, carrier: Carrier, door: SharedDoor, desks: Desks, tally: Arc<Tally>) -> Self {
         Self { listener, carrier, door, desks, tally, next: 0 }
     }
 

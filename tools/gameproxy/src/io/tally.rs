@@ -86,7 +86,8 @@ impl Tally {
 impl Counts {
     /// Those of another engine, too.
     pub fn add(&mut self, other: &Self) {
-        let both = |mine: &mut [u64], theirs: &[u64]| mine.iter_mut().zip(theirs).for_each(|(mine, more)| *mine += more);
+        let both =
+            |mine: &mut [u64], theirs: &[u64]| mine.iter_mut().zip(theirs).for_each(|(mine, more)| *mine += more);
         both(&mut self.datagrams, &other.datagrams);
         both(&mut self.bytes, &other.bytes);
         both(&mut self.dropped, &other.dropped);

@@ -90,7 +90,8 @@ impl Door {
     /// Other rules. Redirects that have the name of one before go on with its players and what is known of its servers. Players
     /// that are there are to be [revised](Self::revise).
     pub fn reload(&mut self, rules: Rules) {
-        let mut before: HashMap<String, Line> = self.lines.drain(..).map(|line| (line.name().to_owned(), line)).collect();
+        let mut before: HashMap<String, Line> =
+            self.lines.drain(..).map(|line| (line.name().to_owned(), line)).collect();
         for redirect in &rules.redirects {
             let line = match before.remove(&redirect.name) {
                 Some(line) => line.changed(redirect),
@@ -135,13 +136,7 @@ impl Door {
     }
 
     /// A player's first datagram: where it goes. Each that is let in [leaves](Self::leave) once.
-    pub fn enter(
-        &mut self,
-        now: Instant,
-        through: ClientId,
-        player: Player,
-        first: &[u8],
-    ) -> Result<Choice, Dropped> {
+    pub fn enter(&mut self, now: Instant, through: ClientId, player: Player, first: &[u8]) -> Result<Choice, Dropped> {
         if self.closed {
             return Err(Dropped::Stopping);
         }

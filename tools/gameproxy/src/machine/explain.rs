@@ -27,7 +27,8 @@ pub fn rules(rules: &Rules, names: &Names) -> String {
     }
     for redirect in &rules.redirects {
         let _ = writeln!(out, "{}", write_redirect(redirect));
-        let mut more: Vec<String> = redirect.to.iter().skip(1).map(|target| format!("or to {}", target.place)).collect();
+        let mut more: Vec<String> =
+            redirect.to.iter().skip(1).map(|target| format!("or to {}", target.place)).collect();
         more.extend(carriage(&redirect.carriage));
         if !more.is_empty() {
             let _ = writeln!(out, "    # {}", more.join(", "));
@@ -122,7 +123,12 @@ fn every(out: &mut String, rules: &Rules, names: &Names, question: &Question, pl
         let _ = match (took, first) {
             (Err(not), _) => writeln!(out, "no, {}", why(redirect, not)),
             (Ok(()), Some(first)) if first < place => {
-                writeln!(out, "no, redirect {} ({}) is before it and takes the same", first + 1, rules.redirects[first].name)
+                writeln!(
+                    out,
+                    "no, redirect {} ({}) is before it and takes the same",
+                    first + 1,
+                    rules.redirects[first].name
+                )
             }
             (Ok(()), _) => writeln!(out, "{}", goes(redirect, names)),
         };
@@ -221,7 +227,10 @@ a datagram to 10.0.0.1:27910:
 ";
         assert!(ask("192.168.1.8:27901", None).ends_with(want), "{}", ask("192.168.1.8:27901", None));
         let dropped = ask("192.168.1.8:27901", Some("10.0.0.1:1"));
-        assert!(dropped.contains("4. gw 10.0.0.1:27912: no, its port is 27912\n  no redirect is for it: it is dropped"), "{dropped}");
+        assert!(
+            dropped.contains("4. gw 10.0.0.1:27912: no, its port is 27912\n  no redirect is for it: it is dropped"),
+            "{dropped}"
+        );
         assert!(super::rules(&rules, &names).ends_with("# gw is not found now; what needs it waits until it is\n"));
     }
 }

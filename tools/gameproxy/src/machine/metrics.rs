@@ -90,7 +90,12 @@ mod tests {
             bytes_down: 8,
             dropped: BTreeMap::from([("denied".into(), 4)]),
             queue_p99_us: Some(512),
-            redirects: vec![RedirectStatus { name: "q\"2".into(), players: 3, servers: vec![server], ..RedirectStatus::default() }],
+            redirects: vec![RedirectStatus {
+                name: "q\"2".into(),
+                players: 3,
+                servers: vec![server],
+                ..RedirectStatus::default()
+            }],
             ways: vec![WayStatus { up: true, round_trip_us: Some(99), ..WayStatus::default() }, WayStatus::default()],
             unknown_names: vec!["x".into()],
             uptime_ms: 12_345,

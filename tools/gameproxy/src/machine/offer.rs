@@ -13,7 +13,8 @@ impl Offer {
     pub fn of(rules: &Rules, names: &Names) -> Self {
         let addresses = |host: &Host| names.addresses(host).to_vec();
         let each = |entry: &Access| -> Vec<Access> {
-            let one = |ip: IpAddr| Access { from: Net { host: Host::Address(ip), mask: entry.from.mask }, ..entry.clone() };
+            let one =
+                |ip: IpAddr| Access { from: Net { host: Host::Address(ip), mask: entry.from.mask }, ..entry.clone() };
             addresses(&entry.from.host).into_iter().map(one).collect()
         };
         let offered = rules.redirects.iter().filter_map(|redirect| {

@@ -155,7 +155,12 @@ mod tests {
 
     #[test]
     fn a_status_is_tables_and_what_went_wrong() {
-        let server = |name: &str, up: bool, rtt: Option<u64>| ServerStatus { server: name.into(), up, players: 1, round_trip_us: rtt };
+        let server = |name: &str, up: bool, rtt: Option<u64>| ServerStatus {
+            server: name.into(),
+            up,
+            players: 1,
+            round_trip_us: rtt,
+        };
         let all = Status {
             build: "0.1.0".into(),
             role: "server".into(),
@@ -167,8 +172,18 @@ mod tests {
             unknown_names: vec!["q2.example\u{1b}".into()],
             ways: vec![WayStatus { other: "10.0.0.1:5".into(), up: true, round_trip_us: Some(20_450), players: 2 }],
             redirects: vec![
-                RedirectStatus { name: "a".into(), state: "open".into(), players: 2, servers: vec![server("s:1", true, Some(300)), server("t:1", false, None)] },
-                RedirectStatus { name: "b".into(), state: "waiting".into(), players: 0, servers: vec![server("u:1", false, None)] },
+                RedirectStatus {
+                    name: "a".into(),
+                    state: "open".into(),
+                    players: 2,
+                    servers: vec![server("s:1", true, Some(300)), server("t:1", false, None)],
+                },
+                RedirectStatus {
+                    name: "b".into(),
+                    state: "waiting".into(),
+                    players: 0,
+                    servers: vec![server("u:1", false, None)],
+                },
             ],
             datagrams_up: 3,
             bytes_up: 1_200,
@@ -176,7 +191,14 @@ mod tests {
             queue_p50_us: Some(64),
             queue_p99_us: Some(512),
             players_total: 2,
-            players: vec![PlayerStatus { client: "10.1.0.1:2".into(), orig: "10.0.0.9:1".into(), server: "s:1".into(), age_ms: 61_000, up: 3, ..PlayerStatus::default() }],
+            players: vec![PlayerStatus {
+                client: "10.1.0.1:2".into(),
+                orig: "10.0.0.9:1".into(),
+                server: "s:1".into(),
+                age_ms: 61_000,
+                up: 3,
+                ..PlayerStatus::default()
+            }],
             left_out: 1,
             ..Status::default()
         };

@@ -118,16 +118,7 @@ impl Learner {
     /// Of the machine that has these addresses; it knows nothing yet.
     pub fn new(now: Instant, mut own: Vec<IpAddr>) -> Self {
         own.truncate(MOST_OWN);
-        Self {
-            own,
-            seen: None,
-            began: now,
-            have: None,
-            getting: None,
-            due: now,
-            pause: AGAIN,
-            round_trip: None,
-        }
+        Self { own, seen: None, began: now, have: None, getting: None, due: now, pause: AGAIN, round_trip: None }
     }
 
     /// The flow is another: it says at once what it has, which still holds.
@@ -152,7 +143,8 @@ impl Learner {
             self.due = now + self.pause;
             self.pause = (self.pause * 2).min(EVERY);
             let time = now.saturating_duration_since(self.began).as_micros() as u64 + 1;
-            let round_trip = self.round_trip.map_or(0, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1));
+            let round_trip =
+                self.round_trip.map_or(0, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1));
             let number = self.have.as_ref().map_or(0, |(number, _)| *number);
             return Some(About::Have { number, time, round_trip, own: self.own.clone() });
         }

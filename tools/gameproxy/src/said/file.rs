@@ -58,7 +58,8 @@ impl File {
         }
         let entries = rules.access.len() + rules.redirects.iter().map(|redirect| redirect.access.len()).sum::<usize>();
         if entries > MOST_ENTRIES {
-            let what = format!("the access lists have {entries} entries and may have {MOST_ENTRIES}; give masks to some");
+            let what =
+                format!("the access lists have {entries} entries and may have {MOST_ENTRIES}; give masks to some");
             return Err(Fault::at(text, 0, what));
         }
         if let Some(at) = places.get(MOST_REDIRECTS) {
@@ -111,9 +112,8 @@ fn looks_like_toml(text: &str) -> bool {
     let text = text.trim_start_matches('\u{feff}');
     let mut said = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let word = |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.\"".contains(&b));
-    said.next().is_some_and(|line| {
-        line.starts_with('[') || line.split_once('=').is_some_and(|(key, _)| word(key.trim_end()))
-    })
+    said.next()
+        .is_some_and(|line| line.starts_with('[') || line.split_once('=').is_some_and(|(key, _)| word(key.trim_end())))
 }
 
 /// Host names that rules have to look up, each once, in order.

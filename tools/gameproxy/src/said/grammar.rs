@@ -278,7 +278,8 @@ impl<'a> Words<'a> {
     }
 
     fn redirect(&mut self) -> Result<Redirect, Wrong> {
-        let on = if self.take("on") { Some(self.host("an address or a host name of the client machine")?) } else { None };
+        let on =
+            if self.take("on") { Some(self.host("an address or a host name of the client machine")?) } else { None };
         self.keyword("redirect", "'on' and its address")?;
         let host = self.host("the address or the host name that players send to")?;
         self.keyword("port", "the address of a redirect")?;

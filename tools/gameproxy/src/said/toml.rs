@@ -26,8 +26,8 @@ use toml::Spanned;
 use super::file::Options;
 use super::grammar::{self, Wrong};
 use super::rule::{
-    Access, Balance, Carriage, Full, Health, Limits, Place, Prune, Query, Redirect, Rules, Silence, Target,
-    TokenAt, Way,
+    Access, Balance, Carriage, Full, Health, Limits, Place, Prune, Query, Redirect, Rules, Silence, Target, TokenAt,
+    Way,
 };
 use super::words::LONGEST_TOKEN;
 
@@ -152,11 +152,8 @@ pub(super) fn parse(text: &str) -> Result<(Options, Rules, Vec<usize>), Fault> {
     }
     let Whole { metrics, drain, resolve } = table.options;
     let otherwise = Options::default();
-    let options = Options {
-        metrics,
-        drain: drain.map(|time| time.0),
-        resolve: resolve.map_or(otherwise.resolve, |time| time.0),
-    };
+    let options =
+        Options { metrics, drain: drain.map(|time| time.0), resolve: resolve.map_or(otherwise.resolve, |time| time.0) };
     Ok((options, rules, places))
 }
 
@@ -193,7 +190,10 @@ fn place(text: &str, any: bool) -> Result<Place, String> {
 impl Keys {
     fn redirect(self, defaults: &Redirect, at: usize) -> Result<Redirect, Wrong> {
         let Some(from) = &self.from else {
-            return Err((at, "this redirect does not say where players send to; add from = \"ADDRESS:PORT\"".to_owned()));
+            return Err((
+                at,
+                "this redirect does not say where players send to; add from = \"ADDRESS:PORT\"".to_owned(),
+            ));
         };
         let from = place(from.get_ref(), true).map_err(|what| (from.span().start, what))?;
         let to = match &self.to {
@@ -201,7 +201,13 @@ impl Keys {
             None => Vec::new(),
         };
         if to.is_empty() || to.len() > MOST_TARGETS {
-            return Err((at, format!("the redirect of {from} has {} servers; give it 1 to {MOST_TARGETS} with to = \"HOST:PORT\"", to.len())));
+            return Err((
+                at,
+                format!(
+                    "the redirect of {from} has {} servers; give it 1 to {MOST_TARGETS} with to = \"HOST:PORT\"",
+                    to.len()
+                ),
+            ));
         }
         let on = self.on.as_ref().map(|on| grammar::host(on.get_ref()).map_err(|what| (on.span().start, what)));
         let on = on.transpose()?;
@@ -407,9 +413,11 @@ impl FromStr for Token {
     fn from_str(text: &str) -> Result<Self, String> {
         let bytes = match text.strip_prefix("0x") {
             None => Some(text.as_bytes().to_vec()),
-            Some(digits) if digits.is_ascii() && digits.len() % 2 == 0 => {
-                digits.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
-            }
+            Some(digits) if digits.is_ascii() && digits.len() % 2 == 0 => digits
+                .as_bytes()
+                .chunks(2)
+                .map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok())
+                .collect(),
             Some(_) => None,
         };
         let wrong = || format!("{text:?} is no token; write 1 to {LONGEST_TOKEN} bytes as text, or as 0x and digits");

@@ -59,7 +59,8 @@ impl FromStr for TokenAt {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no place of a token; write \"front 8\" or \"back 8\", 1 to {LONGEST_TOKEN} bytes");
+        let wrong =
+            || format!("{text:?} is no place of a token; write \"front 8\" or \"back 8\", 1 to {LONGEST_TOKEN} bytes");
         let (side, length) = text.split_once(' ').ok_or_else(wrong)?;
         let length = length.trim().parse::<u8>().ok().filter(|length| (1..=LONGEST_TOKEN).contains(length));
         match (side, length) {

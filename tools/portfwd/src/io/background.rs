@@ -132,9 +132,13 @@ pub(super) fn forward(run: &Run, rules: Rules, taken: Option<Taken>, ready: impl
         }
         if let Some(page) = page {
             let listener = tokio::net::TcpListener::from_std(page)?;
-            serving.spawn(page::serve(listener, NAME, asks.clone(), || Ask::Status { connections: 0 }, |status| {
-                metrics::page(status).ok()
-            }));
+            serving.spawn(page::serve(
+                listener,
+                NAME,
+                asks.clone(),
+                || Ask::Status { connections: 0 },
+                |status| metrics::page(status).ok(),
+            ));
         }
         let done = forwarder.run(inbox, asks, ready).await;
         drop(taken);

@@ -88,7 +88,9 @@ impl Folder {
             lock.read_to_string(&mut pid).unwrap_or_default();
             let (pid, dir) = (pid.trim(), self.display());
             let program = self.program;
-            bail!("{program} runs already on {dir} (pid {pid}); {program} reload takes other rules, {program} stop ends it");
+            bail!(
+                "{program} runs already on {dir} (pid {pid}); {program} reload takes other rules, {program} stop ends it"
+            );
         }
         lock.set_len(0)?;
         lock.rewind()?;

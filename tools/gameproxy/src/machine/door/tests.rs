@@ -102,7 +102,9 @@ fn servers_that_do_not_answer_are_passed_over() {
     let mut door = door(text);
     let now = Instant::now();
     let servers = |door: &mut Door| -> Vec<usize> {
-        (0..4).map(|n| door.enter(now, ClientId(1), player(&format!("10.0.0.9:{n}"), "10.9.9.9:1"), b"").unwrap().target).collect()
+        (0..4)
+            .map(|n| door.enter(now, ClientId(1), player(&format!("10.0.0.9:{n}"), "10.9.9.9:1"), b"").unwrap().target)
+            .collect()
     };
     assert_eq!(servers(&mut door), [0, 0, 0, 0], "the other's name is not known");
     door.learn("q2.example", &["10.0.0.2".parse().unwrap()]);
@@ -117,7 +119,8 @@ fn servers_that_do_not_answer_are_passed_over() {
     let again: Vec<Check> = std::iter::from_fn(|| door.poll_check(later)).collect();
     assert_eq!(door.checked(later, &again[0], None), Some(Change::WentDown));
     assert_eq!(servers(&mut door), [1, 1, 1, 1]);
-    let shown: Vec<_> = door.lines().flat_map(|(_, line)| line.servers().map(|s| (s.1, s.3)).collect::<Vec<_>>()).collect();
+    let shown: Vec<_> =
+        door.lines().flat_map(|(_, line)| line.servers().map(|s| (s.1, s.3)).collect::<Vec<_>>()).collect();
     assert_eq!(shown, [(false, None), (true, Some(Duration::from_millis(3)))]);
     assert_eq!(door.checked(later, &again[0], Some(Duration::from_millis(3))), Some(Change::CameUp));
 }
@@ -141,7 +144,10 @@ fn other_rules_keep_who_may_stay() {
     let after = revised(&stays).unwrap();
     assert_eq!((after.line, after.redirect, after.carriage.up.delay), (stays.1.line, 1, Duration::from_millis(5)));
     assert_eq!([revised(&denied), revised(&moved), revised(&gone)], [None, None, None]);
-    assert_eq!(door.lines().map(|(redirect, line)| (redirect.is_some(), line.count.players())).collect::<Vec<_>>(), [(true, 1), (true, 2), (false, 1)]);
+    assert_eq!(
+        door.lines().map(|(redirect, line)| (redirect.is_some(), line.count.players())).collect::<Vec<_>>(),
+        [(true, 1), (true, 2), (false, 1)]
+    );
     for (who, choice) in [stays, denied, moved, gone] {
         door.leave(ClientId(1), who, &choice);
     }

@@ -73,7 +73,11 @@ fn a_redirect_says_why_it_does_not_take_a_datagram() {
     ];
     for (place, machine, orig, player, want) in rows {
         let machine = machine.map(Vec::as_slice);
-        assert_eq!(takes(&rules.redirects[place], &names, machine, at(orig), at(player)), want, "{place} {orig} {player}");
+        assert_eq!(
+            takes(&rules.redirects[place], &names, machine, at(orig), at(player)),
+            want,
+            "{place} {orig} {player}"
+        );
     }
 }
 

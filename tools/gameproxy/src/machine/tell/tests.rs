@@ -53,7 +53,12 @@ fn a_small_offer_is_learnt_with_one_question_and_a_large_one_with_few() {
 
     // Each second it says what it has.
     now = learner.poll_timeout();
-    assert_eq!(learner.poll(now).map(|about| matches!(about, About::Have { number, round_trip: 5000, .. } if number == teller.number())), Some(true));
+    assert_eq!(
+        learner
+            .poll(now)
+            .map(|about| matches!(about, About::Have { number, round_trip: 5000, .. } if number == teller.number())),
+        Some(true)
+    );
     assert_eq!(learner.poll(now), None);
 
     // The rules change; 60,000 redirects are 540,000 bytes, more than there may be.
@@ -96,7 +101,9 @@ fn parts_that_fit_nowhere_are_left_out() {
     learner.heard(now, &teller.news());
     let number = teller.number();
     let bytes = [0; PART];
-    for (number, at, bytes) in [(number, 1, &bytes[..]), (number, 0, &bytes[1..]), (number, 4096, &bytes[..]), (number + 1, 0, &bytes[..])] {
+    for (number, at, bytes) in
+        [(number, 1, &bytes[..]), (number, 0, &bytes[1..]), (number, 4096, &bytes[..]), (number + 1, 0, &bytes[..])]
+    {
         assert_eq!(learner.heard(now, &About::Part { number, at, bytes }), Learnt::Nothing);
         assert!(learner.getting.as_ref().unwrap().parts.is_empty());
     }

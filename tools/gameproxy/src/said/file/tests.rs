@@ -45,5 +45,11 @@ fn names_are_apart_and_doubts_are_told() {
     assert_eq!(fine.doubts(), Vec::<String>::new());
     let host = Host::Address("10.0.0.2".parse().unwrap());
     fine.rules.redirects[0].from = Place { host, port: 5 };
-    assert_eq!(fine.rules.access, [Access { verdict: Verdict::Allow, ..read("global allow */0\nredirect * port 1 to a.b 2").rules.access[0].clone() }]);
+    assert_eq!(
+        fine.rules.access,
+        [Access {
+            verdict: Verdict::Allow,
+            ..read("global allow */0\nredirect * port 1 to a.b 2").rules.access[0].clone()
+        }]
+    );
 }

@@ -14,11 +14,12 @@ fn any_ips() -> impl Strategy<Value = Vec<IpAddr>> {
 }
 
 fn any_offer() -> impl Strategy<Value = Offer> {
-    let entry = (any::<bool>(), any_ip(), any_ip(), any::<(u16, u16)>()).prop_map(|(allow, host, mask, ports)| Access {
-        verdict: if allow { Verdict::Allow } else { Verdict::Deny },
-        from: Net { host: Host::Address(host), mask: Some(mask) },
-        ports,
-    });
+    let entry =
+        (any::<bool>(), any_ip(), any_ip(), any::<(u16, u16)>()).prop_map(|(allow, host, mask, ports)| Access {
+            verdict: if allow { Verdict::Allow } else { Verdict::Deny },
+            from: Net { host: Host::Address(host), mask: Some(mask) },
+            ports,
+        });
     let redirect = (any::<u16>(), any_ips(), any_ips()).prop_map(|(port, on, from)| Offered { port, on, from });
     (prop::collection::vec(entry, 0..5), prop::collection::vec(redirect, 0..5))
         .prop_map(|(access, redirects)| Offer { access, redirects })

@@ -62,10 +62,18 @@ fair-ping = true
     let fails = NonZeroU32::new(5).unwrap();
     assert_eq!(q2.health, Some(Health { query: Query::Quake2, every: Duration::from_secs(2), fails }));
     assert_eq!((q2.token, q2.balance, q2.fair_ping), (Some(TokenAt::Front(4)), Balance::LeastPlayers, Some(ms(150))));
-    let limits = Limits { players: None, per_address: NonZeroU32::new(2), per_client: NonZeroU32::new(50), rate: NonZeroU32::new(200) };
+    let limits = Limits {
+        players: None,
+        per_address: NonZeroU32::new(2),
+        per_client: NonZeroU32::new(50),
+        rate: NonZeroU32::new(200),
+    };
     assert_eq!(q2.limits, limits);
     assert_eq!((&*plain.name, plain.fair_ping), ("0.0.0.0:27911", Some(FAIR_PING)));
-    assert_eq!((plain.carriage.up.loss, plain.carriage.down.loss, plain.limits.players), (10_000, 0, NonZeroU32::new(9)));
+    assert_eq!(
+        (plain.carriage.up.loss, plain.carriage.down.loss, plain.limits.players),
+        (10_000, 0, NonZeroU32::new(9))
+    );
 }
 
 #[test]
@@ -84,9 +92,15 @@ fn faults_have_their_place() {
         ("[[redirect]]\nfrom = '5'\nto = 'a:1'\nloss = '101%'", "4:8: "),
         ("[[redirect]]\nfrom = '5'\nto = 'a:1'\nqueue = 0", "4:9: queue is a number of datagrams from 1 to 4096"),
         ("[[redirect]]\nfrom = '5'\nto = 'a:1'\nbalance = 'best'", "4:11: balance is \"round-robin\""),
-        ("[[redirect]]\nfrom = '5'\nto = 'a:1'\ntoken = 'front 4'", "1:1: the redirect 0.0.0.0:5 has a token and no server"),
+        (
+            "[[redirect]]\nfrom = '5'\nto = 'a:1'\ntoken = 'front 4'",
+            "1:1: the redirect 0.0.0.0:5 has a token and no server",
+        ),
         ("[[redirect]]\nfrom = '5'\nto = [{address='a:1',tokens=['x']}]", "1:1: the server a:1 has tokens, and"),
-        ("[[redirect]]\nfrom = '5'\nto = [{address='a:1',tokens=['x']}]\ntoken = 'back 2'", "1:1: the redirect 0.0.0.0:5 has tokens of 2"),
+        (
+            "[[redirect]]\nfrom = '5'\nto = [{address='a:1',tokens=['x']}]\ntoken = 'back 2'",
+            "1:1: the redirect 0.0.0.0:5 has tokens of 2",
+        ),
         ("[[redirect]]\nfrom = '5'\nto = 'a:1'\ncolour = 'red'", "4:1: unknown field `colour`"),
         ("[defaults]\nfrom = '5'", "1:1: [defaults] is of all redirects"),
         ("[[redirect]]\nfrom = ", "2:8: "),
