@@ -83,7 +83,7 @@ pub(super) fn strangers_reach_no_player() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn made_up_players_keep_no_real_one_out() -> Result<()> {
+pub(super) fn made_up_players_disturb_no_real_one() -> Result<()> {
     const MADE_UP: u32 = 10_000;
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;

@@ -23,7 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         who_may_not_play_is_dropped_and_counted,
         players_are_limited_and_so_is_their_rate,
         strangers_reach_no_player,
-        made_up_players_keep_no_real_one_out,
+        made_up_players_disturb_no_real_one,
         datagrams_that_are_too_long_are_dropped_alone,
         other_rules_keep_who_may_stay,
         a_name_that_is_not_found_keeps_no_other_redirect_waiting,

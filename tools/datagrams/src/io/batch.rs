@@ -49,6 +49,12 @@ pub struct Sending<'a> {
     pub from: Option<IpAddr>,
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Batch {
     /// An empty one.
     pub fn new() -> Self {
@@ -63,6 +69,11 @@ impl Batch {
     /// Messages in it.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Whether no more fit.

@@ -207,7 +207,7 @@ impl Core {
                 }
             }
         }
-        if batch.len() > 0 {
+        if !batch.is_empty() {
             self.believe(now, id, true);
         }
         for place in 0..batch.len() {

@@ -9,4 +9,5 @@ pub mod probe;
 pub mod query;
 pub mod rule;
 mod toml;
+mod values;
 mod words;

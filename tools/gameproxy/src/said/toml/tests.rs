@@ -1,4 +1,5 @@
 use super::*;
+use crate::said::values::FAIR_PING;
 
 fn read(text: &str) -> (Options, Rules) {
     parse(text).map(|(options, rules, _)| (options, rules)).unwrap_or_else(|fault| panic!("{text}: {fault}"))
