@@ -6,6 +6,7 @@
 mod chart;
 mod flood;
 mod forward;
+mod game;
 mod goodput;
 mod loss;
 pub(crate) mod page;
@@ -43,12 +44,12 @@ fn build() -> Result<&'static Path> {
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure: "flow" (beside bare sockets), "stream" (beside TCP, TLS and the bare QUIC library), "goodput" (of streams
-    /// over bad links, beside kernel TCP), "forward" (portfwd beside other forwarders), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests), "restart" (of killed daemons), "see" (watching ten thousand flows) or "stripe" (one TCP connection over many)
+    /// over bad links, beside kernel TCP), "forward" (portfwd beside other forwarders), "game" (gameproxy beside other proxies of UDP), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests), "restart" (of killed daemons), "see" (watching ten thousand flows) or "stripe" (one TCP connection over many)
     what: String,
-    /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "goodput", "flood", "restart" and "stripe" unless given
+    /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "game", "goodput", "flood", "restart" and "stripe" unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Seconds for each measurement; 2 for "flow", 5 for "stream", "goodput" and "loss", 10 for "flood" and "stripe" unless given
+    /// Seconds for each measurement; 2 for "flow", 5 for "stream", "goodput" and "loss", 10 for "flood", "game" and "stripe" unless given
     #[arg(long)]
     seconds: Option<f64>,
     /// Print the table and leave the page in docs as it is
@@ -76,6 +77,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.what == "forward" {
         return crate::bench::forward::run(options.rounds.unwrap_or(5), options.seconds.unwrap_or(3.0), options.dry);
     }
+    if options.what == "game" {
+        return crate::bench::game::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0), options.dry);
+    }
     if options.what == "stripe" {
         return stripe::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0), options.dry);
     }
@@ -84,7 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     ensure!(
         options.what == "flow",
-        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"see\", \"loss\", \"flood\", \"restart\" and \"stripe\"",
+        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"game\", \"see\", \"loss\", \"flood\", \"restart\" and \"stripe\"",
         options.what
     );
     let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
@@ -112,8 +116,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         table.draw(&in_workspace("docs/bench.svg")?)?;
         let file = in_workspace(streams::PAGE.file)?;
         let old = std::fs::read_to_string(&file).unwrap_or_default();
-        let kept = [streams::PAGE, crate::bench::goodput::PAGE, crate::bench::forward::PAGE, crate::bench::see::PAGE]
-            .map(|page| page.part(&old).unwrap_or_default().to_owned());
+        let kept = [
+            streams::PAGE,
+            crate::bench::goodput::PAGE,
+            crate::bench::forward::PAGE,
+            crate::bench::game::PAGE,
+            crate::bench::see::PAGE,
+        ]
+        .map(|page| page.part(&old).unwrap_or_default().to_owned());
         std::fs::write(&file, format!("{text}\n{}", kept.join("\n"))).with_context(|| file.display().to_string())?;
         println!("Written to {}, with its chart beside it.", file.display());
     }

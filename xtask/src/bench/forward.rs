@@ -2,7 +2,7 @@
 //! the tables go into docs/bench.md.
 
 mod contenders;
-mod figures;
+pub(crate) mod figures;
 
 use std::cell::Cell;
 use std::fmt::Write as _;

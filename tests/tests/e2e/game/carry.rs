@@ -8,6 +8,8 @@ use flowring_tests::net::{Net, SOON};
 use lab::{Host, Running, wait_until};
 use serde_json::Value;
 
+use crate::game_rules::stage::{await_status, status};
+
 /// Where players send to at their host.
 const PORT: u16 = 27_910;
 
@@ -84,7 +86,11 @@ pub(super) fn five_hundred_players_of_a_game_come_and_go() -> Result<()> {
     ensure!(sent > 10_000 && came > sent / 2, "{said}");
     let come = count(&far, "a player came");
     ensure!(come >= 700, "{come} players came");
-    wait_until(3 * SOON, "all players to be forgotten", || count(&far, "a player went") == come)
+    wait_until(3 * SOON, "all players to be forgotten", || count(&far, "a player went") == come)?;
+    // The client side is told of each end at once.
+    await_status(&net.a, "client", "it to have forgotten them, too", |status| status["ways"][0]["players"] == 0)?;
+    ensure!(status(&net.b, "server")?["players_total"] == 0);
+    Ok(())
 }
 
 pub(super) fn a_game_goes_on_when_its_server_side_is_started_again() -> Result<()> {

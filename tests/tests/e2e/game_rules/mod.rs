@@ -4,7 +4,7 @@ mod admission;
 mod changes;
 mod offers;
 mod queries;
-mod stage;
+pub(crate) mod stage;
 
 use flowring_tests::cases;
 use flowring_tests::harness::Case;

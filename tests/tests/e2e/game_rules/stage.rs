@@ -56,14 +56,14 @@ fn answering(host: &Host, mut running: Running, role: &str) -> Result<Running> {
 }
 
 /// `gameproxy status ROLE --json` at a host.
-pub(super) fn status(host: &Host, role: &str) -> Result<Value> {
+pub(crate) fn status(host: &Host, role: &str) -> Result<Value> {
     let output = host.run("gameproxy", &["status", role, "--json"])?;
     ensure!(output.code() == 0, "gameproxy status ended with {}: {}", output.code(), output.err);
     Ok(serde_json::from_str(&output.out)?)
 }
 
 /// Waits until the status is as wished.
-pub(super) fn await_status(host: &Host, role: &str, what: &str, wished: impl Fn(&Value) -> bool) -> Result<Value> {
+pub(crate) fn await_status(host: &Host, role: &str, what: &str, wished: impl Fn(&Value) -> bool) -> Result<Value> {
     let mut last = None;
     let waited = wait_until(SOON, what, || {
         last = Some(status(host, role));

@@ -22,20 +22,20 @@ pub(super) struct Figures {
 }
 
 /// A process that leads a group, with all that are in it.
-pub(super) struct Process(pub(super) u32);
+pub(crate) struct Process(pub(crate) u32);
 
 /// Clock ticks a second, as the kernel tells times in /proc.
 const TICKS: f64 = 100.0;
 
 impl Process {
     /// Seconds of CPU that the group has taken, of children that have ended, too.
-    pub(super) fn cpu(&self) -> Result<f64> {
+    pub(crate) fn cpu(&self) -> Result<f64> {
         let ticks: u64 = self.group()?.iter().flat_map(|stat| stat.iter().skip(11).take(4)).sum();
         Ok(ticks as f64 / TICKS)
     }
 
     /// Resident memory of its own, bytes.
-    pub(super) fn memory(&self) -> Result<u64> {
+    pub(crate) fn memory(&self) -> Result<u64> {
         let mut bytes = 0;
         for stat in self.group()? {
             let status = fs::read_to_string(format!("/proc/{}/status", stat[0])).unwrap_or_default();
