@@ -36,6 +36,22 @@ pub fn write_json_pretty<T: Serialize + ?Sized>(out: impl Write, value: &T) -> i
     written(out, |escaped| serde_json::to_writer_pretty(escaped, value))
 }
 
+/// Many values as one JSON array, a line for each.
+///
+/// # Errors
+/// What `out` says.
+pub fn write_json_rows<T: Serialize>(out: impl Write, rows: &[T]) -> io::Result<()> {
+    written(out, |escaped| {
+        for (index, row) in rows.iter().enumerate() {
+            let before = if index == 0 { "[\n" } else { ",\n" };
+            escaped.write_all(before.as_bytes()).map_err(serde_json::Error::io)?;
+            serde_json::to_writer(&mut *escaped, row)?;
+        }
+        let after = if rows.is_empty() { "[]" } else { "\n]" };
+        escaped.write_all(after.as_bytes()).map_err(serde_json::Error::io)
+    })
+}
+
 fn written<W: Write>(
     out: W,
     write: impl FnOnce(&mut BufWriter<Escaped<W>>) -> serde_json::Result<()>,
@@ -95,6 +111,17 @@ mod tests {
         let mut pretty = Vec::new();
         write_json_pretty(&mut pretty, &value).unwrap();
         assert_eq!(serde_json::from_slice::<Vec<String>>(&pretty).unwrap(), value);
+    }
+
+    #[test]
+    fn each_row_has_its_line() {
+        for rows in [vec![], vec!["a"], vec!["a", "b\u{7f}", "c"]] {
+            let mut text = Vec::new();
+            write_json_rows(&mut text, &rows).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), rows);
+            assert_eq!(text.lines().filter(|line| line.starts_with('"')).count(), rows.len(), "{text}");
+        }
     }
 
     #[test]

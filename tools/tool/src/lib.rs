@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use io::admin::{Admin, Trouble, answer, next};
 pub use io::signals::Stop;
-pub use json::{json, write_json, write_json_pretty};
+pub use json::{json, write_json, write_json_pretty, write_json_rows};
 
 /// A shell's completions of a program, from the definition of its command line.
 pub fn completions<C: clap::CommandFactory>(shell: clap_complete::Shell) -> String {

@@ -21,6 +21,11 @@ pub(super) fn json<T: Serialize + ?Sized>(rows: &T) -> Result<(), Fault> {
     written(|out| tool::write_json_pretty(&mut *out, rows).and_then(|()| out.write_all(b"\n")))
 }
 
+/// JSON of what may be very many: an array, a line for each row.
+pub(super) fn rows<T: Serialize>(rows: &[T]) -> Result<(), Fault> {
+    written(|out| tool::write_json_rows(&mut *out, rows).and_then(|()| out.write_all(b"\n")))
+}
+
 /// JSON on one line.
 pub(super) fn line<T: Serialize + ?Sized>(what: &T) -> Result<(), Fault> {
     written(|out| tool::write_json(&mut *out, what).and_then(|()| out.write_all(b"\n")))
