@@ -99,14 +99,14 @@ fn fetches(host: &Host, page: &str) -> Result<()> {
     Ok(())
 }
 
-/// Two streams there, then back, and all of it counted by who receives.
+/// Two streams there, then back. What is under way when the time is over counts for nothing.
 fn measures(host: &Host) -> Result<()> {
     for more in [&[][..], &["-R"]] {
-        let words = ["-c", "127.0.0.1", "-p", "7006", "-P", "2", "-n", "2M", "--json"];
+        let words = ["-c", "127.0.0.1", "-p", "7006", "-P", "2", "-t", "2", "--json"];
         let measured = host.run("iperf3", &[&words[..], more].concat())?;
         let json: serde_json::Value = serde_json::from_str(&measured.out)?;
         let received = json["end"]["sum_received"]["bytes"].as_u64().with_context(|| format!("iperf3 said {json}"))?;
-        ensure!(measured.code() == 0 && received >= 2 << 20, "{received} bytes, {}", json["error"]);
+        ensure!(measured.code() == 0 && received > 100_000, "{received} bytes, {}", json["error"]);
     }
     Ok(())
 }

@@ -66,22 +66,21 @@ fn stripes_within_a_host_do_the_same() -> Result<()> {
 /// Its control connection, its two streams, each way: all of them are clients of the proxy's.
 fn iperf3_measures_through_stripes() -> Result<()> {
     for over in BOTH {
-        let stage = Stage::up(over, 4)?;
-        let to = stage.target.as_ref().context("a target")?.local_addr()?;
-        // Its place is iperf3's now.
-        let stage = Stage { target: None, ..stage };
+        let mut stage = Stage::up(over, 4)?;
+        // iperf3 takes its place.
+        let to = stage.target.take().context("a target")?.local_addr()?;
         let server =
             stage.net.b.start("iperf3", &["-s", "-B", "127.0.0.1", "-p", &to.port().to_string(), "--forceflush"])?;
         server.expect_line(SOON, "Server listening")?;
         stage.net.b.link().set(BAD)?;
         for more in [&[][..], &["-R"]] {
             let (address, port) = (stage.entry.ip().to_string(), stage.entry.port().to_string());
-            let words = ["-c", &address, "-p", &port, "-P", "2", "-n", "2M", "--json"];
+            let words = ["-c", &address, "-p", &port, "-P", "2", "-t", "2", "--json"];
             let measured = stage.net.a.run("iperf3", &[&words[..], more].concat())?;
             let json: serde_json::Value = serde_json::from_str(&measured.out)?;
             let received =
                 json["end"]["sum_received"]["bytes"].as_u64().with_context(|| format!("iperf3 said {json}"))?;
-            ensure!(measured.code() == 0 && received >= 2 << 20, "{over:?}: {received} bytes, {}", json["error"]);
+            ensure!(measured.code() == 0 && received > 100_000, "{over:?}: {received} bytes, {}", json["error"]);
         }
     }
     Ok(())
