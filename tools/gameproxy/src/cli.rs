@@ -160,7 +160,7 @@ pub struct RulesFrom {
     /// The configuration
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A redirect for everyone; [ADDR:]PORT where players send to, and a server
+    /// A redirect for everyone: where players send to, such as 27910 or 10.0.0.1:27910, and a server
     #[arg(long, value_name = "FROM=TO", value_parser = redirect, conflicts_with = "config")]
     pub redirect: Vec<(SocketAddr, SocketAddr)>,
     /// Delays from player to server and back of --redirect, such as 30ms or 30ms+20ms

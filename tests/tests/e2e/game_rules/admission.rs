@@ -10,7 +10,7 @@ use super::stage::{
     Quake, Stage, await_status, client, dropped, hears_nothing, local, round_trip, server, status, udp, udp_echo,
 };
 
-pub(super) fn who_may_not_play_is_dropped_and_counted() -> Result<()> {
+pub(super) fn who_may_not_play_a_game_is_dropped_and_counted() -> Result<()> {
     let stage = Stage::up()?;
     let game = Quake::at(&stage.b, 27910, "one")?;
     let (me, port) = (stage.b.address(), game.at.port());
@@ -32,7 +32,7 @@ pub(super) fn who_may_not_play_is_dropped_and_counted() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn players_are_limited_and_so_is_their_rate() -> Result<()> {
+pub(super) fn players_of_a_game_are_limited_and_so_is_their_rate() -> Result<()> {
     let stage = Stage::up()?;
     let game = udp_echo(&stage.b, 27910)?;
     let text = format!(
@@ -62,7 +62,7 @@ pub(super) fn players_are_limited_and_so_is_their_rate() -> Result<()> {
 }
 
 /// The proxy has a socket for each player towards the server. Whoever finds its port is not the server.
-pub(super) fn strangers_reach_no_player() -> Result<()> {
+pub(super) fn strangers_reach_no_player_of_a_game() -> Result<()> {
     let stage = Stage::up()?;
     let game = Quake::at(&stage.b, 27910, "one")?;
     let text = format!("global allow * redirect * port 1 to {} {}", game.at.ip(), game.at.port());
@@ -83,7 +83,7 @@ pub(super) fn strangers_reach_no_player() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn made_up_players_disturb_no_real_one() -> Result<()> {
+pub(super) fn made_up_players_disturb_no_game() -> Result<()> {
     const MADE_UP: u32 = 10_000;
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
@@ -117,7 +117,7 @@ pub(super) fn made_up_players_disturb_no_real_one() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn datagrams_that_are_too_long_are_dropped_alone() -> Result<()> {
+pub(super) fn game_datagrams_that_are_too_long_are_dropped_alone() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
     let _far =

@@ -8,7 +8,7 @@ use lab::Signal;
 
 use super::stage::{Quake, Stage, await_status, hears_nothing, local, round_trip, rules, status, udp};
 
-pub(super) fn other_rules_keep_who_may_stay() -> Result<()> {
+pub(super) fn other_rules_of_a_game_keep_who_may_stay() -> Result<()> {
     let stage = Stage::up()?;
     let (one, two) = (Quake::at(&stage.b, 27910, "one")?, Quake::at(&stage.b, 27911, "two")?);
     let to = |game: &Quake| format!("{} {}", game.at.ip(), game.at.port());
@@ -59,7 +59,7 @@ pub(super) fn other_rules_keep_who_may_stay() -> Result<()> {
     hears_nothing(&goes)
 }
 
-pub(super) fn a_name_that_is_not_found_keeps_no_other_redirect_waiting() -> Result<()> {
+pub(super) fn a_game_server_that_is_not_found_keeps_no_other_waiting() -> Result<()> {
     let stage = Stage::up()?;
     let game = Quake::at(&stage.b, 27910, "one")?;
     let text = format!(
@@ -77,7 +77,7 @@ pub(super) fn a_name_that_is_not_found_keeps_no_other_redirect_waiting() -> Resu
     Ok(())
 }
 
-pub(super) fn a_stop_waits_for_players_where_it_is_told_to() -> Result<()> {
+pub(super) fn a_stop_waits_for_players_of_a_game_where_it_is_told_to() -> Result<()> {
     let stage = Stage::up()?;
     let game = Quake::at(&stage.b, 27910, "one")?;
     let text = format!(

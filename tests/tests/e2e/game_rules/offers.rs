@@ -13,7 +13,7 @@ fn ports(status: &serde_json::Value) -> Vec<&str> {
     status["ports"].as_array().into_iter().flatten().filter_map(|port| port.as_str()).collect()
 }
 
-pub(super) fn client_sides_learn_their_ports() -> Result<()> {
+pub(super) fn game_clients_learn_their_ports() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
     let (a, to) = (net.a.address(), format!("{} {}", game.ip(), game.port()));
@@ -53,7 +53,7 @@ pub(super) fn client_sides_learn_their_ports() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn client_sides_learn_of_changes() -> Result<()> {
+pub(super) fn game_clients_learn_of_changes() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
     let (a, to) = (net.a.address(), format!("{} {}", game.ip(), game.port()));
@@ -83,7 +83,7 @@ pub(super) fn client_sides_learn_of_changes() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn several_client_sides_play_at_one_server_side() -> Result<()> {
+pub(super) fn several_client_sides_play_at_one_game() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
     let to = format!("{} {}", game.ip(), game.port());
@@ -105,8 +105,25 @@ pub(super) fn several_client_sides_play_at_one_server_side() -> Result<()> {
     Ok(())
 }
 
+pub(super) fn a_game_server_side_is_started_when_a_client_asks() -> Result<()> {
+    let net = Net::up(&["asleep"])?;
+    let game = udp_echo(&net.b, 27910)?;
+    let path = rules(&net.b, &format!("global allow * redirect * port 1 to {} {}", game.ip(), game.port()))?;
+    let gameproxy = lab::binaries::folder().context("prepared")?.join("gameproxy");
+    let (gameproxy, path) = (gameproxy.to_str().context("a path of text")?, path.to_str().context("a path of text")?);
+    let words = ["server", "--name", "asleep", "--config", path];
+    net.b.irm(&[&["bind", "program", gameproxy, "--name", "asleep", "--auto", "--"][..], &words].concat())?;
+    net.b.irm(&["name", "register", "asleep", "--layer", "net"])?;
+    let _near = client(&net.a, "asleep")?;
+    await_status(&net.a, "client", "the port to be open", |status| ports(status) == ["0.0.0.0:1"])?;
+    let player = udp(&net.a, 0)?;
+    ensure!(round_trip(&player, SocketAddr::new(net.a.address(), 1), b"hello")? == b"hello");
+    ensure!(net.b.run("gameproxy", &["stop", "server"])?.code() == 0);
+    Ok(())
+}
+
 /// Who plays on the server's own host waits for as long as who is 60 ms away.
-pub(super) fn players_at_different_distances_have_the_same_round_trip() -> Result<()> {
+pub(super) fn players_of_a_fair_game_have_the_same_round_trip() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
     let text = format!("access = ['allow *']\n[[redirect]]\nfrom = '27910'\nto = '{game}'\nfair-ping = '200ms'\n");

@@ -8,7 +8,7 @@ use lab::wait_until;
 
 use super::stage::{CONNECTIONLESS, Quake, Stage, await_status, hears_nothing, local, round_trip, rules, udp};
 
-pub(super) fn quake_queries_go_through_and_say_which_servers_live() -> Result<()> {
+pub(super) fn quake_queries_say_which_game_servers_live() -> Result<()> {
     let stage = Stage::up()?;
     let (one, two) = (Quake::at(&stage.b, 27910, "one")?, Quake::at(&stage.b, 27911, "two")?);
     let text = format!(
@@ -48,7 +48,7 @@ pub(super) fn quake_queries_go_through_and_say_which_servers_live() -> Result<()
     })
 }
 
-pub(super) fn a_token_picks_the_server_and_does_not_reach_it() -> Result<()> {
+pub(super) fn a_token_picks_the_game_server_and_does_not_reach_it() -> Result<()> {
     let stage = Stage::up()?;
     let (one, two) = (Quake::at(&stage.b, 27910, "one")?, Quake::at(&stage.b, 27911, "two")?);
     let text = format!(
@@ -70,7 +70,7 @@ pub(super) fn a_token_picks_the_server_and_does_not_reach_it() -> Result<()> {
     hears_nothing(&stranger)
 }
 
-pub(super) fn a_probe_says_how_far_away_the_proxy_is() -> Result<()> {
+pub(super) fn a_probe_says_how_far_away_the_game_proxy_is() -> Result<()> {
     let stage = Stage::up()?;
     let game = Quake::at(&stage.b, 27910, "one")?;
     let text =
@@ -91,7 +91,7 @@ pub(super) fn a_probe_says_how_far_away_the_proxy_is() -> Result<()> {
     await_status(&stage.a, "local", "nobody to be there", |status| status["players_total"] == 0).map(drop)
 }
 
-pub(super) fn a_wrong_configuration_is_told_with_its_place() -> Result<()> {
+pub(super) fn a_wrong_game_configuration_is_told_with_its_place() -> Result<()> {
     let stage = Stage::up()?;
     let rows = [
         ("global allow *\nredirect 10.0.0.1 prot 5 to b 6", ":2:19: 'prot' stands where 'port' behind the address"),
@@ -120,7 +120,7 @@ pub(super) fn a_wrong_configuration_is_told_with_its_place() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn what_matches_is_explained() -> Result<()> {
+pub(super) fn what_matches_a_player_of_a_game_is_explained() -> Result<()> {
     let stage = Stage::up()?;
     let text = "global deny 192.168.1.66 # a cheat\nglobal allow 192.168.1.0/255.255.255.0 from 1024 -\n\
                 on 10.0.0.2 redirect 10.0.0.1 port 27910 to localhost 27910\nredirect 10.0.0.1 port 27910 to 10.0.0.9 27911 delay 30ms+20ms\n";

@@ -8,18 +8,17 @@ use std::time::{Duration, Instant};
 use datagrams::Batch;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
 use service::balance::Change;
 
 use super::edge::at_once;
+use super::route::{Route, as_put, reason, without_token};
 use super::tally::Tally;
 use super::upstream;
 use crate::machine::door::{Choice, ClientId, Door, Player};
-use crate::machine::pace::Pace;
 use crate::machine::pool::Pool;
 use crate::machine::queue::{Agenda, Chance, Fate, Item, Queue};
 use crate::machine::routes::{Over, RouteId, Routes, Side};
-use crate::said::rule::{Dropped, TokenAt, Way};
+use crate::said::rule::{Dropped, Way};
 
 /// Players of one client side at a time, whatever the limits: each has a descriptor.
 const MOST: usize = 16_384;
@@ -59,30 +58,6 @@ pub(super) struct Core {
     tally: Arc<Tally>,
     /// Somebody may be delayed for fairness.
     leveled: bool,
-}
-
-/// A player's route.
-#[derive(Debug)]
-struct Route {
-    socket: OwnedFd,
-    choice: Choice,
-    pace: Option<Pace>,
-    /// Datagrams that wait: the player's, the server's.
-    queues: [Queue<Vec<u8>>; 2],
-    /// Longer than the redirect says, for fairness.
-    more: [Duration; 2],
-    /// What each datagram to the server begins with.
-    header: Vec<u8>,
-    since: Instant,
-    /// When the server last said something.
-    collected: Option<Instant>,
-    /// The first datagram to the server since it last answered.
-    asked: Option<Instant>,
-    /// How long the server takes to answer, smoothed.
-    answers_in: Option<Duration>,
-    /// Whether its server is there, as was told last.
-    is_there: Option<bool>,
-    carried: [u64; 2],
 }
 
 /// A player, for who looks.
@@ -407,104 +382,6 @@ impl Core {
     }
 }
 
-impl Route {
-    fn new(now: Instant, socket: OwnedFd, choice: Choice, player: &Player) -> Self {
-        let header = match choice.carriage.proxy_header {
-            true => upstream::header(player),
-            false => Vec::new(),
-        };
-        Self {
-            socket,
-            pace: choice.rate.map(Pace::new),
-            choice,
-            queues: Default::default(),
-            more: [Duration::ZERO; 2],
-            header,
-            since: now,
-            collected: None,
-            asked: None,
-            answers_in: None,
-            is_there: None,
-            carried: [0; 2],
-        }
-    }
-
-    /// By other rules.
-    fn change(&mut self, choice: Choice, player: &Player) {
-        if choice.rate != self.choice.rate {
-            self.pace = choice.rate.map(Pace::new);
-        }
-        self.header = match choice.carriage.proxy_header {
-            true => upstream::header(player),
-            false => Vec::new(),
-        };
-        self.choice = choice;
-    }
-
-    fn way(&self, from: Side) -> Way {
-        match from {
-            Side::Player => self.choice.carriage.up,
-            Side::Server => self.choice.carriage.down,
-        }
-    }
-
-    fn send(&mut self, now: Instant, data: &[u8], scratch: &mut Vec<u8>) -> Result<(), Errno> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let send = |data: &[u8]| match rustix::net::send(&self.socket, data, flags) {
-            // What the socket had to say was of an earlier datagram; this one has not gone.
-            Err(Errno::CONNREFUSED) => rustix::net::send(&self.socket, data, flags),
-            done => done,
-        };
-        let sent = match self.header.is_empty() {
-            true => send(data),
-            false => {
-                scratch.clear();
-                scratch.extend_from_slice(&self.header);
-                scratch.extend_from_slice(data);
-                send(scratch)
-            }
-        };
-        sent?;
-        self.asked.get_or_insert(now);
-        self.carried[Side::Player as usize] += 1;
-        Ok(())
-    }
-
-    fn answered(&mut self, now: Instant) {
-        if let Some(asked) = self.asked.take() {
-            let took = now.saturating_duration_since(asked);
-            self.answers_in = Some(self.answers_in.map_or(took, |before| (before * 7 + took) / 8));
-        }
-    }
-}
-
 fn door(door: &SharedDoor) -> std::sync::MutexGuard<'_, Door> {
     door.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn as_put(sent: Result<(), Errno>) -> Put {
-    match sent {
-        Ok(()) => Put::Done,
-        Err(Errno::WOULDBLOCK | Errno::NOBUFS) => Put::Full,
-        Err(errno) => Put::Dropped(reason(errno)),
-    }
-}
-
-/// What the kernel's refusal of a datagram is counted as.
-pub(super) fn reason(errno: Errno) -> Dropped {
-    match errno {
-        Errno::MSGSIZE => Dropped::TooLong,
-        Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH => Dropped::Unreachable,
-        Errno::MFILE | Errno::NFILE => Dropped::TooManyPlayers,
-        _ => Dropped::Refused,
-    }
-}
-
-/// The datagram without its token.
-fn without_token(data: &[u8], at: Option<TokenAt>) -> Option<&[u8]> {
-    match at {
-        None => Some(data),
-        Some(TokenAt::Front(bytes)) => data.get(usize::from(bytes)..),
-        Some(TokenAt::Back(bytes)) => data.len().checked_sub(usize::from(bytes)).map(|end| &data[..end]),
-    }
 }

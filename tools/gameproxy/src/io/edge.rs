@@ -170,7 +170,7 @@ impl Edge {
     pub(super) fn flush(&mut self) {
         let (ports, tally) = (&self.ports, &self.tally);
         let port = |number: usize| ports.get(number)?.as_ref().map(|port| port.socket.as_fd());
-        self.outbox.flush(port, |errno| tally.dropped(super::core::reason(errno)));
+        self.outbox.flush(port, |errno| tally.dropped(super::route::reason(errno)));
     }
 }
 

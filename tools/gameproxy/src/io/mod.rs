@@ -17,6 +17,7 @@ mod own;
 mod ping;
 mod report;
 mod road;
+mod route;
 mod serve;
 mod start;
 mod tally;

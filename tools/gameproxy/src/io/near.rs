@@ -61,6 +61,7 @@ pub(super) struct Near {
 }
 
 /// The way to the server side.
+#[expect(clippy::large_enum_variant, reason = "there is one of it for each way")]
 enum Way {
     There(Road, Pulse),
     Dialling(Dialling),
@@ -68,6 +69,7 @@ enum Way {
 }
 
 /// What has happened.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 enum News {
     Came(Result<(), String>),
     Dialled(Result<Road, String>),

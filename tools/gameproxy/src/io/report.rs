@@ -13,7 +13,7 @@ use super::tally::Counts;
 use crate::machine::door::{ClientId, Door};
 use crate::machine::routes::Over;
 use crate::said::control::{PlayerStatus, RedirectStatus, ServerStatus, Status, WayStatus};
-use crate::said::rule::Dropped;
+use crate::said::rule::{Dropped, Host};
 
 /// Who carries may take so long to say how it is.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -98,7 +98,9 @@ fn way(way: &WaySeen) -> WayStatus {
 fn redirects(door: &Door) -> Vec<RedirectStatus> {
     let each = door.lines().map(|(redirect, line)| {
         let known = redirect.is_some_and(|redirect| {
-            redirect.to.iter().any(|target| !door.names().addresses(&target.place.host).is_empty())
+            let found = |host: &Host| !door.names().addresses(host).is_empty();
+            let reached = redirect.on.iter().chain([&redirect.from.host]).all(found);
+            reached && redirect.to.iter().any(|target| found(&target.place.host))
         });
         let servers = line.servers().map(|(name, up, players, round_trip)| ServerStatus {
             server: name.to_owned(),

@@ -23,6 +23,7 @@ pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A way to the other side.
+#[expect(clippy::large_enum_variant, reason = "there is one of it for each way")]
 pub(super) enum Road {
     /// Each SDU is something said.
     Messages(Messages),

@@ -1,5 +1,4 @@
 //! An epoll of one's own in tokio's: many sockets are one thing to wait for, and are looked at together.
-#![expect(clippy::disallowed_methods, reason = "io/: timers")]
 
 use std::future::pending;
 use std::io;

@@ -101,7 +101,7 @@ fn one(out: &mut String, rules: &Rules, names: &Names, question: &Question, play
                 return;
             }
             Err(not) => {
-                let _ = writeln!(out, "no, {}", why(redirect, not));
+                let _ = writeln!(out, "no, {}", why(redirect, names, not));
             }
         }
     }
@@ -114,14 +114,14 @@ fn every(out: &mut String, rules: &Rules, names: &Names, question: &Question, pl
         let _ = write!(out, "{}. {}: ", place + 1, redirect.name);
         let machine = question.machine.as_deref();
         let Some(ip) = names.addresses(&redirect.from.host).first() else {
-            let _ = writeln!(out, "no, {}", why(redirect, Not::AddressUnknown));
+            let _ = writeln!(out, "no, {}", why(redirect, names, Not::AddressUnknown));
             continue;
         };
         let to = SocketAddr::new(*ip, redirect.from.port);
         let took = matching::takes(redirect, names, machine, to, player);
         let first = matching::first(rules, names, machine, to, player);
         let _ = match (took, first) {
-            (Err(not), _) => writeln!(out, "no, {}", why(redirect, not)),
+            (Err(not), _) => writeln!(out, "no, {}", why(redirect, names, not)),
             (Ok(()), Some(first)) if first < place => {
                 writeln!(
                     out,
@@ -170,8 +170,11 @@ fn goes(redirect: &Redirect, names: &Names) -> String {
     words
 }
 
-fn why(redirect: &Redirect, not: Not) -> String {
+fn why(redirect: &Redirect, names: &Names, not: Not) -> String {
     match not {
+        Not::Machine if redirect.on.as_ref().is_some_and(|on| names.addresses(on).is_empty()) => {
+            "it is for a machine whose name is not found now: it waits until it is".to_owned()
+        }
         Not::Port => format!("its port is {}", redirect.from.port),
         Not::Address => format!("its address is {}", redirect.from.host),
         Not::AddressUnknown => format!("{} is not found now: it waits until it is", redirect.from.host),
@@ -223,7 +226,7 @@ a datagram to 10.0.0.1:27910:
 1. 10.0.0.1:27910: no, none of the 1 entries of its own list is for it
 2. 10.0.0.1:27910: goes to 10.0.0.9:27911, delayed by 30ms there and 20ms back
 3. 10.0.0.1:27910: no, redirect 2 (10.0.0.1:27910) is before it and takes the same
-4. gw 10.0.0.1:27912: no, it is for the machine gw
+4. gw 10.0.0.1:27912: no, it is for a machine whose name is not found now: it waits until it is
 ";
         assert!(ask("192.168.1.8:27901", None).ends_with(want), "{}", ask("192.168.1.8:27901", None));
         let dropped = ask("192.168.1.8:27901", Some("10.0.0.1:1"));

@@ -64,7 +64,9 @@ pub fn takes(
     if !addresses.iter().any(here) && !elsewhere() {
         return Err(Not::Address);
     }
-    if redirect.on.is_some() && machine.is_some_and(|machine| !is_for(redirect, names, machine)) {
+    let unknown = redirect.on.as_ref().is_some_and(|on| names.addresses(on).is_empty());
+    let other = redirect.on.is_some() && machine.is_some_and(|machine| !is_for(redirect, names, machine));
+    if unknown || other {
         return Err(Not::Machine);
     }
     match deciding(&redirect.access, names, player) {

@@ -48,7 +48,7 @@ impl Chance {
 
     /// A number smaller than `bound`; the bias is smaller than one in 2^32 where bounds are below that.
     fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.0.next_u64()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 }
 

@@ -153,6 +153,28 @@ mod tests {
     use super::*;
     use crate::said::control::ServerStatus;
 
+    const WANT: &str = "\
+gameproxy server 0.1.0 (pid 7) is up for 2 h, 5.4 MB; /etc/q2
+the last reload was not taken, the rules are those of before: q2:1:1: what
+q2.example\\u{1b} is not found; what needs it waits
+2 players; up 3 datagrams, 1.2 kB; down 0 datagrams, 0 B
+queues: half left within 64 µs of their time, 99 of 100 within 512 µs
+dropped: denied 4
+
+CLIENT SIDE  WAY         RTT  PLAYERS
+10.0.0.1:5   there  20.45 ms        2
+
+REDIRECT  SERVER  STATE                     RTT  PLAYERS
+a                 open                                 2
+          s:1     up                    0.30 ms        1
+          t:1     down                        -        1
+b         u:1     waiting, server down        -        0
+
+PLAYER      AT          SERVER   AGE  UP  DOWN  WAIT  ANSWERS IN
+10.1.0.1:2  10.0.0.9:1  s:1     61 s   3     0     0           -
+and 1 player more
+";
+
     #[test]
     fn a_status_is_tables_and_what_went_wrong() {
         let server = |name: &str, up: bool, rtt: Option<u64>| ServerStatus {
@@ -202,27 +224,6 @@ mod tests {
             left_out: 1,
             ..Status::default()
         };
-        let want = "\
-gameproxy server 0.1.0 (pid 7) is up for 2 h, 5.4 MB; /etc/q2
-the last reload was not taken, the rules are those of before: q2:1:1: what
-q2.example\\u{1b} is not found; what needs it waits
-2 players; up 3 datagrams, 1.2 kB; down 0 datagrams, 0 B
-queues: half left within 64 µs of their time, 99 of 100 within 512 µs
-dropped: denied 4
-
-CLIENT SIDE  WAY         RTT  PLAYERS
-10.0.0.1:5   there  20.45 ms        2
-
-REDIRECT  SERVER  STATE                     RTT  PLAYERS
-a                 open                                 2
-          s:1     up                    0.30 ms        1
-          t:1     down                        -        1
-b         u:1     waiting, server down        -        0
-
-PLAYER      AT          SERVER   AGE  UP  DOWN  WAIT  ANSWERS IN
-10.1.0.1:2  10.0.0.9:1  s:1     61 s   3     0     0           -
-and 1 player more
-";
-        assert_eq!(status(&all), want, "\n{}", status(&all));
+        assert_eq!(status(&all), WANT, "\n{}", status(&all));
     }
 }

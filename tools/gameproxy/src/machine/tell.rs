@@ -202,7 +202,7 @@ impl Learner {
         };
         let place = at / PART;
         let expected = getting.length.saturating_sub(at).min(PART);
-        if at % PART != 0 || bytes.len() != expected || expected == 0 {
+        if !at.is_multiple_of(PART) || bytes.len() != expected || expected == 0 {
             return Learnt::Nothing;
         }
         getting.parts.insert(place, bytes.to_vec());

@@ -110,7 +110,7 @@ pub struct WayStatus {
 pub struct RedirectStatus {
     /// What it is called.
     pub name: String,
-    /// `open`, `waiting` (no server's name is found), `removed` (players of one that is gone).
+    /// `open`, `waiting` (a name that it needs is not found), `removed` (players of one that is gone).
     pub state: String,
     /// Players that are there.
     pub players: u64,

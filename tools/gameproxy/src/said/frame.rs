@@ -201,11 +201,14 @@ pub fn encapsulate(player: &Player, data: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// A datagram in a byte stream: whose, the data, how many bytes of the stream it takes.
+pub type Encapsulated<'a> = (Player, &'a [u8], usize);
+
 /// The first encapsulated datagram of a byte stream, and how many bytes it takes; `None`: more bytes are needed.
 ///
 /// # Errors
 /// The stream is none of encapsulated datagrams, and cannot be read on.
-pub fn decapsulate(bytes: &[u8]) -> Result<Option<(Player, &[u8], usize)>, Malformed> {
+pub fn decapsulate(bytes: &[u8]) -> Result<Option<Encapsulated<'_>>, Malformed> {
     let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*length);
     let counted = length as usize;

@@ -103,7 +103,7 @@ pub struct Target {
 }
 
 /// How datagrams of a redirect are carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Carriage {
     /// From player to server.
     pub up: Way,
@@ -310,18 +310,6 @@ impl Redirect {
             token: None,
             fair_ping: None,
             limits: Limits::default(),
-        }
-    }
-}
-
-impl Default for Carriage {
-    fn default() -> Self {
-        Self {
-            up: Way::default(),
-            down: Way::default(),
-            prune: Prune::default(),
-            own_source: false,
-            proxy_header: false,
         }
     }
 }

@@ -5,10 +5,7 @@ fn read(text: &str) -> (Options, Rules) {
     parse(text).map(|(options, rules, _)| (options, rules)).unwrap_or_else(|fault| panic!("{text}: {fault}"))
 }
 
-#[test]
-fn every_key_is_read() {
-    let (options, rules) = read(
-        r#"
+const EVERY_KEY: &str = r#"
 access = ["allow *"]
 [options]
 metrics = "127.0.0.1:9106"
@@ -41,8 +38,11 @@ limits = { per-address = 2, per-client = 50, players = "none" }
 from = "*:27911"
 to = "10.0.0.1:27911"
 fair-ping = true
-"#,
-    );
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let (options, rules) = read(EVERY_KEY);
     assert_eq!(options.metrics, Some("127.0.0.1:9106".parse().unwrap()));
     assert_eq!([options.drain.unwrap(), options.resolve], [Duration::from_secs(10), Duration::from_secs(60)]);
     assert_eq!(rules.limits, Limits { players: NonZeroU32::new(100), ..Limits::default() });
