@@ -135,16 +135,13 @@ impl Core {
         data: &[u8],
         ended: &mut dyn FnMut(&Player, Over),
     ) -> Result<RouteId, Dropped> {
-        if !self.routes.has_room() {
-            let oldest = self.routes.to_evict().ok_or(Dropped::TooManyPlayers)?;
-            self.close(oldest, Over::Evicted, ended);
-        }
         let choice = door(&self.door).enter(now, self.through, player, data)?;
-        let socket = upstream::open(&choice, &player).inspect_err(|errno| {
+        let socket = self.socket(&choice, &player, ended).inspect_err(|why| {
             door(&self.door).leave(self.through, player, &choice);
-            tracing::debug!(client = %player.client, server = %choice.server, %errno, "no socket for a player");
+            let why = why.label();
+            tracing::debug!(client = %player.client, server = %choice.server, why, "no socket for a player");
         });
-        let mut route = Route::new(now, socket.map_err(reason)?, choice.clone(), &player);
+        let mut route = Route::new(now, socket?, choice.clone(), &player);
         route.more = door(&self.door).more(self.through, &choice);
         let prune = choice.carriage.prune;
         let Some(id) = self.routes.open(now, player, prune, route) else {
@@ -162,6 +159,28 @@ impl Core {
         self.tally.opened();
         tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, server = %choice.server, "a player came");
         Ok(id)
+    }
+
+    /// A socket for a new player, who is let in. Where there are no more places, or descriptors, somebody whom no server answers
+    /// makes room.
+    fn socket(
+        &mut self,
+        choice: &Choice,
+        player: &Player,
+        ended: &mut dyn FnMut(&Player, Over),
+    ) -> Result<OwnedFd, Dropped> {
+        if !self.routes.has_room() {
+            let oldest = self.routes.to_evict().ok_or(Dropped::TooManyPlayers)?;
+            self.close(oldest, Over::Evicted, ended);
+        }
+        match upstream::open(choice, player) {
+            Err(Errno::MFILE | Errno::NFILE) => {
+                let oldest = self.routes.to_evict().ok_or(Dropped::TooManyPlayers)?;
+                self.close(oldest, Over::Evicted, ended);
+                upstream::open(choice, player).map_err(reason)
+            }
+            done => done.map_err(reason),
+        }
     }
 
     /// What a server says on a route. `batch` is used up.
