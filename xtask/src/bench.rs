@@ -14,6 +14,7 @@ pub(crate) mod peers;
 mod place;
 pub(crate) mod report;
 mod restart;
+mod road;
 mod scale;
 mod see;
 mod streams;

@@ -232,3 +232,23 @@ fn a_client_side_speaks_the_originals_framing_and_comes_again() {
         assert_eq!(hears(&player, PRINT), at);
     }
 }
+
+#[test]
+fn who_has_no_answer_makes_room_when_descriptors_run_out() {
+    let ((server, target), (real, _)) = (udp("127.0.0.1:0"), udp("127.0.0.1:0"));
+    let at = SocketAddr::from(([127, 0, 0, 1], free()));
+    let binary = env!("CARGO_BIN_EXE_gameproxy");
+    let line = format!("ulimit -n 64 && exec {binary} local --redirect {at}={target} --log error");
+    let _proxy = Proxy(Command::new("sh").args(["-c", &line]).stdin(Stdio::null()).spawn().unwrap());
+    let first = heard(&real, at, &server, b"I join");
+    server.send_to(b"welcome", first).unwrap();
+    assert_eq!(hears(&real, b"welcome"), at);
+    // More than there are descriptors: each takes the place of one before, and none that of who plays.
+    for n in 0..200_u8 {
+        let (made_up, _) = udp("127.0.0.1:0");
+        heard(&made_up, at, &server, &[n; 3]);
+    }
+    assert_eq!(heard(&real, at, &server, b"I am still there"), first);
+    server.send_to(b"so you are", first).unwrap();
+    assert_eq!(hears(&real, b"so you are"), at);
+}

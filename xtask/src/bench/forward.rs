@@ -12,11 +12,12 @@ use lab::binaries::Build;
 use lab::{Daemon, Host, Lab, Running};
 use serde_json::Value;
 
-use self::contenders::{Contender, Road};
-use self::figures::{Figures, Process};
+use self::contenders::Contender;
+use self::figures::Figures;
 use crate::bench::page::Page;
 use crate::bench::place::made_by;
 use crate::bench::report::number;
+use crate::bench::road::Road;
 use crate::bench::transports::middle;
 
 /// Where the tables stand.
@@ -159,16 +160,6 @@ impl Stage {
 /// Starts the load's program.
 pub(crate) fn load(host: &Host, words: &[&str]) -> Result<Running> {
     host.start("examples/forward-load", words)
-}
-
-impl Road {
-    fn cpu(&self) -> Result<f64> {
-        self.processes.iter().map(|running| Process(running.pid()).cpu()).sum()
-    }
-
-    fn memory(&self) -> Result<u64> {
-        self.processes.iter().map(|running| Process(running.pid()).memory()).sum()
-    }
 }
 
 /// The figures, beside those of the first, which is none.

@@ -11,12 +11,12 @@ use lab::binaries::Build;
 use lab::{Daemon, Host, Lab, Running};
 use serde_json::Value;
 
-use self::contenders::{Contender, Road};
+use self::contenders::Contender;
 use crate::bench::STEP;
-use crate::bench::forward::figures::Process;
 use crate::bench::page::Page;
 use crate::bench::place::made_by;
 use crate::bench::report::number;
+use crate::bench::road::Road;
 use crate::bench::transports::middle;
 
 /// Where the tables stand.
@@ -154,16 +154,6 @@ fn one(road: &Road, seconds: &str) -> Result<Figures> {
         cpu: (road.cpu()? - before) * 1e6 / came.max(1.0),
         memory: road.memory()? as f64 / f64::from(1 << 20),
     })
-}
-
-impl Road {
-    fn cpu(&self) -> Result<f64> {
-        self.processes.iter().map(|running| Process(running.pid()).cpu()).sum()
-    }
-
-    fn memory(&self) -> Result<u64> {
-        self.processes.iter().map(|running| Process(running.pid()).memory()).sum()
-    }
 }
 
 /// Starts the load's program.

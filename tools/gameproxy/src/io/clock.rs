@@ -1,6 +1,8 @@
 //! A clock among the sockets that are waited for. A wait with a time of its own sets and takes back a timer of the kernel's each
 //! time; this one is set when the moment changes, which is seldom.
 
+#![expect(clippy::disallowed_methods, reason = "io/: the clock")]
+
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -29,10 +31,10 @@ impl Clock {
     }
 
     /// It rings then, or earlier.
-    pub(super) fn set(&mut self, due: Option<Instant>, now: Instant) -> Result<(), Errno> {
+    pub(super) fn set(&mut self, due: Option<Instant>) -> Result<(), Errno> {
         let Some(due) = due.filter(|due| self.set.is_none_or(|set| *due < set)) else { return Ok(()) };
         // Zero would stop it.
-        let wait = due.saturating_duration_since(now).max(Duration::from_nanos(1));
+        let wait = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;

@@ -1,19 +1,19 @@
 //! The side of the game servers: a route and a socket for each player, and the queues between.
 
+mod enter;
+
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use datagrams::Batch;
-use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use service::balance::Change;
 
 use super::edge::at_once;
 use super::route::{Route, as_put, reason, without_token};
 use super::tally::Tally;
-use super::upstream;
 use crate::machine::door::{Choice, ClientId, Door, Player};
 use crate::machine::pool::Pool;
 use crate::machine::queue::{Agenda, Chance, Fate, Item, Queue};
@@ -99,14 +99,6 @@ impl Core {
         self.routes.find(player)
     }
 
-    /// The first datagram of a player who is not there, who is let in or not. Whom it evicts is told to `ended`.
-    pub(super) fn enter(&mut self, now: Instant, player: Player, data: &[u8], ended: &mut dyn FnMut(&Player, Over)) {
-        match self.open(now, player, data, ended) {
-            Ok(id) => self.forward(now, id, data),
-            Err(why) => self.tally.dropped(why),
-        }
-    }
-
     /// A player's datagram.
     pub(super) fn forward(&mut self, now: Instant, id: RouteId, data: &[u8]) {
         let Some(route) = self.routes.heard(now, id, Side::Player) else { return };
@@ -126,42 +118,6 @@ impl Core {
                 Err(errno) => self.tally.dropped(reason(errno)),
             },
         }
-    }
-
-    fn open(
-        &mut self,
-        now: Instant,
-        player: Player,
-        data: &[u8],
-        ended: &mut dyn FnMut(&Player, Over),
-    ) -> Result<RouteId, Dropped> {
-        if !self.routes.has_room() {
-            let oldest = self.routes.to_evict().ok_or(Dropped::TooManyPlayers)?;
-            self.close(oldest, Over::Evicted, ended);
-        }
-        let choice = door(&self.door).enter(now, self.through, player, data)?;
-        let socket = upstream::open(&choice, &player).inspect_err(|errno| {
-            door(&self.door).leave(self.through, player, &choice);
-            tracing::debug!(client = %player.client, server = %choice.server, %errno, "no socket for a player");
-        });
-        let mut route = Route::new(now, socket.map_err(reason)?, choice.clone(), &player);
-        route.more = door(&self.door).more(self.through, &choice);
-        let prune = choice.carriage.prune;
-        let Some(id) = self.routes.open(now, player, prune, route) else {
-            door(&self.door).leave(self.through, player, &choice);
-            return Err(Dropped::TooManyPlayers);
-        };
-        let watched = self
-            .routes
-            .get(id)
-            .map(|(_, route)| epoll::add(&*self.epoll, &route.socket, EventData::new_u64(id.number()), EventFlags::IN));
-        if let Some(Err(errno)) = watched {
-            self.close(id, Over::Stopped, ended);
-            return Err(reason(errno));
-        }
-        self.tally.opened();
-        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, server = %choice.server, "a player came");
-        Ok(id)
     }
 
     /// What a server says on a route. `batch` is used up.

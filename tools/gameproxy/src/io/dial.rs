@@ -1,10 +1,12 @@
 //! How a client side reaches its server side.
 
 use std::fmt;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::time::Duration;
 
 use libflow::{Qos, Stack};
+use rustix::net::sockopt;
 
 use super::road::Road;
 use crate::cli::Carrier;
@@ -12,6 +14,9 @@ use crate::said::rule::Place;
 
 /// How long one attempt may take.
 const WITHIN: Duration = Duration::from_secs(5);
+
+/// After so long a silence the other end of a TCP connection is asked whether it is there.
+const SILENT: Duration = Duration::from_secs(15);
 
 /// A server side, and how it is spoken to.
 #[derive(Clone)]
@@ -41,12 +46,25 @@ impl Dial {
                     let dialled = tokio::net::TcpStream::connect(place.to_string());
                     let stream = tokio::time::timeout(WITHIN, dialled).await.map_err(|_| "no answer".to_owned())?;
                     let stream = stream.map_err(|error| error.to_string())?;
-                    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+                    watch_over(&stream);
                     Ok(Road::stream(stream))
                 }
             }
         })
     }
+}
+
+/// Datagrams go at once, and an other side that is gone without a word is found out: it is asked when it is silent, and what it
+/// does not take is not kept for long.
+pub(super) fn watch_over(stream: impl AsFd) {
+    let stream = stream.as_fd();
+    // What a kernel cannot do here it can do without.
+    let _ = sockopt::set_tcp_nodelay(stream, true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, SILENT);
+    let _ = sockopt::set_tcp_keepintvl(stream, SILENT / 3);
+    let _ = sockopt::set_tcp_keepcnt(stream, 3);
+    let _ = sockopt::set_tcp_user_timeout(stream, 2 * SILENT.as_millis() as u32);
 }
 
 impl fmt::Display for Dial {

@@ -124,7 +124,11 @@ impl Edge {
                 let (received, bytes) = batch.get(place);
                 let Some(from) = received.from else { continue };
                 let ip = received.to.unwrap_or(port.at.ip()).to_canonical();
-                let client = SocketAddr::new(from.ip().to_canonical(), from.port());
+                // What is no IPv4 address in disguise may be of one link only, which is part of it.
+                let client = match from.ip().to_canonical() {
+                    IpAddr::V4(v4) => SocketAddr::new(v4.into(), from.port()),
+                    IpAddr::V6(_) => from,
+                };
                 let player = Player { orig: SocketAddr::new(ip, port.at.port()), client };
                 match probe::answer(bytes, self.leg_us).filter(|_| self.front.lets(client)) {
                     Some(pong) => pongs.push((player, pong)),

@@ -52,15 +52,14 @@ impl Local {
     pub(super) fn run(mut self) -> anyhow::Result<()> {
         let mut events = [const { std::mem::MaybeUninit::uninit() }; EVENTS];
         let mut batch = Batch::new();
-        let mut now = Instant::now();
         loop {
-            self.clock.set(self.core.poll_timeout(), now).context("the clock cannot be set")?;
+            self.clock.set(self.core.poll_timeout()).context("the clock cannot be set")?;
             let ready = match epoll::wait(&*self.epoll, &mut events, None) {
                 Ok((ready, _)) => ready,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(errno) => return Err(errno).context("the sockets cannot be waited for"),
             };
-            now = Instant::now();
+            let now = Instant::now();
             for event in ready.iter() {
                 match event.data.u64() {
                     CLOCK => self.clock.rang(),

@@ -141,7 +141,6 @@ impl Near {
                 }
                 News::Dialled(Ok(road)) => {
                     tracing::info!("the way to {} is there", self.dial);
-                    self.again.worked();
                     self.way = Way::There(road, Pulse::new(now));
                     if let Some(learner) = &mut self.learner {
                         learner.begin(now);
@@ -275,13 +274,15 @@ impl Near {
     /// The way is lost. Players are kept: their next datagrams make their routes again.
     fn lost(&mut self, now: Instant, why: &str) {
         tracing::warn!("the way to {} is lost: {why}; it is made again", self.dial);
-        self.way = Way::Waiting(now);
+        self.way = Way::Waiting(now + self.again.failed(now));
     }
 
     /// What the server side says.
     fn heard(&mut self, now: Instant) -> Result<(), String> {
-        let Self { way, edge, players, tally, .. } = self;
+        let Self { way, edge, players, tally, again, .. } = self;
         let Way::There(road, pulse) = way else { return Ok(()) };
+        // Not before: a way that is lost as soon as it is there would be made again and again without a pause.
+        again.worked();
         pulse.heard(now);
         let mut pong = None;
         let mut controls: Vec<Vec<u8>> = Vec::new();

@@ -123,6 +123,7 @@ pub(super) fn reason(errno: Errno) -> Dropped {
         Errno::MSGSIZE => Dropped::TooLong,
         Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH => Dropped::Unreachable,
         Errno::MFILE | Errno::NFILE => Dropped::TooManyPlayers,
+        Errno::WOULDBLOCK | Errno::NOBUFS => Dropped::QueueFull,
         _ => Dropped::Refused,
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::core::SharedDoor;
-use super::dial::Dial;
+use super::dial::{Dial, watch_over};
 use super::far::Far;
 use super::keep::{self, Carrying, Keeper};
 use super::local::Local;
@@ -252,7 +252,7 @@ fn passed(stream: OwnedFd) -> anyhow::Result<Road> {
         _ => {
             let stream = std::net::TcpStream::from(stream);
             stream.set_nonblocking(true)?;
-            let _ = stream.set_nodelay(true);
+            watch_over(&stream);
             Ok(Road::stream(tokio::net::TcpStream::from_std(stream)?))
         }
     }

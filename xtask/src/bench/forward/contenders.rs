@@ -1,12 +1,12 @@
 //! Forwarders, set up for the same job: from a port of its own for each, which nothing is left on of the one before, to the
 //! server.
 
-use anyhow::{Context as _, Result};
-use lab::{Host, Running, wait_until};
+use anyhow::Result;
+use lab::{Host, Running};
 
 use super::{Stage, TARGET};
-use crate::bench::STEP;
 use crate::bench::peers::installed;
+use crate::bench::road::{self, Listens, Road, at, file};
 
 /// A forwarder, or none.
 pub(super) struct Contender {
@@ -26,17 +26,10 @@ impl Contender {
     }
 }
 
-/// What a client connects to, and the forwarder's processes.
-pub(super) struct Road {
-    pub(super) from: Host,
-    pub(super) to: String,
-    pub(super) processes: Vec<Running>,
-}
-
 /// Both ends on one loopback. None comes first.
 pub(super) fn on_one_host() -> Vec<Contender> {
     vec![
-        Contender { name: "none", programs: &[], start: |stage| road(&stage.b, TARGET, vec![]) },
+        Contender { name: "none", programs: &[], start: |stage| Road::new(&stage.b, TARGET, vec![]) },
         Contender { name: "portfwd, one worker", programs: &[], start: |stage| direct(stage, "1") },
         Contender { name: "portfwd, two workers", programs: &[], start: |stage| direct(stage, "2") },
         Contender { name: "portfwd over a local flow", programs: &[], start: |stage| flow(stage, &stage.b) },
@@ -54,7 +47,7 @@ pub(super) fn between_hosts() -> Vec<Contender> {
         Contender {
             name: "none: TCP in clear",
             programs: &[],
-            start: |stage| road(&stage.a, &format!("{}:9000", stage.b.address()), vec![]),
+            start: |stage| Road::new(&stage.a, &format!("{}:9000", stage.b.address()), vec![]),
         },
         Contender { name: "portfwd over a flow", programs: &[], start: |stage| flow(stage, &stage.a) },
         Contender { name: "rathole with noise", programs: &["rathole"], start: rathole },
@@ -62,25 +55,8 @@ pub(super) fn between_hosts() -> Vec<Contender> {
     ]
 }
 
-fn road(from: &Host, to: &str, processes: Vec<Running>) -> Result<Road> {
-    Ok(Road { from: from.clone(), to: to.to_owned(), processes })
-}
-
-/// A forwarder at `host`, once it listens.
-fn up(host: &Host, port: u16, mut processes: Vec<Running>) -> Result<Road> {
-    wait_until(STEP, "the forwarder to listen", || {
-        let listed = host.run("ss", &["-Hltn", &format!("sport = :{port}")]);
-        let ended = processes.iter_mut().any(|running| !running.is_running());
-        ended || listed.is_ok_and(|output| !output.out.trim().is_empty())
-    })?;
-    for running in &mut processes {
-        anyhow::ensure!(running.is_running(), "it ended: {} {}", running.out(), running.err());
-    }
-    road(host, &at(port), processes)
-}
-
-fn at(port: u16) -> String {
-    format!("127.0.0.1:{port}")
+fn up(host: &Host, port: u16, processes: Vec<Running>) -> Result<Road> {
+    Road::up(host, Listens::Tcp, port, processes)
 }
 
 fn direct(stage: &Stage, workers: &str) -> Result<Road> {
@@ -98,13 +74,6 @@ fn flow(stage: &Stage, near: &Host) -> Result<Road> {
     up(near, port, vec![near_side, far])
 }
 
-/// A file of configuration in a host's run directory; its path.
-fn file(host: &Host, name: &str, text: &str) -> Result<String> {
-    let path = host.run_dir().join(name);
-    std::fs::write(&path, text).with_context(|| path.display().to_string())?;
-    Ok(path.display().to_string())
-}
-
 fn haproxy(stage: &Stage) -> Result<Road> {
     let port = stage.port();
     let text = format!(
@@ -117,14 +86,7 @@ fn haproxy(stage: &Stage) -> Result<Road> {
 
 fn nginx(stage: &Stage) -> Result<Road> {
     let port = stage.port();
-    let run = stage.b.run_dir().display().to_string();
-    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    let load = if std::path::Path::new(module).is_file() { format!("load_module {module};\n") } else { String::new() };
-    let text = format!(
-        "{load}user root;\ndaemon off;\nworker_processes 2;\npid {run}/nginx.pid;\nerror_log {run}/nginx.log;\n\
-         events {{ worker_connections 9000; }}\nstream {{ server {{ listen 127.0.0.1:{port}; proxy_pass {TARGET}; }} }}\n"
-    );
-    let config = file(&stage.b, "nginx.conf", &text)?;
+    let config = road::nginx(&stage.b, 2, &format!("listen {}; proxy_pass {TARGET};", at(port)))?;
     up(&stage.b, port, vec![stage.b.start("nginx", &["-c", &config])?])
 }
 

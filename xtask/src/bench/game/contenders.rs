@@ -1,11 +1,12 @@
 //! Proxies of UDP, set up for the same job: from a port of its own for each to the game server.
 
-use anyhow::{Context as _, Result};
-use lab::{Host, Running, wait_until};
+use anyhow::Result;
+use lab::{Host, Running};
 
 use super::{Stage, TARGET};
 use crate::bench::STEP;
 use crate::bench::peers::installed;
+use crate::bench::road::{self, Listens, Road, at, file};
 
 /// A proxy, or none.
 pub(super) struct Contender {
@@ -20,19 +21,12 @@ impl Contender {
     }
 }
 
-/// Where players send to, and the proxy's processes.
-pub(super) struct Road {
-    pub(super) from: Host,
-    pub(super) to: String,
-    pub(super) processes: Vec<Running>,
-}
-
 /// All on one loopback. None comes first.
 pub(super) fn on_one_host() -> Vec<Contender> {
     let own = |name, start| Contender { name, program: None, start };
     let other = |name, program, start| Contender { name, program: Some(program), start };
     vec![
-        own("none", |stage| road(&stage.b, TARGET, vec![])),
+        own("none", |stage| Road::new(&stage.b, TARGET, vec![])),
         own("gameproxy local", local),
         own("gameproxy, two processes over a local flow", |stage| flow(stage, &stage.b, "message")),
         own("portfwd", portfwd),
@@ -48,31 +42,14 @@ pub(super) fn on_one_host() -> Vec<Contender> {
 pub(super) fn between_hosts() -> Vec<Contender> {
     let own = |name, start| Contender { name, program: None, start };
     vec![
-        own("none: UDP in clear", |stage| road(&stage.a, &format!("{}:9000", stage.b.address()), vec![])),
+        own("none: UDP in clear", |stage| Road::new(&stage.a, &format!("{}:9000", stage.b.address()), vec![])),
         own("gameproxy over a message flow", |stage| flow(stage, &stage.a, "message")),
         own("gameproxy over a stream flow", |stage| flow(stage, &stage.a, "stream")),
     ]
 }
 
-fn road(from: &Host, to: &str, processes: Vec<Running>) -> Result<Road> {
-    Ok(Road { from: from.clone(), to: to.to_owned(), processes })
-}
-
-/// A proxy at `host`, once its port is open.
-fn up(host: &Host, port: u16, mut processes: Vec<Running>) -> Result<Road> {
-    wait_until(STEP, "the proxy's port to be open", || {
-        let listed = host.run("ss", &["-Hlun", &format!("sport = :{port}")]);
-        let ended = processes.iter_mut().any(|running| !running.is_running());
-        ended || listed.is_ok_and(|output| !output.out.trim().is_empty())
-    })?;
-    for running in &mut processes {
-        anyhow::ensure!(running.is_running(), "it ended: {} {}", running.out(), running.err());
-    }
-    road(host, &at(port), processes)
-}
-
-fn at(port: u16) -> String {
-    format!("127.0.0.1:{port}")
+fn up(host: &Host, port: u16, processes: Vec<Running>) -> Result<Road> {
+    Road::up(host, Listens::Udp, port, processes)
 }
 
 fn local(stage: &Stage) -> Result<Road> {
@@ -99,24 +76,10 @@ fn portfwd(stage: &Stage) -> Result<Road> {
     up(&stage.b, port, vec![stage.b.start("portfwd", &words)?])
 }
 
-/// A file of configuration in a host's run directory; its path.
-fn file(host: &Host, name: &str, text: &str) -> Result<String> {
-    let path = host.run_dir().join(name);
-    std::fs::write(&path, text).with_context(|| path.display().to_string())?;
-    Ok(path.display().to_string())
-}
-
 fn nginx(stage: &Stage) -> Result<Road> {
     let port = stage.port();
-    let run = stage.b.run_dir().display().to_string();
-    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    let load = if std::path::Path::new(module).is_file() { format!("load_module {module};\n") } else { String::new() };
-    let text = format!(
-        "{load}user root;\ndaemon off;\nworker_processes 1;\npid {run}/nginx.pid;\nerror_log {run}/nginx.log;\n\
-         events {{ worker_connections 9000; }}\nstream {{ server {{ listen {} udp; proxy_pass {TARGET}; proxy_timeout 10s; }} }}\n",
-        at(port)
-    );
-    let config = file(&stage.b, "nginx.conf", &text)?;
+    let server = format!("listen {} udp; proxy_pass {TARGET}; proxy_timeout 10s;", at(port));
+    let config = road::nginx(&stage.b, 1, &server)?;
     up(&stage.b, port, vec![stage.b.start("nginx", &["-c", &config])?])
 }
 
