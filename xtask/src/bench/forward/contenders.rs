@@ -1,10 +1,11 @@
 //! Forwarders, set up for the same job: from a port of its own for each, which nothing is left on of the one before, to the
 //! server.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use lab::{Host, Running};
 
 use super::{Stage, TARGET};
+use crate::bench::STEP;
 use crate::bench::peers::installed;
 use crate::bench::road::{self, Listens, Road, at, file};
 
