@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use datagrams::Batch;
 use rustix::event::epoll;
 
-use super::core::Put;
+use super::core::{AGAIN, Put};
 use super::dial::Dial;
 use super::edge::{Edge, PORT};
 use super::far::control;
@@ -174,7 +174,12 @@ impl Near {
     }
 
     async fn news(&mut self) -> News {
-        let due = self.due();
+        let mut due = self.due();
+        if let Way::There(road, _) = &mut self.way
+            && road.settle()
+        {
+            due = due.into_iter().chain([Instant::now() + AGAIN]).min();
+        }
         let way = async {
             match &mut self.way {
                 Way::There(road, _) => News::Came(road.hear().await),
@@ -195,8 +200,7 @@ impl Near {
                 let learn = self.learner.as_ref().map(|learner| learner.poll_timeout().min(self.look));
                 learn.into_iter().chain([pulse.poll_timeout()]).min()
             }
-            Way::There(..) => None,
-            Way::Dialling(_) => None,
+            Way::There(..) | Way::Dialling(_) => None,
             Way::Waiting(until) => Some(*until),
         };
         [way, self.players.poll_timeout(), self.open_again].into_iter().flatten().min()
