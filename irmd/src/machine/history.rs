@@ -22,7 +22,7 @@ const STEPS: usize = 16;
 /// Longest text of a stranger that an event keeps, bytes.
 const TEXT: usize = 300;
 
-/// Whom an event is about: the same for all events of a flow.
+/// Whom an event is about, as far as it was known then.
 #[derive(Debug, Default, PartialEq)]
 pub struct Subject {
     /// The flow; `None`: refused before it was one.
@@ -111,26 +111,46 @@ impl Step {
     }
 }
 
-/// What a flow carries of its past.
+/// What a flow carries of its past: little, as there are many flows. Whom an event is about is said anew for each.
 #[derive(Debug, Default)]
 pub struct Past {
-    subject: Arc<Subject>,
-    late: Option<Arc<Late>>,
+    /// When the first step was.
+    began: Option<Instant>,
     allocated: Option<Instant>,
     /// Why it was not allocated.
     refused: FailureKind,
-    steps: Vec<Step>,
+    /// It goes through a layer, to a peer, that are known.
+    settled: bool,
+    steps: Vec<Brief>,
+}
+
+/// A step, as it is kept.
+#[derive(Debug)]
+struct Brief {
+    // Most have none.
+    words: Option<Box<Arc<str>>>,
+    /// Milliseconds since the first one.
+    after: u32,
+    kind: EventKind,
 }
 
 impl Past {
-    /// A flow that begins. `asker`: the process of this host that asks.
-    pub fn new(subject: Subject) -> Self {
-        Self { subject: Arc::new(subject), steps: Vec::with_capacity(6), ..Self::default() }
+    /// What happened, oldest first.
+    pub fn steps(&self) -> impl DoubleEndedIterator<Item = Step> + '_ {
+        let began = self.began;
+        self.steps.iter().filter_map(move |step| {
+            let at = began? + Duration::from_millis(step.after.into());
+            Some(Step { kind: step.kind, at, words: step.words.as_deref().cloned() })
+        })
     }
 
-    /// What happened, oldest first.
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
+    fn step(&mut self, at: Instant, kind: EventKind, words: Option<&Arc<str>>) {
+        let began = *self.began.get_or_insert(at);
+        let after = u32::try_from(at.saturating_duration_since(began).as_millis()).unwrap_or(u32::MAX);
+        if self.steps.capacity() == 0 {
+            self.steps.reserve_exact(6);
+        }
+        self.steps.push(Brief { words: words.cloned().map(Box::new), after, kind });
     }
 }
 
@@ -262,29 +282,30 @@ impl History {
         }
     }
 
-    fn note(&mut self, at: Instant, past: &mut Past, kind: EventKind, words: Option<Arc<str>>) {
+    fn note(&mut self, at: Instant, flow: &mut Flow, kind: EventKind, words: Option<Arc<str>>) {
         match kind {
             EventKind::Requested | EventKind::Arrived => self.requested += 1,
             EventKind::Allocated => {
                 self.allocated += 1;
-                past.allocated = Some(at);
+                flow.past.allocated = Some(at);
             }
             _ => {}
         }
-        let began = past.steps.first().map_or(at, |first| first.at);
-        if past.steps.len() < STEPS {
-            past.steps.push(Step { kind, at, words: words.clone() });
+        let began = flow.past.began.unwrap_or(at);
+        if flow.past.steps.len() < STEPS {
+            flow.past.step(at, kind, words.as_ref());
         }
+        let record = record(at, kind, flow);
         let mut took = Duration::ZERO;
         if kind == EventKind::Allocated {
             took = at.saturating_duration_since(began);
-            self.took.add(side(&past.subject), took, None);
+            self.took.add(side(&record.subject), took, None);
         }
-        self.push(Record { took, words, ..record(at, kind, past.subject.clone(), past.late.clone()) });
+        self.push(Record { took, words, ..record });
     }
 
-    fn asked_again(&mut self, at: Instant, past: &mut Past, asked: u32) {
-        self.note(at, past, EventKind::AskedAgain, Some(format!("{asked} requests sent").into()));
+    fn asked_again(&mut self, at: Instant, flow: &mut Flow, asked: u32) {
+        self.note(at, flow, EventKind::AskedAgain, Some(format!("{asked} requests sent").into()));
         if let Some(record) = self.ring.back_mut() {
             record.asked = asked;
         }
@@ -295,8 +316,7 @@ impl History {
         self.requested += 1;
         self.count_refusal(&subject, Duration::ZERO, failure.kind());
         let words = Some(proto::clip(&failure.message, TEXT).into());
-        let subject = Arc::new(subject);
-        self.push(Record { failure: failure.kind(), words, ..record(at, EventKind::Refused, subject, None) });
+        self.push(Record { failure: failure.kind(), words, ..about(at, EventKind::Refused, subject, None) });
     }
 
     fn count_refusal(&mut self, subject: &Subject, took: Duration, kind: FailureKind) {
@@ -305,41 +325,41 @@ impl History {
     }
 
     /// Nobody waits for a flow any more, which is not allocated.
-    fn abandoned(&mut self, at: Instant, past: &mut Past, failure: &Failure) {
-        past.refused = failure.kind();
+    fn abandoned(&mut self, at: Instant, flow: &mut Flow, failure: &Failure) {
+        flow.past.refused = failure.kind();
         let words: Option<Arc<str>> = Some(proto::clip(&failure.message, TEXT).into());
         if failure.asked > 1 {
-            self.asked_again(at, past, failure.asked);
+            self.asked_again(at, flow, failure.asked);
         }
-        past.steps.push(Step { kind: EventKind::Refused, at, words: words.clone() });
-        let took = at.saturating_duration_since(past.steps.first().map_or(at, |first| first.at));
-        self.count_refusal(&past.subject, took, failure.kind());
-        let record = record(at, EventKind::Refused, past.subject.clone(), past.late.clone());
+        flow.past.step(at, EventKind::Refused, words.as_ref());
+        let took = at.saturating_duration_since(flow.past.began.unwrap_or(at));
+        let record = record(at, EventKind::Refused, flow);
+        self.count_refusal(&record.subject, took, failure.kind());
         self.push(Record { failure: failure.kind(), words, took, asked: failure.asked, ..record });
     }
 
     /// The peer of a flow that is allocated was not trusted, and its program will not use it. Told once of each flow.
-    fn untrusted(&mut self, at: Instant, past: &mut Past, failure: &Failure) {
-        if past.steps.iter().any(|step| step.kind == EventKind::Refused) {
+    fn untrusted(&mut self, at: Instant, flow: &mut Flow, failure: &Failure) {
+        if flow.past.steps.iter().any(|step| step.kind == EventKind::Refused) {
             return;
         }
-        *self.refusals.entry((side(&past.subject), failure.kind())).or_default() += 1;
         let words: Option<Arc<str>> = Some(proto::clip(&failure.message, TEXT).into());
-        past.steps.push(Step { kind: EventKind::Refused, at, words: words.clone() });
-        let record = record(at, EventKind::Refused, past.subject.clone(), past.late.clone());
+        flow.past.step(at, EventKind::Refused, words.as_ref());
+        let record = record(at, EventKind::Refused, flow);
+        *self.refusals.entry((side(&record.subject), failure.kind())).or_default() += 1;
         self.push(Record { failure: failure.kind(), words, ..record });
     }
 
     /// A flow was never allocated.
     fn refused(&mut self, at: Instant, mut flow: Flow, failure: &Failure) {
-        self.abandoned(at, &mut flow.past, failure);
+        self.abandoned(at, &mut flow, failure);
         self.given_up(at, flow);
     }
 
     /// One that nobody waited for any more is known not to be there now.
     fn given_up(&mut self, at: Instant, mut flow: Flow) {
         flow.data = Vec::new();
-        let words = flow.past.steps.last().and_then(|step| step.words.clone());
+        let words = flow.past.steps().next_back().and_then(|step| step.words);
         let failure = flow.past.refused;
         self.bury(Gone { flow, at, ended: EndReason::Unspecified, failure, words, counters: [None; 2] });
     }
@@ -348,11 +368,10 @@ impl History {
     fn ended(&mut self, at: Instant, mut flow: Flow, ended: EndReason, words: &str, counters: Option<v1::Counters>) {
         *self.ends.entry(ended).or_default() += 1;
         let words: Option<Arc<str>> = Some(words.into());
-        let past = &mut flow.past;
-        past.steps.push(Step { kind: EventKind::Ended, at, words: words.clone() });
-        let since = past.allocated.unwrap_or(flow.since);
+        flow.past.step(at, EventKind::Ended, words.as_ref());
+        let since = flow.past.allocated.unwrap_or(flow.since);
         let took = at.saturating_duration_since(since);
-        let record = record(at, EventKind::Ended, past.subject.clone(), past.late.clone());
+        let record = record(at, EventKind::Ended, &flow);
         self.push(Record { ended, words: words.clone(), took, ..record });
         let failure = FailureKind::Unspecified;
         self.bury(Gone { flow, at, ended, failure, words, counters: [counters, None] });
@@ -377,7 +396,12 @@ fn side(subject: &Subject) -> Side {
     if subject.accepting { Side::Accepting } else { Side::Asking }
 }
 
-fn record(at: Instant, kind: EventKind, subject: Arc<Subject>, late: Option<Arc<Late>>) -> Record {
+fn record(at: Instant, kind: EventKind, flow: &Flow) -> Record {
+    about(at, kind, Subject::of_flow(flow), flow.past.settled.then(|| Late::of(flow)))
+}
+
+fn about(at: Instant, kind: EventKind, subject: Subject, late: Option<Late>) -> Record {
+    let (subject, late) = (Arc::new(subject), late.map(Arc::new));
     let (failure, ended) = (FailureKind::Unspecified, EndReason::Unspecified);
     let took = Duration::ZERO;
     Record { number: 0, at, kind, subject, late, failure, ended, words: None, took, asked: 0 }
@@ -463,29 +487,29 @@ impl Irm {
     /// A flow begins, or comes back.
     pub(super) fn begun(&mut self, row: FlowId, kind: EventKind) {
         let Some(flow) = self.flows.get_mut(row) else { return };
-        flow.past = Past::new(Subject::of_flow(flow));
+        flow.past = Past::default();
         if kind == EventKind::Returned {
             flow.past.allocated = Some(flow.since);
-            flow.past.late = Some(Arc::new(Late::of(flow)));
+            flow.past.settled = true;
         }
-        self.history.note(self.now, &mut flow.past, kind, None);
+        self.history.note(self.now, flow, kind, None);
     }
 
     /// Something happened to a flow.
     pub(super) fn note(&mut self, row: FlowId, kind: EventKind, words: Option<Arc<str>>) {
         if let Some(flow) = self.flows.get_mut(row) {
-            self.history.note(self.now, &mut flow.past, kind, words);
+            self.history.note(self.now, flow, kind, words);
         }
     }
 
     /// A flow is allocated, after so many requests to the peer.
     pub(super) fn note_allocated(&mut self, row: FlowId, asked: u32) {
         let Some(flow) = self.flows.get_mut(row) else { return };
-        flow.past.late = Some(Arc::new(Late::of(flow)));
+        flow.past.settled = true;
         if asked > 1 {
-            self.history.asked_again(self.now, &mut flow.past, asked);
+            self.history.asked_again(self.now, flow, asked);
         }
-        self.history.note(self.now, &mut flow.past, EventKind::Allocated, None);
+        self.history.note(self.now, flow, EventKind::Allocated, None);
     }
 
     /// A request was refused before it was a flow.
@@ -497,15 +521,15 @@ impl Irm {
 
     /// The other end of a flow that is back is back, too: events to come are told to its user.
     pub(super) fn note_whole(&mut self, row: FlowId) {
-        let Some(flow) = self.flows.get_mut(row) else { return };
-        flow.past.subject = Arc::new(Subject::of_flow(flow));
-        flow.past.late = Some(Arc::new(Late::of(flow)));
+        if let Some(flow) = self.flows.get_mut(row) {
+            flow.past.settled = true;
+        }
     }
 
     /// The peer of a flow was not trusted.
     pub(super) fn note_untrusted(&mut self, row: FlowId, failure: &Failure) {
         if let Some(flow) = self.flows.get_mut(row) {
-            self.history.untrusted(self.now, &mut flow.past, failure);
+            self.history.untrusted(self.now, flow, failure);
         }
     }
 
@@ -524,7 +548,7 @@ impl Irm {
     /// Nobody waits for a flow any more that an IPCP is asked for: its row stays until the IPCP has answered.
     pub(super) fn note_abandoned(&mut self, row: FlowId, failure: &Failure) {
         if let Some(flow) = self.flows.get_mut(row) {
-            self.history.abandoned(self.now, &mut flow.past, failure);
+            self.history.abandoned(self.now, flow, failure);
         }
     }
 

@@ -133,7 +133,7 @@ impl Irm {
         if !self.may_see(caller, flow) {
             return Err(no_flow(id));
         }
-        shown.info.history = flow.past.steps().iter().map(|step| step.shown(now)).collect();
+        shown.info.history = flow.past.steps().map(|step| step.shown(now)).collect();
         Ok(Some(Reply::Flows(vec![shown])))
     }
 

@@ -2,6 +2,7 @@
 //! ([`Admin`]), end at Ctrl-C ([`Stop`]), print completions ([`completions`]), wait for descriptors ([`watched`]).
 
 mod io;
+mod json;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 pub use io::admin::{Admin, Trouble, answer, next};
 pub use io::signals::Stop;
 pub use io::watch::watched;
+pub use json::{json, write_json, write_json_pretty, write_json_rows};
 
 /// A shell's completions of a program, from the definition of its command line.
 pub fn completions<C: clap::CommandFactory>(shell: clap_complete::Shell) -> String {
@@ -17,33 +19,6 @@ pub fn completions<C: clap::CommandFactory>(shell: clap_complete::Shell) -> Stri
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
     String::from_utf8_lossy(&script).into_owned()
-}
-
-/// A value as JSON on one line. No control character is in it, of those that terminals obey as little as others: what peers
-/// chose is in it.
-pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
-    escaped(serde_json::to_string(value).unwrap_or_else(|error| format!("\"not to be written: {error}\"")))
-}
-
-/// The same for people, over several lines.
-pub fn json_pretty<T: serde::Serialize + ?Sized>(value: &T) -> String {
-    escaped(serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"not to be written: {error}\"")))
-}
-
-/// JSON itself forbids the controls below U+0020 only. Of most values there is nothing to do, and they may be long.
-fn escaped(json: String) -> String {
-    // What begins U+0080 to U+00BF in UTF-8, and DEL.
-    if !json.bytes().any(|byte| byte == 0xc2 || byte == 0x7f) {
-        return json;
-    }
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => text.push(c),
-        }
-    }
-    text
 }
 
 /// A name on a command line.
@@ -84,15 +59,6 @@ mod tests {
         /// Far away
         #[arg(long)]
         far: bool,
-    }
-
-    #[test]
-    fn no_control_character_is_printed() {
-        let value = vec!["clear \u{9b}2J, bell \u{7}, delete \u{7f}, é"];
-        let json = super::json(&value);
-        assert!(json.chars().all(|c| !c.is_control()), "{json:?}");
-        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), value);
-        assert_eq!(serde_json::from_str::<Vec<String>>(&super::json_pretty(&value)).unwrap(), value);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `cargo xtask bench stripe`: tcpstripe over a long and lossy link and within a host, beside as many kernel TCP connections; the
 //! tables go into docs/tcpstripe.md. Every TCP figure names its congestion control.
 
+mod paths;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -58,8 +60,9 @@ pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
     ensure!(peers::installed("iperf3"), "iperf3 is not installed; it makes and measures the load");
     let mut text = format!("\n{} medians of {rounds} transfers of {seconds} s.\n", made_by("stripe"));
     let stage = Stage::up()?;
-    text += &stage.lossy(rounds, seconds)?;
     text += &stage.near(rounds, seconds)?;
+    text += &paths::two(rounds, seconds)?;
+    text += &stage.lossy(rounds, seconds)?;
     println!("{text}");
     if dry { Ok(()) } else { PAGE.write(&text) }
 }

@@ -1,5 +1,6 @@
 //! `portfwd` as one operates it: in the background, with a file of rules that changes, with limits, TLS, datagrams.
 
+mod clients;
 mod datagrams;
 mod layers;
 mod reload;
@@ -9,6 +10,7 @@ use flowring_tests::cases;
 use flowring_tests::harness::Case;
 
 pub(crate) fn cases() -> Vec<Case> {
+    use clients::*;
     use datagrams::*;
     use layers::*;
     use reload::*;
@@ -28,6 +30,8 @@ pub(crate) fn cases() -> Vec<Case> {
         a_thousand_players_lose_nothing,
     ];
     all.extend(cases!(programs ["nginx", "curl"]: two_web_servers_behind_one_forwarder));
+    all.extend(cases!(programs ["nginx", "curl", "iperf3", "redis-server", "redis-benchmark", "redis-cli", "git"]:
+        the_usual_clients_work_over_a_flow));
     all.extend(cases!(programs ["openssl"]: tls_is_begun_and_ended));
     all
 }

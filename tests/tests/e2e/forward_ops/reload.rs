@@ -21,7 +21,7 @@ const RELOADS: usize = 20;
 /// New connections there are at least while they are.
 const FRESH: usize = 2000;
 
-fn nginx(host: &Host, port: u16, page: &str) -> Result<lab::Running> {
+pub(super) fn nginx(host: &Host, port: u16, page: &str) -> Result<lab::Running> {
     let folder = host.run_dir().join("nginx");
     std::fs::create_dir_all(folder.join("html"))?;
     std::fs::write(folder.join("html/index.html"), page)?;

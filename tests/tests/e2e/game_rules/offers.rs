@@ -126,34 +126,34 @@ pub(super) fn a_game_server_side_is_started_when_a_client_asks() -> Result<()> {
 pub(super) fn players_of_a_fair_game_have_the_same_round_trip() -> Result<()> {
     let net = Net::up(&["game"])?;
     let game = udp_echo(&net.b, 27910)?;
-    let text = format!("access = ['allow *']\n[[redirect]]\nfrom = '27910'\nto = '{game}'\nfair-ping = '200ms'\n");
+    let text = format!("access = ['allow *']\n[[redirect]]\nfrom = '27900'\nto = '{game}'\nfair-ping = '200ms'\n");
     net.a.link().set(Link { delay: Duration::from_millis(30), ..Link::default() })?;
     let _far = server(&net.b, "game", &text, &[])?;
     let (_one, _two) = (client(&net.a, "game")?, client(&net.b, "game")?);
     let mut medians = Vec::new();
     let players = [(&net.a, udp(&net.a, 0)?), (&net.b, udp(&net.b, 0)?)];
     for (host, _) in &players {
-        await_status(host, "client", "its port", |status| ports(status) == ["0.0.0.0:27910"])?;
+        await_status(host, "client", "its port", |status| ports(status) == ["0.0.0.0:27900"])?;
     }
     await_status(&net.b, "server", "both ways to be measured", |status| {
         for (host, player) in &players {
-            let _ = round_trip(player, SocketAddr::new(host.address(), 27910), b"hello");
+            let _ = round_trip(player, SocketAddr::new(host.address(), 27900), b"hello");
         }
         status["ways"].as_array().is_some_and(|ways| ways.iter().all(|way| !way["round_trip_us"].is_null()))
             && status["players_total"] == 2
     })?;
     // The next pings tell who is nearer to wait.
-    let near = SocketAddr::new(net.b.address(), 27910);
+    let near = SocketAddr::new(net.b.address(), 27900);
     lab::wait_until(SOON, "the nearer to be delayed", || {
         let began = Instant::now();
-        let _ = round_trip(&players[0].1, SocketAddr::new(net.a.address(), 27910), b"far");
+        let _ = round_trip(&players[0].1, SocketAddr::new(net.a.address(), 27900), b"far");
         round_trip(&players[1].1, near, b"near").is_ok() && began.elapsed().as_millis() > 110
     })?;
     for (host, player) in &players {
         let mut took = Vec::new();
         for _ in 0..9 {
             let began = Instant::now();
-            round_trip(player, SocketAddr::new(host.address(), 27910), b"ping")?;
+            round_trip(player, SocketAddr::new(host.address(), 27900), b"ping")?;
             took.push(began.elapsed());
         }
         took.sort_unstable();

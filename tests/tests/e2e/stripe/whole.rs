@@ -14,7 +14,7 @@ use super::stage::{self, BOTH, Over, Stage, exchange, start};
 use flowring_tests::flows::pattern;
 
 pub(super) fn cases() -> Vec<Case> {
-    cases![
+    let mut all = cases![
         stripes_carry_both_ways_over_a_bad_link,
         stripes_within_a_host_do_the_same,
         stripes_half_close_each_way,
@@ -24,7 +24,9 @@ pub(super) fn cases() -> Vec<Case> {
         files_are_not_overwritten_and_not_half_stored,
         status_and_metrics_say_what_goes_on,
         a_configuration_file_serves_many,
-    ]
+    ];
+    all.extend(cases!(programs ["iperf3"]: iperf3_measures_through_stripes));
+    all
 }
 
 const BAD: Link = Link {
@@ -58,6 +60,29 @@ fn stripes_within_a_host_do_the_same() -> Result<()> {
     stage::patient(&server)?;
     exchange(&client, &server, 10_000_000)?;
     drop(relay);
+    Ok(())
+}
+
+/// Its control connection, its two streams, each way: all of them are clients of the proxy's.
+fn iperf3_measures_through_stripes() -> Result<()> {
+    for over in BOTH {
+        let mut stage = Stage::up(over, 4)?;
+        // iperf3 takes its place.
+        let to = stage.target.take().context("a target")?.local_addr()?;
+        let server =
+            stage.net.b.start("iperf3", &["-s", "-B", "127.0.0.1", "-p", &to.port().to_string(), "--forceflush"])?;
+        server.expect_line(SOON, "Server listening")?;
+        stage.net.b.link().set(BAD)?;
+        for more in [&[][..], &["-R"]] {
+            let (address, port) = (stage.entry.ip().to_string(), stage.entry.port().to_string());
+            let words = ["-c", &address, "-p", &port, "-P", "2", "-t", "2", "--json"];
+            let measured = stage.net.a.run("iperf3", &[&words[..], more].concat())?;
+            let json: serde_json::Value = serde_json::from_str(&measured.out)?;
+            let received =
+                json["end"]["sum_received"]["bytes"].as_u64().with_context(|| format!("iperf3 said {json}"))?;
+            ensure!(measured.code() == 0 && received > 100_000, "{over:?}: {received} bytes, {}", json["error"]);
+        }
+    }
     Ok(())
 }
 

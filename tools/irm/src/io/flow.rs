@@ -20,7 +20,7 @@ pub(super) async fn list(irmd: &mut Irmd, wanted: &FlowList) -> Result<(), Fault
     let Some(seconds) = wanted.watch else {
         let rows = rows(irmd, wanted, &mut HashMap::new()).await?;
         if wanted.listing.json {
-            return print::json(rows.as_slice());
+            return print::rows(&rows);
         }
         let (table, left_out) = flow::table(&rows, width(wanted));
         print::raw(table.as_bytes())?;

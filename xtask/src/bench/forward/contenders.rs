@@ -1,10 +1,11 @@
 //! Forwarders, set up for the same job: from a port of its own for each, which nothing is left on of the one before, to the
 //! server.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use lab::{Host, Running};
 
 use super::{Stage, TARGET};
+use crate::bench::STEP;
 use crate::bench::peers::installed;
 use crate::bench::road::{self, Listens, Road, at, file};
 
@@ -16,6 +17,11 @@ pub(super) struct Contender {
 }
 
 impl Contender {
+    /// Whether it is none of ours.
+    pub(super) fn is_peer(&self) -> bool {
+        !self.programs.is_empty()
+    }
+
     pub(super) fn is_installed(&self) -> bool {
         self.programs.iter().all(|program| installed(program))
     }
@@ -46,6 +52,7 @@ pub(super) fn between_hosts() -> Vec<Contender> {
         },
         Contender { name: "portfwd over a flow", programs: &[], start: |stage| flow(stage, &stage.a) },
         Contender { name: "rathole with noise", programs: &["rathole"], start: rathole },
+        Contender { name: "dumbpipe (QUIC, iroh)", programs: &["dumbpipe"], start: dumbpipe },
     ]
 }
 
@@ -104,19 +111,39 @@ fn realm(stage: &Stage) -> Result<Road> {
 /// Its server is where clients connect, its client where the target is.
 fn rathole(stage: &Stage) -> Result<Road> {
     let port = stage.port();
-    let service = "[server.services.one]\n";
+    let control = format!("{}:{}", stage.a.address(), stage.port());
+    let keys = stage.a.run("rathole", &["--genkey"])?.out;
+    let key = |which| key(&keys, which).with_context(|| format!("no {which} key in {keys:?}"));
+    let (private, public) = (key("Private")?, key("Public")?);
     let near = format!(
-        "[server]\nbind_addr = \"{}:9100\"\ndefault_token = \"x\"\n[server.transport]\ntype = \"noise\"\n{service}bind_addr = \"127.0.0.1:{port}\"\n",
-        stage.a.address()
+        "[server]\nbind_addr = \"{control}\"\ndefault_token = \"x\"\n\
+         [server.transport]\ntype = \"noise\"\n[server.transport.noise]\nlocal_private_key = \"{private}\"\n\
+         [server.services.one]\nbind_addr = \"127.0.0.1:{port}\"\n"
     );
     let near = file(&stage.a, "rathole-server.toml", &near)?;
     let far = format!(
-        "[client]\nremote_addr = \"{}:9100\"\ndefault_token = \"x\"\n[client.transport]\ntype = \"noise\"\n\
-         [client.services.one]\nlocal_addr = \"{TARGET}\"\n",
-        stage.a.address()
+        "[client]\nremote_addr = \"{control}\"\ndefault_token = \"x\"\n\
+         [client.transport]\ntype = \"noise\"\n[client.transport.noise]\nremote_public_key = \"{public}\"\n\
+         [client.services.one]\nlocal_addr = \"{TARGET}\"\n"
     );
     let far = file(&stage.b, "rathole-client.toml", &far)?;
     let processes =
         vec![stage.a.start("rathole", &["--server", &near])?, stage.b.start("rathole", &["--client", &far])?];
     up(&stage.a, port, processes)
+}
+
+/// The line below "Private Key:" or "Public Key:".
+fn key<'a>(said: &'a str, which: &str) -> Option<&'a str> {
+    let mut lines = said.lines().skip_while(|line| !line.starts_with(which));
+    lines.nth(1).map(str::trim)
+}
+
+/// A QUIC tunnel on iroh: its listener is where the target is, and prints a ticket that the other takes.
+fn dumbpipe(stage: &Stage) -> Result<Road> {
+    let port = stage.port();
+    let far = stage.b.start("dumbpipe", &["listen-tcp", "--host", TARGET])?;
+    let line = far.expect_log(STEP, "connect-tcp")?;
+    let ticket = line.split_whitespace().last().context("dumbpipe prints no ticket")?.to_owned();
+    let near = stage.a.start("dumbpipe", &["connect-tcp", "--addr", &at(port), &ticket])?;
+    up(&stage.a, port, vec![near, far])
 }
