@@ -103,6 +103,8 @@ struct Game {
     epoll: std::os::fd::OwnedFd,
     /// Each with its number, which its datagrams carry.
     players: Vec<Mutex<(u64, UdpSocket)>>,
+    /// Of those who left: a port of theirs is nobody else's, who would hear what comes late for them.
+    left: Mutex<Vec<UdpSocket>>,
     next: AtomicU64,
     received: AtomicU64,
     stray: AtomicU64,
@@ -125,6 +127,7 @@ impl Game {
             to,
             epoll,
             players: all,
+            left: Mutex::default(),
             next,
             received: counter(),
             stray: counter(),
@@ -183,7 +186,9 @@ impl Game {
         let socket = player(self.to)?;
         let mut player = self.players[place].lock().map_err(|_| io::Error::other("a lock"))?;
         epoll::add(&self.epoll, socket.as_fd(), EventData::new_u64(place as u64), EventFlags::IN)?;
-        *player = (self.next.fetch_add(1, Ordering::Relaxed), socket);
+        let (_, left) = std::mem::replace(&mut *player, (self.next.fetch_add(1, Ordering::Relaxed), socket));
+        epoll::delete(&self.epoll, &left)?;
+        self.left.lock().map_err(|_| io::Error::other("a lock"))?.push(left);
         Ok(())
     }
 

