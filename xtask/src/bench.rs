@@ -60,39 +60,28 @@ pub(crate) struct Options {
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if options.what == "flood" {
-        return crate::bench::flood::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0));
+    let rounds = |otherwise: u32| options.rounds.unwrap_or(otherwise);
+    let seconds = |otherwise: f64| options.seconds.unwrap_or(otherwise);
+    let dry = options.dry;
+    match options.what.as_str() {
+        "flow" => flows(rounds(7), seconds(2.0), dry),
+        "flood" => flood::run(rounds(3), seconds(10.0)),
+        "loss" => loss::run(seconds(5.0), dry),
+        "restart" => restart::run(rounds(3), dry),
+        "stream" => streams::run(rounds(5), seconds(5.0), dry),
+        "goodput" => goodput::run(rounds(3), seconds(5.0), dry),
+        "forward" => forward::run(rounds(5), seconds(3.0), dry),
+        "game" => game::run(rounds(3), seconds(10.0), dry),
+        "stripe" => stripe::run(rounds(3), seconds(10.0), dry),
+        "see" => see::run(rounds(5), dry),
+        what => bail!(
+            "there is no bench {what:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"game\", \"see\", \"loss\", \"flood\", \"restart\" and \"stripe\""
+        ),
     }
-    if options.what == "loss" {
-        return crate::bench::loss::run(options.seconds.unwrap_or(5.0), options.dry);
-    }
-    if options.what == "restart" {
-        return crate::bench::restart::run(options.rounds.unwrap_or(3), options.dry);
-    }
-    if options.what == "stream" {
-        return streams::run(options.rounds.unwrap_or(5), options.seconds.unwrap_or(5.0), options.dry);
-    }
-    if options.what == "goodput" {
-        return crate::bench::goodput::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(5.0), options.dry);
-    }
-    if options.what == "forward" {
-        return crate::bench::forward::run(options.rounds.unwrap_or(5), options.seconds.unwrap_or(3.0), options.dry);
-    }
-    if options.what == "game" {
-        return crate::bench::game::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0), options.dry);
-    }
-    if options.what == "stripe" {
-        return stripe::run(options.rounds.unwrap_or(3), options.seconds.unwrap_or(10.0), options.dry);
-    }
-    if options.what == "see" {
-        return crate::bench::see::run(options.rounds.unwrap_or(5), options.dry);
-    }
-    ensure!(
-        options.what == "flow",
-        "there is no bench {:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"game\", \"see\", \"loss\", \"flood\", \"restart\" and \"stripe\"",
-        options.what
-    );
-    let (rounds, seconds) = (options.rounds.unwrap_or(7), options.seconds.unwrap_or(2.0));
+}
+
+/// Flows beside bare sockets.
+fn flows(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
     build()?;
     let place = match lab::enter() {
         Ok(_) => "two network namespaces, a veth pair each, one bridge",
@@ -113,7 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bench.many_flows(&mut table)?;
     let text = table.text();
     println!("\n{text}");
-    if !options.dry {
+    if !dry {
         table.draw(&in_workspace("docs/bench.svg")?)?;
         let file = in_workspace(streams::PAGE.file)?;
         let old = std::fs::read_to_string(&file).unwrap_or_default();

@@ -23,7 +23,7 @@ use crate::said::rule::{Dropped, Way};
 /// Players of one client side at a time, whatever the limits: each has a descriptor.
 const MOST: usize = 16_384;
 /// How soon a datagram that found no room is tried again.
-const AGAIN: Duration = Duration::from_millis(1);
+pub(super) const AGAIN: Duration = Duration::from_millis(1);
 /// A datagram that finds no room for so long is dropped.
 const LATE: Duration = Duration::from_millis(250);
 

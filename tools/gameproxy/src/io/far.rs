@@ -9,7 +9,7 @@ use std::time::Instant;
 use datagrams::Batch;
 use rustix::event::epoll;
 
-use super::core::{Core, SharedDoor};
+use super::core::{AGAIN, Core, SharedDoor};
 use super::orders::{Desk, ORDERS, Order, Orders, Report, WaySeen, orders};
 use super::road::Road;
 use super::tally::{Counts, Tally};
@@ -79,6 +79,9 @@ impl Far {
     pub(super) async fn run(mut self, mut road: Road) -> String {
         let why = loop {
             let mut due = self.core.poll_timeout();
+            if road.settle() {
+                due = due.into_iter().chain([Instant::now() + AGAIN]).min();
+            }
             if road.speaks() {
                 due = due.into_iter().chain([self.pulse.poll_timeout()]).min();
             }

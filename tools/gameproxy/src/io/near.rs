@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use datagrams::Batch;
 use rustix::event::epoll;
 
-use super::core::Put;
+use super::core::{AGAIN, Put};
 use super::dial::Dial;
 use super::edge::{Edge, PORT};
 use super::far::control;
@@ -112,8 +112,8 @@ impl Near {
             tracing::error!("the port {at} cannot be opened: {error}; it is tried again each second");
         }
         self.open_again = (!failed.is_empty()).then(|| now + OPEN_AGAIN);
-        let gone: Vec<_> =
-            self.players.iter().filter(|(_, player, ())| !allowed.lets(player.client)).map(|(id, ..)| id).collect();
+        let gone = self.players.iter().filter(|(_, player, ())| !allowed.lets(player.client));
+        let gone: Vec<_> = gone.map(|(id, ..)| id).collect();
         for id in gone {
             if let Some((player, ())) = self.players.close(id) {
                 self.tally.over(Over::Removed);
@@ -189,14 +189,14 @@ impl Near {
         }
     }
 
-    fn due(&self) -> Option<Instant> {
-        let way = match &self.way {
+    fn due(&mut self) -> Option<Instant> {
+        let way = match &mut self.way {
             Way::There(road, pulse) if road.speaks() => {
                 let learn = self.learner.as_ref().map(|learner| learner.poll_timeout().min(self.look));
-                learn.into_iter().chain([pulse.poll_timeout()]).min()
+                let owed = road.settle().then(|| Instant::now() + AGAIN);
+                learn.into_iter().chain(owed).chain([pulse.poll_timeout()]).min()
             }
-            Way::There(..) => None,
-            Way::Dialling(_) => None,
+            Way::There(..) | Way::Dialling(_) => None,
             Way::Waiting(until) => Some(*until),
         };
         [way, self.players.poll_timeout(), self.open_again].into_iter().flatten().min()

@@ -1,5 +1,6 @@
 //! What goes between the two sides goes over this: a message flow, or a byte stream.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -14,6 +15,8 @@ use crate::said::rule::Dropped;
 /// What waits to be written to a byte stream at most; then players' datagrams wait in their own queues, and old ones are dropped
 /// there.
 const UNWRITTEN: usize = 64 << 10;
+/// So much that found no room is kept: the ends of all players of a client side at once.
+const OWED: usize = 16_384;
 /// Room for what comes over a byte stream: more than a datagram, so that there is some whenever whole ones are taken.
 const CAME: usize = 2 * (4 + WORDS + LONGEST);
 
@@ -36,6 +39,8 @@ pub(super) struct Messages {
     flow: Flow,
     came: libflow::Batch,
     scratch: Vec<u8>,
+    /// What is no player's datagram, and found no room: it goes as soon as there is some.
+    owed: VecDeque<Vec<u8>>,
 }
 
 /// A byte stream, what came, and what is to go.
@@ -56,7 +61,12 @@ pub(super) type Over = String;
 impl Road {
     /// Over a message flow.
     pub(super) fn messages(flow: Flow) -> Self {
-        Self::Messages(Messages { flow, came: libflow::Batch::new(), scratch: Vec::with_capacity(2048 + HEAD) })
+        Self::Messages(Messages {
+            flow,
+            came: libflow::Batch::new(),
+            scratch: Vec::with_capacity(2048 + HEAD),
+            owed: VecDeque::new(),
+        })
     }
 
     /// Over a byte stream.
@@ -84,10 +94,23 @@ impl Road {
         }
     }
 
-    /// Sends something else; the original says nothing else.
+    /// Sends something else, now or as soon as there is room; the original says nothing else.
     pub(super) fn say(&mut self, said: &Said<'_>) {
         if let Self::Messages(messages) = self {
-            let _ = messages.put(said);
+            messages.settle();
+            if (!messages.owed.is_empty() || messages.put(said) == Put::Full) && messages.owed.len() < OWED {
+                let mut bytes = Vec::new();
+                said.put(&mut bytes);
+                messages.owed.push_back(bytes);
+            }
+        }
+    }
+
+    /// Sends what found no room before; whether there is still something, which is to be tried again in a moment.
+    pub(super) fn settle(&mut self) -> bool {
+        match self {
+            Self::Messages(messages) => messages.settle(),
+            Self::Stream(_) => false,
         }
     }
 
@@ -122,6 +145,16 @@ impl Road {
 }
 
 impl Messages {
+    fn settle(&mut self) -> bool {
+        while let Some(first) = self.owed.front() {
+            if self.flow.try_send(first).is_err_and(|error| matches!(error, FlowError::WouldBlock)) {
+                return true;
+            }
+            self.owed.pop_front();
+        }
+        false
+    }
+
     fn put(&mut self, said: &Said<'_>) -> Put {
         self.scratch.clear();
         said.put(&mut self.scratch);

@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-/// The first wait.
-const FIRST: Duration = Duration::from_millis(20);
+/// The first wait: after it the other side has learnt of the end, too, and the ports of its players' sockets are free for the
+/// same players.
+const FIRST: Duration = Duration::from_millis(200);
 /// For so long waits stay short: a side that is started again is there again within a moment.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest short wait.
-const SHORT: Duration = Duration::from_millis(250);
+const SHORT: Duration = Duration::from_millis(300);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Waits that become longer; at once after what had worked.
+/// Waits that become longer, and begin anew after what had worked.
 #[derive(Debug, Default)]
 pub struct Again {
     since: Option<Instant>,
@@ -49,9 +50,9 @@ mod tests {
         let mut again = Again::default();
         assert!(again.is_news());
         let waits: Vec<u128> = (0..6).map(|_| again.failed(start).as_millis()).collect();
-        assert_eq!(waits, [20, 40, 80, 160, 250, 250]);
+        assert_eq!(waits, [200, 300, 300, 300, 300, 300]);
         let later: Vec<u128> = (0..6).map(|_| again.failed(start + PATIENCE).as_millis()).collect();
-        assert_eq!(later, [500, 1000, 2000, 2000, 2000, 2000]);
+        assert_eq!(later, [600, 1200, 2000, 2000, 2000, 2000]);
         again.worked();
         assert!(again.is_news() && again.failed(start + PATIENCE) == FIRST);
     }

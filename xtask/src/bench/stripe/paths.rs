@@ -20,6 +20,9 @@ const NEAR: [&str; 2] = ["10.0.0.211", "10.0.0.212"];
 const FAR: [&str; 2] = ["10.0.0.221", "10.0.0.222"];
 const NAME: &str = "paths";
 
+/// What the tracks are called, their control, and where those of some ways lead to.
+type Kind<'a> = (&'a str, &'a str, &'a dyn Fn(&[usize]) -> Vec<String>);
+
 /// Two hosts, and a router with a link of its own on each way between them.
 struct Stage {
     a: Host,
@@ -41,7 +44,7 @@ pub(super) fn two(rounds: u32, seconds: f64) -> Result<String> {
     );
     let flows = |ways: &[usize]| ways.iter().map(|way| format!("flow:{NAME},layer=way{way}")).collect();
     let tcp = |ways: &[usize]| ways.iter().map(|way| format!("tcp:{}:9100,local={}", FAR[*way], NEAR[*way])).collect();
-    let kinds: [(&str, &str, &dyn Fn(&[usize]) -> Vec<String>); 2] =
+    let kinds: [Kind<'_>; 2] =
         [("2 flows on each, bbr3", "bbr3", &flows), ("2 TCP tracks on each, cubic", "cubic", &tcp)];
     for (what, control, to) in kinds {
         let (mut rates, mut shares) = ([vec![], vec![], vec![]], Vec::new());
