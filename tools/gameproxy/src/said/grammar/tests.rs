@@ -18,10 +18,13 @@ fn named(text: &str) -> Host {
     Host::Named(text.to_owned())
 }
 
+/// What is written, and what it means: verdict, host, mask, ports.
+type Meaning<'a> = (&'a str, Verdict, Host, Option<&'a str>, (u16, u16));
+
 #[test]
 fn entries_mean_what_the_manual_says() {
     let all = (0, u16::MAX);
-    let rows: [(&str, Verdict, Host, Option<&str>, (u16, u16)); 16] = [
+    let rows: [Meaning<'_>; 16] = [
         ("allow 10.1.2.3", Verdict::Allow, ip("10.1.2.3"), None, all),
         ("deny 10.1.2.3", Verdict::Deny, ip("10.1.2.3"), None, all),
         ("allow 10.0.0.0/255.0.0.0", Verdict::Allow, ip("10.0.0.0"), Some("255.0.0.0"), all),
