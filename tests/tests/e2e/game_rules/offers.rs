@@ -1,10 +1,10 @@
 //! What client sides learn of a server side's rules.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use flowring_tests::net::{Net, SOON};
+use flowring_tests::net::{Net, SOON, timed};
 use lab::Link;
 
 use super::stage::{await_status, client, hears_nothing, round_trip, rules, server, udp, udp_echo};
@@ -145,16 +145,18 @@ pub(super) fn players_of_a_fair_game_have_the_same_round_trip() -> Result<()> {
     // The next pings tell who is nearer to wait.
     let near = SocketAddr::new(net.b.address(), 27900);
     lab::wait_until(SOON, "the nearer to be delayed", || {
-        let began = Instant::now();
-        let _ = round_trip(&players[0].1, SocketAddr::new(net.a.address(), 27900), b"far");
-        round_trip(&players[1].1, near, b"near").is_ok() && began.elapsed().as_millis() > 110
+        let (there, took) = timed(|| {
+            let _ = round_trip(&players[0].1, SocketAddr::new(net.a.address(), 27900), b"far");
+            round_trip(&players[1].1, near, b"near").is_ok()
+        });
+        there && took.as_millis() > 110
     })?;
     for (host, player) in &players {
         let mut took = Vec::new();
         for _ in 0..9 {
-            let began = Instant::now();
-            round_trip(player, SocketAddr::new(host.address(), 27900), b"ping")?;
-            took.push(began.elapsed());
+            let (answer, time) = timed(|| round_trip(player, SocketAddr::new(host.address(), 27900), b"ping"));
+            answer?;
+            took.push(time);
         }
         took.sort_unstable();
         medians.push(*took.get(4).context("a median")?);
