@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use flowring_tests::name_server::program;
 use flowring_tests::net::{Net, SOON};
 use lab::{Host, Running, wait_until};
