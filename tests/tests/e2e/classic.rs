@@ -136,9 +136,9 @@ struct Script<'a> {
 }
 
 /// A classic server at host b: answers one request as the script says, then echoes `sdus` SDUs and gives them.
-fn serve(net: &Net, script: &Script<'_>, sdus: usize) -> Result<Vec<Vec<u8>>> {
-    let (listen, flow) = (net.b.socket(3359)?, net.b.socket(0)?);
-    let (request, client) = receive(&listen)?;
+fn serve(net: &Net, listen: &UdpSocket, script: &Script<'_>, sdus: usize) -> Result<Vec<Vec<u8>>> {
+    let flow = net.b.socket(0)?;
+    let (request, client) = receive(listen)?;
     ensure!(request.starts_with(b"echo-server\0"), "a classic server reads the name up to the NUL: {request:?}");
     // What comes meanwhile is the same request again.
     listen.set_read_timeout(Some(Duration::from_millis(10)))?;
@@ -179,8 +179,10 @@ fn a_classic_server_gets_the_sdus_of_the_capture() -> Result<()> {
         Script { echo: b"echo-server", copies: 2, late: Duration::ZERO },
     ];
     for script in &scripts {
+        // Open before anybody asks.
+        let listen = net.b.socket(3359)?;
         let heard = std::thread::scope(|scope| {
-            let server = scope.spawn(|| serve(&net, script, sdus.len()));
+            let server = scope.spawn(|| serve(&net, &listen, script, sdus.len()));
             let flow = stack.alloc("echo-server").timeout(SOON).wait()?;
             ensure!(flow.peer().classic, "{:?}", flow.peer());
             let mut buffer = [0; 2048];
@@ -203,8 +205,9 @@ fn an_echo_of_another_name_is_no_answer() -> Result<()> {
     let stack = Stack::find(Some(net.a.run_dir()))?;
     for echo in [b"WRONGECHOxx".as_slice(), b"echo", b"echo-server2"] {
         let script = Script { echo, copies: 3, late: Duration::ZERO };
+        let listen = net.b.socket(3359)?;
         std::thread::scope(|scope| {
-            scope.spawn(|| serve(&net, &script, 0));
+            scope.spawn(|| serve(&net, &listen, &script, 0));
             match stack.alloc("echo-server").timeout(Duration::from_secs(1)).wait() {
                 Err(AllocError::TimedOut { .. }) => Ok(()),
                 other => bail!("{other:?}"),
@@ -219,8 +222,9 @@ fn the_end_of_a_classic_servers_port_is_the_end_of_the_flow() -> Result<()> {
     net.a.bootstrap(&[("echo-server", &net.b)])?;
     let stack = Stack::find(Some(net.a.run_dir()))?;
     let script = Script { echo: b"echo-server", copies: 1, late: Duration::ZERO };
+    let listen = net.b.socket(3359)?;
     std::thread::scope(|scope| {
-        let server = scope.spawn(|| serve(&net, &script, 1));
+        let server = scope.spawn(|| serve(&net, &listen, &script, 1));
         let flow = stack.alloc("echo-server").timeout(SOON).wait()?;
         flow.send(b"one")?;
         let mut buffer = [0; 64];

@@ -228,7 +228,12 @@ fn the_relay_ends_who_is_no_track() -> Result<()> {
     let mut got = [0; 4];
     server.read_exact(&mut got)?;
     // And the target's death is told by no number at all.
+    let dead = target.local_addr()?;
     drop(target);
+    // A program that is being started at this moment may have it open for a little longer.
+    lab::wait_until(SOON, "the target's port to be closed", || {
+        net.b.inside(|| TcpStream::connect(dead)).is_ok_and(|connected| connected.is_err())
+    })?;
     let mut late = connect(&net.b, address)?;
     late.write_all(&[0; 4])?;
     expect_reset(&late, "who asks for a dead target")?;
