@@ -45,8 +45,9 @@ fn live() -> Result<()> {
 
 /// A victim, and the other end of a cable into a host of its lab: it is there as long as the host's network is.
 fn started(cable: &str) -> Result<Running> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.env(ROLE, "yes").process_group(0);
+    // Whoever is started in the background by a shell ignores SIGINT, and so would all that it starts.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(std::env::current_exe()?).env(ROLE, "yes").process_group(0);
     let running = Running::start("victim", command)?;
     let words = running.expect_line(SOON, "up nsenter")?;
     let net = words.split(' ').find_map(|word| word.strip_prefix("--net=")).context("--net=")?;
