@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod flows;
 pub mod harness;
+pub mod iperf3;
 pub mod name_server;
 pub mod net;
 pub mod rules;

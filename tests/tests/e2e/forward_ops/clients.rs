@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use flowring_tests::iperf3;
 use flowring_tests::net::{Net, SOON};
 use lab::{Host, Link, Running, wait_until};
 
@@ -102,11 +103,9 @@ fn fetches(host: &Host, page: &str) -> Result<()> {
 /// Two streams there, then back. What is under way when the time is over counts for nothing.
 fn measures(host: &Host) -> Result<()> {
     for more in [&[][..], &["-R"]] {
-        let words = ["-c", "127.0.0.1", "-p", "7006", "-P", "2", "-t", "2", "--json"];
-        let measured = host.run("iperf3", &[&words[..], more].concat())?;
-        let json: serde_json::Value = serde_json::from_str(&measured.out)?;
-        let received = json["end"]["sum_received"]["bytes"].as_u64().with_context(|| format!("iperf3 said {json}"))?;
-        ensure!(measured.code() == 0 && received > 100_000, "{received} bytes, {}", json["error"]);
+        let words = ["-c", "127.0.0.1", "-p", "7006", "-P", "2", "-t", "2"];
+        let received = iperf3::received(host, &[&words[..], more].concat())?;
+        ensure!(received > 100_000, "{received} bytes");
     }
     Ok(())
 }

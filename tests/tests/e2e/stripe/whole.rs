@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::cases;
 use flowring_tests::harness::Case;
+use flowring_tests::iperf3;
 use flowring_tests::net::{Net, SOON};
 use lab::Link;
 
@@ -69,18 +70,22 @@ fn iperf3_measures_through_stripes() -> Result<()> {
         let mut stage = Stage::up(over, 4)?;
         // iperf3 takes its place.
         let to = stage.target.take().context("a target")?.local_addr()?;
-        let server =
-            stage.net.b.start("iperf3", &["-s", "-B", "127.0.0.1", "-p", &to.port().to_string(), "--forceflush"])?;
-        server.expect_line(SOON, "Server listening")?;
+        let port = to.port().to_string();
+        // A program that is being started at this moment may have the target open for a little longer.
+        let free = || stage.net.b.inside(|| TcpListener::bind(to)).is_ok_and(|bound| bound.is_ok());
+        lab::wait_until(SOON, "the target's port to be free", free)?;
+        let mut server = stage.net.b.start("iperf3", &["-s", "-B", "127.0.0.1", "-p", &port])?;
+        let sockets = || stage.net.b.run("ss", &["-Hltn", &format!("sport = :{port}")]);
+        lab::wait_until(3 * SOON, "iperf3 to listen", || {
+            !server.is_running() || sockets().is_ok_and(|output| !output.out.trim().is_empty())
+        })?;
+        ensure!(server.is_running(), "iperf3 ended: {} {}", server.out(), server.err());
         stage.net.b.link().set(BAD)?;
         for more in [&[][..], &["-R"]] {
             let (address, port) = (stage.entry.ip().to_string(), stage.entry.port().to_string());
-            let words = ["-c", &address, "-p", &port, "-P", "2", "-t", "2", "--json"];
-            let measured = stage.net.a.run("iperf3", &[&words[..], more].concat())?;
-            let json: serde_json::Value = serde_json::from_str(&measured.out)?;
-            let received =
-                json["end"]["sum_received"]["bytes"].as_u64().with_context(|| format!("iperf3 said {json}"))?;
-            ensure!(measured.code() == 0 && received > 100_000, "{over:?}: {received} bytes, {}", json["error"]);
+            let words = ["-c", &address, "-p", &port, "-P", "2", "-t", "2"];
+            let received = iperf3::received(&stage.net.a, &[&words[..], more].concat())?;
+            ensure!(received > 100_000, "{over:?}: {received} bytes");
         }
     }
     Ok(())
