@@ -64,7 +64,7 @@ pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     if needs == Needs::Hosts && arguments.test_threads.is_none() {
         // Stories between hosts wait for each other's answers most of the time.
-        arguments.test_threads = std::thread::available_parallelism().ok().map(|cores| 2 * cores.get());
+        arguments.test_threads = std::thread::available_parallelism().ok().map(|cores| cores.get() + 1);
     }
     if needs == Needs::Hosts
         && !arguments.list
