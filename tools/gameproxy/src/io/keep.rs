@@ -11,9 +11,9 @@ use sd_notify::NotifyState;
 use service::balance::Change;
 use service::control;
 use service::process::manager;
+use service::signals::{Signals, Told};
 use service::source::Source;
 use service::table::printable;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -90,37 +90,12 @@ pub(super) struct Keeper {
 
 /// What makes the keeper move.
 enum News {
-    Hangup,
-    Stop,
+    Told(Told),
     Asked(Asked),
     Found(Found),
     Checked(Check, Option<Duration>),
     Look,
     Due,
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> News {
-        tokio::select! {
-            _ = self.hangup.recv() => News::Hangup,
-            _ = self.terminate.recv() => News::Stop,
-            _ = self.interrupt.recv() => News::Stop,
-        }
-    }
 }
 
 impl Keeper {
@@ -157,7 +132,7 @@ impl Keeper {
         loop {
             let due = self.ask_servers(Instant::now());
             match self.news(&mut signals, asks, due).await {
-                News::Hangup => drop(self.reload()),
+                News::Told(Told::Reload) => drop(self.reload()),
                 News::Look => {
                     if self.source.as_mut().is_some_and(Source::changed) {
                         drop(self.reload());
@@ -166,7 +141,7 @@ impl Keeper {
                 News::Found(found) => self.found(&found),
                 News::Checked(check, answer) => self.checked(&check, answer),
                 News::Due => {}
-                News::Stop => break,
+                News::Told(Told::Stop) => break,
                 News::Asked(Asked { ask: Ask::Stop { drain_ms }, answer }) => {
                     self.drain = drain_ms.map_or(self.drain, Duration::from_millis);
                     let _ = answer.send(Answer::Done(format!("{} players are there", self.players())));
@@ -182,7 +157,7 @@ impl Keeper {
     async fn news(&mut self, signals: &mut Signals, asks: &mut mpsc::Receiver<Asked>, due: Option<Instant>) -> News {
         let watched = self.watch && self.source.is_some();
         tokio::select! {
-            news = signals.next() => news,
+            told = signals.next() => News::Told(told),
             Some(asked) = asks.recv() => News::Asked(asked),
             found = self.lookups.next() => News::Found(found),
             Some(Ok((check, answer))) = self.checks.join_next() => News::Checked(check, answer),
@@ -220,7 +195,7 @@ impl Keeper {
         }
         while lock(&door).players() > 0 && Instant::now() < end {
             tokio::select! {
-                news = signals.next() => if matches!(news, News::Stop) { break },
+                () = signals.stop() => break,
                 () = tokio::time::sleep(GONE) => {}
                 Some(asked) = asks.recv() => match asked.ask {
                     Ask::Stop { drain_ms: Some(0) } => {

@@ -8,9 +8,9 @@ use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use service::control;
 use service::process::{manager, resident};
+use service::signals::{Signals, Told};
 use service::source::Source;
 use service::table::printable;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::engine::{Engine, Opened};
@@ -58,42 +58,10 @@ type Asked = control::Asked<Ask>;
 
 /// What makes the forwarder move.
 enum News {
-    Hangup,
-    Stop,
+    Told(Told),
     Asked(Asked),
     Look,
     Again,
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> News {
-        tokio::select! {
-            _ = self.hangup.recv() => News::Hangup,
-            _ = self.terminate.recv() => News::Stop,
-            _ = self.interrupt.recv() => News::Stop,
-        }
-    }
-
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 impl Forwarder {
@@ -141,7 +109,7 @@ impl Forwarder {
         let mut drain = self.drain;
         loop {
             match self.news(&mut signals, &mut asks).await {
-                News::Hangup => {
+                News::Told(Told::Reload) => {
                     let _ = self.reload().await;
                 }
                 News::Look => {
@@ -150,7 +118,7 @@ impl Forwarder {
                     }
                 }
                 News::Again => self.open_again().await,
-                News::Stop => break,
+                News::Told(Told::Stop) => break,
                 News::Asked(Asked { ask: Ask::Stop { drain_ms }, answer }) => {
                     drain = drain_ms.map_or(drain, Duration::from_millis);
                     let _ = answer.send(Answer::Done(format!("{} connections are open", self.engine.count())));
@@ -167,7 +135,7 @@ impl Forwarder {
         let broken = self.rules.iter().any(|rule| rule.opened.is_err());
         let watched = self.watch && self.source.is_file();
         tokio::select! {
-            news = signals.next() => news,
+            told = signals.next() => News::Told(told),
             Some(asked) = asks.recv() => News::Asked(asked),
             () = tokio::time::sleep(LOOK), if watched => News::Look,
             () = tokio::time::sleep(AGAIN), if broken => News::Again,

@@ -7,4 +7,5 @@ pub mod page;
 pub mod print;
 pub mod process;
 pub mod resolve;
+pub mod signals;
 pub mod source;
