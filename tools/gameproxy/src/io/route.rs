@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use service::admit::Bucket;
 
 use super::core::Put;
 use super::upstream;
 use crate::machine::door::{Choice, Player};
-use crate::machine::pace::Pace;
 use crate::machine::queue::Queue;
 use crate::machine::routes::Side;
 use crate::said::rule::{Dropped, TokenAt, Way};
@@ -19,7 +19,7 @@ use crate::said::rule::{Dropped, TokenAt, Way};
 pub(super) struct Route {
     pub(super) socket: OwnedFd,
     pub(super) choice: Choice,
-    pub(super) pace: Option<Pace>,
+    pub(super) pace: Option<Bucket>,
     /// Datagrams that wait: the player's, the server's.
     pub(super) queues: [Queue<Vec<u8>>; 2],
     /// Longer than the redirect says, for fairness.
@@ -46,7 +46,7 @@ impl Route {
         };
         Self {
             socket,
-            pace: choice.rate.map(Pace::new),
+            pace: choice.rate.map(Bucket::new),
             choice,
             queues: Default::default(),
             more: [Duration::ZERO; 2],
@@ -63,7 +63,7 @@ impl Route {
     /// By other rules.
     pub(super) fn change(&mut self, choice: Choice, player: &Player) {
         if choice.rate != self.choice.rate {
-            self.pace = choice.rate.map(Pace::new);
+            self.pace = choice.rate.map(Bucket::new);
         }
         self.header = match choice.carriage.proxy_header {
             true => upstream::header(player),

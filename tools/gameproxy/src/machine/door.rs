@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use service::balance::Change;
@@ -34,7 +35,7 @@ pub struct Choice {
     /// What is taken out of each datagram.
     pub strip: Option<TokenAt>,
     /// Datagrams a second, a second's worth at once.
-    pub rate: Option<u32>,
+    pub rate: Option<NonZeroU32>,
 }
 
 /// A server that is to be asked whether it lives.
@@ -209,7 +210,7 @@ impl Door {
             server,
             carriage: redirect.carriage,
             strip: redirect.token,
-            rate: redirect.limits.rate.or(self.rules.limits.rate).map(std::num::NonZeroU32::get),
+            rate: redirect.limits.rate.or(self.rules.limits.rate),
         }
     }
 

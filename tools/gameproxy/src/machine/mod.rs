@@ -10,7 +10,6 @@ pub mod matching;
 pub mod metrics;
 pub mod names;
 pub mod offer;
-pub mod pace;
 pub mod pool;
 pub mod pulse;
 pub mod queue;

@@ -90,6 +90,17 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_second_at_once_and_then_the_rate() {
+        #[expect(clippy::disallowed_methods, reason = "a machine's time begins somewhere")]
+        let start = Instant::now();
+        let mut bucket = Bucket::new(NonZeroU32::new(50).unwrap());
+        assert_eq!((0..100).filter(|_| bucket.take(start)).count(), 50);
+        let later = |ms| start + Duration::from_millis(ms);
+        assert!(!bucket.take(later(19)) && bucket.take(later(20)) && !bucket.take(later(20)));
+        assert_eq!((0..100).filter(|_| bucket.take(later(60_000))).count(), 50);
+    }
+
     proptest! {
         /// The same as asking every prefix.
         #[test]

@@ -60,7 +60,10 @@ fn limits_hold_in_all_and_by_redirect_and_count_down() {
     };
     let full = Some(Dropped::TooManyPlayers);
     let first = come(1, "10.0.0.1:1", "10.9.9.9:1").unwrap();
-    assert_eq!((first.2.rate, come(1, "10.0.0.1:2", "10.9.9.9:1").unwrap().2.rate), (Some(7), Some(7)));
+    assert_eq!(
+        (first.2.rate, come(1, "10.0.0.1:2", "10.9.9.9:1").unwrap().2.rate),
+        (NonZeroU32::new(7), NonZeroU32::new(7))
+    );
     assert_eq!(come(1, "10.0.0.3:2", "10.9.9.9:1").err(), full, "the redirect's");
     assert!(come(1, "10.0.0.1:3", "10.9.9.9:2").is_ok());
     assert_eq!(come(1, "[::ffff:10.0.0.1]:4", "10.9.9.9:2").err(), full, "the address'");
