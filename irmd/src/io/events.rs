@@ -155,9 +155,8 @@ impl Events {
 
     /// As it is told.
     pub(crate) fn event(&self, record: &Record) -> v1::FlowEvent {
-        let Record { number, at, kind, subject, late, failure, ended, words, took, asked } = record;
-        let late = late.as_deref();
-        let acceptor = late.and_then(|late| late.acceptor.clone());
+        let Record { number, at, kind, subject, failure, ended, words, took, asked } = record;
+        let acceptor = subject.acceptor.clone();
         let (process, peer_process) = match subject.accepting {
             true => (acceptor, None),
             false => (subject.asker.clone(), acceptor),
@@ -169,11 +168,11 @@ impl Events {
             flow_id: subject.flow.unwrap_or_default().0,
             name: subject.name.clone(),
             source_name: subject.source.clone(),
-            layer: late.map_or(&subject.layer, |late| &late.layer).clone(),
+            layer: subject.layer.clone(),
             accepting: subject.accepting,
             process,
             peer_process,
-            peer_address: late.map_or(&subject.peer_address, |late| &late.peer_address).clone(),
+            peer_address: subject.peer_address.clone(),
             qos: Some(subject.qos),
             failure: (*failure).into(),
             ended: (*ended).into(),
@@ -231,7 +230,6 @@ mod tests {
             at: Instant::now(),
             kind: EventKind::Requested,
             subject: Arc::new(Subject::default()),
-            late: None,
             failure: FailureKind::Unspecified,
             ended: v1::EndReason::Unspecified,
             words: None,

@@ -37,20 +37,11 @@ pub struct Subject {
     pub accepting: bool,
     /// The process of this host that asked.
     pub asker: Option<v1::Process>,
-    /// Where a peer host asked from.
+    /// Where the peer is, once known.
     pub peer_address: String,
-    /// The layer it came through.
-    pub layer: String,
-}
-
-/// What is known of a flow later than that.
-#[derive(Debug, Default, PartialEq)]
-pub struct Late {
     /// The layer it goes through.
     pub layer: String,
-    /// Where the peer is.
-    pub peer_address: String,
-    /// The process of this host that accepts.
+    /// The process of this host that accepts, once the flow is allocated.
     pub acceptor: Option<v1::Process>,
 }
 
@@ -65,8 +56,6 @@ pub struct Record {
     pub kind: EventKind,
     /// To whom.
     pub subject: Arc<Subject>,
-    /// The rest of that, once it is known.
-    pub late: Option<Arc<Late>>,
     /// Why it was refused.
     pub failure: FailureKind,
     /// Why it ended.
@@ -83,7 +72,7 @@ impl Record {
     /// Whether a process of the user is at one of its ends.
     pub fn concerns(&self, uid: u32) -> bool {
         let is = |process: &Option<v1::Process>| process.as_ref().is_some_and(|process| process.uid == uid);
-        is(&self.subject.asker) || self.late.as_ref().is_some_and(|late| is(&late.acceptor))
+        is(&self.subject.asker) || is(&self.subject.acceptor)
     }
 }
 
@@ -119,7 +108,7 @@ pub struct Past {
     allocated: Option<Instant>,
     /// Why it was not allocated.
     refused: FailureKind,
-    /// It goes through a layer, to a peer, that are known.
+    /// It is allocated: who accepts is told from now on.
     settled: bool,
     steps: Vec<Brief>,
 }
@@ -316,7 +305,7 @@ impl History {
         self.requested += 1;
         self.count_refusal(&subject, Duration::ZERO, failure.kind());
         let words = Some(proto::clip(&failure.message, TEXT).into());
-        self.push(Record { failure: failure.kind(), words, ..about(at, EventKind::Refused, subject, None) });
+        self.push(Record { failure: failure.kind(), words, ..about(at, EventKind::Refused, subject) });
     }
 
     fn count_refusal(&mut self, subject: &Subject, took: Duration, kind: FailureKind) {
@@ -397,14 +386,14 @@ fn side(subject: &Subject) -> Side {
 }
 
 fn record(at: Instant, kind: EventKind, flow: &Flow) -> Record {
-    about(at, kind, Subject::of_flow(flow), flow.past.settled.then(|| Late::of(flow)))
+    about(at, kind, Subject::of_flow(flow))
 }
 
-fn about(at: Instant, kind: EventKind, subject: Subject, late: Option<Late>) -> Record {
-    let (subject, late) = (Arc::new(subject), late.map(Arc::new));
+fn about(at: Instant, kind: EventKind, subject: Subject) -> Record {
+    let subject = Arc::new(subject);
     let (failure, ended) = (FailureKind::Unspecified, EndReason::Unspecified);
     let took = Duration::ZERO;
-    Record { number: 0, at, kind, subject, late, failure, ended, words: None, took, asked: 0 }
+    Record { number: 0, at, kind, subject, failure, ended, words: None, took, asked: 0 }
 }
 
 /// A process, in words.
@@ -412,13 +401,6 @@ pub(super) fn process_words(process: &v1::Process) -> Arc<str> {
     match process.command.as_str() {
         "" => process.pid.to_string().into(),
         command => format!("{command} ({})", process.pid).into(),
-    }
-}
-
-impl Late {
-    fn of(flow: &Flow) -> Self {
-        let Subject { layer, peer_address, .. } = Subject::of_flow(flow);
-        Self { layer, peer_address, acceptor: flow.stage.acceptor().cloned() }
     }
 }
 
@@ -464,6 +446,7 @@ impl Subject {
             asker: flow.caller().filter(|process| process.pid != 0).cloned(),
             peer_address,
             layer,
+            acceptor: flow.stage.acceptor().filter(|_| flow.past.settled).cloned(),
         }
     }
 }

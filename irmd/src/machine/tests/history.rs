@@ -44,7 +44,7 @@ fn a_local_flow_from_its_request_to_its_end() {
     assert_eq!((records[1].took, records[3].took), (Duration::from_millis(5), Duration::from_secs(2)));
     assert_eq!(records[3].ended, EndReason::Deallocated);
     assert!(records.iter().all(|record| record.subject.flow == Some(id) && record.subject.name == "echo"));
-    assert_eq!(records[3].late.as_ref().and_then(|late| late.acceptor.as_ref()).map(|process| process.pid), Some(10));
+    assert_eq!(records[3].subject.acceptor.as_ref().map(|process| process.pid), Some(10));
     w.pass(Duration::from_secs(3));
     let rows = listed(&mut w, ROOT);
     assert_eq!((rows.len(), rows[0].state(), rows[0].ended()), (1, v1::FlowState::Ended, EndReason::Deallocated));
