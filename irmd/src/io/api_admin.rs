@@ -8,7 +8,7 @@ use handoff::server::Server;
 use proto::v1::irm_admin_server::IrmAdmin;
 use proto::v1::{self, Failure, FailureKind};
 use tokio::sync::Semaphore;
-use tokio_stream::Iter;
+use tokio_stream::{Iter, Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use ::identity::unix;
@@ -134,7 +134,7 @@ impl Tools {
 impl IrmAdmin for Tools {
     type IpcpListStream = Rows<v1::IpcpInfo>;
     type NameListStream = Rows<v1::NameInfo>;
-    type FlowListStream = Rows<v1::FlowInfo>;
+    type FlowListStream = std::pin::Pin<Box<dyn Stream<Item = Result<v1::FlowInfo, Status>> + Send>>;
     type IdentityListStream = Rows<v1::TrustInfo>;
     type FlowEventsStream = events::Stream;
     type FlowCountsStream = listing::Counts;
@@ -310,16 +310,16 @@ impl IrmAdmin for Tools {
         }
     }
 
-    async fn flow_list(&self, request: Request<v1::FlowListRequest>) -> Result<Response<Rows<v1::FlowInfo>>, Status> {
+    async fn flow_list(&self, request: Request<v1::FlowListRequest>) -> Result<Response<Self::FlowListStream>, Status> {
         match self.ask(request, |request| Command::FlowList(request.ended)).await? {
-            Reply::Flows(known) => Ok(rows(listing::flows(&self.links, &self.looks(), known).await)),
+            Reply::Flows(known) => Ok(Response::new(Box::pin(listing::flows(&self.links, self.looks(), known, None)))),
             Reply::FlowsOf(user, known) => {
-                // One at a time: a listing asks every IPCP for all its flows, and any user may want one.
-                let _turn = self.turn.acquire().await;
-                let mut all = listing::flows(&self.links, &self.looks(), known).await;
-                let is = |process: &Option<v1::Process>| process.as_ref().is_some_and(|p| p.uid == user);
-                all.retain(|flow| is(&flow.process) || is(&flow.peer_process));
-                Ok(rows(all))
+                // One at a time, however slowly it is read: a listing asks every IPCP for all its flows, and any user
+                // may want one.
+                let turn = self.turn.acquire().await;
+                let all: Vec<_> = listing::flows(&self.links, self.looks(), known, Some(user)).collect().await;
+                drop(turn);
+                Ok(Response::new(Box::pin(tokio_stream::iter(all))))
             }
             other => Err(nonsense(&other).into()),
         }

@@ -115,8 +115,13 @@ async fn flows(client: &mut IpcpClient<Channel>) -> Result<Vec<v1::FlowInfo>, St
 }
 
 /// An IPCP's flows for a listing; `None`: it is stuck, or gone.
-pub(super) async fn list_flows(mut link: Link, ipcp: &str) -> Option<Vec<v1::FlowInfo>> {
-    in_time(ipcp, flows(&mut link.client)).await
+pub(super) async fn list_flows(mut link: Link, ipcp: &str) -> Option<tonic::Streaming<v1::FlowInfo>> {
+    in_time(ipcp, link.client.flows(v1::Empty {})).await.map(Response::into_inner)
+}
+
+/// The next of them, `Some(None)` after the last; `None`: it is stuck, or gone.
+pub(super) async fn next_flow(rows: &mut tonic::Streaming<v1::FlowInfo>, ipcp: &str) -> Option<Option<v1::FlowInfo>> {
+    in_time(ipcp, rows.message()).await
 }
 
 /// One of its flows.

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::ipcp::{self, Links};
+use super::ipcp::{self, Link, Links};
 use super::local::Sockets;
 use crate::machine::{FlowRow, Local};
 
@@ -94,30 +94,70 @@ fn failed(said: String) -> v1::ResolveStep {
     v1::ResolveStep { source: "layer".into(), outcome, said, ..Default::default() }
 }
 
-/// All flows: local ones with their counters, the others as their IPCPs know them; those of an IPCP that is stuck or
-/// gone as the registry knows them.
-pub(super) async fn flows(links: &Links, looks: &Looks, known: Vec<FlowRow>) -> Vec<v1::FlowInfo> {
-    let mut answers = JoinSet::new();
-    for (name, client) in links.all() {
-        answers.spawn(async move {
-            let flows = ipcp::list_flows(client, &name).await;
-            (name, flows)
-        });
+/// Flows, one by one.
+pub(super) type Flows = ReceiverStream<Result<v1::FlowInfo, Status>>;
+
+/// Rows that wait for their reader.
+const AHEAD: usize = 256;
+
+/// All flows, as fast as the caller reads: local ones with their counters, the others as their IPCPs know them; those of
+/// an IPCP that is stuck or gone as the registry knows them. `user`: only those that one of its processes is at.
+pub(super) fn flows(links: &Links, looks: Looks, known: Vec<FlowRow>, user: Option<u32>) -> Flows {
+    let (rows, stream) = mpsc::channel(AHEAD);
+    let ipcps = links.all();
+    tokio::spawn(async move {
+        let _ = Telling { rows, user }.all(ipcps, &looks, known).await;
+    });
+    ReceiverStream::new(stream)
+}
+
+/// A listing on its way.
+struct Telling {
+    rows: mpsc::Sender<Result<v1::FlowInfo, Status>>,
+    user: Option<u32>,
+}
+
+/// Nobody reads any more.
+struct Unread;
+
+impl Telling {
+    async fn all(&self, ipcps: Vec<(String, Link)>, looks: &Looks, known: Vec<FlowRow>) -> Result<(), Unread> {
+        let attached: HashSet<&str> = ipcps.iter().map(|(name, _)| name.as_str()).collect();
+        // A flow without an IPCP is local, or looks for a layer.
+        let (theirs, here): (Vec<FlowRow>, Vec<FlowRow>) =
+            known.into_iter().partition(|row| !ended(&row.info) && attached.contains(row.info.ipcp.as_str()));
+        for row in here {
+            self.tell(looks.add_to(row)).await?;
+        }
+        let mut theirs: HashMap<u64, v1::FlowInfo> =
+            theirs.into_iter().map(|row| (row.info.flow_id, row.info)).collect();
+        for (name, link) in ipcps {
+            let Some(mut stream) = ipcp::list_flows(link, &name).await else { continue };
+            loop {
+                match ipcp::next_flow(&mut stream, &name).await {
+                    // Ended: what else the registry knew of it is over by now.
+                    Some(None) => break theirs.retain(|_, known| known.ipcp != name),
+                    Some(Some(row)) => {
+                        let known = theirs.remove(&row.flow_id);
+                        self.tell(with_identity(known.as_ref(), &name, row)).await?;
+                    }
+                    None => break,
+                }
+            }
+        }
+        for row in theirs.into_values() {
+            self.tell(row).await?;
+        }
+        Ok(())
     }
-    let mut rows = Vec::new();
-    let mut told = HashSet::new();
-    let judged = known.iter().filter(|row| !row.info.peer_identity.is_empty() && !ended(&row.info));
-    let judged: HashMap<u64, v1::FlowInfo> = judged.map(|row| (row.info.flow_id, row.info.clone())).collect();
-    for (name, flows) in answers.join_all().await {
-        let Some(flows) = flows else { continue };
-        rows.extend(flows.into_iter().map(|row| with_identity(judged.get(&row.flow_id), &name, row)));
-        told.insert(name);
+
+    async fn tell(&self, row: v1::FlowInfo) -> Result<(), Unread> {
+        let is = |process: &Option<v1::Process>, uid| process.as_ref().is_some_and(|process| process.uid == uid);
+        if self.user.is_some_and(|uid| !is(&row.process, uid) && !is(&row.peer_process, uid)) {
+            return Ok(());
+        }
+        self.rows.send(Ok(row)).await.map_err(|_| Unread)
     }
-    // A flow without an IPCP is local, or looks for a layer.
-    let untold = |row: &FlowRow| ended(&row.info) || !told.contains(&row.info.ipcp);
-    rows.extend(known.into_iter().filter(untold).map(|row| looks.add_to(row)));
-    rows.sort_by_key(|row| row.flow_id);
-    rows
 }
 
 /// One flow, the same way.

@@ -71,12 +71,6 @@ impl Irm {
             .collect()
     }
 
-    pub(super) fn flow_rows(&self, now: Instant) -> Vec<FlowRow> {
-        let mut rows: Vec<FlowRow> = self.flows.iter().map(|flow| row(flow, now)).collect();
-        rows.sort_unstable_by_key(|row| row.info.flow_id);
-        rows
-    }
-
     /// Whether the caller may see a flow: one of its ends is its own, or it is an administrator.
     pub(super) fn may_see(&self, caller: &Caller, flow: &Flow) -> bool {
         super::quota::ends(flow).any(|(uid, _)| uid == caller.uid) || self.rank(caller) >= Rank::Administrator
@@ -84,15 +78,11 @@ impl Irm {
 
     pub(super) fn flow_list(&self, now: Instant, caller: &Caller, ended: bool) -> Answer {
         let all = self.rank(caller) >= Rank::Administrator;
-        let mut rows = match all {
-            true => self.flow_rows(now),
-            false => self.flows.iter().filter(|flow| self.may_see(caller, flow)).map(|flow| row(flow, now)).collect(),
-        };
+        let seen = |flow: &Flow| all || self.may_see(caller, flow);
+        let mut rows: Vec<FlowRow> = self.flows.iter().filter(|flow| seen(flow)).map(|flow| row(flow, now)).collect();
         if ended {
-            let seen = self.history.gone(now).filter(|gone| all || self.may_see(caller, &gone.flow));
-            rows.extend(seen.map(|gone| gone_row(gone, now)));
+            rows.extend(self.history.gone(now).filter(|gone| seen(&gone.flow)).map(|gone| gone_row(gone, now)));
         }
-        rows.sort_unstable_by_key(|row| row.info.flow_id);
         Ok(Some(if all { Reply::Flows(rows) } else { Reply::FlowsOf(caller.uid, rows) }))
     }
 
