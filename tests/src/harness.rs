@@ -5,7 +5,7 @@
 //! `CI=true` it fails instead: in CI nothing is skipped.
 
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -103,7 +103,8 @@ pub fn main(needs: Needs, cases: Vec<Case>) -> ExitCode {
 fn trial(case: &Case, lacks: Option<&String>, ci: bool, list: bool) -> Trial {
     let run = case.run;
     let Some(lacks) = lacks else {
-        return Trial::test(case.name, move || told(run));
+        let name = case.name;
+        return Trial::test(name, move || beside_others(name, run));
     };
     if ci {
         let why = format!("CI must not skip this case, but {lacks}");
@@ -114,6 +115,24 @@ fn trial(case: &Case, lacks: Option<&String>, ci: bool, list: bool) -> Trial {
     }
     let lacks = lacks.clone();
     Trial::test(case.name, || Err(Failed::from(lacks))).with_ignored_flag(true)
+}
+
+/// Held by all stories that run side by side, and by one alone.
+static ALONE: RwLock<()> = RwLock::new(());
+
+/// A story beside others that fails is told, and has a second chance alone: on a machine that others keep busy an answer
+/// may be late by seconds, which is no fault of what is tested. What fails alone, too, fails.
+fn beside_others(name: &str, run: fn() -> Result<()>) -> Result<(), Failed> {
+    let first = {
+        let _beside = ALONE.read().unwrap_or_else(PoisonError::into_inner);
+        match told(run) {
+            Ok(()) => return Ok(()),
+            Err(first) => first,
+        }
+    };
+    let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
+    eprintln!("AGAIN {name}: failed beside other stories and runs alone now: {}", first.message().unwrap_or_default());
+    told(run)
 }
 
 /// A failure is told with the ends of the logs of what ran.

@@ -16,10 +16,12 @@ use serde_json::Value;
 use crate::host_link::{HostLink, Wire};
 use crate::net::{self, Namespace};
 use crate::router::Memory;
-use crate::{IrmdBuilder, Output, Running, binaries, sys, wait_until};
+use crate::{Deadline, IrmdBuilder, Output, Running, binaries, sys, wait_until};
 
 /// How long a command that only asks and answers may take.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long a port may be taken that was closed.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// A host of a lab. Clones are the same host.
 #[derive(Clone)]
@@ -234,11 +236,27 @@ impl Host {
 
     /// A UDP socket at this host, at `port` of its IPv4 address; 0: any.
     pub fn socket(&self, port: u16) -> Result<std::net::UdpSocket> {
-        let address = self.address();
-        let socket = self.inside(move || std::net::UdpSocket::bind((address, port)))?;
-        let socket = socket.with_context(|| format!("UDP {address}:{port} at host {}", self.name()))?;
+        let socket = self.bound(port, std::net::UdpSocket::bind)?;
         socket.set_read_timeout(Some(ANSWER))?;
         Ok(socket)
+    }
+
+    /// A listening TCP socket at this host, at `port` of its IPv4 address; 0: any.
+    pub fn listener(&self, port: u16) -> Result<std::net::TcpListener> {
+        self.bound(port, std::net::TcpListener::bind)
+    }
+
+    /// What `bind` makes. A port that a test has just closed is still taken while a program is being started beside it:
+    /// between fork and exec that has all the test's descriptors.
+    fn bound<T: Send>(&self, port: u16, bind: impl Fn((IpAddr, u16)) -> std::io::Result<T> + Send + Copy) -> Result<T> {
+        let address = self.address();
+        let deadline = Deadline::after(LET_GO);
+        loop {
+            match self.inside(move || bind((address, port)))? {
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && !deadline.is_past() => {}
+                bound => return bound.with_context(|| format!("port {port} of {address} at host {}", self.name())),
+            }
+        }
     }
 }
 

@@ -107,9 +107,7 @@ fn patient(stream: &TcpStream) -> Result<()> {
 
 /// A listening socket at host b's port for servers.
 pub(super) fn listener(net: &Net) -> Result<TcpListener> {
-    let at = SocketAddr::new(net.b.address(), SERVER);
-    let listener = net.b.inside(move || TcpListener::bind(at))?;
-    let listener = listener.with_context(|| format!("listening on {at}"))?;
+    let listener = net.b.listener(SERVER)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

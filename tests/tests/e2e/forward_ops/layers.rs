@@ -1,7 +1,7 @@
 //! Who is let in, which target is next, and what stands before a connection's first byte.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::net::{Net, SOON};
@@ -95,8 +95,7 @@ pub(super) fn targets_share_connections_and_dead_ones_are_left_out() -> Result<(
 
 /// A server that takes one connection and gives what it reads of it, to its end.
 fn hear(host: &Host, port: u16) -> Result<std::thread::JoinHandle<std::io::Result<Vec<u8>>>> {
-    let at = SocketAddr::new(host.address(), port);
-    let listener = host.inside(move || TcpListener::bind(at))??;
+    let listener = host.listener(port)?;
     Ok(std::thread::Builder::new().name("hear".into()).spawn(move || {
         let (mut stream, _) = listener.accept()?;
         stream.set_read_timeout(Some(2 * SOON))?;

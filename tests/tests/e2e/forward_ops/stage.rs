@@ -1,7 +1,7 @@
 //! Hosts without irmd, echo servers, files of rules.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub(crate) fn rule(host: &Host, name: &str) -> Result<Value> {
 /// Whatever is sent to it comes back; to its end, each way for itself. Serves for ever.
 pub(crate) fn echo(host: &Host, port: u16) -> Result<SocketAddr> {
     let at = SocketAddr::new(host.address(), port);
-    let listener = host.inside(move || TcpListener::bind(at))?.with_context(|| format!("listening on {at}"))?;
+    let listener = host.listener(port)?;
     listener.set_nonblocking(true)?;
     std::thread::Builder::new().name("echo".into()).spawn(move || -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -155,6 +155,18 @@ pub(super) fn expect_reset(mut stream: &TcpStream, who: &str) -> Result<()> {
     }
 }
 
+/// Who connects there is reset, before it knows that it is connected or after.
+pub(super) fn expect_refusal(at: &Host, to: SocketAddr, who: &str) -> Result<()> {
+    match connect(at, to) {
+        Ok(stream) => expect_reset(&stream, who),
+        Err(error) => {
+            let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            ensure!(kind == Some(ErrorKind::ConnectionReset), "{who}: {error:#}");
+            Ok(())
+        }
+    }
+}
+
 /// Closes it with a reset.
 pub(super) fn reset(stream: TcpStream) -> Result<()> {
     // A socket with a linger time of zero resets when it is closed.

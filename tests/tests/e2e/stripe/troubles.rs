@@ -1,6 +1,6 @@
 //! What is cut short is reset at both ends; what can go on does.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -58,12 +58,8 @@ fn a_dead_target_is_a_reset() -> Result<()> {
     for over in BOTH {
         let mut stage = Stage::up(over, 3)?;
         drop(stage.target.take());
-        let mut client = stage.connect()?;
-        // It may be told when it writes, and is told once only.
-        match client.write_all(b"hello?") {
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-            _ => expect_reset(&client, "the client").with_context(|| format!("over {over:?}"))?,
-        }
+        let refused = stage::expect_refusal(&stage.net.a, stage.entry, "the client");
+        refused.with_context(|| format!("over {over:?}"))?;
         if over == Over::Flows {
             stage.proxy.expect_log(SOON, "the target refused the connection")?;
         }
@@ -219,14 +215,7 @@ fn a_stalled_client_stops_no_other() -> Result<()> {
 fn a_relay_that_is_full_says_so() -> Result<()> {
     let stage = Stage::with(Over::Flows, 2, &["--max-clients", "1"])?;
     let (first, server) = stage.pair()?;
-    match stage.connect() {
-        Ok(second) => expect_reset(&second, "one too many")?,
-        // It may be reset before it knows that it is connected.
-        Err(error) => {
-            let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-            ensure!(kind == Some(std::io::ErrorKind::ConnectionReset), "{error:#}");
-        }
-    }
+    stage::expect_refusal(&stage.net.a, stage.entry, "one too many")?;
     stage.proxy.expect_log(SOON, "as many clients as may be")?;
     stage::exchange(&first, &server, 10_000)
 }
