@@ -8,7 +8,7 @@ use handoff::server::Server;
 use proto::v1::irm_admin_server::IrmAdmin;
 use proto::v1::{self, Failure, FailureKind};
 use tokio::sync::Semaphore;
-use tokio_stream::{Iter, Stream, StreamExt as _};
+use tokio_stream::{Iter, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use ::identity::unix;
@@ -134,7 +134,7 @@ impl Tools {
 impl IrmAdmin for Tools {
     type IpcpListStream = Rows<v1::IpcpInfo>;
     type NameListStream = Rows<v1::NameInfo>;
-    type FlowListStream = std::pin::Pin<Box<dyn Stream<Item = Result<v1::FlowInfo, Status>> + Send>>;
+    type FlowListStream = listing::Flows;
     type IdentityListStream = Rows<v1::TrustInfo>;
     type FlowEventsStream = events::Stream;
     type FlowCountsStream = listing::Counts;
@@ -310,19 +310,20 @@ impl IrmAdmin for Tools {
         }
     }
 
-    async fn flow_list(&self, request: Request<v1::FlowListRequest>) -> Result<Response<Self::FlowListStream>, Status> {
-        match self.ask(request, |request| Command::FlowList(request.ended)).await? {
-            Reply::Flows(known) => Ok(Response::new(Box::pin(listing::flows(&self.links, self.looks(), known, None)))),
-            Reply::FlowsOf(user, known) => {
-                // One at a time, however slowly it is read: a listing asks every IPCP for all its flows, and any user
-                // may want one.
-                let turn = self.turn.acquire().await;
-                let all: Vec<_> = listing::flows(&self.links, self.looks(), known, Some(user)).collect().await;
-                drop(turn);
-                Ok(Response::new(Box::pin(tokio_stream::iter(all))))
-            }
-            other => Err(nonsense(&other).into()),
+    async fn flow_list(&self, request: Request<v1::FlowListRequest>) -> Result<Response<listing::Flows>, Status> {
+        let (caller, ended) = (caller(&request)?, request.get_ref().ended);
+        let administers = self.asker.ask(caller.clone(), Command::Administers).await.is_ok();
+        let (asker, links) = (self.asker.clone(), self.links.clone());
+        let sources = listing::Sources { asker, links, looks: self.looks() };
+        if administers {
+            return Ok(Response::new(listing::flows(sources, caller, ended)));
         }
+        // One at a time, however slowly it is read: a listing asks every IPCP for all its flows, and any user may want
+        // one.
+        let turn = self.turn.acquire().await;
+        let all: Vec<_> = listing::flows(sources, caller, ended).collect().await;
+        drop(turn);
+        Ok(Response::new(Box::pin(tokio_stream::iter(all))))
     }
 
     async fn flow_show(&self, request: Request<v1::FlowShowRequest>) -> Result<Response<v1::FlowInfo>, Status> {

@@ -120,8 +120,11 @@ pub(super) async fn list_flows(mut link: Link, ipcp: &str) -> Option<tonic::Stre
 }
 
 /// The next of them, `Some(None)` after the last; `None`: it is stuck, or gone.
-pub(super) async fn next_flow(rows: &mut tonic::Streaming<v1::FlowInfo>, ipcp: &str) -> Option<Option<v1::FlowInfo>> {
-    in_time(ipcp, rows.message()).await
+pub(super) async fn next_flow(
+    rows: &mut tonic::Streaming<v1::FlowInfo>,
+    ipcp: &str,
+) -> Option<Option<Box<v1::FlowInfo>>> {
+    in_time(ipcp, async { Ok(rows.message().await?.map(Box::new)) }).await
 }
 
 /// One of its flows.

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a listing's task ends with its stream")]
 
 use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::time::Duration;
 
 use handoff::server::{Figures, Server};
@@ -9,11 +10,14 @@ use proto::{FlowId, v1};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Status, Streaming};
 
-use super::ipcp::{self, Link, Links};
+use super::api_irm::nonsense;
+use super::calls::Asker;
+use super::ipcp::{self, Links};
 use super::local::Sockets;
-use crate::machine::{FlowRow, Local};
+use crate::machine::{Caller, Command, FlowRow, Listed, Local, Reply};
 
 /// What each attached IPCP reports of itself, by name; those that are stuck are left out.
 pub(super) async fn reports(links: &Links) -> HashMap<String, v1::ReportReply> {
@@ -95,67 +99,102 @@ fn failed(said: String) -> v1::ResolveStep {
 }
 
 /// Flows, one by one.
-pub(super) type Flows = ReceiverStream<Result<v1::FlowInfo, Status>>;
+pub(super) type Flows = Pin<Box<dyn Stream<Item = Result<v1::FlowInfo, Status>> + Send>>;
 
 /// Rows that wait for their reader.
 const AHEAD: usize = 256;
 
-/// All flows, as fast as the caller reads: local ones with their counters, the others as their IPCPs know them; those of
-/// an IPCP that is stuck or gone as the registry knows them. `user`: only those that one of its processes is at.
-pub(super) fn flows(links: &Links, looks: Looks, known: Vec<FlowRow>, user: Option<u32>) -> Flows {
+/// What flows are listed from.
+pub(super) struct Sources {
+    pub(super) asker: Asker,
+    pub(super) links: Links,
+    pub(super) looks: Looks,
+}
+
+/// All flows that the caller may see, as fast as it reads: local ones with their counters, the others as their IPCPs know
+/// them; those of an IPCP that is stuck or gone as the registry knows them. `ended`: those that ended lately, too.
+pub(super) fn flows(sources: Sources, caller: Caller, ended: bool) -> Flows {
     let (rows, stream) = mpsc::channel(AHEAD);
-    let ipcps = links.all();
     tokio::spawn(async move {
-        let _ = Telling { rows, user }.all(ipcps, &looks, known).await;
+        let _ = Telling { sources, caller, rows }.all(ended).await;
     });
-    ReceiverStream::new(stream)
+    Box::pin(ReceiverStream::new(stream).map(|row| row.map(|row| *row)))
 }
 
 /// A listing on its way.
 struct Telling {
-    rows: mpsc::Sender<Result<v1::FlowInfo, Status>>,
-    user: Option<u32>,
+    sources: Sources,
+    caller: Caller,
+    /// In boxes: rows are long, and what is long is not moved about.
+    rows: mpsc::Sender<Result<Box<v1::FlowInfo>, Status>>,
 }
 
 /// Nobody reads any more.
 struct Unread;
 
 impl Telling {
-    async fn all(&self, ipcps: Vec<(String, Link)>, looks: &Looks, known: Vec<FlowRow>) -> Result<(), Unread> {
-        let attached: HashSet<&str> = ipcps.iter().map(|(name, _)| name.as_str()).collect();
-        // A flow without an IPCP is local, or looks for a layer.
-        let (theirs, here): (Vec<FlowRow>, Vec<FlowRow>) =
-            known.into_iter().partition(|row| !ended(&row.info) && attached.contains(row.info.ipcp.as_str()));
-        for row in here {
-            self.tell(looks.add_to(row)).await?;
+    async fn all(&self, and_ended: bool) -> Result<(), Unread> {
+        // All IPCPs begin at once.
+        let mut asked = JoinSet::new();
+        for (name, link) in self.sources.links.all() {
+            asked.spawn(async move { Some((ipcp::list_flows(link, &name).await?, name)) });
         }
-        let mut theirs: HashMap<u64, v1::FlowInfo> =
-            theirs.into_iter().map(|row| (row.info.flow_id, row.info)).collect();
-        for (name, link) in ipcps {
-            let Some(mut stream) = ipcp::list_flows(link, &name).await else { continue };
-            loop {
-                match ipcp::next_flow(&mut stream, &name).await {
-                    // Ended: what else the registry knew of it is over by now.
-                    Some(None) => break theirs.retain(|_, known| known.ipcp != name),
-                    Some(Some(row)) => {
-                        let known = theirs.remove(&row.flow_id);
-                        self.tell(with_identity(known.as_ref(), &name, row)).await?;
-                    }
-                    None => break,
-                }
+        let asked: Vec<_> = asked.join_all().await.into_iter().flatten().collect();
+        let told_by: Vec<String> = asked.iter().map(|(_, name)| name.clone()).collect();
+        let mut peers = HashMap::new();
+        let (user, known) = self.known(Listed { ended: and_ended, told_by: told_by.clone() }).await?;
+        for row in known {
+            if !ended(&row.info) && told_by.contains(&row.info.ipcp) {
+                peers.insert(row.info.flow_id, Box::new(row.info));
+            } else {
+                self.tell(Box::new(self.sources.looks.add_to(row))).await?;
             }
         }
-        for row in theirs.into_values() {
-            self.tell(row).await?;
+        for (stream, name) in asked {
+            self.of_ipcp(&name, stream, user, &peers).await?;
         }
         Ok(())
     }
 
-    async fn tell(&self, row: v1::FlowInfo) -> Result<(), Unread> {
+    /// What the registry knows, and whether that is one user's only.
+    async fn known(&self, listed: Listed) -> Result<(Option<u32>, Vec<FlowRow>), Unread> {
+        let status = match self.sources.asker.ask(self.caller.clone(), Command::FlowList(listed)).await {
+            Ok(Reply::Flows(rows)) => return Ok((None, rows)),
+            Ok(Reply::FlowsOf(user, rows)) => return Ok((Some(user), rows)),
+            Ok(other) => nonsense(&other).into(),
+            Err(failure) => failure.into(),
+        };
+        let _ = self.rows.send(Err(status)).await;
+        Err(Unread)
+    }
+
+    /// What an IPCP says of its flows, with who the peers are. If it is stuck or gone before its last, the rest is what
+    /// the registry knows.
+    async fn of_ipcp(
+        &self,
+        name: &str,
+        mut stream: Streaming<v1::FlowInfo>,
+        user: Option<u32>,
+        peers: &HashMap<u64, Box<v1::FlowInfo>>,
+    ) -> Result<(), Unread> {
         let is = |process: &Option<v1::Process>, uid| process.as_ref().is_some_and(|process| process.uid == uid);
-        if self.user.is_some_and(|uid| !is(&row.process, uid) && !is(&row.peer_process, uid)) {
-            return Ok(());
+        let mut told = HashSet::new();
+        while let Some(next) = ipcp::next_flow(&mut stream, name).await {
+            let Some(mut row) = next else { return Ok(()) };
+            told.insert(row.flow_id);
+            add_known(peers.get(&row.flow_id).map(|peer| &**peer), name, &mut row);
+            if user.is_none_or(|uid| is(&row.process, uid) || is(&row.peer_process, uid)) {
+                self.tell(row).await?;
+            }
         }
+        let (_, known) = self.known(Listed::default()).await?;
+        for row in known.into_iter().filter(|row| row.info.ipcp == name && !told.contains(&row.info.flow_id)) {
+            self.tell(Box::new(row.info)).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, row: Box<v1::FlowInfo>) -> Result<(), Unread> {
         self.rows.send(Ok(row)).await.map_err(|_| Unread)
     }
 }
@@ -165,22 +204,23 @@ pub(super) async fn flow(links: &Links, looks: &Looks, row: FlowRow) -> v1::Flow
     let ipcp = row.info.ipcp.clone();
     match links.get(&ipcp).filter(|_| !ended(&row.info)) {
         Some(client) => match ipcp::show_flow(client, &ipcp, row.info.flow_id).await {
-            Some(shown) => with_history(row.info.history.clone(), with_identity(Some(&row.info), &ipcp, shown)),
+            Some(mut shown) => {
+                add_known(Some(&row.info), &ipcp, &mut shown);
+                with_history(row.info.history, shown)
+            }
             None => row.info,
         },
         None => looks.add_to(row),
     }
 }
 
-/// A row as its IPCP knows it, with who its peer has shown to be: that only irmd knows.
-fn with_identity(known: Option<&v1::FlowInfo>, ipcp: &str, row: v1::FlowInfo) -> v1::FlowInfo {
-    let row = v1::FlowInfo { ipcp: ipcp.to_owned(), ..row };
-    let Some(known) = known.filter(|known| known.ipcp == ipcp) else { return row };
-    v1::FlowInfo {
-        peer_identity: known.peer_identity.clone(),
-        peer_certified: known.peer_certified.clone(),
-        trusted_by: known.trusted_by.clone(),
-        ..row
+/// Adds to a row as its IPCP knows it who its peer has shown to be: that only irmd knows.
+fn add_known(known: Option<&v1::FlowInfo>, ipcp: &str, row: &mut v1::FlowInfo) {
+    ipcp.clone_into(&mut row.ipcp);
+    if let Some(known) = known.filter(|known| known.ipcp == ipcp) {
+        row.peer_identity.clone_from(&known.peer_identity);
+        row.peer_certified.clone_from(&known.peer_certified);
+        row.trusted_by.clone_from(&known.trusted_by);
     }
 }
 

@@ -146,8 +146,8 @@ pub enum Command {
     UnbindProgram(v1::UnbindProgramRequest),
     /// Unbind a process.
     UnbindProcess(v1::UnbindProcessRequest),
-    /// Rows of all flows, as far as this daemon knows them; and of those that ended lately.
-    FlowList(bool),
+    /// Rows of flows, as far as this daemon knows them.
+    FlowList(Listed),
     /// The events with a higher number.
     FlowEvents(u64),
     /// Which flows the caller may see.
@@ -244,6 +244,15 @@ pub struct Local {
     pub state: v1::FlowState,
     /// Since it was asked for, ms.
     pub age_ms: u64,
+}
+
+/// Which flows a listing asks for, of those that its caller may see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Those that ended lately, too.
+    pub ended: bool,
+    /// IPCPs that tell of their flows themselves: their rows are left out, but for who has shown to be the peer.
+    pub told_by: Vec<String>,
 }
 
 /// A flow as the registry knows it.

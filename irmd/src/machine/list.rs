@@ -12,7 +12,7 @@ use super::ipcp::{RECONCILE_AFTER, State};
 use super::leave::no_flow;
 use super::policy::Rank;
 use super::transitions::{Event, Kind};
-use super::{Answer, Caller, FlowRow, IpcpAnswer, Irm, Reply};
+use super::{Answer, Caller, FlowRow, IpcpAnswer, Irm, Listed, Reply};
 
 impl Irm {
     pub(super) fn status(&self, now: Instant) -> Answer {
@@ -76,11 +76,15 @@ impl Irm {
         super::quota::ends(flow).any(|(uid, _)| uid == caller.uid) || self.rank(caller) >= Rank::Administrator
     }
 
-    pub(super) fn flow_list(&self, now: Instant, caller: &Caller, ended: bool) -> Answer {
+    pub(super) fn flow_list(&self, now: Instant, caller: &Caller, listed: &Listed) -> Answer {
         let all = self.rank(caller) >= Rank::Administrator;
         let seen = |flow: &Flow| all || self.may_see(caller, flow);
-        let mut rows: Vec<FlowRow> = self.flows.iter().filter(|flow| seen(flow)).map(|flow| row(flow, now)).collect();
-        if ended {
+        let shown = |flow: &Flow| match listed.told_by.iter().any(|ipcp| ipcp == flow.ipcp()) {
+            true => identity_row(flow),
+            false => Some(row(flow, now)),
+        };
+        let mut rows: Vec<FlowRow> = self.flows.iter().filter(|flow| seen(flow)).filter_map(shown).collect();
+        if listed.ended {
             rows.extend(self.history.gone(now).filter(|gone| seen(&gone.flow)).map(|gone| gone_row(gone, now)));
         }
         Ok(Some(if all { Reply::Flows(rows) } else { Reply::FlowsOf(caller.uid, rows) }))
@@ -226,6 +230,22 @@ fn gone_row(gone: &Gone, now: Instant) -> FlowRow {
     shown
 }
 
+/// Who the peer has shown to be, of a flow whose IPCP tells the rest.
+fn identity_row(flow: &Flow) -> Option<FlowRow> {
+    flow.peer.as_ref()?;
+    let mut info = v1::FlowInfo { flow_id: flow.id.0, ipcp: flow.ipcp().to_owned(), ..v1::FlowInfo::default() };
+    show_peer(flow, &mut info);
+    Some(FlowRow { info, peer: None })
+}
+
+fn show_peer(flow: &Flow, info: &mut v1::FlowInfo) {
+    if let Some(Peer { shown, grounds }) = flow.peer.as_deref() {
+        info.peer_identity = shown.host.to_string();
+        info.peer_certified = shown.name.as_ref().map(ToString::to_string).unwrap_or_default();
+        info.trusted_by = grounds.as_str().to_owned();
+    }
+}
+
 fn row(flow: &Flow, now: Instant) -> FlowRow {
     let mut info = v1::FlowInfo {
         flow_id: flow.id.0,
@@ -240,11 +260,7 @@ fn row(flow: &Flow, now: Instant) -> FlowRow {
         encrypted: !flow.ipcp().is_empty() && flow.qos.cube() != v1::Cube::Raw,
         ..v1::FlowInfo::default()
     };
-    if let Some(Peer { shown, grounds }) = flow.peer.as_deref() {
-        info.peer_identity = shown.host.to_string();
-        info.peer_certified = shown.name.as_ref().map(ToString::to_string).unwrap_or_default();
-        info.trusted_by = grounds.as_str().to_owned();
-    }
+    show_peer(flow, &mut info);
     let to = match &flow.stage {
         Stage::Allocated { to } => to.clone(),
         Stage::Offered { to, .. } | Stage::Opening { to, .. } => Some(to.clone()),

@@ -52,8 +52,8 @@ use proto::{FlowId, Name, protocol_version};
 
 pub use adopt::{Adopted, RETURN_WITHIN};
 pub use effect::{
-    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Local, May, Past, Reply,
-    RulesChange, Settings, Started,
+    CallId, Caller, ChildId, Command, Effect, End, FlowRow, IpcpAnswer, IpcpCall, Level, Listed, Local, May, Past,
+    Reply, RulesChange, Settings, Started,
 };
 use flow::Flows;
 use ipcp::Ipcps;
@@ -249,7 +249,7 @@ impl Irm {
             Command::BindProcess(request) => self.bind_process(now, &request),
             Command::UnbindProgram(request) => self.unbind_program(now, caller, &request),
             Command::UnbindProcess(request) => self.unbind_process(&request),
-            Command::FlowList(ended) => self.flow_list(now, caller, ended),
+            Command::FlowList(listed) => self.flow_list(now, caller, &listed),
             Command::FlowEvents(after) => self.flow_events(caller, after),
             Command::FlowSeen => self.flow_seen(now, caller),
             Command::FlowShow(request) => self.flow_show(now, caller, FlowId(request.flow_id)),

@@ -16,7 +16,7 @@ fn kinds(w: &mut World) -> Vec<EventKind> {
 }
 
 fn listed(w: &mut World, caller: Caller) -> Vec<v1::FlowInfo> {
-    match w.answer(caller, Command::FlowList(true)) {
+    match w.answer(caller, Command::FlowList(Listed { ended: true, ..Listed::default() })) {
         Reply::Flows(rows) | Reply::FlowsOf(_, rows) => rows.into_iter().map(|row| row.info).collect(),
         other => panic!("{other:?}"),
     }

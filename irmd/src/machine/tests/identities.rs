@@ -224,7 +224,7 @@ fn the_cases_of_trust_have_the_outcomes_and_words_that_are_written_down() {
 fn who_is_shown_is_listed() {
     let mut w = host("");
     let flow = flow_out(&mut w, 20, "echo", "");
-    let row = |w: &mut World| match w.answer(ROOT, Command::FlowList(false)) {
+    let row = |w: &mut World| match w.answer(ROOT, Command::FlowList(Listed::default())) {
         Reply::Flows(rows) => rows.into_iter().find(|row| row.info.flow_id == flow).unwrap().info,
         other => panic!("{other:?}"),
     };
@@ -236,6 +236,27 @@ fn who_is_shown_is_listed() {
     let known: Vec<_> = w.irm.known_hosts().cloned().collect();
     assert_eq!((known[0].uid, known[0].host, known[0].since), (1000, print(1), NOW));
     assert!(w.done.iter().any(|effect| matches!(effect, Effect::PersistKnown)));
+}
+
+#[test]
+fn of_flows_that_an_ipcp_tells_of_only_the_peers_are_listed() {
+    let mut w = host("");
+    let (plain, shown) = (flow_out(&mut w, 20, "echo", ""), flow_out(&mut w, 20, "echo", ""));
+    w.answer(user(20), judging(shown, of(1, "echo"), NOW));
+    let mut listed = |told_by: &[&str]| {
+        let told_by = told_by.iter().map(|ipcp| (*ipcp).to_owned()).collect();
+        match w.answer(ROOT, Command::FlowList(Listed { told_by, ..Listed::default() })) {
+            Reply::Flows(rows) => rows.into_iter().map(|row| row.info).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut all = listed(&["another"]);
+    all.sort_by_key(|info| info.flow_id);
+    assert_eq!(all.iter().map(|info| info.flow_id).collect::<Vec<_>>(), [plain, shown]);
+    let brief = listed(&["another", "udp0"]);
+    assert_eq!(brief.len(), 1);
+    assert_eq!((brief[0].flow_id, &brief[0].peer_identity), (shown, &all[1].peer_identity));
+    assert!(brief[0].name.is_empty() && all[1].name == "echo");
 }
 
 #[test]

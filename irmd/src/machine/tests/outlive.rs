@@ -40,7 +40,7 @@ fn adopt(w: &mut World, caller: Caller, ticket: &Ticket, over: bool) -> Result<A
 }
 
 fn list(w: &mut World) -> Vec<v1::FlowInfo> {
-    match w.answer(ROOT, Command::FlowList(false)) {
+    match w.answer(ROOT, Command::FlowList(Listed::default())) {
         Reply::Flows(rows) => rows.into_iter().map(|row| row.info).collect(),
         other => panic!("{other:?}"),
     }

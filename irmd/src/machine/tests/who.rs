@@ -151,7 +151,7 @@ fn about_all() -> Vec<(&'static str, Command)> {
         ("name may, a host", Command::NameMay(May { name: "open".into(), user: None, address: "10.0.0.9".into() })),
         ("bind program as another", bind("open", "4000")),
         ("unbind process", Command::UnbindProcess(v1::UnbindProcessRequest { name: "passing".into(), pid: 44 })),
-        ("flow list", Command::FlowList(false)),
+        ("flow list", Command::FlowList(Listed::default())),
         ("identity list", Command::IdentityList),
         ("identity trust, a host", trust("far", &print)),
         ("identity trust, a CA", trust("far", "ca:/ca.pem")),
@@ -261,7 +261,7 @@ fn a_user_sees_all_names_and_of_processes_programs_and_flows_its_own() {
     let ids = [w.handle(asked).flow_id, w.handle(accepted).flow_id];
     for (who, seen) in [(ROOT, true), (caller(1001, &[]), true), (caller(2000, &[]), true), (caller(1000, &[]), false)]
     {
-        let rows = match w.answer(who.clone(), Command::FlowList(false)) {
+        let rows = match w.answer(who.clone(), Command::FlowList(Listed::default())) {
             Reply::Flows(rows) => rows,
             Reply::FlowsOf(uid, rows) => {
                 assert_eq!(uid, who.uid);

@@ -221,7 +221,7 @@ async fn named(irmd: &mut Irmd, name: &str) -> Result<Named, Fault> {
 async fn listens(irmd: &mut Irmd) -> Result<Vec<(String, std::net::SocketAddr)>, Fault> {
     let path = irmd.path();
     let stream = Irmd::answer(&path, QUICK, irmd.client.ipcp_list(v1::Empty {})).await?;
-    let rows = Irmd::rows(&path, stream).await?;
+    let rows: Vec<v1::IpcpInfo> = Irmd::rows(&path, stream).await?;
     Ok(rows.into_iter().filter_map(|row| Some((row.name, row.address.parse().ok()?))).collect())
 }
 

@@ -57,8 +57,7 @@ async fn rows(irmd: &mut Irmd, wanted: &FlowList, before: &mut HashMap<u64, Read
     let path = irmd.path();
     let ended = wanted.all || wanted.state == Some(State::Ended);
     let stream = Irmd::answer(&path, QUICK, irmd.client.flow_list(v1::FlowListRequest { ended })).await?;
-    let infos = Irmd::rows(&path, stream).await?;
-    let mut rows: Vec<_> = infos.into_iter().map(FlowRow::from).collect();
+    let mut rows: Vec<FlowRow> = Irmd::rows(&path, stream).await?;
     if wanted.watch.is_some() {
         let now = rows.iter_mut().filter_map(|row| Some((row.id, row.rated(before.get(&row.id))?))).collect();
         *before = now;

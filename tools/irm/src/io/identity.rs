@@ -54,7 +54,8 @@ async fn list(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let path = irmd.path();
     let stream = Irmd::answer(&path, QUICK, irmd.client.identity_list(v1::Empty {})).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let rows: Vec<_> = Irmd::rows(&path, stream).await?.into_iter().map(|info| TrustRow::new(info, now)).collect();
+    let infos: Vec<v1::TrustInfo> = Irmd::rows(&path, stream).await?;
+    let rows: Vec<_> = infos.into_iter().map(|info| TrustRow::new(info, now)).collect();
     print::listing(how, rows.as_slice(), table)
 }
 

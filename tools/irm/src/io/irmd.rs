@@ -47,11 +47,12 @@ impl Irmd {
         Ok(tool::answer(path, within, call).await?)
     }
 
-    /// Reads a listing to its end; each row has its own deadline.
-    pub(super) async fn rows<T>(path: &Path, mut stream: Streaming<T>) -> Result<Vec<T>, Fault> {
+    /// Reads a listing to its end; each row has its own deadline, and is made into what is shown while the next is
+    /// under way.
+    pub(super) async fn rows<T, R: From<T>>(path: &Path, mut stream: Streaming<T>) -> Result<Vec<R>, Fault> {
         let mut rows = Vec::new();
         while let Some(row) = tool::next(path, QUICK, &mut stream).await? {
-            rows.push(row);
+            rows.push(R::from(row));
         }
         Ok(rows)
     }

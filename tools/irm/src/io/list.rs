@@ -40,7 +40,7 @@ pub(super) async fn hosts(irmd: &mut Irmd, ipcp: &str, how: Listing) -> Result<(
 pub(super) async fn names(irmd: &mut Irmd, how: Listing) -> Result<(), Fault> {
     let path = irmd.path();
     let stream = Irmd::answer(&path, QUICK, irmd.client.name_list(v1::Empty {})).await?;
-    let rows: Vec<_> = Irmd::rows(&path, stream).await?.into_iter().map(name::NameRow::from).collect();
+    let rows: Vec<name::NameRow> = Irmd::rows(&path, stream).await?;
     print::listing(how, rows.as_slice(), name::table)
 }
 
