@@ -70,9 +70,6 @@ impl Stage {
         let lab = Lab::new()?;
         let [a, b, one, other] = lab.hosts(["a", "b", "one", "other"])?;
         for (way, router) in [&one, &other].into_iter().enumerate() {
-            route(&a, NEAR[way], FAR[way], router)?;
-            route(&b, FAR[way], NEAR[way], router)?;
-            forwards(router)?;
             // Each packet comes to the router over this link and leaves over it.
             let round_trip = ROUND_TRIPS[way];
             let queue = usize::try_from(RATE / 8 * round_trip / 1000)?;
@@ -80,6 +77,9 @@ impl Stage {
             // A queue on the way in only: on the way out nothing waits.
             let limited = Link { delay, rate: Some(RATE), queue, seed: 1, ..Link::CLEAN };
             router.link().set_each(Link { delay, ..Link::CLEAN }, limited)?;
+            route(&a, NEAR[way], FAR[way], router)?;
+            route(&b, FAR[way], NEAR[way], router)?;
+            forwards(router)?;
         }
         let daemons = [a.irmd().start()?, b.irmd().start()?];
         for way in 0..2 {
@@ -99,10 +99,10 @@ impl Stage {
     fn goodput(&self, to: &[String], tracks: &str, control: &str, seconds: f64) -> Result<f64> {
         let mut words = vec!["proxy", "--listen", "127.0.0.1:9000", "-n", tracks, "--congestion", control];
         words.extend(to.iter().flat_map(|to| ["--to", to.as_str()]));
-        let _proxy = ready(&self.a, &words)?;
+        let proxy = ready(&self.a, &words)?;
         let _server = peers::iperf3_server(&self.b)?;
         let json = iperf(&self.a, &["-c", "127.0.0.1", "-p", "9000", "-t", &seconds.ceil().to_string()])?;
-        received(&json).with_context(|| format!("iperf3 said: {json}"))
+        received(&json).with_context(|| format!("iperf3 said: {json}, and the proxy: {}", proxy.err()))
     }
 }
 
@@ -127,8 +127,8 @@ fn ip(host: &Host, words: &[&str]) -> Result<()> {
 /// Has a host pass on what is for others, without telling them of a shorter way.
 fn forwards(router: &Host) -> Result<()> {
     for (key, value) in [("ip_forward", "1"), ("conf/all/send_redirects", "0"), ("conf/eth0/send_redirects", "0")] {
-        let path = format!("/proc/sys/net/ipv4/{key}");
-        router.inside(move || std::fs::write(&path, value).with_context(|| path.clone()))??;
+        let output = router.run("sh", &["-c", &format!("echo {value} > /proc/sys/net/ipv4/{key}")])?;
+        ensure!(output.code() == 0, "{key} of router {}: {}", router.name(), output.err);
     }
     Ok(())
 }
