@@ -222,6 +222,8 @@ fn take(
             None => core.enter(now, player, data, &mut |player, over| ended.push((*player, over))),
         },
         Ok(Said::End(player, _)) => core.told(&player),
+        Ok(Said::Ask(player)) if core.find(&player).is_some() => {}
+        Ok(Said::Ask(player)) => ended.push((player, Over::PlayerSilent)),
         Ok(Said::Ping(number)) => answers.pong = Some(number),
         Ok(Said::Pong(number)) => pulse.pong(now, number),
         Ok(Said::Control(bytes)) if answers.control.len() < CONTROLS => answers.control.push(bytes.to_vec()),

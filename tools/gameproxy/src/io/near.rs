@@ -22,7 +22,7 @@ use crate::machine::again::Again;
 use crate::machine::door::Player;
 use crate::machine::front::Front;
 use crate::machine::pulse::Pulse;
-use crate::machine::routes::{Over, Routes, Side};
+use crate::machine::routes::{Over, RouteId, Routes, Side};
 use crate::machine::tell::{Learner, Learnt};
 use crate::said::frame::Said;
 use crate::said::offer::About;
@@ -30,9 +30,11 @@ use crate::said::rule::{Dropped, Prune, Silence};
 
 /// Players at a time.
 const MOST: usize = 16_384;
-/// The server side decides when a player is gone, and says so. What it said may be lost: then the player is forgotten after so
-/// long a silence on both sides.
-const FORGET: Prune = Prune { after: Duration::from_secs(120), of: Silence::Both };
+/// The server side decides when a player is gone, and says so. What it said may be lost, or what the player said: after so long
+/// a silence on both sides it is asked whether it knows the player, and again when that was twice as long.
+const ASK: Prune = Prune { after: Duration::from_secs(3), of: Silence::Both };
+/// Then a player is forgotten, whatever the server side knows.
+const FORGET: Duration = Duration::from_secs(120);
 /// Ports that could not be opened are tried again so often.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 /// How often the machine's addresses are looked at.
@@ -205,10 +207,7 @@ impl Near {
     /// What time brings.
     fn tick(&mut self, now: Instant) {
         while let Some((id, over)) = self.players.poll_silent(now) {
-            if let Some((player, ())) = self.players.close(id) {
-                self.tally.over(over);
-                self.say(&Said::End(player, over as u8));
-            }
+            self.silent(now, id, over);
         }
         if self.open_again.is_some_and(|due| due <= now) {
             let failed = self.edge.open_missing();
@@ -226,6 +225,19 @@ impl Near {
                 self.learn(now);
             }
             _ => {}
+        }
+    }
+
+    /// Nobody has said anything to or of a player for long.
+    fn silent(&mut self, now: Instant, id: RouteId, over: Over) {
+        let silence = self.players.silence(now, id).unwrap_or(FORGET);
+        if silence < FORGET {
+            let Some(player) = self.players.get(id).map(|(player, ())| *player) else { return };
+            self.players.look_again(now + silence.min(FORGET - silence), id);
+            self.say(&Said::Ask(player));
+        } else if let Some((player, ())) = self.players.close(id) {
+            self.tally.over(over);
+            self.say(&Said::End(player, over as u8));
         }
     }
 
@@ -307,6 +319,8 @@ impl Near {
                 pulse.pong(now, number);
                 edge.set_leg(pulse.round_trip());
             }
+            // Who is there is the server side's to say.
+            Ok(Said::Ask(_)) => {}
             Ok(Said::Control(bytes)) if controls.len() < CONTROLS => controls.push(bytes.to_vec()),
             // It is asked for again.
             Ok(Said::Control(_)) => {}
@@ -383,7 +397,7 @@ fn known(now: Instant, players: &mut Routes<Player, ()>, player: &Player, front:
                 let oldest = players.to_evict().ok_or(Dropped::TooManyPlayers)?;
                 players.close(oldest);
             }
-            players.open(now, *player, FORGET, ()).ok_or(Dropped::TooManyPlayers)?
+            players.open(now, *player, ASK, ()).ok_or(Dropped::TooManyPlayers)?
         }
     };
     players.heard(now, id, Side::Player);

@@ -231,6 +231,16 @@ impl<K: Copy + Eq + Hash, T> Routes<K, T> {
         None
     }
 
+    /// How long nobody has said anything on a route.
+    pub fn silence(&self, now: Instant, id: RouteId) -> Option<Duration> {
+        self.route(id).map(|route| now.saturating_duration_since(route.last[0].max(route.last[1])))
+    }
+
+    /// Has [`Self::poll_silent`] name a route that it named before once more, if all stay silent until then.
+    pub fn look_again(&mut self, at: Instant, id: RouteId) {
+        self.timers.push(Reverse((at, id)));
+    }
+
     /// When to ask [`Self::poll_silent`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.peek().map(|Reverse((due, _))| *due)

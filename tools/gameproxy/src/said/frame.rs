@@ -4,6 +4,7 @@
 //! ```text
 //! datagram   4 or 6 · orig ip (4 or 16) · client ip (4 or 16) · client port (4) · orig port (4) · data
 //! end        1 · reason (1) · 4 or 6 · the same four words
+//! ask        5 · 0 · 4 or 6 · the same four words
 //! ping       2 · 8 bytes           pong   3 · the same 8 bytes
 //! control    16 · …                (what the server side tells the client side)
 //!
@@ -36,6 +37,7 @@ const V6: u8 = 6;
 const END: u8 = 1;
 const PING: u8 = 2;
 const PONG: u8 = 3;
+const ASK: u8 = 5;
 const CONTROL: u8 = 16;
 
 /// An SDU.
@@ -45,6 +47,8 @@ pub enum Said<'a> {
     Datagram(Player, &'a [u8]),
     /// A player is gone, for this reason ([`crate::machine::routes::Over`]'s number).
     End(Player, u8),
+    /// Whether the other side knows this player; one that does not says [`Self::End`].
+    Ask(Player),
     /// To be answered at once.
     Ping(u64),
     /// The answer.
@@ -85,9 +89,10 @@ impl<'a> Said<'a> {
                 let (player, data) = words(kind, rest)?;
                 Ok(Self::Datagram(player, data))
             }
-            END => {
+            END | ASK => {
                 let (head, rest) = rest.split_at_checked(2).ok_or(Malformed::Short)?;
                 match words(head[1], rest)? {
+                    (player, []) if kind == ASK => Ok(Self::Ask(player)),
                     (player, []) => Ok(Self::End(player, head[0])),
                     _ => Err(Malformed::Long),
                 }
@@ -116,6 +121,11 @@ impl<'a> Said<'a> {
             }
             Self::End(player, reason) => {
                 out.extend_from_slice(&[END, *reason, family(player)]);
+                put_words(player, out);
+            }
+            // As long as its answer.
+            Self::Ask(player) => {
+                out.extend_from_slice(&[ASK, 0, family(player)]);
                 put_words(player, out);
             }
             Self::Ping(number) => {

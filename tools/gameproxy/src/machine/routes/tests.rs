@@ -40,6 +40,23 @@ fn a_server_that_never_stops_keeps_no_dead_player_unless_it_may() {
 }
 
 #[test]
+fn a_route_that_is_named_for_silence_may_be_named_again() {
+    let mut routes = Routes::new(9);
+    let id = routes.open(at(0), 1, BOTH, ()).unwrap();
+    assert_eq!((routes.poll_silent(at(9)), routes.silence(at(9), id)), (None, Some(Duration::from_secs(9))));
+    assert!(routes.poll_silent(at(10)).is_some() && routes.poll_silent(at(10)).is_none());
+    routes.look_again(at(20), id);
+    assert_eq!((routes.poll_silent(at(19)), routes.poll_silent(at(20))), (None, Some((id, Over::PlayerSilent))));
+    routes.look_again(at(40), id);
+    // Somebody speaks again: it is silent for as long as at first before it is named.
+    routes.heard(at(35), id, Side::Player);
+    assert_eq!((routes.poll_silent(at(44)), routes.silence(at(44), id)), (None, Some(Duration::from_secs(9))));
+    assert_eq!(routes.poll_silent(at(45)), Some((id, Over::PlayerSilent)));
+    assert_eq!(routes.close(id), Some((1, ())));
+    assert_eq!((routes.silence(at(45), id), routes.poll_timeout()), (None, None));
+}
+
+#[test]
 fn a_server_that_says_nothing_ends_a_route_too() {
     let mut routes = Routes::new(9);
     let id = routes.open(at(0), 1, EITHER, ()).unwrap();

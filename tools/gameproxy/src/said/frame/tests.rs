@@ -20,6 +20,7 @@ fn sdus_are_these_bytes() {
     let words = b"\x0a\0\0\x01\xc0\xa8\x01\x05\0\0\x6c\xfd\0\0\x6d\x06";
     assert_eq!(bytes(Said::Datagram(v4, b"hi")), [b"\x04", &words[..], b"hi"].concat());
     assert_eq!(bytes(Said::End(v4, 2)), [b"\x01\x02\x04", &words[..]].concat());
+    assert_eq!(bytes(Said::Ask(v4)), [b"\x05\x00\x04", &words[..]].concat());
     let v6 = player("[fd00::1]:1", "[fd00::2]:258");
     let ip = |last| [&[0xfd][..], &[0; 14], &[last]].concat();
     assert_eq!(bytes(Said::Datagram(v6, b"")), [&[6][..], &ip(1), &ip(2), &[0, 0, 1, 2, 0, 0, 0, 1]].concat());
@@ -43,7 +44,7 @@ fn a_byte_stream_is_these_bytes() {
 #[test]
 fn nonsense_is_told_apart() {
     assert_eq!(Said::parse(b""), Err(Malformed::Short));
-    assert_eq!(Said::parse(b"\x05"), Err(Malformed::Kind(5)));
+    assert_eq!(Said::parse(b"\x07"), Err(Malformed::Kind(7)));
     assert_eq!(Said::parse(&[4; 16]), Err(Malformed::Port(0x0404_0404)));
     assert_eq!(Said::parse(&[6; 30]), Err(Malformed::Short));
     assert_eq!(Said::parse(&[[4].as_slice(), &[0; 15]].concat()), Err(Malformed::Short));
@@ -68,7 +69,7 @@ fn any_player() -> impl Strategy<Value = Player> {
 proptest! {
     #[test]
     fn what_is_put_is_read(player in any_player(), data: Vec<u8>, number: u64, reason: u8) {
-        let all = [Said::Datagram(player, &data), Said::End(player, reason), Said::Ping(number), Said::Pong(number), Said::Control(&data)];
+        let all = [Said::Datagram(player, &data), Said::End(player, reason), Said::Ask(player), Said::Ping(number), Said::Pong(number), Said::Control(&data)];
         for said in all {
             let sdu = bytes(said);
             prop_assert_eq!(Said::parse(&sdu), Ok(said));
