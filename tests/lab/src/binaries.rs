@@ -82,6 +82,14 @@ pub fn prepare(build: Build<'_>) -> Result<&'static Path> {
     Ok(FOLDER.get_or_init(|| folder))
 }
 
+/// What cargo told this program of its own package. Build scripts of dependencies ask for it (ring's), and would run, and
+/// with them all that depends on them be built, anew each time that cargo is started by a program instead of a shell.
+fn is_of_a_package(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"]
+        .iter()
+        .any(|of_a_package| name.starts_with(of_a_package))
+}
+
 fn run_cargo(build: Build<'_>) -> Result<PathBuf> {
     let own = std::env::current_exe().context("the path of this program")?;
     let own_folder = own
@@ -99,6 +107,10 @@ fn run_cargo(build: Build<'_>) -> Result<PathBuf> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--lib", "--bins", "--examples", "--target-dir"]).arg(target);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| is_of_a_package(name))
+    {
+        command.env_remove(name);
+    }
     for name in CRATES.into_iter().chain(build.also.iter().copied()) {
         command.args(["-p", name]);
     }
