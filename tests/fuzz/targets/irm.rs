@@ -9,8 +9,8 @@ use identity::{CheckError, Shown};
 use irmd::config::Identity;
 use irmd::machine::ticket::Ticket;
 use irmd::machine::{
-    CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, Judging, May, Quotas, Reply, RulesChange,
-    Settings, Started,
+    CallId, Caller, ChildId, Command, Effect, IpcpAnswer, IpcpCall, Irm, Judging, Listed, May, Quotas, Reply,
+    RulesChange, Settings, Started,
 };
 use libfuzzer_sys::fuzz_target;
 use proto::v1::{self, EndReason, Failure, FailureKind};
@@ -244,7 +244,10 @@ impl World {
             7 => Command::UnbindProcess(v1::UnbindProcessRequest { name, pid }),
             8 => Command::FlowDealloc(v1::FlowDeallocRequest { flow_id: flow.0 }),
             9 => Command::FlowShow(v1::FlowShowRequest { flow_id: flow.0 }),
-            10 => Command::FlowList(program.flag()),
+            10 => Command::FlowList(Listed {
+                ended: program.flag(),
+                told_by: if program.flag() { vec!["udp0".to_owned()] } else { Vec::new() },
+            }),
             11 => Command::NameList,
             12 => Command::Status,
             13 => Command::NameRules(name + program.one_of(&["", "*"]).as_str(), rules),
