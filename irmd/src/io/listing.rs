@@ -182,7 +182,7 @@ impl Telling {
         while let Some(next) = ipcp::next_flow(&mut stream, name).await {
             let Some(mut row) = next else { return Ok(()) };
             told.insert(row.flow_id);
-            add_known(peers.get(&row.flow_id).map(|peer| &**peer), name, &mut row);
+            add_known(peers.get(&row.flow_id).map(Box::as_ref), name, &mut row);
             if user.is_none_or(|uid| is(&row.process, uid) || is(&row.peer_process, uid)) {
                 self.tell(row).await?;
             }

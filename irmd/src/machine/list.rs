@@ -232,18 +232,16 @@ fn gone_row(gone: &Gone, now: Instant) -> FlowRow {
 
 /// Who the peer has shown to be, of a flow whose IPCP tells the rest.
 fn identity_row(flow: &Flow) -> Option<FlowRow> {
-    flow.peer.as_ref()?;
+    let peer = flow.peer.as_deref()?;
     let mut info = v1::FlowInfo { flow_id: flow.id.0, ipcp: flow.ipcp().to_owned(), ..v1::FlowInfo::default() };
-    show_peer(flow, &mut info);
+    show_peer(peer, &mut info);
     Some(FlowRow { info, peer: None })
 }
 
-fn show_peer(flow: &Flow, info: &mut v1::FlowInfo) {
-    if let Some(Peer { shown, grounds }) = flow.peer.as_deref() {
-        info.peer_identity = shown.host.to_string();
-        info.peer_certified = shown.name.as_ref().map(ToString::to_string).unwrap_or_default();
-        info.trusted_by = grounds.as_str().to_owned();
-    }
+fn show_peer(Peer { shown, grounds }: &Peer, info: &mut v1::FlowInfo) {
+    info.peer_identity = shown.host.to_string();
+    info.peer_certified = shown.name.as_ref().map(ToString::to_string).unwrap_or_default();
+    info.trusted_by = grounds.as_str().to_owned();
 }
 
 fn row(flow: &Flow, now: Instant) -> FlowRow {
@@ -260,7 +258,9 @@ fn row(flow: &Flow, now: Instant) -> FlowRow {
         encrypted: !flow.ipcp().is_empty() && flow.qos.cube() != v1::Cube::Raw,
         ..v1::FlowInfo::default()
     };
-    show_peer(flow, &mut info);
+    if let Some(peer) = flow.peer.as_deref() {
+        show_peer(peer, &mut info);
+    }
     let to = match &flow.stage {
         Stage::Allocated { to } => to.clone(),
         Stage::Offered { to, .. } | Stage::Opening { to, .. } => Some(to.clone()),
