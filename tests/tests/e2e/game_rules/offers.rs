@@ -161,8 +161,7 @@ pub(super) fn players_of_a_fair_game_have_the_same_round_trip() -> Result<()> {
         took.sort_unstable();
         medians.push(*took.get(4).context("a median")?);
     }
-    // Without it they are 60 ms apart; what a busy machine adds is less.
     let apart = medians[0].abs_diff(medians[1]);
-    ensure!(apart < Duration::from_millis(40), "{medians:?}");
+    ensure!(apart.as_millis() <= 15, "{medians:?}");
     Ok(())
 }
