@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::host_link::{HostLink, Wire};
 use crate::net::{self, Namespace};
 use crate::router::Memory;
-use crate::{Deadline, IrmdBuilder, Output, Running, binaries, sys, wait_until};
+use crate::{IrmdBuilder, Output, Running, binaries, sys, wait_until};
 
 /// How long a command that only asks and answers may take.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -250,13 +250,15 @@ impl Host {
     /// between fork and exec that has all the test's descriptors.
     fn bound<T: Send>(&self, port: u16, bind: impl Fn((IpAddr, u16)) -> std::io::Result<T> + Send + Copy) -> Result<T> {
         let address = self.address();
-        let deadline = Deadline::after(LET_GO);
-        loop {
-            match self.inside(move || bind((address, port)))? {
-                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && !deadline.is_past() => {}
-                bound => return bound.with_context(|| format!("port {port} of {address} at host {}", self.name())),
-            }
-        }
+        let what = format!("port {port} of {address} at host {}", self.name());
+        let mut tried = None;
+        wait_until(LET_GO, &what, || {
+            let bound = self.inside(move || bind((address, port)));
+            let taken = matches!(&bound, Ok(Err(error)) if error.kind() == std::io::ErrorKind::AddrInUse);
+            tried = Some(bound);
+            !taken
+        })?;
+        tried.context("it is tried once at least")?.and_then(|bound| bound.context(what))
     }
 }
 
