@@ -155,10 +155,14 @@ pub(super) fn expect_reset(mut stream: &TcpStream, who: &str) -> Result<()> {
     }
 }
 
-/// Who connects there is reset, before it knows that it is connected or after.
-pub(super) fn expect_refusal(at: &Host, to: SocketAddr, who: &str) -> Result<()> {
+/// Who connects there and says something is reset: before it knows that it is connected, when it speaks, or after. It is told
+/// once only.
+pub(super) fn expect_refusal(at: &Host, to: SocketAddr, says: &[u8], who: &str) -> Result<()> {
     match connect(at, to) {
-        Ok(stream) => expect_reset(&stream, who),
+        Ok(mut stream) => match stream.write_all(says) {
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+            _ => expect_reset(&stream, who),
+        },
         Err(error) => {
             let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
             ensure!(kind == Some(ErrorKind::ConnectionReset), "{who}: {error:#}");

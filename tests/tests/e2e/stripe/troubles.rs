@@ -58,7 +58,7 @@ fn a_dead_target_is_a_reset() -> Result<()> {
     for over in BOTH {
         let mut stage = Stage::up(over, 3)?;
         drop(stage.target.take());
-        let refused = stage::expect_refusal(&stage.net.a, stage.entry, "the client");
+        let refused = stage::expect_refusal(&stage.net.a, stage.entry, b"hello?", "the client");
         refused.with_context(|| format!("over {over:?}"))?;
         if over == Over::Flows {
             stage.proxy.expect_log(SOON, "the target refused the connection")?;
@@ -215,7 +215,7 @@ fn a_stalled_client_stops_no_other() -> Result<()> {
 fn a_relay_that_is_full_says_so() -> Result<()> {
     let stage = Stage::with(Over::Flows, 2, &["--max-clients", "1"])?;
     let (first, server) = stage.pair()?;
-    stage::expect_refusal(&stage.net.a, stage.entry, "one too many")?;
+    stage::expect_refusal(&stage.net.a, stage.entry, b"", "one too many")?;
     stage.proxy.expect_log(SOON, "as many clients as may be")?;
     stage::exchange(&first, &server, 10_000)
 }
