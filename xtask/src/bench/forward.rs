@@ -3,6 +3,7 @@
 
 mod contenders;
 pub(crate) mod figures;
+mod knee;
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -45,11 +46,16 @@ pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
         made_by("forward")
     );
     text += "\n## On one host\n\nClient, forwarder and server on one loopback.\n";
-    let all = stage.measure(&contenders::on_one_host(), rounds, seconds)?;
-    text += &table(&all);
+    let on_one_host = contenders::on_one_host();
+    text += &table(&stage.measure(&on_one_host, rounds, seconds)?);
     text += "\n## Between two hosts\n\nTwo network namespaces, a veth pair each; client and server on the loopback of theirs, but for none.\n";
-    let all = stage.measure(&contenders::between_hosts(), rounds, seconds)?;
-    text += &table(&all);
+    let between_hosts = contenders::between_hosts();
+    text += &table(&stage.measure(&between_hosts, rounds, seconds)?);
+    text += "\n## Until it bends\n\nOne client more each 2 ms, 10 µs between an answer and the next question, until the 99th \
+             percentile of their round trips is ten times that of the first hundred. Two processes of clients; what is \
+             beside them shares their cores.\n";
+    let all: Vec<Contender> = on_one_host.into_iter().chain(between_hosts).filter(Contender::bends).collect();
+    text += &knee::measure(&stage, &all, rounds)?;
     println!("{text}");
     if dry { Ok(()) } else { PAGE.write(&text) }
 }

@@ -22,6 +22,11 @@ impl Contender {
         !self.programs.is_empty()
     }
 
+    /// Whether its knee is of interest: none's, ours, and that of the peer which most take.
+    pub(super) fn bends(&self) -> bool {
+        !self.is_peer() || self.name == "haproxy"
+    }
+
     pub(super) fn is_installed(&self) -> bool {
         self.programs.iter().all(|program| installed(program))
     }
