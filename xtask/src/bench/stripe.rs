@@ -23,6 +23,8 @@ const PAGE: Page = Page {
     end: "<!-- end of what is made -->\n",
 };
 
+/// What can be measured for itself.
+const PARTS: [&str; 3] = ["near", "lossy", "paths"];
 /// Of the link.
 const RATE: u64 = 100_000_000;
 /// Round trip and loss from the sender.
@@ -52,22 +54,29 @@ impl Way {
 }
 
 /// Measures, and writes docs/tcpstripe.md unless `dry`.
-pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
+pub(crate) fn run(rounds: u32, seconds: f64, dry: bool, part: Option<&str>) -> Result<()> {
+    let wanted = |name: &str| part.is_none_or(|part| part == name);
+    ensure!(PARTS.iter().any(|name| wanted(name)), "there is no part {part:?} of it; there are {}", PARTS.join(", "));
     build()?;
     if let Err(refused) = lab::enter() {
         bail!("links need network namespaces, and there are none here: {refused}");
     }
     ensure!(peers::installed("iperf3"), "iperf3 is not installed; it makes and measures the load");
     let mut text = format!("\n{} medians of {rounds} transfers of {seconds} s.\n", made_by("stripe"));
-    let stage = Stage::up()?;
-    text += &stage.near(rounds, seconds)?;
-    text += &stage.lossy(rounds, seconds)?;
-    match paths::two(rounds, seconds) {
-        Ok(table) => text += &table,
-        Err(error) => eprintln!("two paths are left out: {error:#}"),
+    if wanted("near") || wanted("lossy") {
+        let stage = Stage::up()?;
+        if wanted("near") {
+            text += &stage.near(rounds, seconds)?;
+        }
+        if wanted("lossy") {
+            text += &stage.lossy(rounds, seconds)?;
+        }
+    }
+    if wanted("paths") {
+        text += &paths::two(rounds, seconds)?;
     }
     println!("{text}");
-    if dry { Ok(()) } else { PAGE.write(&text) }
+    if dry || part.is_some() { Ok(()) } else { PAGE.write(&text) }
 }
 
 /// Two hosts with a link between them, and what serves.
