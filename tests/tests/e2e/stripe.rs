@@ -1,6 +1,7 @@
 //! `tcpstripe`: one TCP connection over many tracks. What passes is whole, what is cut short is reset at both ends, and the
 //! seed's bytes are the seed's.
 
+mod adapt;
 mod paths;
 mod seed;
 mod stage;
@@ -14,5 +15,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(seed::cases());
     cases.extend(troubles::cases());
     cases.extend(paths::cases());
+    cases.extend(adapt::cases());
     cases
 }

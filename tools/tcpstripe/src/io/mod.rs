@@ -1,6 +1,7 @@
 //! What `tcpstripe` does: sockets, flows, files, the clock.
 #![expect(clippy::disallowed_methods, reason = "io/: sockets, the clock, timers, tasks, random numbers")]
 
+mod adapting;
 mod carrier;
 mod dial;
 mod local;

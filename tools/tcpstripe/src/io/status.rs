@@ -171,6 +171,9 @@ fn table(all: &[Status]) -> String {
                 view.blocked_seconds,
                 bytes(view.sent_again)
             );
+            if let Some((tracks, why)) = &view.adapted {
+                let _ = writeln!(text, "{tracks} tracks, because {}", print::printable(why));
+            }
             if !view.tracks.is_empty() {
                 let _ = writeln!(text, "{}", tracks(group));
             }
@@ -195,7 +198,11 @@ fn tracks(group: &GroupStatus) -> Table {
             track.in_flight.map_or_else(unknown, bytes),
             track.window.map_or_else(unknown, bytes),
             bytes(track.chunk),
-            if track.stalled { "stalled".to_owned() } else { String::new() },
+            match (track.stalled, track.retired) {
+                (true, _) => "stalled".to_owned(),
+                (false, true) => "ending".to_owned(),
+                (false, false) => String::new(),
+            },
         ]);
     }
     table

@@ -44,7 +44,7 @@ pub(super) async fn send(run_dir: Option<&Path>, args: SendArgs) -> Result<(), F
     let (ours, theirs) = UnixStream::pair().map_err(|error| failed(error.to_string()))?;
     // Held: a group whose commands have ended would still run, but nobody would tell it to stop.
     let (_commands, receiver) = mpsc::channel(1);
-    let tie = proxy::tie(&proxying, Local::pair(theirs), receiver).await.map_err(failed)?;
+    let tie = proxy::tie(&proxying, &name, Local::pair(theirs), receiver).await.map_err(failed)?;
     let (outcome, said) = tokio::join!(async { tie.run().await.close().await }, speak(ours, input, &name, len));
     match said {
         Ok(hash) => {
