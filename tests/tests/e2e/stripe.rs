@@ -2,6 +2,7 @@
 //! seed's bytes are the seed's.
 
 mod adapt;
+mod files;
 mod paths;
 mod seed;
 mod stage;
@@ -14,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = whole::cases();
     cases.extend(seed::cases());
     cases.extend(troubles::cases());
+    cases.extend(files::cases());
     cases.extend(paths::cases());
     cases.extend(adapt::cases());
     cases

@@ -163,6 +163,9 @@ pub struct SendArgs {
     /// Tracks: a number, or auto, as of tcpstripe proxy
     #[arg(short = 'n', long, value_name = "N|auto", default_value = "8")]
     pub tracks: Tracks,
+    /// Forget what the receiver has of this file from a transfer that broke; else it goes on from there
+    #[arg(long)]
+    pub anew: bool,
     /// How bytes are carried
     #[command(flatten)]
     pub how: HowArgs,

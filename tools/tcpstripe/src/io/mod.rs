@@ -4,6 +4,7 @@
 mod adapting;
 mod carrier;
 mod dial;
+mod inbox;
 mod local;
 mod print;
 mod proxy;
@@ -66,7 +67,7 @@ fn start(cli: Cli) -> Result<(), Failure> {
         }
         Command::Status { json } => runtime()?.block_on(status::show(run_dir, json)),
         Command::Send(args) => runtime()?.block_on(transfer::send(run_dir, args)),
-        Command::Recv(args) => runtime()?.block_on(transfer::recv(run_dir, args)),
+        Command::Recv(args) => runtime()?.block_on(inbox::recv(run_dir, args)),
         Command::Completions { shell } => match print::text(&tool::completions::<Cli>(shell)) {
             true => Ok(()),
             false => Err(Failure(FAILED, String::new())),
