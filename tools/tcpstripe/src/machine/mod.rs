@@ -14,6 +14,8 @@ mod schedule;
 mod serial;
 mod stripe;
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod world_tests;
 
 use std::time::{Duration, Instant};
