@@ -2,6 +2,7 @@
 //! seed's bytes are the seed's.
 
 mod adapt;
+mod bulk;
 mod files;
 mod paths;
 mod seed;
@@ -15,6 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = whole::cases();
     cases.extend(seed::cases());
     cases.extend(troubles::cases());
+    cases.extend(bulk::cases());
     cases.extend(files::cases());
     cases.extend(paths::cases());
     cases.extend(adapt::cases());

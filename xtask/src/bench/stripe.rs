@@ -122,8 +122,7 @@ impl Stage {
              the receiving program got.\n\n| RTT | loss | N |"
             .to_owned();
         let multipath = mptcp::there_is(&self.a)?;
-        let ways: Vec<Way> =
-            WAYS.into_iter().filter(|way| multipath || !matches!(way, Way::Multipath(_))).collect();
+        let ways: Vec<Way> = WAYS.into_iter().filter(|way| multipath || !matches!(way, Way::Multipath(_))).collect();
         for way in &ways {
             let _ = write!(text, " {} |", way.text());
         }
