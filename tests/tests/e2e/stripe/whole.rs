@@ -12,7 +12,6 @@ use flowring_tests::net::{Net, SOON};
 use lab::Link;
 
 use super::stage::{self, BOTH, Over, Stage, exchange, start};
-use flowring_tests::flows::pattern;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut all = cases![

@@ -3,13 +3,21 @@
 use std::time::Instant;
 
 use super::print;
-use super::tie::{Adapting, Tie};
+use super::tie::Tie;
 use crate::machine::State;
+use crate::machine::adapt::{Adapt, Change};
+
+/// How many tracks there are to be, and for whom.
+pub(super) struct Adapting {
+    pub(super) adapt: Adapt,
+    pub(super) client: String,
+}
 
 impl Adapting {
     /// How many tracks there are to be, and why; nothing where their number is given.
-    pub(super) fn told(&self) -> Option<(u16, String)> {
-        self.adapt.adapts().then(|| (self.adapt.wanted(), self.adapt.why().to_owned()))
+    pub(super) fn told(&self) -> Option<Change> {
+        let (tracks, why) = (self.adapt.wanted(), self.adapt.why().to_owned());
+        self.adapt.adapts().then_some(Change { tracks, why })
     }
 }
 
@@ -57,6 +65,12 @@ impl Tie {
         // Over flows, losing a track breaks nothing.
         let _ = self.group.track_lost(Instant::now(), track.id);
         self.closing.spawn(track.carrier.close());
+        if let Some(dialer) = &self.dialer
+            && !track.retired
+        {
+            // It was the other end that wanted to be rid of it; nobody of ours does that.
+            self.dials.spawn(dialer.clone().dial(track.index, 1));
+        }
         true
     }
 }

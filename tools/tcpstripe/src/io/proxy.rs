@@ -7,10 +7,11 @@ use std::time::Duration;
 use libflow::Stack;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::adapting::Adapting;
 use super::dial::{self, Dialer};
 use super::local::Local;
 use super::registry::{Place, Registry};
-use super::tie::{Adapting, Command, Outcome, Tie};
+use super::tie::{Command, Outcome, Tie};
 use super::{print, sockets};
 use crate::machine::adapt::Adapt;
 use crate::machine::{Classic, State, Stripe};

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::registry::{GroupStatus, Registry, Totals};
 use super::{FAILED, Failure, print};
+use crate::machine::adapt::Change;
 
 /// Who asks may be slow, but not for ever.
 const ASKED: Duration = Duration::from_secs(5);
@@ -171,7 +172,7 @@ fn table(all: &[Status]) -> String {
                 view.blocked_seconds,
                 bytes(view.sent_again)
             );
-            if let Some((tracks, why)) = &view.adapted {
+            if let Some(Change { tracks, why }) = &view.adapted {
                 let _ = writeln!(text, "{tracks} tracks, because {}", print::printable(why));
             }
             if !view.tracks.is_empty() {

@@ -9,11 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
+use super::adapting::Adapting;
 use super::carrier::Carrier;
 use super::dial::{Dialed, Dialer};
 use super::local::Local;
 use super::track::{Failed, Moved, Track};
-use crate::machine::adapt::Adapt;
 use crate::machine::{Group, State, TrackId, View};
 use crate::said::frame::Abort;
 use crate::said::tracks::MAX_TRACKS;
@@ -57,12 +57,6 @@ pub(super) struct Tie {
     pub(super) why: Option<String>,
     /// Any track was ever there.
     had_track: bool,
-}
-
-/// How many tracks there are to be, and for whom.
-pub(super) struct Adapting {
-    pub(super) adapt: Adapt,
-    pub(super) client: String,
 }
 
 /// How it ended.
@@ -357,7 +351,8 @@ impl Tie {
 
     /// Nothing moves: until something happens, or some time has come.
     fn wait(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let adapts = self.adapting.as_ref().and_then(|adapting| adapting.adapt.poll_timeout());
+        let adapts =
+            self.adapting.as_ref().and_then(|adapting| adapting.adapt.poll_timeout()).map(|at| at.max(self.paths_at));
         let over = self.over_at.map(|at| at + LAST_WORDS);
         let timeout = self.group.poll_timeout().into_iter().chain(over).chain(adapts).min();
         let Some(at) = timeout else { return Poll::Pending };

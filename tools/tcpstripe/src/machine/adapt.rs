@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// More tracks pay if they bring so much more than fewer.
 const PAYS: f64 = 1.25;
 /// Fewer tracks are kept if they bring so much of what more did.
@@ -41,7 +43,7 @@ pub struct Reading {
 }
 
 /// Another number of tracks, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// So many from now on.
     pub tracks: u16,

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use adapt::Reading;
+use adapt::{Change, Reading};
 pub use classic::{Classic, GAP, LATEST_JOIN};
 #[doc(hidden)]
 pub use hostile::play;
@@ -210,7 +210,7 @@ pub struct View {
     pub sent_again: u64,
     /// Where their number adapts: how many tracks there are to be, and why.
     #[serde(default)]
-    pub adapted: Option<(u16, String)>,
+    pub adapted: Option<Change>,
     /// Its tracks.
     pub tracks: Vec<TrackView>,
 }

@@ -1,5 +1,6 @@
 //! A group over flows: 64-bit offsets, credit, acknowledgements per track, so that a track may die.
 
+mod hearing;
 mod lane;
 mod sending;
 
@@ -171,54 +172,6 @@ impl Stripe {
                 self.sending.send_again(offset, bytes);
             }
         }
-    }
-
-    fn hear(&mut self, now: Instant, track: TrackId, frame: Frame) -> Result<usize, Broken> {
-        match frame {
-            Frame::Data { offset, size } => {
-                if offset + u64::from(size) > self.limit() {
-                    return Err(Broken(format!(
-                        "bytes up to {} came, the limit is {}",
-                        offset + u64::from(size),
-                        self.limit()
-                    )));
-                }
-                if self.end.is_some_and(|end| offset + u64::from(size) > end) {
-                    return Err(Broken("bytes came from behind the stream's end".to_owned()));
-                }
-                self.furthest = self.furthest.max(offset + u64::from(size));
-                if let Some(lane) = self.lanes.get_mut(&track) {
-                    lane.coming = Some((offset, size as usize));
-                }
-                return Ok(size as usize);
-            }
-            Frame::End { offset } => {
-                let short = offset < self.furthest || self.end.is_some_and(|end| end != offset);
-                if short || offset > self.limit() {
-                    return Err(Broken(format!("the stream ends at {offset}, where it cannot end")));
-                }
-                self.end = Some(offset);
-            }
-            Frame::Ack { received, limit, chunks } => {
-                if let Some(lane) = self.lanes.get_mut(&track) {
-                    self.moved += lane.acknowledged(now, chunks)?;
-                }
-                self.sending.acknowledged(received, limit)?;
-                for lane in self.lanes.values_mut() {
-                    while lane.queue.front().is_some_and(|sent| !self.sending.is_needed(sent.offset, sent.bytes.len()))
-                    {
-                        lane.queue.pop_front();
-                    }
-                }
-            }
-            Frame::Abort(why) => {
-                if self.state == State::Open && !self.is_done() {
-                    self.state = State::PeerAborted(why);
-                    self.sending.forget();
-                }
-            }
-        }
-        Ok(0)
     }
 
     fn note_blocked(&mut self, now: Instant) {
