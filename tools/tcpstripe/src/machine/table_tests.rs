@@ -24,7 +24,7 @@ const TRACKS: [usize; 4] = [1, 2, 4, 8];
 /// Mbit/s that came out in order within [`TIME`], with so many connections or tracks.
 fn rate(road: Road, tracks: usize, ends: Option<[Box<dyn Group>; 2]>) -> f64 {
     let bytes = match ends {
-        Some(ends) => Pair::new(road, ends, tracks).run(TIME),
+        Some(ends) => Pair::new(Instant::now(), road, ends, tracks).run(TIME),
         None => road::bare(road, tracks, TIME),
     };
     bytes as f64 * 8.0 / 1e6 / TIME.as_secs_f64()

@@ -224,8 +224,7 @@ fn id(at: usize) -> TrackId {
 }
 
 impl Pair {
-    pub(super) fn new(road: Road, mut ends: [Box<dyn Group>; 2], tracks: usize) -> Self {
-        let start = Instant::now();
+    pub(super) fn new(start: Instant, road: Road, mut ends: [Box<dyn Group>; 2], tracks: usize) -> Self {
         let traffic = Traffic::new(road, tracks);
         for end in &mut ends {
             for at in 0..tracks {
