@@ -29,7 +29,7 @@ fn tracks_become_more_where_each_feels_loss() -> Result<()> {
     let writing = write(&client, bytes.clone())?;
     let server_too = server.try_clone()?;
     let reading = std::thread::Builder::new().name("read".into()).spawn(move || read(&server_too))?;
-    stage.proxy.expect_log(3 * SOON, "4 tracks, because 2 bring")?;
+    stage.proxy.expect_log(6 * SOON, "4 tracks, because 2 bring")?;
     let group = stage::group(&stage.net.a)?;
     ensure!(group["view"]["adapted"]["why"].as_str().is_some_and(|why| why.contains("Mbit/s")), "{group}");
     let text = stage.net.a.run("tcpstripe", &["status"])?;
