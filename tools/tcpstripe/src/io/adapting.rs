@@ -60,6 +60,7 @@ impl Tie {
         if self.group.state() != State::Open || !self.group.may_part() {
             return false;
         }
+        while self.closing.try_join_next().is_some() {}
         let Some(at) = self.tracks.iter().position(|track| track.finished && track.is_read_out()) else { return false };
         let track = self.tracks.swap_remove(at);
         // Over flows, losing a track breaks nothing.
