@@ -56,6 +56,9 @@ pub(crate) struct Options {
     /// Print the table and leave the page in docs as it is
     #[arg(long)]
     dry: bool,
+    /// "stripe": only this part of it, and the page stays as it is: "near", "lossy" or "paths"
+    #[arg(long)]
+    part: Option<String>,
 }
 
 /// Measures.
@@ -72,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "goodput" => goodput::run(rounds(3), seconds(5.0), dry),
         "forward" => forward::run(rounds(5), seconds(3.0), dry),
         "game" => game::run(rounds(3), seconds(10.0), dry),
-        "stripe" => stripe::run(rounds(3), seconds(10.0), dry),
+        "stripe" => stripe::run(rounds(3), seconds(10.0), dry, options.part.as_deref()),
         "see" => see::run(rounds(5), dry),
         what => bail!(
             "there is no bench {what:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"game\", \"see\", \"loss\", \"flood\", \"restart\" and \"stripe\""

@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Some((fixed, rest)) = bytes.split_first_chunk() {
         let _ = file::name_len(*fixed);
-        let _ = file::name_and_len(rest);
+        let _ = file::Offer::decode(rest);
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = config::parse(text);

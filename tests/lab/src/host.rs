@@ -104,6 +104,11 @@ impl Host {
         self.0.network.as_ref().map(|network| &network.namespace)
     }
 
+    pub(crate) fn in_namespace(&self) -> Result<&Namespace> {
+        let name = self.name();
+        self.namespace().with_context(|| format!("host {name} is on loopback; make the lab with Lab::new"))
+    }
+
     pub(crate) fn namespace_number(&self) -> Option<i32> {
         self.namespace().map(|namespace| namespace.as_raw_fd())
     }

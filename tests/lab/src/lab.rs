@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -20,6 +20,8 @@ pub struct Lab {
     folder: tempfile::TempDir,
     network: Network,
     hosts: AtomicU8,
+    /// A host's link passes nothing once nobody holds the host; a router that nobody talks to would be a black hole.
+    kept: Mutex<Vec<Host>>,
 }
 
 enum Network {
@@ -31,12 +33,23 @@ enum Network {
 impl Lab {
     /// A lab whose hosts are network namespaces. Needs [`enter()`](crate::enter()) first.
     pub fn new() -> Result<Self> {
-        Ok(Self { folder: folder()?, network: Network::Namespaces(Arc::new(Switch::new()?)), hosts: AtomicU8::new(0) })
+        Ok(Self::of(folder()?, Network::Namespaces(Arc::new(Switch::new()?))))
     }
 
     /// A lab whose hosts are run directories on 127.0.0.1, 127.0.0.2, … with the shim on one free UDP port.
     pub fn on_loopback() -> Result<Self> {
-        Ok(Self { folder: folder()?, network: Network::Loopback(free_port()?), hosts: AtomicU8::new(0) })
+        Ok(Self::of(folder()?, Network::Loopback(free_port()?)))
+    }
+
+    fn of(folder: tempfile::TempDir, network: Network) -> Self {
+        Self { folder, network, hosts: AtomicU8::new(0), kept: Mutex::default() }
+    }
+
+    /// A host that lives as long as the lab.
+    fn keep(&self, inner: Inner) -> Host {
+        let host = Host::new(inner);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(host.clone());
+        host
     }
 
     /// Hosts with these names, at most 200 in all. The first of a lab has 10.0.0.1 and fd00::1 (on loopback:
@@ -93,7 +106,7 @@ impl Lab {
             let network = host::Network { namespace, wire, boxes: inside.boxes.clone() };
             let run_dir = self.run_dir(name)?;
             let (name, address, public) = (name.to_owned(), *address, inside.public);
-            Ok(Host::new(Inner { name, run_dir, address, public, address6: None, port: 3359, network: Some(network) }))
+            Ok(self.keep(Inner { name, run_dir, address, public, address6: None, port: 3359, network: Some(network) }))
         });
         let hosts = hosts.collect::<Result<Vec<_>>>()?;
         Ok(hosts.try_into().unwrap_or_else(|_| unreachable!("as many hosts as names")))
@@ -105,7 +118,7 @@ impl Lab {
         let Network::Namespaces(switch) = &self.network else {
             let Network::Loopback(port) = self.network else { unreachable!("one of two") };
             let address = Ipv4Addr::new(127, 0, 0, number);
-            return Ok(Host::new(Inner { name, run_dir, address, public: None, address6: None, port, network: None }));
+            return Ok(self.keep(Inner { name, run_dir, address, public: None, address6: None, port, network: None }));
         };
         let address = Ipv4Addr::new(10, 0, 0, number);
         let address6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into());
@@ -113,7 +126,7 @@ impl Lab {
         let namespace = switch.attach(&Place { number, addresses, gateway: None })?;
         let network = Some(host::Network { namespace, wire: Wire::new(switch.clone(), number), boxes: Vec::new() });
         let address6 = Some(address6);
-        Ok(Host::new(Inner { name, run_dir, address, public: None, address6, port: 3359, network }))
+        Ok(self.keep(Inner { name, run_dir, address, public: None, address6, port: 3359, network }))
     }
 
     fn run_dir(&self, name: &str) -> Result<PathBuf> {

@@ -46,6 +46,7 @@ mod router;
 mod switch;
 mod sys;
 mod wait;
+mod way;
 
 pub use daemon::{Daemon, IrmdBuilder};
 pub use enter::{Inside, Refused, enter};

@@ -12,6 +12,7 @@ use lab::{Counts, Host, Lab, Link};
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_host_whose_link_nobody_set_has_a_plain_one,
+        a_way_through_a_router_that_nobody_holds,
         a_delay_is_there_both_ways,
         losses_duplicates_and_corruption_are_counted_and_seen,
         the_same_seed_loses_the_same_datagrams,
@@ -77,6 +78,23 @@ fn a_host_whose_link_nobody_set_has_a_plain_one() -> Result<()> {
     let before = threads()?;
     drop((a, b, lab));
     lab::wait_until(SOON, "the thread of the link to end", || threads().is_ok_and(|now| now < before))
+}
+
+/// A lab keeps its hosts: a router is there though only its link is of interest.
+fn a_way_through_a_router_that_nobody_holds() -> Result<()> {
+    let lab = Lab::new()?;
+    let [a, b, router] = lab.hosts(["a", "b", "router"])?;
+    let (near, far) = ([10, 0, 0, 211].into(), [10, 0, 0, 221].into());
+    a.goes_by(&router, near, far)?;
+    b.goes_by(&router, far, near)?;
+    router.passes_on()?;
+    router.link().set(Link { delay: ms(5), ..Link::CLEAN })?;
+    drop(router);
+    let there = b.inside(|| UdpSocket::bind((far, 0)))??;
+    let here = a.inside(|| UdpSocket::bind((near, 0)))??;
+    here.connect(there.local_addr()?)?;
+    assert_eq!(numbers(&here, &there, 200)?, (0..200).collect::<Vec<_>>());
+    Ok(())
 }
 
 fn a_delay_is_there_both_ways() -> Result<()> {

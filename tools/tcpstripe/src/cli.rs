@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::said::classic::Framing;
 use crate::said::config;
 use crate::said::end::{HostPort, Via};
-use crate::said::rule::{EndMark, How, Policy, Proxy, Relay, Rule, TRACKS};
+use crate::said::rule::{EndMark, How, Policy, Proxy, Relay, Rule};
+use crate::said::tracks::Tracks;
 
 const AFTER_HELP: &str = "\
 Tracks are stream flows, flow:NAME[,layer=LAYER], each with a congestion control of its own; or TCP
@@ -29,6 +30,7 @@ Exit codes:
 Examples:
   tcpstripe relay --accept flow:bulk --to 127.0.0.1:5201
   tcpstripe proxy --listen 127.0.0.1:9000 --to flow:bulk -n 8
+  tcpstripe proxy --listen 127.0.0.1:9000 --to flow:bulk -n auto
   tcpstripe proxy --listen 9000 --to tcp:relay.example:9100 -n 4 --congestion cubic
   tcpstripe status";
 
@@ -122,9 +124,9 @@ pub struct ProxyArgs {
     /// What the tracks run over; several are taken in turn
     #[arg(short, long, value_name = "TRACKS", required = true)]
     pub to: Vec<Via>,
-    /// Tracks for each client
-    #[arg(short = 'n', long, value_name = "N", default_value_t = TRACKS)]
-    pub tracks: u16,
+    /// Tracks for each client: a number, or auto (flows only): 1 for each --to, and up to 8 while that pays
+    #[arg(short = 'n', long, value_name = "N|auto", default_value = "8")]
+    pub tracks: Tracks,
     /// How bytes are carried
     #[command(flatten)]
     pub how: HowArgs,
@@ -158,9 +160,12 @@ pub struct SendArgs {
     /// What the tracks run over; several are taken in turn
     #[arg(required = true, value_name = "TRACKS")]
     pub to: Vec<Via>,
-    /// Tracks
-    #[arg(short = 'n', long, value_name = "N", default_value_t = TRACKS)]
-    pub tracks: u16,
+    /// Tracks: a number, or auto, as of tcpstripe proxy
+    #[arg(short = 'n', long, value_name = "N|auto", default_value = "8")]
+    pub tracks: Tracks,
+    /// Forget what the receiver has of this file from a transfer that broke; else it goes on from there
+    #[arg(long)]
+    pub anew: bool,
     /// How bytes are carried
     #[command(flatten)]
     pub how: HowArgs,
@@ -238,7 +243,7 @@ mod tests {
         let cli = parse("tcpstripe proxy --listen 127.0.0.1:9000 --to flow:bulk").unwrap();
         let Command::Proxy(args) = cli.command else { panic!("{cli:?}") };
         let Rule::Proxy(proxy) = args.rule() else { panic!("{args:?}") };
-        assert_eq!((proxy.how, proxy.tracks), (How::default(), TRACKS));
+        assert_eq!((proxy.how, proxy.tracks), (How::default(), Tracks::Fixed(crate::said::tracks::TRACKS)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cargo xtask bench stripe`: tcpstripe over a long and lossy link and within a host, beside as many kernel TCP connections; the
 //! tables go into docs/tcpstripe.md. Every TCP figure names its congestion control.
 
+mod mptcp;
 mod paths;
 
 use std::fmt::Write as _;
@@ -23,6 +24,8 @@ const PAGE: Page = Page {
     end: "<!-- end of what is made -->\n",
 };
 
+/// What can be measured for itself.
+const PARTS: [&str; 3] = ["near", "lossy", "paths"];
 /// Of the link.
 const RATE: u64 = 100_000_000;
 /// Round trip and loss from the sender.
@@ -34,17 +37,26 @@ const IPERF_PORT: &str = "7101";
 #[derive(Clone, Copy)]
 enum Way {
     Kernel(&'static str),
+    /// One connection with N subflows.
+    Multipath(&'static str),
     Flows(&'static str),
     Tcp(&'static str),
 }
 
-const WAYS: [Way; 5] =
-    [Way::Kernel("cubic"), Way::Flows("cubic"), Way::Tcp("cubic"), Way::Kernel("bbr"), Way::Flows("bbr3")];
+const WAYS: [Way; 6] = [
+    Way::Kernel("cubic"),
+    Way::Multipath("cubic"),
+    Way::Flows("cubic"),
+    Way::Tcp("cubic"),
+    Way::Kernel("bbr"),
+    Way::Flows("bbr3"),
+];
 
 impl Way {
     fn text(self) -> String {
         match self {
             Self::Kernel(control) => format!("N kernel TCP, {control}"),
+            Self::Multipath(control) => format!("MPTCP, N subflows, {control}"),
             Self::Flows(control) => format!("N flows, {control}"),
             Self::Tcp(control) => format!("N TCP tracks, {control}"),
         }
@@ -52,22 +64,29 @@ impl Way {
 }
 
 /// Measures, and writes docs/tcpstripe.md unless `dry`.
-pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
+pub(crate) fn run(rounds: u32, seconds: f64, dry: bool, part: Option<&str>) -> Result<()> {
+    let wanted = |name: &str| part.is_none_or(|part| part == name);
+    ensure!(PARTS.iter().any(|name| wanted(name)), "there is no part {part:?} of it; there are {}", PARTS.join(", "));
     build()?;
     if let Err(refused) = lab::enter() {
         bail!("links need network namespaces, and there are none here: {refused}");
     }
     ensure!(peers::installed("iperf3"), "iperf3 is not installed; it makes and measures the load");
     let mut text = format!("\n{} medians of {rounds} transfers of {seconds} s.\n", made_by("stripe"));
-    let stage = Stage::up()?;
-    text += &stage.near(rounds, seconds)?;
-    text += &stage.lossy(rounds, seconds)?;
-    match paths::two(rounds, seconds) {
-        Ok(table) => text += &table,
-        Err(error) => eprintln!("two paths are left out: {error:#}"),
+    if wanted("near") || wanted("lossy") {
+        let stage = Stage::up()?;
+        if wanted("near") {
+            text += &stage.near(rounds, seconds)?;
+        }
+        if wanted("lossy") {
+            text += &stage.lossy(rounds, seconds)?;
+        }
+    }
+    if wanted("paths") {
+        text += &paths::two(rounds, seconds)?;
     }
     println!("{text}");
-    if dry { Ok(()) } else { PAGE.write(&text) }
+    if dry || part.is_some() { Ok(()) } else { PAGE.write(&text) }
 }
 
 /// Two hosts with a link between them, and what serves.
@@ -102,10 +121,12 @@ impl Stage {
         let mut text = "\n## Over a long and lossy link\n\n100 Mbit/s with a queue of one bandwidth-delay product, random loss one way (from the sender). Mbit/s that \
              the receiving program got.\n\n| RTT | loss | N |"
             .to_owned();
-        for way in WAYS {
+        let multipath = mptcp::there_is(&self.a)?;
+        let ways: Vec<Way> = WAYS.into_iter().filter(|way| multipath || !matches!(way, Way::Multipath(_))).collect();
+        for way in &ways {
             let _ = write!(text, " {} |", way.text());
         }
-        let _ = writeln!(text, "\n|---|---|---|{}", "---|".repeat(WAYS.len()));
+        let _ = writeln!(text, "\n|---|---|---|{}", "---|".repeat(ways.len()));
         for (round_trip, loss) in PATHS {
             let queue = usize::try_from(RATE / 8 * round_trip / 1000)?;
             let delay = Duration::from_millis(round_trip) / 2;
@@ -113,11 +134,11 @@ impl Stage {
             self.b.link().set_each(Link { loss: 0.0, ..down }, down)?;
             for tracks in TRACKS {
                 println!("{round_trip} ms, {} %, N = {tracks}", loss * 100.0);
-                let mut columns = vec![Vec::new(); WAYS.len()];
+                let mut columns = vec![Vec::new(); ways.len()];
                 // Each way in turn, and so each round: what the machine does meanwhile falls on all.
                 for _ in 0..rounds {
-                    for (way, all) in WAYS.into_iter().zip(&mut columns) {
-                        all.push(self.goodput(way, tracks, seconds)?);
+                    for (way, all) in ways.iter().zip(&mut columns) {
+                        all.push(self.goodput(*way, tracks, seconds)?);
                     }
                 }
                 let columns: Vec<String> = columns.into_iter().map(|all| number(middle(all))).collect();
@@ -128,10 +149,14 @@ impl Stage {
     }
 
     fn goodput(&self, way: Way, tracks: u16, seconds: f64) -> Result<f64> {
+        if let Way::Multipath(control) = way {
+            return self.multipath(way, control, tracks, seconds);
+        }
         let seconds = seconds.ceil().to_string();
         let n = tracks.to_string();
         let address = self.b.address().to_string();
         let (proxy, words) = match way {
+            Way::Multipath(_) => unreachable!("it needs no iperf3"),
             Way::Kernel(control) => (None, vec!["-c", &address, "-p", IPERF_PORT, "-C", control, "-P", &n]),
             Way::Flows(control) => {
                 (Some(self.proxy(&format!("flow:{control}"), &n, control)?), vec!["-c", "127.0.0.1", "-p", "9000"])
@@ -146,6 +171,16 @@ impl Stage {
         let json = iperf(&self.a, &[&words[..], &["-t", &seconds]].concat())?;
         drop(proxy);
         let rate = received(&json).with_context(|| format!("iperf3 said: {json}"))?;
+        println!("  {}: {rate:.1} Mbit/s", way.text());
+        Ok(rate)
+    }
+
+    fn multipath(&self, way: Way, control: &str, tracks: u16, seconds: f64) -> Result<f64> {
+        mptcp::subflows(&self.a, &self.b, tracks)?;
+        let before = mptcp::joined(&self.b)?;
+        let rate = mptcp::goodput(&self.a, &self.b, control, seconds)?;
+        let joined = mptcp::joined(&self.b)? - before;
+        ensure!(joined + 1 == u64::from(tracks), "MPTCP made {} subflows of {tracks}", joined + 1);
         println!("  {}: {rate:.1} Mbit/s", way.text());
         Ok(rate)
     }

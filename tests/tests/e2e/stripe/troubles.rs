@@ -21,6 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
         a_name_nobody_serves_is_a_reset,
         a_killed_track_costs_nothing_and_is_replaced,
         a_black_hole_is_survived,
+        a_black_hole_for_long_and_then_a_killed_proxy,
         two_layers_are_two_paths_and_one_may_die,
         who_is_no_proxy_gets_no_track,
         a_stalled_client_stops_no_other,
@@ -144,6 +145,33 @@ fn a_black_hole_is_survived() -> Result<()> {
     ensure!(got == bytes, "{} bytes of {}, or others", got.len(), bytes.len());
     writing.join().expect("no panic")?;
     Ok(())
+}
+
+/// The relay's host is out of reach for ten seconds: nothing is lost. Then the proxy dies, and nothing that was cut short looks whole.
+fn a_black_hole_for_long_and_then_a_killed_proxy() -> Result<()> {
+    let mut stage = Stage::with(Over::Flows, 4, &["--patience", "2"])?;
+    stage.net.b.link().set(SLOW)?;
+    let (client, server) = stage.pair()?;
+    let bytes = pattern(10_000_000);
+    let writing = write(&client, bytes.clone())?;
+    let mut first = vec![0; 1_000_000];
+    (&server).read_exact(&mut first)?;
+    stage.net.b.link().cut()?;
+    let age = || stage::group(&stage.net.a).ok().and_then(|group| group["seconds"].as_f64());
+    let since = age().context("the group's age")?;
+    lab::wait_until(3 * SOON, "ten seconds", || age().is_some_and(|age| age > since + 10.0))?;
+    stage.net.b.link().restore()?;
+    let got = [first, read(&server)?].concat();
+    ensure!(got == bytes, "{} bytes of {}, or others", got.len(), bytes.len());
+    writing.join().expect("no panic")?;
+    // The way back is open still, and that of another client both ways.
+    let (mut other, mut its_server) = stage.pair()?;
+    other.write_all(b"half")?;
+    its_server.read_exact(&mut [0; 4])?;
+    stage.proxy.kill()?;
+    expect_reset(&client, "the client")?;
+    expect_reset(&other, "the other client")?;
+    expect_reset(&its_server, "its target")
 }
 
 fn two_layers_are_two_paths_and_one_may_die() -> Result<()> {

@@ -12,7 +12,6 @@ use flowring_tests::net::{Net, SOON};
 use lab::Link;
 
 use super::stage::{self, BOTH, Over, Stage, exchange, start};
-use flowring_tests::flows::pattern;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut all = cases![
@@ -21,8 +20,6 @@ pub(super) fn cases() -> Vec<Case> {
         stripes_half_close_each_way,
         every_schedule_carries_all,
         a_hundred_clients_at_once,
-        a_file_is_sent_and_stored_whole,
-        files_are_not_overwritten_and_not_half_stored,
         status_and_metrics_say_what_goes_on,
         a_configuration_file_serves_many,
     ];
@@ -30,7 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
     all
 }
 
-const BAD: Link = Link {
+pub(super) const BAD: Link = Link {
     delay: Duration::from_millis(10),
     loss: 0.01,
     reorder: 0.02,
@@ -146,52 +143,6 @@ fn a_hundred_clients_at_once() -> Result<()> {
         })
         .with_context(|| format!("over {over:?}"))?;
     }
-    Ok(())
-}
-
-fn a_file_is_sent_and_stored_whole() -> Result<()> {
-    let net = Net::up(&["files"])?;
-    let (from, to) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let file = from.path().join("a file.bin");
-    let bytes = pattern(4_000_000);
-    std::fs::write(&file, &bytes)?;
-    let (file, folder) = (file.display().to_string(), to.path().display().to_string());
-    let tracks = format!("tcp:{}:9100", net.b.address());
-    for (accept, dial) in [("flow:files", "flow:files"), ("tcp:0.0.0.0:9100", tracks.as_str())] {
-        let mut receiver = net.b.start("tcpstripe", &["recv", &folder, accept, "--once"])?;
-        receiver.expect_line(SOON, "taking tracks on")?;
-        net.b.link().set(BAD)?;
-        let sent = net.a.start("tcpstripe", &["send", &file, dial, "-n", "4"])?.wait(10 * SOON)?;
-        ensure!(sent.code() == 0, "{sent:?}");
-        let received = receiver.wait(SOON)?;
-        ensure!(received.code() == 0, "{received:?}");
-        ensure!(std::fs::read(to.path().join("a file.bin"))? == bytes, "another file came");
-        let hash = sent.out.split("SHA-256 ").nth(1).context("a hash")?.trim();
-        ensure!(hash.len() == 64 && received.out.contains(hash), "{} {}", sent.out, received.out);
-        std::fs::remove_file(to.path().join("a file.bin"))?;
-    }
-    Ok(())
-}
-
-fn files_are_not_overwritten_and_not_half_stored() -> Result<()> {
-    let net = Net::up(&["files"])?;
-    let (from, to) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let file = from.path().join("data");
-    std::fs::write(&file, pattern(60_000_000))?;
-    std::fs::write(to.path().join("data"), "mine")?;
-    let (file, folder) = (file.display().to_string(), to.path().display().to_string());
-    let receiver = net.b.start("tcpstripe", &["recv", &folder, "flow:files", "--patience", "1"])?;
-    receiver.expect_line(SOON, "taking tracks on")?;
-    let sent = net.a.run("tcpstripe", &["send", &file, "flow:files"])?;
-    ensure!(sent.code() == 1 && sent.err.contains("data is there already"), "{sent:?}");
-    std::fs::remove_file(to.path().join("data"))?;
-    // Killed in the middle: nothing is left.
-    net.b.link().set(Link { rate: Some(20_000_000), ..Link::CLEAN })?;
-    let mut sender = net.a.start("tcpstripe", &["send", &file, "flow:files", "-n", "2"])?;
-    lab::wait_until(SOON, "a part of the file", || std::fs::read_dir(to.path()).is_ok_and(|all| all.count() > 0))?;
-    sender.kill()?;
-    receiver.expect_log(10 * SOON, "data is not stored")?;
-    ensure!(std::fs::read_dir(to.path())?.count() == 0, "something is left");
     Ok(())
 }
 

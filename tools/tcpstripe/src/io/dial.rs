@@ -39,6 +39,7 @@ pub(super) struct Dialed {
 }
 
 impl Dialer {
+    /// `tracks`: at most so many.
     pub(super) fn new(stack: Stack, to: &[Via], tracks: u16, group: GroupId, how: &How) -> Self {
         let ends = to.iter().filter_map(|via| match via {
             Via::Flow { name, layer } => Some((name.clone(), layer.clone())),
@@ -49,8 +50,9 @@ impl Dialer {
         Self(Arc::new(Flows { stack, ends: ends.collect(), group, tracks, congestion, how: how.clone() }))
     }
 
-    pub(super) fn tracks(&self) -> u16 {
-        self.0.tracks
+    /// One more track of a group that is there.
+    pub(super) async fn dial_more(self, index: u16) -> Dialed {
+        Dialed { index, attempt: 0, result: self.open(index, true).await }
     }
 
     /// Opens track `index`. Later attempts wait before they try.
@@ -88,9 +90,10 @@ impl Dialer {
 /// Opens all TCP connections of a group, as the seed has it: the first one gets the group's number, the others say it.
 pub(super) async fn establish(proxy: &Proxy) -> Result<Vec<Carrier>, String> {
     let ends = &proxy.to;
+    let (_, tracks) = proxy.tracks.bounds(ends.len());
     let (first, group) = join(ends[0].clone(), None, proxy.how.clone()).await?;
     let mut joining = JoinSet::new();
-    for index in 1..proxy.tracks {
+    for index in 1..tracks {
         let end = ends[usize::from(index) % ends.len()].clone();
         joining.spawn(join(end, Some(group), proxy.how.clone()));
     }

@@ -12,8 +12,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::sockets;
 
-/// What a read asks for at first, and at most.
-const READ: (usize, usize) = (4 << 10, 128 << 10);
+/// What a read asks for at first, and at most: two of the longest datagrams of the seed's framing, so that no crumb is left.
+const READ: (usize, usize) = (4 << 10, 2 * 65_535);
 /// Pieces written with one system call.
 const PIECES: usize = 32;
 

@@ -1,8 +1,10 @@
 //! What `tcpstripe` does: sockets, flows, files, the clock.
 #![expect(clippy::disallowed_methods, reason = "io/: sockets, the clock, timers, tasks, random numbers")]
 
+mod adapting;
 mod carrier;
 mod dial;
+mod inbox;
 mod local;
 mod print;
 mod proxy;
@@ -65,7 +67,7 @@ fn start(cli: Cli) -> Result<(), Failure> {
         }
         Command::Status { json } => runtime()?.block_on(status::show(run_dir, json)),
         Command::Send(args) => runtime()?.block_on(transfer::send(run_dir, args)),
-        Command::Recv(args) => runtime()?.block_on(transfer::recv(run_dir, args)),
+        Command::Recv(args) => runtime()?.block_on(inbox::recv(run_dir, args)),
         Command::Completions { shell } => match print::text(&tool::completions::<Cli>(shell)) {
             true => Ok(()),
             false => Err(Failure(FAILED, String::new())),

@@ -7,11 +7,13 @@ use std::time::Duration;
 use libflow::Stack;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::adapting::Adapting;
 use super::dial::{self, Dialer};
 use super::local::Local;
 use super::registry::{Place, Registry};
 use super::tie::{Command, Outcome, Tie};
 use super::{print, sockets};
+use crate::machine::adapt::Adapt;
 use crate::machine::{Classic, State, Stripe};
 use crate::said::join::GroupId;
 use crate::said::rule::Proxy;
@@ -64,7 +66,7 @@ async fn carry(
     commands: tokio::sync::mpsc::Receiver<Command>,
 ) {
     let local = Local::tcp(stream);
-    match tie(&proxying, local, commands).await {
+    match tie(&proxying, &client, local, commands).await {
         Ok(tie) => {
             let outcome = tie.run().await.close().await;
             tell(&client, &outcome, place.age());
@@ -77,6 +79,7 @@ async fn carry(
 /// A group for one client, about to run.
 pub(super) async fn tie(
     proxying: &Proxying,
+    client: &str,
     local: Local,
     commands: tokio::sync::mpsc::Receiver<Command>,
 ) -> Result<Tie, String> {
@@ -94,9 +97,12 @@ pub(super) async fn tie(
             let mut number = [0; 8];
             getrandom::fill(&mut number).map_err(|error| format!("there are no random numbers: {error}"))?;
             let group = GroupId(u64::from_be_bytes(number));
-            let machine = Stripe::new(std::time::Instant::now(), &rule.how, None);
-            let dialer = Dialer::new(stack.clone(), &rule.to, rule.tracks, group, &rule.how);
-            Ok(Tie::new(Box::new(machine), Some(local), commands).with_dialer(dialer))
+            let now = std::time::Instant::now();
+            let machine = Stripe::new(now, &rule.how, None);
+            let (least, most) = rule.tracks.bounds(rule.to.len());
+            let dialer = Dialer::new(stack.clone(), &rule.to, most, group, &rule.how);
+            let adapting = Adapting { adapt: Adapt::new(now, least, most), client: client.to_owned() };
+            Ok(Tie::new(Box::new(machine), Some(local), commands).with_dialer(dialer, adapting))
         }
     }
 }

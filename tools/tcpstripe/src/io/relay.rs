@@ -14,10 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::carrier::Carrier;
+use super::inbox::Inbox;
 use super::local::Local;
 use super::registry::{Place, Registry};
 use super::tie::{Command, Tie};
-use super::transfer::Inbox;
 use super::{print, proxy, sockets};
 use crate::machine::{Classic, Group, State, Stripe};
 use crate::said::classic;

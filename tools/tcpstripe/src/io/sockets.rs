@@ -11,8 +11,6 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::machine::Path;
 use crate::said::end::{HostPort, Via};
 
-/// Bytes in the kernel that TCP has not sent: a track that has so many takes no chunk, another one may.
-const UNSENT: u32 = 128 << 10;
 /// Connections that wait for their acceptance.
 const BACKLOG: u32 = 1024;
 /// A peer that is gone without a word is noticed after about a minute and a half.
@@ -112,7 +110,12 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// And what tracks have besides: little waits in the kernel unsent.
 pub(super) fn prepare_track(stream: &TcpStream) -> io::Result<()> {
     prepare(stream)?;
-    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)
+    set_unsent(stream, Path::default().unsent())
+}
+
+/// A track that has so many bytes in the kernel unsent takes no chunk; another one may.
+pub(super) fn set_unsent(stream: &TcpStream, bytes: u32) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_notsent_lowat(bytes)
 }
 
 /// From now on closing it ends it in order.

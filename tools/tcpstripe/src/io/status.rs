@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::registry::{GroupStatus, Registry, Totals};
 use super::{FAILED, Failure, print};
+use crate::machine::adapt::Change;
 
 /// Who asks may be slow, but not for ever.
 const ASKED: Duration = Duration::from_secs(5);
@@ -171,6 +172,9 @@ fn table(all: &[Status]) -> String {
                 view.blocked_seconds,
                 bytes(view.sent_again)
             );
+            if let Some(Change { tracks, why }) = &view.adapted {
+                let _ = writeln!(text, "{tracks} tracks, because {}", print::printable(why));
+            }
             if !view.tracks.is_empty() {
                 let _ = writeln!(text, "{}", tracks(group));
             }
@@ -195,7 +199,11 @@ fn tracks(group: &GroupStatus) -> Table {
             track.in_flight.map_or_else(unknown, bytes),
             track.window.map_or_else(unknown, bytes),
             bytes(track.chunk),
-            if track.stalled { "stalled".to_owned() } else { String::new() },
+            match (track.stalled, track.retired) {
+                (true, _) => "stalled".to_owned(),
+                (false, true) => "ending".to_owned(),
+                (false, false) => String::new(),
+            },
         ]);
     }
     table

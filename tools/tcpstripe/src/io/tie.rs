@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
+use super::adapting::Adapting;
 use super::carrier::Carrier;
 use super::dial::{Dialed, Dialer};
 use super::local::Local;
 use super::track::{Failed, Moved, Track};
 use crate::machine::{Group, State, TrackId, View};
 use crate::said::frame::Abort;
-use crate::said::rule::MAX_TRACKS;
+use crate::said::tracks::MAX_TRACKS;
 
 /// Turns of the loop before other tasks have theirs.
 const TURNS: usize = 64;
@@ -40,8 +41,9 @@ pub(super) struct Tie {
     pub(super) local: Option<Local>,
     pub(super) tracks: Vec<Track>,
     commands: Option<mpsc::Receiver<Command>>,
-    dialer: Option<Dialer>,
-    dials: JoinSet<Dialed>,
+    pub(super) dialer: Option<Dialer>,
+    pub(super) adapting: Option<Adapting>,
+    pub(super) dials: JoinSet<Dialed>,
     /// Tracks whose first try failed before any other was there.
     missing: Vec<(u16, u32)>,
     next_id: u32,
@@ -50,7 +52,7 @@ pub(super) struct Tie {
     paths_at: Instant,
     over_at: Option<Instant>,
     /// Carriers that are being ended.
-    closing: JoinSet<()>,
+    pub(super) closing: JoinSet<()>,
     /// What went wrong, in words.
     pub(super) why: Option<String>,
     /// Any track was ever there.
@@ -96,6 +98,7 @@ impl Tie {
             tracks: Vec::new(),
             commands: Some(commands),
             dialer: None,
+            adapting: None,
             dials: JoinSet::new(),
             missing: Vec::new(),
             next_id: 1,
@@ -110,11 +113,11 @@ impl Tie {
     }
 
     /// Opens its tracks itself, and replaces those that die.
-    pub(super) fn with_dialer(mut self, dialer: Dialer) -> Self {
-        for index in 0..dialer.tracks() {
+    pub(super) fn with_dialer(mut self, dialer: Dialer, adapting: Adapting) -> Self {
+        for index in 0..adapting.adapt.wanted() {
             self.dials.spawn(dialer.clone().dial(index, 0));
         }
-        self.dialer = Some(dialer);
+        (self.dialer, self.adapting) = (Some(dialer), Some(adapting));
         self
     }
 
@@ -122,9 +125,9 @@ impl Tie {
         let id = TrackId(self.next_id);
         self.next_id += 1;
         self.had_track = true;
-        let track = Track::new(id, index, carrier, first);
+        let mut track = Track::new(id, index, carrier, first);
         self.group.track_up(Instant::now(), id);
-        self.group.set_path(id, track.carrier.path());
+        self.group.set_path(id, track.look_at_path());
         self.tracks.push(track);
     }
 
@@ -157,6 +160,7 @@ impl Tie {
             moved |= self.poll_local(cx, now);
             moved |= self.poll_tracks(cx, now, Track::poll_out);
             self.keep_time(now);
+            moved |= self.part();
             if self.is_over(now) {
                 return Poll::Ready(());
             }
@@ -206,8 +210,10 @@ impl Tie {
             }
             Poll::Ready(Some(Command::View(reply))) => {
                 let names = self.tracks.iter().map(|track| track.carrier.describe()).collect();
+                let mut view = self.group.view(Instant::now());
+                view.adapted = self.adapting.as_ref().and_then(Adapting::told);
                 // Who asked may be gone.
-                let _ = reply.send((self.group.view(Instant::now()), names));
+                let _ = reply.send((view, names));
             }
         }
         true
@@ -225,7 +231,9 @@ impl Tie {
                     }
                 }
                 self.add(carrier, dialed.index, Bytes::new());
+                self.retire();
             }
+            (Err(_), Some(_)) if !self.is_wanted(dialed.index) => {}
             (Err(why), Some(dialer)) if self.group.state() == State::Open => {
                 // The first tries have all failed: there is nothing to be patient about.
                 if !self.had_track && self.dials.is_empty() {
@@ -292,8 +300,9 @@ impl Tie {
         let Some(at) = self.tracks.iter().position(|track| track.id == id) else { return };
         let track = self.tracks.swap_remove(at);
         let index = track.index;
+        let replaced = self.is_wanted(index) && !track.retired;
         self.closing.spawn(track.carrier.reset());
-        if self.group.state() != State::Open {
+        if self.group.state() != State::Open || !replaced && self.dialer.is_some() {
             return;
         }
         self.why = Some(format!("track {} was lost: {words}", id.0));
@@ -333,15 +342,19 @@ impl Tie {
         }
         if now >= self.paths_at {
             self.paths_at = now + PATHS;
-            for track in &self.tracks {
-                self.group.set_path(track.id, track.carrier.path());
+            for track in &mut self.tracks {
+                self.group.set_path(track.id, track.look_at_path());
             }
+            self.adapt(now);
         }
     }
 
     /// Nothing moves: until something happens, or some time has come.
     fn wait(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let timeout = self.group.poll_timeout().into_iter().chain(self.over_at.map(|at| at + LAST_WORDS)).min();
+        let adapts =
+            self.adapting.as_ref().and_then(|adapting| adapting.adapt.poll_timeout()).map(|at| at.max(self.paths_at));
+        let over = self.over_at.map(|at| at + LAST_WORDS);
+        let timeout = self.group.poll_timeout().into_iter().chain(over).chain(adapts).min();
         let Some(at) = timeout else { return Poll::Pending };
         self.timer.as_mut().reset(at.max(now).into());
         match self.timer.as_mut().poll(cx) {

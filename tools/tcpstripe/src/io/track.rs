@@ -7,7 +7,8 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::carrier::Carrier;
-use crate::machine::{Broken, Group, Outgoing, TrackId};
+use super::sockets;
+use crate::machine::{Broken, Group, Outgoing, Path, TrackId};
 use crate::said::head::Head;
 
 /// What a read asks for at first, and at most.
@@ -18,7 +19,10 @@ pub(super) struct Track {
     pub(super) id: TrackId,
     /// Which of the group's tracks it is: what replaces it has the same.
     pub(super) index: u16,
+    /// It is not replaced: there are to be fewer.
+    pub(super) retired: bool,
     pub(super) carrier: Carrier,
+    unsent: u32,
     incoming: BytesMut,
     want: usize,
     body_left: usize,
@@ -71,7 +75,9 @@ impl Track {
         Self {
             id,
             index,
+            retired: false,
             carrier,
+            unsent: 0,
             incoming: BytesMut::new(),
             want: READ.0,
             body_left: 0,
@@ -81,6 +87,20 @@ impl Track {
             finished: false,
             write_broken: None,
         }
+    }
+
+    /// What is known of its path by now; its socket is told how much of it is worth while to hold.
+    pub(super) fn look_at_path(&mut self) -> Path {
+        let path = self.carrier.path();
+        if let Carrier::Tcp(stream) = &self.carrier {
+            let unsent = path.unsent();
+            if self.unsent.abs_diff(unsent) > unsent / 4 {
+                // A socket that takes no such advice holds more: nothing is lost by it.
+                let _ = sockets::set_unsent(stream, unsent);
+                self.unsent = unsent;
+            }
+        }
+        path
     }
 
     /// Its receiving half has ended, and the group knows.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::adapt::Reading;
 use super::blocked::Blocked;
 use super::chunk::ChunkSize;
 use super::schedule::{Candidate, may_take};
@@ -331,6 +332,22 @@ impl Group for Classic {
         None
     }
 
+    fn reading(&self) -> Reading {
+        let moved = |lane: &Lane| lane.bytes_out + lane.bytes_in;
+        Reading {
+            tracks: u16::try_from(self.lanes.len()).unwrap_or(u16::MAX),
+            moved: self.lanes.values().map(moved).sum(),
+            waits: !self.fresh.is_empty(),
+            rtt: self.lanes.values().filter_map(|lane| lane.path.rtt).max().unwrap_or_default(),
+        }
+    }
+
+    fn may_part(&self) -> bool {
+        false
+    }
+
+    fn retire(&mut self, _track: TrackId) {}
+
     fn view(&self, now: Instant) -> View {
         let track = |(track, lane): (&TrackId, &Lane)| TrackView {
             track: track.0,
@@ -342,6 +359,7 @@ impl Group for Classic {
             lost: lane.path.lost,
             chunk: lane.chunk.size() as u64,
             stalled: false,
+            retired: false,
         };
         View {
             bytes_out: self.taken,
@@ -352,6 +370,7 @@ impl Group for Classic {
             doubled: 0,
             blocked_seconds: self.blocked.seconds(now),
             sent_again: 0,
+            adapted: None,
             tracks: self.lanes.iter().map(track).collect(),
         }
     }

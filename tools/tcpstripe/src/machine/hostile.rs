@@ -47,6 +47,9 @@ fn hear(group: &mut dyn Group, now: Instant, story: &[u8]) -> Result<(), Broken>
                 break;
             }
         }
+        if piece[0] > 250 {
+            group.retire(id);
+        }
         if let Some(piece) = group.deliver() {
             group.delivered(now, piece.len());
         }

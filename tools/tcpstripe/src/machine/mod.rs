@@ -4,6 +4,7 @@
 //! A [`Group`] is one end of one client's connection over many tracks. There are two kinds: [`Classic`] speaks the seed's
 //! protocol, [`Stripe`] that over flows.
 
+pub mod adapt;
 mod assembly;
 mod blocked;
 mod chunk;
@@ -13,6 +14,8 @@ mod schedule;
 mod serial;
 mod stripe;
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod world_tests;
 
 use std::time::{Duration, Instant};
@@ -20,6 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use adapt::{Change, Reading};
 pub use classic::{Classic, GAP, LATEST_JOIN};
 #[doc(hidden)]
 pub use hostile::play;
@@ -41,6 +45,22 @@ pub struct Path {
     pub window: Option<u64>,
     /// Packets taken for lost, so far.
     pub lost: u64,
+}
+
+/// Unsent bytes in the kernel: at least, at most, and in between those of so much of the track's time.
+const UNSENT: (u64, u64) = (16 << 10, 128 << 10);
+const UNSENT_TIME: f64 = 0.02;
+
+impl Path {
+    /// How many bytes may wait in the kernel unsent: enough to keep the track busy until it is looked at again, and
+    /// no more, since nobody else brings them sooner. From 16 KiB to 128 KiB.
+    pub fn unsent(&self) -> u32 {
+        let bytes = match (self.window, self.rtt) {
+            (Some(window), Some(rtt)) if !rtt.is_zero() => window as f64 / rtt.as_secs_f64() * UNSENT_TIME,
+            _ => UNSENT.1 as f64,
+        };
+        bytes.clamp(UNSENT.0 as f64, UNSENT.1 as f64) as u32
+    }
 }
 
 /// What a track is to carry next.
@@ -156,6 +176,15 @@ pub trait Group: Send {
     /// A track that carries nothing any more and is to be reset and replaced.
     fn poll_hopeless(&mut self, now: Instant) -> Option<TrackId>;
 
+    /// What is seen of it by who decides how many tracks it has.
+    fn reading(&self) -> Reading;
+
+    /// Whether a track may end both ways while the others go on.
+    fn may_part(&self) -> bool;
+
+    /// The track carries no more than what it has, and then ends. Nothing where the protocol knows no such thing.
+    fn retire(&mut self, track: TrackId);
+
     /// Counters.
     fn view(&self, now: Instant) -> View;
 }
@@ -179,6 +208,9 @@ pub struct View {
     pub blocked_seconds: f64,
     /// Bytes sent again over other tracks.
     pub sent_again: u64,
+    /// Where their number adapts: how many tracks there are to be, and why.
+    #[serde(default)]
+    pub adapted: Option<Change>,
     /// Its tracks.
     pub tracks: Vec<TrackView>,
 }
@@ -204,4 +236,7 @@ pub struct TrackView {
     pub chunk: u64,
     /// Nothing moves on it although something should.
     pub stalled: bool,
+    /// It is about to end: there are to be fewer.
+    #[serde(default)]
+    pub retired: bool,
 }

@@ -23,6 +23,8 @@ struct Link {
     /// Nothing arrives in this time.
     hole: Option<(Duration, Duration)>,
     dies: Option<Duration>,
+    /// When its first end has no more use for it.
+    retires: Option<Duration>,
     alive: bool,
 }
 
@@ -66,6 +68,8 @@ struct World {
     rng: ChaCha8Rng,
     replaces: bool,
     held_most: u64,
+    /// Tracks that were closed before the end.
+    parted: u32,
 }
 
 const STEP: Duration = Duration::from_millis(1);
@@ -88,6 +92,7 @@ impl World {
             rng: ChaCha8Rng::seed_from_u64(seed),
             replaces: false,
             held_most: 0,
+            parted: 0,
         };
         links.into_iter().for_each(|link| world.add(link));
         world
@@ -179,6 +184,9 @@ impl World {
                     end.track_lost(now, id)?;
                 }
             }
+            if link.alive && link.retires.take_if(|at| self.now >= *at).is_some() {
+                self.ends[0].retire(id);
+            }
             let in_hole = link.hole.is_some_and(|(from, to)| self.now >= from && self.now < to);
             if !link.alive || in_hole {
                 continue;
@@ -205,6 +213,7 @@ impl World {
         self.receive()?;
         self.local();
         self.send()?;
+        self.part()?;
         let now = self.start + self.now;
         for side in 0..2 {
             while self.ends[side].poll_timeout().is_some_and(|at| now >= at) {
@@ -216,6 +225,22 @@ impl World {
         }
         if self.replaces && self.links.iter().all(|link| !link.alive) {
             self.add(link(1e6, 10));
+        }
+        Ok(())
+    }
+
+    /// Tracks that ended both ways before their group are closed.
+    fn part(&mut self) -> Result<(), Broken> {
+        let now = self.start + self.now;
+        for (at, link) in self.links.iter_mut().enumerate() {
+            let open = self.ends.iter().all(|end| end.may_part() && end.state() == State::Open);
+            if open && link.alive && link.ways.iter().all(|way| way.ended) {
+                link.alive = false;
+                self.parted += 1;
+                for end in &mut self.ends {
+                    end.track_lost(now, TrackId(at as u32 + 1))?;
+                }
+            }
         }
         Ok(())
     }
@@ -261,7 +286,15 @@ fn pass_on(way: &mut Way, now: Instant, id: TrackId, end: &mut dyn Group) -> Res
 }
 
 fn link(rate: f64, delay: u64) -> Link {
-    Link { ways: Default::default(), rate, delay: Duration::from_millis(delay), hole: None, dies: None, alive: true }
+    Link {
+        ways: Default::default(),
+        rate,
+        delay: Duration::from_millis(delay),
+        hole: None,
+        dies: None,
+        retires: None,
+        alive: true,
+    }
 }
 
 fn stripes(how: &How) -> [Box<dyn Group>; 2] {
@@ -275,13 +308,16 @@ fn classics(how: &How) -> [Box<dyn Group>; 2] {
 
 const LONG: Duration = Duration::from_secs(600);
 
-/// A track as a property draws it: its rate, its delay, when it dies, and when nothing arrives on it.
-fn any_link() -> impl Strategy<Value = (u32, u64, Option<u64>, Option<(u64, u64)>)> {
+/// A track as a property draws it: its rate, its delay, when it dies, when nothing arrives on it, and when it is retired.
+type AnyLink = (u32, u64, Option<u64>, Option<(u64, u64)>, Option<u64>);
+
+fn any_link() -> impl Strategy<Value = AnyLink> {
     (
         20_000..5_000_000_u32,
         0..400_u64,
         prop::option::weighted(0.3, 0..3_000_u64),
         prop::option::weighted(0.3, (0..2_000_u64, 100..5_000_u64)),
+        prop::option::weighted(0.3, 0..2_000_u64),
     )
 }
 
@@ -303,8 +339,9 @@ proptest! {
         seed: u64,
     ) {
         let how = How { policy, window: 256 << 10, patience: LONG, ..How::default() };
-        let links = links.into_iter().map(|(rate, delay, dies, hole)| Link {
+        let links = links.into_iter().map(|(rate, delay, dies, hole, retires)| Link {
             dies: dies.map(Duration::from_millis),
+            retires: retires.map(Duration::from_millis),
             hole: hole.map(|(from, len)| (Duration::from_millis(from), Duration::from_millis(from + len))),
             ..link(rate.into(), delay)
         });
@@ -332,8 +369,9 @@ proptest! {
         let framing = if long { Framing::Long } else { Framing::Short };
         let end = if mark { EndMark::Mark } else { EndMark::Fin };
         let how = How { policy, framing, end, chunk: chunk.map(|chunk| chunk.max(200)), window: 256 << 10, ..How::default() };
-        let links = links.into_iter().map(|(rate, delay, dies, hole)| Link {
+        let links = links.into_iter().map(|(rate, delay, dies, hole, retires)| Link {
             dies: dies.map(Duration::from_millis),
+            retires: retires.map(Duration::from_millis),
             hole: hole.map(|(from, len)| (Duration::from_millis(from), Duration::from_millis(from + len))),
             ..link(rate.into(), delay)
         });
@@ -398,6 +436,21 @@ fn a_black_hole_holds_nobody_up_for_long() {
     let mut world = World::new(stripes(&how), vec![link(1e6, 20), Link { hole, ..link(1e6, 80) }], [4_000_000, 0], 3);
     world.run(Duration::from_secs(9)).unwrap();
     assert_eq!(world.got[1].len(), 4_000_000, "in virtual time");
+}
+
+/// Tracks that are not wanted any more end while the others carry on, each way; nothing is lost, and little comes twice.
+#[test]
+fn retired_tracks_leave() {
+    let how = How::default();
+    let retires = |at| Link { retires: Some(Duration::from_millis(at)), ..link(2e6, 20) };
+    let links = vec![link(2e6, 20), retires(300), retires(500), retires(500)];
+    let mut world = World::new(stripes(&how), links, [6_000_000, 3_000_000], 3);
+    world.run(LONG).unwrap();
+    world.assert_whole();
+    assert_eq!(world.parted, 3);
+    assert_eq!(world.ends[0].view(world.start).sent_again, 0, "they brought what they were given");
+    let again = world.ends[1].view(world.start).sent_again;
+    assert!(again < 600_000, "{again}: the other end learns of it late, but not that late");
 }
 
 /// Two paths of different round trips together bring nearly their sum.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::rule::{How, Proxy, Relay, Rule};
+use super::tracks::{TRACKS, Tracks};
 
 /// What is wrong with a file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ type Text = Spanned<String>;
 struct RawProxy {
     listen: Text,
     to: Vec<Text>,
-    tracks: Option<u16>,
+    tracks: Option<Tracks>,
     schedule: Option<Text>,
     window: Option<Text>,
     chunk: Option<u32>,
@@ -131,7 +132,7 @@ impl Reading<'_> {
         Ok(Rule::Proxy(Proxy {
             listen: self.value(&raw.listen)?,
             to: raw.to.iter().map(|via| self.value(via)).collect::<Result<_, _>>()?,
-            tracks: raw.tracks.unwrap_or(super::rule::TRACKS),
+            tracks: raw.tracks.unwrap_or(Tracks::Fixed(TRACKS)),
             how: How {
                 policy: self.or(raw.schedule.as_ref(), default.policy)?,
                 window: self.window(raw.window.as_ref(), default.window)?,
@@ -199,7 +200,7 @@ mod tests {
 [[proxy]]
 listen = "127.0.0.1:9000"
 to = ["flow:bulk,layer=wifi", "flow:bulk,layer=lte"]
-tracks = 4
+tracks = "auto"
 schedule = "lowest-rtt"
 window = "8M"
 patience = 5.5
@@ -212,7 +213,7 @@ framing = "u32"
         )
         .unwrap();
         let [Rule::Proxy(proxy), Rule::Relay(relay)] = &rules[..] else { panic!("{rules:?}") };
-        assert_eq!((proxy.tracks, proxy.how.policy, proxy.how.window), (4, Policy::LowestRtt, 8 << 20));
+        assert_eq!((proxy.tracks, proxy.how.policy, proxy.how.window), (Tracks::Auto, Policy::LowestRtt, 8 << 20));
         assert_eq!(proxy.how.patience, Duration::from_millis(5500));
         assert_eq!((relay.how.framing, relay.accept.len()), (Framing::Long, 1));
     }

@@ -8,3 +8,4 @@ pub mod frame;
 pub mod head;
 pub mod join;
 pub mod rule;
+pub mod tracks;

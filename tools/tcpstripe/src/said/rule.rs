@@ -5,12 +5,7 @@ use std::time::Duration;
 
 use super::classic::Framing;
 use super::end::{HostPort, Via};
-
-/// Tracks that a group may have.
-pub const MAX_TRACKS: u16 = 64;
-
-/// Tracks of a client where none are asked for.
-pub const TRACKS: u16 = 8;
+use super::tracks::Tracks;
 
 /// Which track takes the next chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +118,7 @@ pub struct Proxy {
     /// What the tracks run over, in turn.
     pub to: Vec<Via>,
     /// Tracks for each client.
-    pub tracks: u16,
+    pub tracks: Tracks,
     /// How bytes are carried.
     pub how: How,
 }
@@ -154,7 +149,8 @@ impl Rule {
         match self {
             Self::Proxy(proxy) => {
                 check_ends(&proxy.to, "--to")?;
-                check_tracks(proxy.tracks)?;
+                proxy.tracks.check()?;
+                check_auto(proxy)?;
                 check_how(&proxy.how, &proxy.to)
             }
             Self::Relay(relay) => {
@@ -172,12 +168,18 @@ impl Rule {
     }
 }
 
-/// Tracks for each client.
-pub fn check_tracks(tracks: u16) -> Result<(), String> {
-    match tracks {
-        1..=MAX_TRACKS => Ok(()),
-        _ => Err(format!("{tracks} tracks are too few or too many; give 1 to {MAX_TRACKS}")),
+/// A number that adapts, where it can.
+fn check_auto(proxy: &Proxy) -> Result<(), String> {
+    if proxy.tracks != Tracks::Auto {
+        return Ok(());
     }
+    if proxy.to.iter().any(Via::is_tcp) {
+        return Err("a TCP track cannot be taken back or join late; give their number instead of auto".to_owned());
+    }
+    if proxy.how.policy == Policy::Redundant {
+        return Err("more redundant tracks never bring more bytes; give their number instead of auto".to_owned());
+    }
+    Ok(())
 }
 
 /// One kind of ends, at least one.
@@ -220,7 +222,7 @@ mod tests {
 
     fn proxy(to: &[&str], how: How) -> Rule {
         let to = to.iter().map(|text| text.parse().unwrap()).collect();
-        Rule::Proxy(Proxy { listen: "9000".parse().unwrap(), to, tracks: 4, how })
+        Rule::Proxy(Proxy { listen: "9000".parse().unwrap(), to, tracks: Tracks::Fixed(4), how })
     }
 
     #[test]
@@ -236,6 +238,14 @@ mod tests {
             (proxy(&["flow:a"], How { congestion: Some("reno".into()), ..How::default() }), "bbr3"),
         ];
         for (rule, words) in cases {
+            assert!(rule.check().unwrap_err().contains(words), "{rule:?}");
+        }
+        for (to, how, words) in [
+            ("tcp:h:1", How::default(), "join late"),
+            ("flow:a", How { policy: Policy::Redundant, ..How::default() }, "never bring more"),
+        ] {
+            let Rule::Proxy(proxy) = proxy(&[to], how) else { unreachable!("a proxy") };
+            let rule = Rule::Proxy(Proxy { tracks: Tracks::Auto, ..proxy });
             assert!(rule.check().unwrap_err().contains(words), "{rule:?}");
         }
         let relay = |accept: &str, to: &str| {

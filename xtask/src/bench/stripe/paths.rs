@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use lab::{Daemon, Host, Lab, Link, Running};
 
 use super::{IPERF_PORT, iperf, ready, received};
@@ -36,8 +36,8 @@ struct Stage {
 pub(super) fn two(rounds: u32, seconds: f64) -> Result<String> {
     let stage = Stage::up()?;
     let mut text = format!(
-        "\\n## Over two paths\\n\\nTwo ways of {} Mbit/s, with round trips of {} and {} ms, each with a queue of one bandwidth-delay product and no loss of its own. Mbit/s that \\
-         the receiving program got.\\n\\n| | one way | the other | both at once | of their sum |\\n|---|---|---|---|---|\\n",
+        "\n## Over two paths\n\nTwo ways of {} Mbit/s, with round trips of {} and {} ms, each with a queue of one bandwidth-delay product and no loss of its own. Mbit/s that \
+         the receiving program got.\n\n| | one way | the other | both at once | of their sum |\n|---|---|---|---|---|\n",
         RATE / 1_000_000,
         ROUND_TRIPS[0],
         ROUND_TRIPS[1]
@@ -70,6 +70,10 @@ impl Stage {
         let lab = Lab::new()?;
         let [a, b, one, other] = lab.hosts(["a", "b", "one", "other"])?;
         for (way, router) in [&one, &other].into_iter().enumerate() {
+            let (near, far) = (NEAR[way].parse()?, FAR[way].parse()?);
+            a.goes_by(router, near, far)?;
+            b.goes_by(router, far, near)?;
+            router.passes_on()?;
             // Each packet comes to the router over this link and leaves over it.
             let round_trip = ROUND_TRIPS[way];
             let queue = usize::try_from(RATE / 8 * round_trip / 1000)?;
@@ -77,9 +81,6 @@ impl Stage {
             // A queue on the way in only: on the way out nothing waits.
             let limited = Link { delay, rate: Some(RATE), queue, seed: 1, ..Link::CLEAN };
             router.link().set_each(Link { delay, ..Link::CLEAN }, limited)?;
-            route(&a, NEAR[way], FAR[way], router)?;
-            route(&b, FAR[way], NEAR[way], router)?;
-            forwards(router)?;
         }
         let daemons = [a.irmd().start()?, b.irmd().start()?];
         for way in 0..2 {
@@ -106,29 +107,8 @@ impl Stage {
     }
 }
 
-/// A further address of a host, and the router on the way to one of the other host's.
-fn route(host: &Host, own: &str, far: &str, router: &Host) -> Result<()> {
-    ip(host, &["address", "add", &format!("{own}/32"), "dev", "eth0"])?;
-    ip(host, &["route", "add", far, "via", &router.address().to_string(), "src", own])
-}
-
 fn layer(host: &Host, way: usize, address: &str, directory: &[&str]) -> Result<()> {
     let (name, layer) = (format!("udp{way}"), format!("way{way}"));
     let words = ["ipcp", "bootstrap", "--type", "udp", "--name", &name, "--layer", &layer, "--ip", address];
     host.irm(&[&words[..], directory].concat()).map(drop)
-}
-
-fn ip(host: &Host, words: &[&str]) -> Result<()> {
-    let output = host.run("ip", words)?;
-    ensure!(output.code() == 0, "ip {} ended with {}: {}", words.join(" "), output.code(), output.err);
-    Ok(())
-}
-
-/// Has a host pass on what is for others, without telling them of a shorter way.
-fn forwards(router: &Host) -> Result<()> {
-    for (key, value) in [("ip_forward", "1"), ("conf/all/send_redirects", "0"), ("conf/eth0/send_redirects", "0")] {
-        let output = router.run("sh", &["-c", &format!("echo {value} > /proc/sys/net/ipv4/{key}")])?;
-        ensure!(output.code() == 0, "{key} of router {}: {}", router.name(), output.err);
-    }
-    Ok(())
 }

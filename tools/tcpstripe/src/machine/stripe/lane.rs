@@ -50,6 +50,8 @@ pub(super) struct Lane {
     pub(super) bytes_in: u64,
     /// Its receiving half has ended: the peer closes it.
     pub(super) ended: bool,
+    /// It is to end when it has brought what it was given.
+    pub(super) retired: bool,
 }
 
 /// What a track has carried of news.
@@ -81,6 +83,7 @@ impl Lane {
             bytes_out: 0,
             bytes_in: 0,
             ended: false,
+            retired: false,
         }
     }
 
@@ -90,7 +93,7 @@ impl Lane {
     }
 
     pub(super) fn alive(&self) -> bool {
-        self.stalled_since.is_none() && !self.ended
+        self.stalled_since.is_none() && !self.ended && !self.retired
     }
 
     /// A chunk goes out.
@@ -103,8 +106,8 @@ impl Lane {
         self.flight.push_back(Sent { offset, bytes });
     }
 
-    /// The peer has so many of its chunks.
-    pub(super) fn acknowledged(&mut self, now: Instant, chunks: u64) -> Result<(), Broken> {
+    /// The peer has so many of its chunks; how many bytes are new of them.
+    pub(super) fn acknowledged(&mut self, now: Instant, chunks: u64) -> Result<u64, Broken> {
         let new = chunks.checked_sub(self.acked).filter(|new| *new <= self.flight.len() as u64);
         let Some(new) = new else {
             return Err(Broken(format!(
@@ -112,6 +115,7 @@ impl Lane {
                 self.acked + self.flight.len() as u64
             )));
         };
+        let before = self.in_flight;
         for _ in 0..new {
             let bytes = self.flight.pop_front().map_or(0, |sent| sent.bytes.len());
             self.in_flight -= bytes as u64;
@@ -120,7 +124,7 @@ impl Lane {
         if new > 0 {
             (self.acked, self.progress, self.stalled_since) = (chunks, now, None);
         }
-        Ok(())
+        Ok(before - self.in_flight)
     }
 
     /// When it is taken for stalled, unless something is acknowledged before.
@@ -143,6 +147,7 @@ impl Lane {
             lost: self.path.lost,
             chunk: self.chunk.size() as u64,
             stalled: self.stalled_since.is_some(),
+            retired: self.retired,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A group over flows: 64-bit offsets, credit, acknowledgements per track, so that a track may die.
 
+mod hearing;
 mod lane;
 mod sending;
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 
 use self::lane::{Lane, Sent};
 use self::sending::Sending;
+use super::adapt::Reading;
 use super::assembly::Assembly;
 use super::blocked::Blocked;
 use super::chunk::ChunkSize;
@@ -43,6 +45,8 @@ pub struct Stripe {
     /// Since when there is no track.
     alone: Option<Instant>,
     blocked: Blocked,
+    /// Bytes of chunks that tracks have brought, both ways, those of tracks that are gone among them.
+    moved: u64,
 }
 
 impl Stripe {
@@ -64,6 +68,7 @@ impl Stripe {
             state: State::Open,
             alone: Some(now),
             blocked: Blocked::default(),
+            moved: 0,
         }
     }
 
@@ -129,6 +134,13 @@ impl Stripe {
         Some(Outgoing::Bytes { head: frame.encode(), body: bytes })
     }
 
+    /// The end of a track before that of the group: it was retired and has brought all it was given, or the peer retired it.
+    fn leave(&mut self, track: TrackId) -> Option<Outgoing> {
+        let lane = self.lanes.get_mut(&track)?;
+        let leaves = lane.ended || lane.retired && lane.flight.is_empty();
+        (leaves && !std::mem::replace(&mut lane.told.finished, true)).then_some(Outgoing::Finish)
+    }
+
     /// What is said once on each track, at its end.
     fn last_words(&mut self, track: TrackId) -> Option<Outgoing> {
         let (end, done) = (self.sending.end(), self.is_done());
@@ -160,54 +172,6 @@ impl Stripe {
                 self.sending.send_again(offset, bytes);
             }
         }
-    }
-
-    fn hear(&mut self, now: Instant, track: TrackId, frame: Frame) -> Result<usize, Broken> {
-        match frame {
-            Frame::Data { offset, size } => {
-                if offset + u64::from(size) > self.limit() {
-                    return Err(Broken(format!(
-                        "bytes up to {} came, the limit is {}",
-                        offset + u64::from(size),
-                        self.limit()
-                    )));
-                }
-                if self.end.is_some_and(|end| offset + u64::from(size) > end) {
-                    return Err(Broken("bytes came from behind the stream's end".to_owned()));
-                }
-                self.furthest = self.furthest.max(offset + u64::from(size));
-                if let Some(lane) = self.lanes.get_mut(&track) {
-                    lane.coming = Some((offset, size as usize));
-                }
-                return Ok(size as usize);
-            }
-            Frame::End { offset } => {
-                let short = offset < self.furthest || self.end.is_some_and(|end| end != offset);
-                if short || offset > self.limit() {
-                    return Err(Broken(format!("the stream ends at {offset}, where it cannot end")));
-                }
-                self.end = Some(offset);
-            }
-            Frame::Ack { received, limit, chunks } => {
-                if let Some(lane) = self.lanes.get_mut(&track) {
-                    lane.acknowledged(now, chunks)?;
-                }
-                self.sending.acknowledged(received, limit)?;
-                for lane in self.lanes.values_mut() {
-                    while lane.queue.front().is_some_and(|sent| !self.sending.is_needed(sent.offset, sent.bytes.len()))
-                    {
-                        lane.queue.pop_front();
-                    }
-                }
-            }
-            Frame::Abort(why) => {
-                if self.state == State::Open && !self.is_done() {
-                    self.state = State::PeerAborted(why);
-                    self.sending.forget();
-                }
-            }
-        }
-        Ok(0)
     }
 
     fn note_blocked(&mut self, now: Instant) {
@@ -278,7 +242,7 @@ impl Group for Stripe {
         let news = if open { self.news(track) } else { None };
         let next = match news {
             Some(frame) => Some(Outgoing::Bytes { head: frame.encode(), body: Bytes::new() }),
-            None if open => self.data(now, track).or_else(|| self.last_words(track)),
+            None if open => self.data(now, track).or_else(|| self.last_words(track)).or_else(|| self.leave(track)),
             None => self.last_words(track),
         };
         if next.is_some()
@@ -314,6 +278,7 @@ impl Group for Stripe {
         };
         let left = missing - bytes.len();
         lane.bytes_in += bytes.len() as u64;
+        self.moved += bytes.len() as u64;
         lane.coming = (left > 0).then_some((offset + bytes.len() as u64, left));
         lane.heard += u64::from(left == 0);
         self.assembly.insert(offset, bytes);
@@ -387,6 +352,26 @@ impl Group for Stripe {
         Some(track)
     }
 
+    fn reading(&self) -> Reading {
+        let alive = || self.lanes.values().filter(|lane| lane.alive());
+        Reading {
+            tracks: u16::try_from(alive().count()).unwrap_or(u16::MAX),
+            moved: self.moved,
+            waits: self.sending.has_chunk(),
+            rtt: alive().filter_map(|lane| lane.path.rtt).max().unwrap_or_default(),
+        }
+    }
+
+    fn may_part(&self) -> bool {
+        true
+    }
+
+    fn retire(&mut self, track: TrackId) {
+        if let Some(lane) = self.lanes.get_mut(&track) {
+            lane.retired = true;
+        }
+    }
+
     fn view(&self, now: Instant) -> View {
         View {
             bytes_out: self.sending.taken,
@@ -397,6 +382,7 @@ impl Group for Stripe {
             doubled: self.assembly.doubled,
             blocked_seconds: self.blocked.seconds(now),
             sent_again: self.sending.sent_again,
+            adapted: None,
             tracks: self.lanes.iter().map(|(track, lane)| lane.view(track.0)).collect(),
         }
     }
