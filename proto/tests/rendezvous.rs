@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use proto::rendezvous::{
-    Bind, Bound, Change, Changes, DATAGRAM, Envelope, Head, Hello, Introduce, Introduction, Join, Joined, MAX_CARRIED,
-    MAX_COOKIE, MAX_LOCALS, Malformed, Meet, Meeting, NameChange, NamesAt, Refusal, Said, Seen, SessionId, SessionKey,
-    is_candidate, is_ours,
+    Bind, Bound, Change, Changes, DATAGRAM, Envelope, Filtering, Head, Hello, Introduce, Introduction, Join, Joined,
+    MAX_CARRIED, MAX_COOKIE, MAX_LOCALS, Malformed, Mapping, Meet, Meeting, NameChange, NamesAt, Nat, Refusal, Said,
+    Seen, SessionId, SessionKey, is_candidate, is_ours,
 };
 use proto::shim::Unwanted;
 use proto::{BootId, HostId, Name, WireId};
@@ -26,6 +26,13 @@ fn address() -> impl Strategy<Value = SocketAddr> {
 
 fn locals() -> impl Strategy<Value = Vec<SocketAddr>> {
     proptest::collection::vec(address(), 0..=MAX_LOCALS)
+}
+
+fn nat() -> impl Strategy<Value = Nat> {
+    use Mapping::*;
+    let mapping = proptest::sample::select(vec![Unknown, None, EndpointIndependent, PortDependent]);
+    let filtering = proptest::sample::select(vec![Filtering::Unknown, Filtering::Open, Filtering::PortDependent]);
+    (mapping, filtering).prop_map(|(mapping, filtering)| Nat { mapping, filtering })
 }
 
 fn cookie() -> impl Strategy<Value = Vec<u8>> {
@@ -83,10 +90,10 @@ prop_compose! {
 
 prop_compose! {
     fn meeting()(peer in any::<u64>(), nonce in any::<[u8; 16]>(), public in [address(), address(), address()],
-                 locals in [locals(), locals()], start_us in any::<u32>()) -> Said {
+                 locals in [locals(), locals()], start_us in any::<u32>(), nat in nat()) -> Said {
         let [public, shim_public, own_public] = public;
         let [locals, shim_locals] = locals;
-        Said::Meeting(Meeting { peer: HostId(peer), nonce, public, locals, shim_public, shim_locals, own_public, start_us })
+        Said::Meeting(Meeting { peer: HostId(peer), nonce, public, locals, shim_public, shim_locals, own_public, nat, start_us })
     }
 }
 
@@ -100,9 +107,9 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn introduce() -> impl Strategy<Value = Said> {
-    (cookie(), name(), any::<u64>(), locals(), any::<u8>(), any::<u32>()).prop_map(
-        |(cookie, name, peer, locals, round, round_trip_us)| {
-            Said::Introduce(Introduce { cookie, name, peer: HostId(peer), locals, round, round_trip_us })
+    (cookie(), name(), any::<u64>(), locals(), any::<u8>(), any::<u32>(), nat()).prop_map(
+        |(cookie, name, peer, locals, round, round_trip_us, nat)| {
+            Said::Introduce(Introduce { cookie, name, peer: HostId(peer), locals, round, nat, round_trip_us })
         },
     )
 }
@@ -114,9 +121,9 @@ fn introduction() -> impl Strategy<Value = Said> {
 }
 
 fn said() -> impl Strategy<Value = Said> {
-    let meet = (cookie(), any::<u64>(), any::<[u8; 16]>(), locals(), any::<u32>()).prop_map(
-        |(cookie, attempt, nonce, locals, round_trip_us)| {
-            Said::Meet(Meet { cookie, attempt: WireId(attempt), nonce, locals, round_trip_us })
+    let meet = (cookie(), any::<u64>(), any::<[u8; 16]>(), locals(), any::<u32>(), nat()).prop_map(
+        |(cookie, attempt, nonce, locals, round_trip_us, nat)| {
+            Said::Meet(Meet { cookie, attempt: WireId(attempt), nonce, locals, nat, round_trip_us })
         },
     );
     let bind = (cookie(), any::<[u64; 2]>(), any::<[u8; 16]>()).prop_map(|(cookie, [peer, attempt], nonce)| {
@@ -251,6 +258,7 @@ fn version_1_bytes() {
         peer: HostId(0),
         locals: vec!["192.168.1.2:4000".parse().unwrap(), "[fd00::2]:4000".parse().unwrap()],
         round: 1,
+        nat: Nat::default(),
         round_trip_us: 20_000,
     });
     let mut want = b"\0Flow\x01\x27\0".to_vec();

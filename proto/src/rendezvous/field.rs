@@ -29,6 +29,7 @@ pub(super) const PAYLOAD: u8 = 23;
 pub(super) const ALTERNATE: u8 = 24;
 pub(super) const RELAY: u8 = 25;
 pub(super) const RESET: u8 = 26;
+pub(super) const NAT: u8 = 27;
 
 pub(super) const ADD_NAME: u8 = 64;
 pub(super) const REMOVE_NAME: u8 = 65;

@@ -6,6 +6,7 @@ use super::field::{self, Fields};
 use super::said::{
     Bind, Bound, Change, Hello, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt, Refusal,
 };
+use super::said::{Filtering, Mapping, Nat};
 use super::{MAX_CARRIED, MAX_COOKIE, Malformed, Said, Seen, address};
 use crate::{BootId, HostId, Name, WireId};
 
@@ -101,6 +102,25 @@ fn round_trip(fields: &Fields<'_>) -> Result<u32, Malformed> {
     fields.or(field::ROUND_TRIP, 0, u32_of)
 }
 
+/// What a later version may say beyond is not known here.
+fn nat(fields: &Fields<'_>) -> Result<Nat, Malformed> {
+    fields.or(field::NAT, Nat::default(), |value| {
+        let [mapping, filtering] = value else { return None };
+        let mapping = match mapping {
+            1 => Mapping::None,
+            2 => Mapping::EndpointIndependent,
+            3 => Mapping::PortDependent,
+            _ => Mapping::Unknown,
+        };
+        let filtering = match filtering {
+            1 => Filtering::Open,
+            2 => Filtering::PortDependent,
+            _ => Filtering::Unknown,
+        };
+        Some(Nat { mapping, filtering })
+    })
+}
+
 fn seen(value: &[u8]) -> Option<Seen> {
     let (epoch, version) = value.split_at_checked(8)?;
     Some(Seen { epoch: u64_of(epoch)?, version: u64_of(version)? })
@@ -173,6 +193,7 @@ fn introduce(fields: &Fields<'_>) -> Result<Introduce, Malformed> {
         peer: fields.or(field::PEER, 0, u64_of).map(HostId)?,
         locals: locals(fields, field::LOCALS)?,
         round: fields.must(field::ROUND, byte)?,
+        nat: nat(fields)?,
         round_trip_us: round_trip(fields)?,
     })
 }
@@ -193,6 +214,7 @@ fn meet(fields: &Fields<'_>) -> Result<Meet, Malformed> {
         attempt: attempt(fields)?,
         nonce: nonce(fields)?,
         locals: locals(fields, field::LOCALS)?,
+        nat: nat(fields)?,
         round_trip_us: round_trip(fields)?,
     })
 }
@@ -206,6 +228,7 @@ fn meeting(fields: &Fields<'_>) -> Result<Meeting, Malformed> {
         shim_public: fields.must(field::SHIM_PUBLIC, address::one)?,
         shim_locals: locals(fields, field::SHIM_LOCALS)?,
         own_public: fields.must(field::SEEN_AT, address::one)?,
+        nat: nat(fields)?,
         start_us: fields.must(field::START, u32_of)?,
     })
 }

@@ -231,6 +231,8 @@ pub struct Introduce {
     pub locals: Vec<SocketAddr>,
     /// Counts from 0; another one comes from another port, with another id.
     pub round: u8,
+    /// What stands before this host.
+    pub nat: Nat,
     /// From this host to the server and back, microseconds; 0: not known.
     pub round_trip_us: u32,
 }
@@ -262,6 +264,8 @@ pub struct Meet {
     /// The socket's own addresses.
     pub locals: Vec<SocketAddr>,
     /// As in [`Introduce`].
+    pub nat: Nat,
+    /// As in [`Introduce`].
     pub round_trip_us: u32,
 }
 
@@ -282,6 +286,8 @@ pub struct Meeting {
     pub shim_locals: Vec<SocketAddr>,
     /// Where the reader's own socket is seen.
     pub own_public: SocketAddr,
+    /// What the other says of its NAT.
+    pub nat: Nat,
     /// Send the first hello so many microseconds after this arrived: then both sides' are on their way at once.
     pub start_us: u32,
 }
@@ -323,6 +329,41 @@ pub struct Bound {
     pub left: u64,
     /// Bind again within so many milliseconds.
     pub refresh_ms: u32,
+}
+
+/// What stands between a member and the server, by RFC 4787's words; as the member found, and of no meaning to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Nat {
+    /// Which of its datagrams are seen to come from the same address.
+    pub mapping: Mapping,
+    /// Who may send to that.
+    pub filtering: Filtering,
+}
+
+/// RFC 4787, section 4.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Mapping {
+    /// Not found out.
+    #[default]
+    Unknown,
+    /// It is seen with its own address and port.
+    None,
+    /// All from one socket, wherever they go.
+    EndpointIndependent,
+    /// Each port that they go to has its own: "symmetric".
+    PortDependent,
+}
+
+/// RFC 4787, section 5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Filtering {
+    /// Not found out.
+    #[default]
+    Unknown,
+    /// Every port of an address that was sent to, at least.
+    Open,
+    /// Only ports that were sent to.
+    PortDependent,
 }
 
 /// Why something will not be.

@@ -2,6 +2,7 @@
 
 use super::field::{self, put};
 use super::said::{Bind, Change, Hello, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt};
+use super::said::{Filtering, Mapping, Nat};
 use super::{MAX_CARRIED, MAX_COOKIE, Said, Seen, address};
 
 impl Said {
@@ -93,6 +94,24 @@ fn put_round_trip(out: &mut Vec<u8>, microseconds: u32) {
     }
 }
 
+/// Two bytes: mapping, filtering. Not said where nothing is known.
+fn put_nat(out: &mut Vec<u8>, nat: Nat) {
+    let mapping = match nat.mapping {
+        Mapping::Unknown => 0,
+        Mapping::None => 1,
+        Mapping::EndpointIndependent => 2,
+        Mapping::PortDependent => 3,
+    };
+    let filtering = match nat.filtering {
+        Filtering::Unknown => 0,
+        Filtering::Open => 1,
+        Filtering::PortDependent => 2,
+    };
+    if nat != Nat::default() {
+        put(out, field::NAT, &[mapping, filtering]);
+    }
+}
+
 fn write_join(out: &mut Vec<u8>, join: &Join) {
     put_cookie(out, &join.cookie);
     put(out, field::BOOT, &join.boot.0.to_be_bytes());
@@ -151,6 +170,7 @@ fn write_introduce(out: &mut Vec<u8>, introduce: &Introduce) {
     }
     put_list(out, field::LOCALS, &introduce.locals);
     put(out, field::ROUND, &[introduce.round]);
+    put_nat(out, introduce.nat);
     put_round_trip(out, introduce.round_trip_us);
 }
 
@@ -167,6 +187,7 @@ fn write_meet(out: &mut Vec<u8>, meet: &Meet) {
     put(out, field::ATTEMPT, &meet.attempt.0.to_be_bytes());
     put(out, field::NONCE, &meet.nonce);
     put_list(out, field::LOCALS, &meet.locals);
+    put_nat(out, meet.nat);
     put_round_trip(out, meet.round_trip_us);
 }
 
@@ -178,6 +199,7 @@ fn write_meeting(out: &mut Vec<u8>, meeting: &Meeting) {
     put_address(out, field::SHIM_PUBLIC, meeting.shim_public);
     put_list(out, field::SHIM_LOCALS, &meeting.shim_locals);
     put_address(out, field::SEEN_AT, meeting.own_public);
+    put_nat(out, meeting.nat);
     put(out, field::START, &meeting.start_us.to_be_bytes());
 }
 
