@@ -48,6 +48,8 @@ reasons! {
     TooLong = "dropped_too_long",
     /// Begins with NUL and is no control datagram.
     NotControl = "dropped_not_control",
+    /// Of a session, and not sealed with its key.
+    BadSeal = "dropped_bad_seal",
     /// An extended request that is not padded: answers could be longer than it.
     Unpadded = "dropped_unpadded",
     /// Asks for a name that is not registered here.
@@ -125,6 +127,7 @@ impl From<Malformed> for Reason {
             Malformed::OtherName => Self::OtherName,
             Malformed::TooLong => Self::TooLong,
             Malformed::NotControl => Self::NotControl,
+            Malformed::Seal => Self::BadSeal,
         }
     }
 }

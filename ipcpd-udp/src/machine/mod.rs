@@ -41,6 +41,7 @@ mod output;
 mod peers;
 mod ports;
 mod program;
+pub mod rendezvous;
 mod saying;
 mod server;
 mod shared;
