@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +29,7 @@ use super::directory;
 use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
 use super::limits::{ephemeral_ports, max_flows};
+use super::session::{self, Server};
 use super::socket::{self, Listener, Received};
 use super::state::Identity;
 use crate::config::{Bootstrap, Sp};
@@ -75,6 +77,8 @@ pub(super) struct Driver {
     pub(super) arriving: HashMap<Key, AbortHandle>,
     /// Name servers, if the layer has a zone.
     pub(super) dns: Option<Dns>,
+    /// The rendezvous' address being looked up.
+    pub(super) server: Server,
     /// Calls that wait for a name server's word.
     pub(super) waiters: HashMap<Waiter, Reply<()>>,
     pub(super) last_waiter: u64,
@@ -95,6 +99,7 @@ enum Woken {
     Hand(Option<hand::Event>),
     Answer(Key, Result<Accept, Failure>),
     Dns(Done),
+    Server(Option<SocketAddr>),
     Time,
     Watchdog,
 }
@@ -132,6 +137,7 @@ impl Driver {
             ticket_key: tools.identity.ticket_key,
             limits: Limits::default(),
             dns: bootstrap.dns.as_ref().map(|dns| dns.machine()),
+            rendezvous: session::open(bootstrap, tools.identity.host)?,
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
         shim.clock(handoff::kept::epoch());
@@ -159,6 +165,7 @@ impl Driver {
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),
             dns,
+            server: Server::default(),
             waiters: HashMap::new(),
             last_waiter: 0,
             retiring: Vec::new(),
@@ -187,6 +194,7 @@ impl Driver {
                     self.shim.answered(now, key, answer);
                 }
                 Woken::Dns(done) => self.dns_done(now, done),
+                Woken::Server(found) => self.shim.server_found(now, found),
                 Woken::Time => {}
                 Woken::Watchdog => self.tools.service.alive(&self.summary()),
             }
@@ -224,6 +232,7 @@ impl Driver {
                 Err(_) => Woken::Time,
             },
             done = directory::done(&mut self.dns) => Woken::Dns(done),
+            found = self.server.found() => Woken::Server(found),
             () = time => Woken::Time,
             () = self.tools.service.watchdog() => Woken::Watchdog,
         };

@@ -31,8 +31,10 @@ mod effect;
 mod filter;
 mod irm;
 mod limits;
+mod private;
 mod report;
 mod rows;
+mod session;
 mod shared;
 #[cfg(test)]
 mod shared_tests;

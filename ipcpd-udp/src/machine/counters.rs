@@ -112,6 +112,12 @@ reasons! {
     Drained = "drained",
     /// Probes that were never answered.
     ProbeUnanswered = "probes_unanswered",
+    /// Other members that wanted a flow, as the rendezvous said.
+    Introductions = "introductions",
+    /// Flows through the rendezvous that have their path.
+    PathsFound = "paths_found",
+    /// Flows through the rendezvous that have none.
+    PathsNotFound = "paths_not_found",
     /// Deallocs that were never acknowledged.
     DeallocUnheard = "deallocs_unheard",
 }

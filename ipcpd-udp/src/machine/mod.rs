@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use handoff::kept::Epoch;
 use proto::shim::DATAGRAM;
 use proto::v1::{EndReason, Failure, FailureKind};
-use proto::{FlowId, Name, Token, WireId};
+use proto::{FlowId, HostId, Name, Token, WireId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -32,10 +32,12 @@ mod failures;
 mod finding;
 mod flow;
 mod hearing;
+mod introduced;
 mod keep;
 mod listing;
 mod liveness;
 mod load;
+mod meeting;
 mod open;
 mod output;
 mod peers;
@@ -44,6 +46,7 @@ mod program;
 pub mod rendezvous;
 mod saying;
 mod server;
+mod session;
 mod shared;
 pub mod table;
 #[cfg(test)]
@@ -66,6 +69,7 @@ use liveness::Pairs;
 use load::Load;
 use peers::Peers;
 use ports::{Ports, Resting};
+use rendezvous::member::Member;
 use table::Phase;
 
 /// Hosts remembered as extended.
@@ -97,7 +101,11 @@ pub struct Shim {
     by_client: HashMap<(IpAddr, WireId), Key>,
     /// Accepting side, flows on the listen port: whose the client's address is.
     by_peer: HashMap<SocketAddr, Key>,
-    /// The same, of flows that are over.
+    /// In its session with a rendezvous, if the layer has one.
+    member: Option<Box<Member>>,
+    /// Accepting side, flows through a rendezvous: (who asks, its id).
+    by_attempt: HashMap<(HostId, WireId), Key>,
+    /// The same as by_peer, of flows that are over.
     left: Resting<SocketAddr>,
     /// Accepting side: flows with a second socket on their port.
     catching: BTreeSet<Key>,
@@ -116,6 +124,12 @@ pub struct Shim {
 impl Shim {
     /// A shim without flows. All its ids and tokens come from the seed, which nobody else may know.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let member = settings.rendezvous.as_ref().map(|rendezvous| {
+            Box::new(Member::new(rendezvous.session.clone(), settings.boot, settings.listen, &mut rng))
+        });
+        let find = settings.rendezvous.iter().map(|at| Output::FindServer { server: at.server.clone() });
+        let outputs = find.collect();
         Self {
             directory: Directory::new(settings.dns.clone()),
             host_key: None,
@@ -123,7 +137,9 @@ impl Shim {
             ports: Ports::new(settings.start),
             settings,
             load: Load::new(seed),
-            rng: ChaCha12Rng::from_seed(seed),
+            rng,
+            member,
+            by_attempt: HashMap::new(),
             peers: Peers::new(PEERS),
             pairs: Pairs::default(),
             answers: Answers::default(),
@@ -139,7 +155,7 @@ impl Shim {
             catching: BTreeSet::new(),
             tally: HashMap::new(),
             timers: BTreeSet::new(),
-            outputs: VecDeque::new(),
+            outputs,
             stopping: None,
             recovering: None,
             epoch: None,
@@ -190,8 +206,10 @@ impl Shim {
             return self.counters.count(Reason::Spoofed);
         }
         match via {
+            Via::Flow(key) if self.handle_meeting(now, key, from, bytes) => {}
             Via::Flow(key) => self.handle_answer(now, key, from, bytes),
             Via::Catcher(key) => self.handle_caught(key, from, bytes),
+            Via::Listen if proto::rendezvous::is_ours(bytes) => self.handle_session(now, from, bytes),
             Via::Listen if bytes.first() == Some(&0) => self.handle_control(now, from, bytes),
             Via::Listen => self.handle_request(now, from, bytes),
         }
@@ -207,7 +225,7 @@ impl Shim {
         };
         if let Ok(local) = result {
             flow.local = Some(local);
-            if flow.shared.is_none() {
+            if !flow.is_on_listen_port() {
                 self.ports.hold(local.port());
             }
         }
@@ -215,6 +233,7 @@ impl Shim {
         match flow.state {
             State::Opening(_) => self.cp_opened(now, key, result),
             State::Reserving(_) => self.sp_opened(now, key, result),
+            State::Meeting(_) => self.met_opened(now, key, result),
             _ => {}
         }
         self.settle(key);
@@ -238,6 +257,7 @@ impl Shim {
     pub fn stop(&mut self, now: Instant) {
         self.stopping.get_or_insert(now + STOP);
         self.stop_finding(now);
+        self.leave_session(now);
         for key in self.flows.keys().copied().collect::<Vec<_>>() {
             self.end(now, key, EndReason::IpcpStopped);
             self.settle(key);
@@ -254,6 +274,7 @@ impl Shim {
         }
         self.pairs_timeout(now);
         self.finding_timeout(now);
+        self.session_timeout(now);
         self.stop_when_over(now);
     }
 
@@ -266,7 +287,8 @@ impl Shim {
         let stop = self.stopping.map(|at| (at, "stopping"));
         let pair = self.pairs.first().map(|at| (at, "probe"));
         let find = self.next_finding().map(|at| (at, "directory"));
-        [flow, pair, stop, find].into_iter().flatten().min()
+        let session = self.next_of_session().map(|at| (at, "session"));
+        [flow, pair, stop, find, session].into_iter().flatten().min()
     }
 
     /// The next thing to do.

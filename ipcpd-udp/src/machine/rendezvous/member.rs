@@ -100,7 +100,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// A member to be, on the listen port `local`. Its server is looked up first.
+    /// A member to be, on the listen port `local`. Its server has to be looked up first.
     pub fn new(session: Session, boot: BootId, local: SocketAddr, rng: &mut ChaCha12Rng) -> Self {
         Self {
             session,
@@ -126,7 +126,7 @@ impl Member {
             survey: None,
             nat: Nat::default(),
             out: Sends::new(),
-            events: [Event::FindServer].into(),
+            events: VecDeque::new(),
         }
     }
 

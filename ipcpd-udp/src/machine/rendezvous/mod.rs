@@ -15,7 +15,7 @@ pub mod member;
 pub mod nat;
 pub mod punch;
 #[cfg(test)]
-mod tests;
+pub(in crate::machine) mod tests;
 
 /// Who this host is in which session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,17 @@ pub struct Session {
     pub key: SessionKey,
     /// This host.
     pub host: HostId,
+}
+
+/// The session that a layer's members meet in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendezvous {
+    /// The server's host, a name or an address, and its port.
+    pub server: String,
+    /// What the session is called.
+    pub name: String,
+    /// As datagrams have it.
+    pub session: Session,
 }
 
 /// Datagrams to be sent, in order, and where to.

@@ -135,7 +135,10 @@ impl Survey {
 pub fn words(nat: Nat) -> String {
     let mapping = match nat.mapping {
         Mapping::Unknown => return "not found out".to_owned(),
-        Mapping::None => "no translation",
+        Mapping::None if nat.filtering == Filtering::PortDependent => {
+            return "no NAT, and a firewall that filters by port".to_owned();
+        }
+        Mapping::None => return "no NAT".to_owned(),
         Mapping::EndpointIndependent => "a NAT with endpoint-independent mapping",
         Mapping::PortDependent => "a NAT with another mapping for each port (symmetric)",
     };

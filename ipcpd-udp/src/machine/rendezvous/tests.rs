@@ -14,7 +14,7 @@ use super::punch::Way;
 use world::{Outcome, World, ms};
 
 mod members;
-mod server;
+pub(in crate::machine) mod server;
 mod world;
 
 const SIX: [Kind; 6] =

@@ -31,32 +31,32 @@ struct Asked {
     met: Option<(SocketAddr, WireId, Meet)>,
 }
 
-pub(super) struct Server {
-    pub(super) at: SocketAddr,
-    pub(super) key: SessionKey,
+pub(in crate::machine) struct Server {
+    pub(in crate::machine) at: SocketAddr,
+    pub(in crate::machine) key: SessionKey,
     session: SessionId,
     members: BTreeMap<HostId, Known>,
     changes: Vec<Change>,
-    pub(super) epoch: u64,
+    pub(in crate::machine) epoch: u64,
     attempts: BTreeMap<WireId, Asked>,
-    pub(super) up: bool,
-    pub(super) joins: u32,
+    pub(in crate::machine) up: bool,
+    pub(in crate::machine) joins: u32,
 }
 
 impl Server {
-    pub(super) fn new(at: SocketAddr) -> Self {
+    pub(in crate::machine) fn new(at: SocketAddr) -> Self {
         let (key, session) = (SessionKey::new("darkreign", b"secret"), SessionId::of("darkreign"));
         let (members, attempts) = (BTreeMap::new(), BTreeMap::new());
         Self { at, key, session, members, changes: Vec::new(), epoch: 1, attempts, up: true, joins: 0 }
     }
 
     /// It forgets everything.
-    pub(super) fn restart(&mut self) {
+    pub(in crate::machine) fn restart(&mut self) {
         let (epoch, joins) = (self.epoch + 1, self.joins);
         *self = Self { epoch, joins, ..Self::new(self.at) };
     }
 
-    pub(super) fn names(&self, member: u64) -> Vec<String> {
+    pub(in crate::machine) fn names(&self, member: u64) -> Vec<String> {
         self.members.get(&HostId(member)).map_or(Vec::new(), |known| known.names.iter().map(Name::to_string).collect())
     }
 
@@ -64,7 +64,13 @@ impl Server {
         format!("{}/{}", self.epoch, from.ip()).into_bytes()[..].chunks(32).next().unwrap().to_vec()
     }
 
-    pub(super) fn handle(&mut self, _now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Vec<Sent> {
+    pub(in crate::machine) fn handle(
+        &mut self,
+        _now: Instant,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) -> Vec<Sent> {
         let Ok(envelope) = Envelope::read(bytes) else { return Vec::new() };
         if !self.up {
             return Vec::new();
