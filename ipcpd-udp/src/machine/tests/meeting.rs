@@ -195,7 +195,8 @@ fn flows_outlive_their_shim() {
 /// Lives that visit every row of the table that is of flows through a rendezvous.
 pub(super) fn directed() -> std::collections::BTreeSet<(Phase, table::Cause, Phase)> {
     let strict = [Kind::PortRestricted, Kind::PortRestricted];
-    let lives: [(fn(&mut World), [Kind; 2]); 9] = [
+    type Happens = fn(&mut World);
+    let lives: [(Happens, [Kind; 2]); 9] = [
         (|_| {}, strict),
         (|_| {}, [Kind::SymmetricRandom; 2]),
         (|world| world.hosts[1].manners.answering = Answering::Refuse { after: 1 }, strict),
