@@ -21,7 +21,6 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 mod adopt;
 mod answers;
-mod bucket;
 mod client;
 mod control;
 mod cookie;

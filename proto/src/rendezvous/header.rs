@@ -152,6 +152,11 @@ impl<'a> Envelope<'a> {
         fields.and_then(|fields| fields.maybe(super::field::COOKIE)).unwrap_or_default()
     }
 
+    /// Whether it is of a kind that asks the server something: its sender padded it to [`DATAGRAM`].
+    pub fn is_asked(&self) -> bool {
+        Said::ASKED.contains(&self.kind)
+    }
+
     /// Whether it is of a kind that is only believed sealed.
     pub fn is_sealed(&self) -> bool {
         !Said::BARE.contains(&self.kind)

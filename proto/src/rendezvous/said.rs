@@ -412,6 +412,9 @@ impl Said {
     /// Kinds that nobody seals.
     pub(super) const BARE: [u8; 4] = [32, 33, 52, 53];
 
+    /// Kinds that ask the server something: JOIN, LEAVE, INTRODUCE, MEET, BIND, NAT PROBE.
+    pub(super) const ASKED: [u8; 6] = [34, 36, 39, 43, 49, 52];
+
     pub(super) fn kind(&self) -> u8 {
         match self {
             Self::Cookie(_) => 32,
@@ -443,14 +446,6 @@ impl Said {
 
     /// Whether the server is asked for an answer: such datagrams are padded.
     pub fn is_asked(&self) -> bool {
-        matches!(
-            self,
-            Self::Join(_)
-                | Self::Leave { .. }
-                | Self::Introduce(_)
-                | Self::Meet(_)
-                | Self::Bind(_)
-                | Self::NatProbe { .. }
-        )
+        Self::ASKED.contains(&self.kind())
     }
 }
