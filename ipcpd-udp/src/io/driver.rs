@@ -34,6 +34,7 @@ use super::socket::{self, Listener, Received};
 use super::state::Identity;
 use crate::config::{Bootstrap, Sp};
 use crate::machine::directory::Waiter;
+use crate::machine::rendezvous::Rendezvous;
 use crate::machine::{Accept, Key, Limits, Settings, Shim, Via};
 
 /// Datagrams read from one pending flow's socket, or events of the hand-over, before others get their turn.
@@ -108,15 +109,16 @@ impl Driver {
     /// Opens the listen port and starts a layer on it.
     pub(super) fn open(tools: Tools, bootstrap: &Bootstrap) -> anyhow::Result<Self> {
         let listen = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen))?;
-        Self::with_socket(tools, bootstrap, listen, directory::open(bootstrap)?)
+        let beyond = (directory::open(bootstrap)?, session::open(bootstrap, tools.identity.host)?);
+        Self::with_socket(tools, bootstrap, listen, beyond)
     }
 
-    /// Starts a layer on an open listen port.
+    /// Starts a layer on an open listen port, with what finds names beyond this host.
     pub(super) fn with_socket(
         tools: Tools,
         bootstrap: &Bootstrap,
         listen: Listener,
-        dns: Option<Dns>,
+        (dns, rendezvous): (Option<Dns>, Option<Rendezvous>),
     ) -> anyhow::Result<Self> {
         let range = ephemeral_ports();
         let settings = Settings {
@@ -137,7 +139,7 @@ impl Driver {
             ticket_key: tools.identity.ticket_key,
             limits: Limits::default(),
             dns: bootstrap.dns.as_ref().map(|dns| dns.machine()),
-            rendezvous: session::open(bootstrap, tools.identity.host)?,
+            rendezvous,
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
         shim.clock(handoff::kept::epoch());

@@ -36,7 +36,7 @@ impl Session {
         let lab = Lab::new()?;
         let [at] = lab.hosts(["rdv"])?;
         let key = at.run_dir().join("darkreign.key");
-        write_key(&key, "ask dan kegel\n")?;
+        write_key(&key, "ask dan kegel, who wrote this in 1997\n")?;
         let mut session = Self { server: None, at, key, lab };
         session.start()?;
         Ok(session)
@@ -47,7 +47,7 @@ impl Session {
         let listen = format!("{}:3360", self.at.address());
         let key = self.key.to_str().context("a path of text")?;
         let server = self.at.start("rendezvous", &["--listen", &listen, "--session", SESSION, "--key-file", key])?;
-        server.expect_log(SOON, "listening")?;
+        server.expect_log(SOON, "listens at")?;
         self.server = Some(server);
         Ok(())
     }
