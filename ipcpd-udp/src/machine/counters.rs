@@ -116,6 +116,8 @@ reasons! {
     Introductions = "introductions",
     /// Flows through the rendezvous that have their path.
     PathsFound = "paths_found",
+    /// Flows through the rendezvous that go through its relay.
+    PathsRelayed = "paths_relayed",
     /// Flows through the rendezvous that have none.
     PathsNotFound = "paths_not_found",
     /// Deallocs that were never acknowledged.

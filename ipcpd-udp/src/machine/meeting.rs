@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::WireId;
 use proto::rendezvous::{Refusal, is_ours};
 use proto::v1::{Failure, FailureKind};
+use proto::{HostId, WireId};
 
 use super::client::{FIRST_PAUSE_KNOWN, LONGEST_PAUSE_KNOWN};
 use super::directory::Target;
@@ -70,6 +70,7 @@ impl Shim {
         Some(Setup {
             session: member.session().clone(),
             server: member.server()?,
+            relay: member.relay(),
             ours,
             locals: local.into_iter().collect(),
             cookie: member.cookie().to_vec(),
@@ -101,7 +102,7 @@ impl Shim {
                 && let Some(met) = &mut flow.met
             {
                 let name = flow.name.clone();
-                met.attempt = Some(Attempt::ask(now, setup, name, proto::HostId(0), met.round));
+                met.attempt = Some(Attempt::ask(now, setup, name, HostId(0), met.round));
             }
         }
         if let Some(attempt) = self.attempt(key) {
@@ -162,6 +163,11 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(met) = &mut flow.met else { return };
         let Some(meeting) = met.attempt.as_ref().and_then(|attempt| attempt.meeting()) else { return };
+        if flow.way == Some(Way::Relayed) {
+            // Where sockets do not reach each other, listen ports do not either.
+            flow.control = carried_to(meeting.peer);
+            return;
+        }
         flow.control = meeting.shim_public;
         let all = std::iter::once(meeting.shim_public).chain(meeting.shim_locals.iter().copied());
         let own = self.settings.listen;
@@ -172,12 +178,13 @@ impl Shim {
 
     /// The asking side has its path: the request goes there.
     fn path_found(&mut self, now: Instant, key: Key, won: Won) {
-        self.counters.count(Reason::PathsFound);
-        self.note_listens(key);
+        self.counters.count(if won.way == Way::Relayed { Reason::PathsRelayed } else { Reason::PathsFound });
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let State::Meeting(Meeting { deadline, .. }) = flow.state else { return };
         flow.peer = won.at;
         flow.way = Some(won.way);
+        self.note_listens(key);
+        let Some(flow) = self.flows.get_mut(&key) else { return };
         let pause = (won.round_trip * 3 / 2).clamp(FIRST_PAUSE_KNOWN, Duration::from_secs(1));
         let asking = Asking {
             deadline,
@@ -241,6 +248,20 @@ impl Shim {
             Err(failure) => self.out(Output::Failed { key, failure }),
         }
     }
+}
+
+/// How control datagrams to a member's shim are addressed that the server carries: in the prefix for what is discarded (RFC 6666),
+/// to which nothing else is ever sent.
+pub(super) fn carried_to(host: HostId) -> SocketAddr {
+    SocketAddr::new(std::net::Ipv6Addr::from((0x0100_u128 << 112) | u128::from(host.0)).into(), 1)
+}
+
+/// The opposite; nothing for addresses of the network.
+pub(super) fn is_carried_to(at: SocketAddr) -> Option<HostId> {
+    let std::net::IpAddr::V6(ip) = at.ip() else { return None };
+    let number = u128::from(ip);
+    let host = u64::try_from(number & u128::from(u64::MAX)).unwrap_or(0);
+    (number >> 64 == 0x0100_u128 << 48 && at.port() == 1).then_some(HostId(host))
 }
 
 /// As listings have it.

@@ -7,6 +7,7 @@ use proto::rendezvous::Refusal;
 use proto::v1::{Failure, FailureKind};
 use proto::{HostId, Name};
 
+use super::meeting::carried_to;
 use super::output::Output;
 use super::rendezvous::member::{Event, Member, Standing};
 use super::rendezvous::nat;
@@ -65,6 +66,11 @@ impl Shim {
                         Standing::Joined | Standing::Left => Output::Note { text: text.into() },
                         Standing::Joining | Standing::Unknown => Output::Warn { text: text.into() },
                     });
+                }
+                Event::Carried(from, payload) => {
+                    if payload.first() == Some(&0) && !proto::rendezvous::is_ours(&payload) {
+                        self.handle_control(now, carried_to(from), &payload);
+                    }
                 }
                 Event::Introduction(introduction) => {
                     self.counters.count(Reason::Introductions);

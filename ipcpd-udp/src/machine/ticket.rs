@@ -157,21 +157,23 @@ pub fn open(key: &[u8; 32], sealed: &[u8]) -> Option<Ticket> {
     body.is_empty().then_some(ticket)
 }
 
-/// Two bits; 0 in tickets of those who knew no rendezvous.
+/// Three bits; 0 in tickets of those who knew no rendezvous.
 fn way_code(way: Option<Way>) -> u8 {
     match way {
         None => 0,
         Some(Way::Local) => 1,
         Some(Way::Public) => 2,
         Some(Way::Mapped) => 3,
+        Some(Way::Relayed) => 4,
     }
 }
 
 fn way_of(code: u8) -> Option<Way> {
-    match code & 3 {
+    match code & 7 {
         1 => Some(Way::Local),
         2 => Some(Way::Public),
         3 => Some(Way::Mapped),
+        4 => Some(Way::Relayed),
         _ => None,
     }
 }

@@ -7,17 +7,19 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::rendezvous::{Envelope, Head, Introduce, Introduction, Malformed, Meet, Meeting, Nat, Refusal, Said};
+use proto::rendezvous::{Bind, Envelope, Head, Introduce, Introduction, Malformed, Meet, Meeting, Nat, Refusal, Said};
 use proto::{HostId, Name, WireId};
 use rand_chacha::ChaCha12Rng;
 
-use super::punch::{Punch, Won};
+use super::punch::{Punch, Way, Won};
 use super::{Sends, Session, nat};
 
 /// Between the first two questions to the server where its distance is not known.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Where the two kinds of NAT cannot meet, hellos get so long before the relay is asked.
+const HOPELESS: Duration = Duration::from_millis(400);
 /// Rounds: the second one from fresh ports, the other side first.
 pub const ROUNDS: u8 = 2;
 
@@ -28,6 +30,8 @@ pub struct Setup {
     pub session: Session,
     /// Its server.
     pub server: SocketAddr,
+    /// Its relay, if it has one.
+    pub relay: Option<SocketAddr>,
     /// This side's id of the flow.
     pub ours: WireId,
     /// The socket's own addresses.
@@ -63,6 +67,8 @@ pub enum Trouble {
         tried: usize,
         /// Hellos came in, and answers did not.
         heard: bool,
+        /// What the relay said; nothing where there is none.
+        relay: Option<Refusal>,
     },
 }
 
@@ -78,8 +84,21 @@ enum Stage {
     Introducing { next: Instant, pause: Duration, asked: u32, told: bool },
     /// Hellos go out.
     Punching(Box<Punch>),
+    /// None came both ways: the relay is asked, until the other side has asked it, too.
+    Relaying(Relaying),
     /// The asking side has its path.
     Over,
+}
+
+#[derive(Clone, Debug)]
+struct Relaying {
+    at: SocketAddr,
+    next: Instant,
+    pause: Duration,
+    /// Both sides are there.
+    both: bool,
+    /// What is to be said if nothing comes of it.
+    trouble: Trouble,
 }
 
 /// One side's attempt.
@@ -137,8 +156,11 @@ impl Attempt {
 
     /// The other side's first word that needs a path came from there: taken, if a sealed hello did, too.
     pub fn take(&mut self, from: SocketAddr) -> Option<Won> {
-        let Stage::Punching(punch) = &mut self.stage else { return None };
-        let won = punch.take(from)?;
+        let won = match &mut self.stage {
+            Stage::Punching(punch) => punch.take(from)?,
+            Stage::Relaying(relaying) if relaying.both && relaying.at == from => relayed(from),
+            _ => return None,
+        };
         self.result.get_or_insert(Ok(won));
         Some(won)
     }
@@ -155,6 +177,9 @@ impl Attempt {
         let from_server = from == self.setup.server && envelope.head.member == HostId(0);
         if from_server && envelope.head.session == self.setup.session.id && envelope.head.receiver == self.setup.ours {
             return self.handle_server(now, &envelope, rng);
+        }
+        if Some(from) == self.setup.relay && envelope.head.receiver == self.setup.ours {
+            return self.handle_relay(now, &envelope);
         }
         let Stage::Punching(punch) = &mut self.stage else { return Err(Malformed::Header) };
         if !punch.is_from_peer(&envelope.head) {
@@ -188,6 +213,37 @@ impl Attempt {
             Said::NotIntroduced(refusal) => self.fail(Trouble::Refused(refusal)),
             Said::Meeting(meeting) => self.begin_hellos(now, envelope.head.sender, meeting, rng),
             _ => return Err(Malformed::Header),
+        }
+        Ok(())
+    }
+
+    /// The relay's port.
+    fn handle_relay(&mut self, now: Instant, envelope: &Envelope<'_>) -> Result<(), Malformed> {
+        let said = if envelope.is_sealed() { envelope.of(&self.setup.session.key)? } else { envelope.unsealed()? };
+        let asking = matches!(self.goal, Goal::Ask { .. });
+        let Stage::Relaying(relaying) = &mut self.stage else { return Ok(()) };
+        match said {
+            Said::Cookie(cookie) if !cookie.is_empty() && cookie != self.setup.cookie => {
+                self.setup.cookie = cookie;
+                relaying.next = now;
+                self.handle_timeout(now);
+            }
+            Said::Bound(bound) if bound.both => {
+                relaying.both = true;
+                let at = relaying.at;
+                if asking {
+                    self.result.get_or_insert(Ok(relayed(at)));
+                }
+            }
+            // The other side has not been there yet, or nothing is known of it yet: asked again.
+            Said::NotBound(refusal) if refusal != Refusal::UnknownAttempt => {
+                let mut trouble = relaying.trouble.clone();
+                if let Trouble::NoPath { relay, .. } = &mut trouble {
+                    *relay = Some(refusal);
+                }
+                self.fail(trouble);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -235,17 +291,56 @@ impl Attempt {
                 self.out.push_back((self.setup.server, question));
             }
             Stage::Punching(punch) => {
-                // The asked side waits for the other's word until its deadline.
-                let until = if asking { punch.until().min(deadline) } else { deadline };
+                let until = until(punch, asking, &self.setup, self.meeting.as_ref());
                 if now < until || punch.won().is_some() {
                     return punch.handle_timeout(now, &mut self.out);
                 }
                 let (tried, heard) = (punch.tried(), punch.heard_any());
                 let peer = self.meeting.as_ref().map_or(Nat::default(), |meeting| meeting.nat);
-                self.fail(Trouble::NoPath { own: self.setup.nat, peer, tried, heard });
+                let trouble = Trouble::NoPath { own: self.setup.nat, peer, tried, heard, relay: None };
+                match self.setup.relay.filter(|_| now < deadline && !self.may_meet_again(peer)) {
+                    Some(at) => self.begin_relaying(now, at, trouble),
+                    None => self.fail(trouble),
+                }
             }
+            Stage::Relaying(relaying) if now >= deadline && self.result.is_none() => {
+                let trouble = relaying.trouble.clone();
+                self.fail(trouble);
+            }
+            Stage::Relaying(relaying) if !relaying.both && relaying.next <= now => {
+                relaying.next = now + relaying.pause;
+                relaying.pause = (relaying.pause * 3 / 2).min(LONGEST_PAUSE);
+                let at = relaying.at;
+                let bind = self.bind();
+                self.out.extend(bind.map(|bind| (at, bind)));
+            }
+            Stage::Relaying(_) => {}
             Stage::Introducing { .. } | Stage::Over => {}
         }
+    }
+
+    /// The asking side goes on to another round before it asks the relay, where that is not hopeless.
+    fn may_meet_again(&self, peer: Nat) -> bool {
+        let asking = matches!(self.goal, Goal::Ask { .. });
+        asking && self.round() + 1 < ROUNDS && nat::hindrance(self.setup.nat, peer).is_none()
+    }
+
+    fn begin_relaying(&mut self, now: Instant, at: SocketAddr, trouble: Trouble) {
+        let pause = self.setup.round_trip.map_or(FIRST_PAUSE, |time| (time * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+        self.stage = Stage::Relaying(Relaying { at, next: now, pause, both: false, trouble });
+        self.handle_timeout(now);
+    }
+
+    fn bind(&self) -> Option<Vec<u8>> {
+        let Setup { session, ours, cookie, .. } = &self.setup;
+        let meeting = self.meeting.as_ref()?;
+        let attempt = match &self.goal {
+            Goal::Ask { .. } => *ours,
+            Goal::Meet { introduction } => introduction.attempt,
+        };
+        let (cookie, peer, nonce) = (cookie.clone(), meeting.peer, meeting.nonce);
+        let head = Head { session: session.id, member: session.host, sender: *ours, receiver: WireId(0) };
+        Some(head.encode(&session.key, &Said::Bind(Bind { cookie, peer, attempt, nonce })))
     }
 
     fn question(&self) -> Vec<u8> {
@@ -281,18 +376,34 @@ impl Attempt {
         match &self.stage {
             Stage::Introducing { next, .. } => Some(deadline.min(*next)),
             Stage::Punching(punch) if punch.won().is_none() => {
-                let until = if matches!(self.goal, Goal::Ask { .. }) { punch.until().min(deadline) } else { deadline };
+                let asking = matches!(self.goal, Goal::Ask { .. });
+                let until = until(punch, asking, &self.setup, self.meeting.as_ref());
                 Some(punch.poll_timeout().map_or(until, |next| next.min(until)))
             }
-            Stage::Punching(_) | Stage::Over => None,
+            Stage::Relaying(relaying) if self.result.is_none() => {
+                Some(if relaying.both { deadline } else { deadline.min(relaying.next) })
+            }
+            Stage::Punching(_) | Stage::Relaying(_) | Stage::Over => None,
         }
     }
+}
+
+/// Until when hellos go out. The asked side waits for the other's word until its deadline, unless there is a relay to ask.
+fn until(punch: &Punch, asking: bool, setup: &Setup, meeting: Option<&Meeting>) -> Instant {
+    let peer = meeting.map_or(Nat::default(), |meeting| meeting.nat);
+    let hopeless = setup.relay.is_some() && nat::hindrance(setup.nat, peer).is_some();
+    let round = if hopeless { punch.begins() + HOPELESS } else { punch.until() };
+    if asking || setup.relay.is_some() { round.min(setup.deadline) } else { setup.deadline }
+}
+
+fn relayed(at: SocketAddr) -> Won {
+    Won { at, way: Way::Relayed, round_trip: Duration::ZERO }
 }
 
 impl Trouble {
     /// Whether fresh ports may help.
     pub fn is_worth_another(&self) -> bool {
-        matches!(self, Self::NoPath { .. })
+        matches!(self, Self::NoPath { relay: None, .. })
     }
 
     /// What happened to the flow, and what to do.
@@ -308,12 +419,18 @@ impl Trouble {
             Self::PeerAbsent => format!(
                 "the host that has {name} was told by {server} and did not come; its ipcpd-udp may just have ended, try again"
             ),
-            Self::NoPath { own, peer, tried, heard } => no_path(name, *own, *peer, *tried, *heard),
+            Self::NoPath { own, peer, tried, heard, relay } => {
+                let relay = match relay {
+                    None => "a relay would do".to_owned(),
+                    Some(refusal) => format!("and not relayed: {}", said(*refusal)),
+                };
+                no_path(name, *own, *peer, *tried, *heard, &relay)
+            }
         }
     }
 }
 
-fn no_path(name: &Name, own: Nat, peer: Nat, tried: usize, heard: bool) -> String {
+fn no_path(name: &Name, own: Nat, peer: Nat, tried: usize, heard: bool, relay: &str) -> String {
     let ways = if tried == 1 { "1 address".to_owned() } else { format!("{tried} addresses") };
     let why = match nat::hindrance(own, peer) {
         Some(why) => why,
@@ -323,7 +440,7 @@ fn no_path(name: &Name, own: Nat, peer: Nat, tried: usize, heard: bool) -> Strin
         None => "no hello arrived: a firewall may drop UDP, or both hosts are behind one NAT that does not hairpin",
     };
     format!(
-        "no direct path to {name} ({ways} tried); you: {}, peer: {}; cannot be punched because {why}; a relay would do",
+        "no direct path to {name} ({ways} tried); you: {}, peer: {}; cannot be punched because {why}; {relay}",
         nat::words(own),
         nat::words(peer)
     )

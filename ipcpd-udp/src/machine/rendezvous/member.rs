@@ -64,6 +64,8 @@ pub enum Event {
     FindServer,
     /// Somebody wants a flow.
     Introduction(Introduction),
+    /// A member's shim says something about a flow, through the server.
+    Carried(HostId, Vec<u8>),
     /// It stands otherwise than before.
     Stands(Standing),
 }
@@ -211,6 +213,14 @@ impl Member {
         }
     }
 
+    /// Says something to another member's shim, through the server.
+    pub fn carry(&mut self, to: HostId, payload: Vec<u8>) {
+        if let Some(server) = self.server.filter(|_| self.standing == Standing::Joined) {
+            let said = Said::Carry { to, payload };
+            self.out.push_back((server, self.head().encode(&self.session.key, &said)));
+        }
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         if let Some(survey) = &mut self.survey {
@@ -287,11 +297,16 @@ impl Member {
             self.surveyed();
             return Ok(());
         }
-        let known = Some(from) == self.server && head.member == HostId(0) && head.session == self.session.id;
+        let known = Some(from) == self.server && head.session == self.session.id;
         if !known || self.standing == Standing::Left {
             return Err(Malformed::Header);
         }
         let said = if envelope.is_sealed() { envelope.of(&self.session.key)? } else { envelope.unsealed()? };
+        if head.member != HostId(0) {
+            let Said::Carried(payload) = said else { return Err(Malformed::Header) };
+            self.events.push_back(Event::Carried(head.member, payload));
+            return Ok(());
+        }
         let fresh = head.receiver == WireId(self.count) && self.asked.is_some();
         match said {
             Said::Cookie(cookie) if fresh && !cookie.is_empty() && cookie != self.cookie => {
@@ -436,9 +451,10 @@ impl Member {
         self.round_trip
     }
 
-    /// The relay's port; 0: none.
-    pub fn relay(&self) -> u16 {
-        self.relay
+    /// The relay, if the server has one.
+    pub fn relay(&self) -> Option<SocketAddr> {
+        let server = self.server.filter(|_| self.relay != 0)?;
+        Some(SocketAddr::new(server.ip(), self.relay))
     }
 
     /// The other members.

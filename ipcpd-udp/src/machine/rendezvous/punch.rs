@@ -36,6 +36,8 @@ pub enum Way {
     Public,
     /// Nobody named it; a hello came from there.
     Mapped,
+    /// The server's relay.
+    Relayed,
 }
 
 impl Way {
@@ -45,6 +47,7 @@ impl Way {
             Self::Local => "local",
             Self::Public => "public",
             Self::Mapped => "mapped",
+            Self::Relayed => "relayed",
         }
     }
 }
@@ -70,6 +73,7 @@ pub struct Punch {
     seen_at: SocketAddr,
     locals: Vec<SocketAddr>,
     tries: Vec<Try>,
+    begins: Instant,
     until: Instant,
     won: Option<Won>,
 }
@@ -108,6 +112,7 @@ impl Punch {
             seen_at: meeting.own_public,
             locals: locals.to_vec(),
             tries: Vec::new(),
+            begins: start,
             until: start + ROUND,
             won: None,
         };
@@ -268,6 +273,11 @@ impl Punch {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.tries.iter().filter(|known| known.sent < MOST_HELLOS).map(|known| known.next);
         due.min().filter(|_| self.won.is_none())
+    }
+
+    /// The first hello goes out then.
+    pub fn begins(&self) -> Instant {
+        self.begins
     }
 
     /// Nothing works by then.

@@ -90,6 +90,32 @@ fn what_cannot_meet_fails_with_both_nats_named() {
     }
 }
 
+/// Two symmetric NATs: the flow goes through the relay, its end is told through the server, and it lives idle.
+#[test]
+fn what_cannot_meet_is_relayed() {
+    for kinds in [[Kind::SymmetricRandom; 2], [Kind::SymmetricRandom, Kind::Firewall]] {
+        let mut world = World::through_rendezvous(1, kinds, &link(5));
+        world.server.as_mut().unwrap().1.relays = true;
+        world.settle();
+        world.run(5_000);
+        let flow = world.ask(0, "echo", 5_000);
+        world.run_until_told();
+        told(&world).unwrap();
+        assert!(world.hosts[0].story.asked[0].took().unwrap() < ms(1_500), "the relay is asked soon");
+        let shim = world.hosts[0].shim.as_ref().unwrap();
+        assert_eq!(shim.row(world.now, flow).unwrap().way, "relayed");
+        world.run(3_600_000);
+        assert_eq!((world.hosts[0].live().len(), world.hosts[1].live().len()), (1, 1));
+        world.everybody_talks();
+        world.run(1_000);
+        world.hosts[0].leave(world.now, flow, false);
+        world.settle();
+        world.run(3_000);
+        assert_eq!(world.hosts[1].live().len(), 0, "the other side heard of the end");
+        world.check().unwrap();
+    }
+}
+
 #[test]
 fn a_name_that_nobody_has_is_unknown() {
     let mut world = met([Kind::PortRestricted, Kind::PortRestricted]);

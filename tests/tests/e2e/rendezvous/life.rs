@@ -128,6 +128,38 @@ pub(crate) fn message_and_stream_flows_go_through_nats() -> Result<()> {
     Ok(())
 }
 
+/// Two symmetric NATs, and a rendezvous that relays: flows of all cubes, and their ends, through it.
+pub(crate) fn what_cannot_meet_is_relayed_where_that_is_offered() -> Result<()> {
+    let session = Session::open_with(&["--relay"])?;
+    let a = session.member("a", Middlebox::SymmetricRandom)?;
+    let b = session.member("b", Middlebox::SymmetricRandom)?;
+    await_survey(&a.host)?;
+    await_survey(&b.host)?;
+    for cube in [Cube::Raw, Cube::Message, Cube::Stream] {
+        let name = format!("{}.chat", cube.as_str());
+        let listener = listen(&b.host, &name)?;
+        await_name(&a.host, &name)?;
+        let (asked, accepted) = flow(&a.host, &listener, cube)?;
+        if cube == Cube::Stream {
+            carry(&asked, &accepted, &pattern(1 << 18))?;
+        } else {
+            asked.send(b"hello")?;
+            let mut buffer = [0; 64];
+            ensure!(accepted.recv_within(&mut buffer, SOON)? == 5);
+        }
+        for host in [&a.host, &b.host] {
+            let row = only_flow(host)?;
+            ensure!(row["way"] == "relayed", "{row}");
+            let relay = format!("{}:", session.at.address());
+            ensure!(row["peer_address"].as_str().is_some_and(|at| at.starts_with(&relay)), "{row}");
+        }
+        drop((asked, accepted));
+        await_flows(&a.host, 0)?;
+        await_flows(&b.host, 0)?;
+    }
+    Ok(())
+}
+
 /// In the asker's own network somebody has the address that the other has in its: it hears hellos, and wins nothing.
 pub(crate) fn a_stranger_with_the_private_address_gets_no_flow() -> Result<()> {
     let session = Session::open()?;

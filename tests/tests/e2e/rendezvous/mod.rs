@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
         six_members_use_fifteen_flows_at_once,
         two_hosts_behind_one_nat_meet_locally,
         message_and_stream_flows_go_through_nats,
+        what_cannot_meet_is_relayed_where_that_is_offered,
         a_stranger_with_the_private_address_gets_no_flow,
         flows_outlive_a_rendezvous_that_restarts_and_one_that_is_gone,
         a_wrong_key_is_told_as_an_unknown_session_is,

@@ -14,6 +14,7 @@ pub(crate) const SESSION: &str = "darkreign";
 /// A session: a host with the server, whose key all members have.
 pub(crate) struct Session {
     pub(crate) server: Option<Running>,
+    words: &'static [&'static str],
     pub(crate) at: Host,
     pub(crate) key: PathBuf,
     pub(crate) lab: Lab,
@@ -33,11 +34,16 @@ pub(crate) fn write_key(path: &Path, secret: &str) -> Result<()> {
 
 impl Session {
     pub(crate) fn open() -> Result<Self> {
+        Self::open_with(&[])
+    }
+
+    /// With further words for the server.
+    pub(crate) fn open_with(words: &'static [&'static str]) -> Result<Self> {
         let lab = Lab::new()?;
         let [at] = lab.hosts(["rdv"])?;
         let key = at.run_dir().join("darkreign.key");
         write_key(&key, "ask dan kegel, who wrote this in 1997\n")?;
-        let mut session = Self { server: None, at, key, lab };
+        let mut session = Self { server: None, words, at, key, lab };
         session.start()?;
         Ok(session)
     }
@@ -46,7 +52,8 @@ impl Session {
     pub(crate) fn start(&mut self) -> Result<()> {
         let listen = format!("{}:3360", self.at.address());
         let key = self.key.to_str().context("a path of text")?;
-        let server = self.at.start("rendezvous", &["--listen", &listen, "--session", SESSION, "--key-file", key])?;
+        let words = ["--listen", &listen, "--session", SESSION, "--key-file", key];
+        let server = self.at.start("rendezvous", &[&words[..], self.words].concat())?;
         server.expect_log(SOON, "listens at")?;
         self.server = Some(server);
         Ok(())

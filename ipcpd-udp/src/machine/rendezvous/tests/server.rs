@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use proto::rendezvous::{
-    Change, Changes, Envelope, Head, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt, Said,
-    Seen, SessionId, SessionKey,
+    Bound, Change, Changes, Envelope, Head, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt,
+    Said, Seen, SessionId, SessionKey,
 };
 use proto::{BootId, WireId};
 
@@ -41,19 +41,34 @@ pub(in crate::machine) struct Server {
     attempts: BTreeMap<WireId, Asked>,
     pub(in crate::machine) up: bool,
     pub(in crate::machine) joins: u32,
+    /// Whether it relays, and from where to where.
+    pub(in crate::machine) relays: bool,
+    bound: BTreeMap<(WireId, HostId), SocketAddr>,
 }
 
 impl Server {
     pub(in crate::machine) fn new(at: SocketAddr) -> Self {
         let (key, session) = (SessionKey::new("darkreign", b"secret"), SessionId::of("darkreign"));
         let (members, attempts) = (BTreeMap::new(), BTreeMap::new());
-        Self { at, key, session, members, changes: Vec::new(), epoch: 1, attempts, up: true, joins: 0 }
+        Self {
+            at,
+            key,
+            session,
+            members,
+            changes: Vec::new(),
+            epoch: 1,
+            attempts,
+            up: true,
+            joins: 0,
+            relays: false,
+            bound: BTreeMap::new(),
+        }
     }
 
     /// It forgets everything.
     pub(in crate::machine) fn restart(&mut self) {
-        let (epoch, joins) = (self.epoch + 1, self.joins);
-        *self = Self { epoch, joins, ..Self::new(self.at) };
+        let (epoch, joins, relays) = (self.epoch + 1, self.joins, self.relays);
+        *self = Self { epoch, joins, relays, ..Self::new(self.at) };
     }
 
     pub(in crate::machine) fn names(&self, member: u64) -> Vec<String> {
@@ -71,10 +86,17 @@ impl Server {
         to: SocketAddr,
         bytes: &[u8],
     ) -> Vec<Sent> {
-        let Ok(envelope) = Envelope::read(bytes) else { return Vec::new() };
         if !self.up {
             return Vec::new();
         }
+        if to.port() == self.at.port() + 2
+            && let Some((key, _)) = self.bound.iter().find(|(_, at)| **at == from)
+            && (bytes.len() != proto::rendezvous::DATAGRAM || !proto::rendezvous::is_ours(bytes))
+        {
+            let other = self.bound.iter().find(|((attempt, host), _)| *attempt == key.0 && *host != key.1);
+            return other.map(|(_, at)| (to.port(), *at, bytes.to_vec())).into_iter().collect();
+        }
+        let Ok(envelope) = Envelope::read(bytes) else { return Vec::new() };
         let (head, main, other) = (envelope.head, self.at.port(), self.at.port() + 1);
         let back = Head { member: HostId(0), sender: WireId(0), receiver: head.sender, ..head };
         if let Ok(Said::NatProbe { alternate }) = envelope.unsealed() {
@@ -82,7 +104,9 @@ impl Server {
             let seen = Said::NatSeen { public: from, alternate: Some(SocketAddr::new(self.at.ip(), other)) };
             return vec![(port, from, back.encode_bare(&seen))];
         }
-        if envelope.cookie() != self.cookie(from) && !matches!(envelope.unsealed(), Ok(Said::Decline { .. })) {
+        if envelope.cookie() != self.cookie(from)
+            && !matches!(envelope.unsealed(), Ok(Said::Decline { .. } | Said::Carry { .. }))
+        {
             return vec![(main, from, back.encode_bare(&Said::Cookie(self.cookie(from))))];
         }
         let (true, Ok(said)) = (head.session == self.session, envelope.of(&self.key)) else {
@@ -97,6 +121,16 @@ impl Server {
             }
             Said::Introduce(introduce) => self.introduce(from, head, introduce),
             Said::Meet(meet) => self.meet(from, head, meet),
+            Said::Bind(bind) => {
+                self.bound.insert((bind.attempt, head.member), from);
+                let both = self.bound.keys().filter(|(attempt, _)| *attempt == bind.attempt).count() == 2;
+                let said = Said::Bound(Bound { both, rate: 0, left: 0, refresh_ms: 15_000 });
+                return vec![(main + 2, from, back.encode(&self.key, &said))];
+            }
+            Said::Carry { to, payload } => {
+                let there = self.members.get(&to).map(|known| (known.at, head, Said::Carried(payload)));
+                there.into_iter().collect()
+            }
             _ => Vec::new(),
         };
         sent.into_iter().map(|(to, head, said)| (main, to, head.encode(&self.key, &said))).collect()
@@ -154,7 +188,7 @@ impl Server {
             reset,
             names_at,
             refresh_ms: 20_000,
-            relay: 0,
+            relay: if self.relays { self.at.port() + 2 } else { 0 },
             cookie: self.cookie(from),
             changes: fit.taken,
         };

@@ -212,6 +212,7 @@ impl World {
         Setup {
             session: session(n as u64 + 1),
             server: self.server.at,
+            relay: host.member.relay(),
             ours,
             locals: vec![SocketAddr::new(host.address, port)],
             cookie: host.member.cookie().to_vec(),
