@@ -26,6 +26,7 @@ mod middlebox;
 mod on_path;
 mod outlive;
 mod programs;
+mod rendezvous_server;
 mod rules;
 mod see;
 mod service;
