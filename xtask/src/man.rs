@@ -66,7 +66,10 @@ fn programs() -> Vec<Program> {
             section: "8",
             files: &[
                 RUN_DIR,
-                ("/etc/flowring/rendezvous.toml", "What the service of this name reads: sessions, limits, quotas of the relay."),
+                (
+                    "/etc/flowring/rendezvous.toml",
+                    "What the service of this name reads: sessions, limits, quotas of the relay.",
+                ),
             ],
             see_also: &["ipcpd-udp(8)", "irm(1)", "flowring(7)"],
         },
