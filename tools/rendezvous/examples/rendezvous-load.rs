@@ -57,20 +57,20 @@ fn main() -> Result<()> {
     let mut all = addresses(server, sessions, members, &secret)?;
     let total = sessions * members;
     await_line()?;
-    let took = each(&mut all, |address| address.join())?;
+    let took = each(&mut all, Address::join)?;
     tell("joined", total, took);
     // Whoever came early hears of those who came late.
-    each(&mut all, |address| address.join())?;
+    each(&mut all, Address::join)?;
     println!("{{\"step\":\"heard\"}}");
     await_line()?;
     let (begin, mut count) = (Instant::now(), 0);
     while begin.elapsed() < seconds {
-        each(&mut all, |address| address.join())?;
+        each(&mut all, Address::join)?;
         count += total;
     }
     tell("refreshed", count, begin.elapsed());
     await_line()?;
-    let took = each(&mut all, |address| address.introduce())?;
+    let took = each(&mut all, Address::introduce)?;
     tell("introduced", total, took);
     Ok(())
 }
@@ -83,9 +83,9 @@ fn await_line() -> Result<()> {
     std::io::stdin().lock().read_line(&mut String::new()).map(drop).context("standard input")
 }
 
-fn each(all: &mut [Address], mut work: impl FnMut(&mut Address) -> Result<()>) -> Result<Duration> {
+fn each(all: &mut [Address], work: impl FnMut(&mut Address) -> Result<()>) -> Result<Duration> {
     let begin = Instant::now();
-    all.iter_mut().try_for_each(|address| work(address))?;
+    all.iter_mut().try_for_each(work)?;
     Ok(begin.elapsed())
 }
 

@@ -34,7 +34,7 @@ pub(super) fn sessions_come_and_go_by_reload() -> Result<()> {
     // Without its session a member is a stranger.
     config(&host, "")?;
     let right = host.run("rendezvous", &["reload"])?;
-    ensure!(right.code() == 0 && right.out == "1 sessions\n", "{} {}", right.out, right.err);
+    ensure!(right.code() == 0 && right.out.trim() == "1 session", "{} {}", right.out, right.err);
     let answer = bob.ask(server.at(), Member::join_said, |_: &Head, said| Some(said))?;
     ensure!(answer == Said::Unknown, "{answer:?}");
     let page = scrape(&host)?;
