@@ -53,6 +53,7 @@ const CRATES: Allowed<'static> = &[
             "portfwd",
             "tcpstripe",
             "gameproxy",
+            "rendezvous",
         ],
     ),
 ];

@@ -26,7 +26,7 @@ const CRATES: [&str; 14] = [
     "libflow",
 ];
 /// The programs among what they build.
-const PROGRAMS: [&str; 18] = [
+const PROGRAMS: [&str; 19] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -42,6 +42,7 @@ const PROGRAMS: [&str; 18] = [
     "examples/echo_server",
     "examples/forward-load",
     "examples/game-load",
+    "examples/rendezvous-load",
     "examples/echo_client",
     "examples/word_server",
     "examples/word_client",

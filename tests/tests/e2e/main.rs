@@ -27,6 +27,7 @@ mod on_path;
 mod outlive;
 mod programs;
 mod rendezvous;
+mod rendezvous_server;
 mod rules;
 mod see;
 mod service;

@@ -5,7 +5,7 @@ use flowring_tests::harness::Case;
 use crate::{
     alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, forward, forward_ops, game,
     game_rules, hostile, identity, links, load, logs, metrics, middlebox, on_path, outlive, programs, rendezvous,
-    rules, see, service, streams, stripe, truth, vanish, versions, who, wire,
+    rendezvous_server, rules, see, service, streams, stripe, truth, vanish, versions, who, wire,
 };
 
 /// The cases of every file.
@@ -37,6 +37,7 @@ pub(crate) fn all() -> Vec<Case> {
         outlive::cases(),
         programs::cases(),
         rendezvous::cases(),
+        rendezvous_server::cases(),
         rules::cases(),
         see::cases(),
         service::cases(),

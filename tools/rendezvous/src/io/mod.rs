@@ -101,5 +101,5 @@ fn ask(place: &Where, what: &Ask) -> Result<Answer, Bad> {
 fn check(path: &Path) -> anyhow::Result<()> {
     let (_, rules) = config::read(&service::source::Source::file(path)?)?;
     let relay = if rules.relay.is_some() { "with a relay" } else { "without a relay" };
-    print::text(&format!("{} sessions, {relay}\n", rules.sessions.len()))
+    print::text(&format!("{}, {relay}\n", show::counted(rules.sessions.len() as u64, "session")))
 }

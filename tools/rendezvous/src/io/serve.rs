@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::config::Given;
 use super::events::Log;
 use super::sockets::Sockets;
-use crate::machine::{Role, Server};
+use crate::machine::{Role, Server, show};
 use crate::said::control::{Answer, Ask, Status};
 use crate::said::file::Options;
 
@@ -149,7 +149,7 @@ impl Serving {
         let done = match self.given.read() {
             // Sockets stay as they are.
             Ok((_, rules)) => {
-                let words = format!("{} sessions", rules.sessions.len());
+                let words = show::counted(rules.sessions.len() as u64, "session");
                 self.server.reload(rules);
                 Ok(words)
             }

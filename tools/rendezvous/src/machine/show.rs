@@ -41,17 +41,22 @@ fn head(status: &Status) -> String {
     let count = |name| status.counts.get(name).copied().unwrap_or(0);
     out += &format!("listens at {}\n", status.listens.join(", "));
     out += &format!(
-        "{} members in {} sessions; {} attempts at flows, {} of them met; {} pairs relayed now, {} in all\n",
-        status.members,
-        status.sessions.len(),
-        count("attempts"),
+        "{} in {}; {} at flows, {} of them met; {} relayed now, {} in all\n",
+        counted(status.members, "member"),
+        counted(status.sessions.len() as u64, "session"),
+        counted(count("attempts"), "attempt"),
         count("met"),
-        status.pairs,
+        counted(status.pairs, "pair"),
         bytes(count("relayed_bytes"))
     );
     out += &reasons("refused", &status.refused);
     out += &reasons("dropped", &status.dropped);
     out
+}
+
+/// `1 session`, `2 sessions`.
+pub fn counted(count: u64, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
 fn reasons(what: &str, counts: &BTreeMap<String, u64>) -> String {
@@ -127,7 +132,7 @@ mod tests {
             dropped: [("rate".to_owned(), 3), ("stale".to_owned(), 0)].into(),
             ..Status::default()
         });
-        for words in ["2 members in 1 sessions", "dark\\u{1b}reign", "dropped: 3 rate\n", "21 ms", "alice.chat"] {
+        for words in ["2 members in 1 session;", "dark\\u{1b}reign", "dropped: 3 rate\n", "21 ms", "alice.chat"] {
             assert!(shown.contains(words), "{words} is not in\n{shown}");
         }
     }

@@ -124,7 +124,7 @@ fn a_member_that_moves_keeps_its_names() {
     alice.at = address("203.0.113.9:1024");
     world.join(&mut alice, &[]).unwrap();
     let there = Change::Member { member: HostId(1), public: alice.at, locals: alice.locals.clone() };
-    assert_eq!(world.join(&mut bob, &[]).unwrap().changes, [there.clone()]);
+    assert_eq!(world.join(&mut bob, &[]).unwrap().changes, std::slice::from_ref(&there));
     // Who begins anew hears of the member before it hears of its names.
     bob.seen = Seen::default();
     let changes = world.join(&mut bob, &[]).unwrap().changes;

@@ -91,7 +91,7 @@ fn quotas_hold_for_a_pair_and_for_a_session() {
     assert_eq!(burst(&mut world, ALICE), 10);
     world.pass(SECOND);
     assert_eq!((burst(&mut world, ALICE), burst(&mut world, BOB)), (10, 5));
-    assert_eq!(world.server.counts().dropped_for(Reason::RelayQuota) > 0, true);
+    assert!(world.server.counts().dropped_for(Reason::RelayQuota) > 0);
     let quota = world.bind(&mut alice, ALICE, 7, (2, 7, nonce));
     assert_eq!(quota, [Said::NotBound(Refusal::Quota)]);
 }
