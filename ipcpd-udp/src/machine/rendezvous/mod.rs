@@ -3,6 +3,7 @@
 //! * [`member`]: this shim in its session, on the listen port.
 //! * [`attempt`]: one flow's socket, from the server's introduction to a path.
 //! * [`punch`]: the hellos between two flows' sockets, a part of that.
+//! * [`trouble`]: why two sides do not meet.
 //! * [`nat`]: what stands before this host, and why two kinds do not reach each other.
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub mod nat;
 pub mod punch;
 #[cfg(test)]
 pub(in crate::machine) mod tests;
+pub mod trouble;
 
 /// Who this host is in which session.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -325,13 +325,9 @@ impl Host {
             Output::Move { key, peer } => drop(self.kernel.connect(self.by_key[&key], peer)),
             Output::Catch { key } => self.catch(key),
             Output::Uncatch { key } => self.uncatch(key),
-            Output::Forget { .. } | Output::Stopped => {}
+            Output::Forget { .. } | Output::Stopped | Output::Note { .. } | Output::Warn { .. } => {}
             Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
-            Output::FindServer { server } => {
-                let shim = self.shim.as_mut().unwrap();
-                shim.server_found(now, server.parse().ok());
-            }
-            Output::Note { .. } | Output::Warn { .. } => {}
+            Output::FindServer { server } => self.shim.as_mut().unwrap().server_found(now, server.parse().ok()),
             Output::Again { key, next } => self.story.again(key, next),
             found => unreachable!("these hosts have no DNS: {found:?}"),
         }
