@@ -56,7 +56,8 @@ impl Shim {
             Phase::Accepting => self.refuse(now, key, Cause::Admin, Failure::new(FailureKind::Exhausted, text)),
             Phase::Offered | Phase::Held | Phase::Probing => self.leave(now, key, Cause::Admin, reason),
             Phase::Draining => self.drained_out(now, key, Cause::Admin),
-            Phase::New | Phase::Refusing | Phase::Flushing | Phase::Telling | Phase::Over => {}
+            Phase::Refusing => self.leave_meeting(now, key, Cause::Deadline),
+            Phase::New | Phase::Flushing | Phase::Telling | Phase::Over => {}
         }
     }
 

@@ -202,10 +202,7 @@ impl Shim {
         if let State::Refusing(Refusing { until, .. }) = &flow.state
             && *until <= now
         {
-            self.close(now, key);
-            if let Some(flow) = self.flows.get_mut(&key) {
-                flow.go(Cause::Deadline, State::Over);
-            }
+            self.leave_meeting(now, key, Cause::Deadline);
         }
     }
 
