@@ -285,6 +285,24 @@ pub(crate) fn a_member_that_restarts_keeps_its_flows() -> Result<()> {
     await_flows(&b.host, 0).map(drop)
 }
 
+/// The accepting side's box restarts: nothing comes in until something went out, and its program only answers. The shim's
+/// keep-alives open it, and its listen port's.
+pub(crate) fn a_nat_that_forgets_is_opened_again() -> Result<()> {
+    let session = Session::open()?;
+    let a = session.member("a", Middlebox::PortRestricted)?;
+    let b = session.member("b", Middlebox::PortRestricted)?;
+    let _server = serve(&b, "echo", &[&a])?;
+    let mut running = a.host.start("oping", &["echo", "-i", "0.05"])?;
+    running.expect_line(SOON, "seq=3")?;
+    b.host.forget_mappings()?;
+    let before = running.out().lines().count();
+    // What was under way may still be counted.
+    lab::wait_until(4 * SOON, "pings to come back", || running.out().lines().count() > before + 20)?;
+    running.signal(Signal::INT)?;
+    running.wait(SOON)?;
+    await_flows(&b.host, 0).map(drop)
+}
+
 /// All of a host is gone at once; the other hears of it, though nothing of it can be asked any more.
 pub(crate) fn a_peer_that_vanishes_is_noticed_through_two_nats() -> Result<()> {
     let session = Session::open()?;

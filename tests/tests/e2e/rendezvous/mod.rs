@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         flows_outlive_a_rendezvous_that_restarts_and_one_that_is_gone,
         a_wrong_key_is_told_as_an_unknown_session_is,
         a_member_that_restarts_keeps_its_flows,
+        a_nat_that_forgets_is_opened_again,
         a_peer_that_vanishes_is_noticed_through_two_nats,
     ];
     cases.extend(cases![@ true, ["curl"], a_web_server_behind_a_nat_is_fetched_from_behind_another]);
