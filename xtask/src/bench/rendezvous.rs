@@ -9,10 +9,10 @@ use lab::{Host, Lab, Running};
 use serde_json::Value;
 
 use crate::bench::STEP;
+use crate::bench::forward::figures::Process;
 use crate::bench::page::Page;
 use crate::bench::place::made_by;
 use crate::bench::report::number;
-use crate::bench::forward::figures::Process;
 
 /// Where the table stands.
 pub(crate) const PAGE: Page = Page {
