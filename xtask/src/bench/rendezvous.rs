@@ -116,7 +116,7 @@ fn page(rounds: u32, all: &[Figures]) -> Result<String> {
     );
     type Of = fn(&Figures) -> [f64; 2];
     let rows: [(&str, Of); 3] = [
-        ("first JOIN of a member, cookie and list with it", |figures| figures.joins),
+        ("first JOIN of a member, with its name; the list as it is then", |figures| figures.joins),
         ("JOIN of a member that is there", |figures| figures.refreshes),
         ("introduction, from INTRODUCE to both MEETINGs", |figures| figures.introductions),
     ];

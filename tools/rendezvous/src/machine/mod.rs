@@ -10,6 +10,7 @@ mod joining;
 mod list;
 mod member;
 pub mod metrics;
+mod probing;
 mod relay;
 mod relaying;
 mod report;

@@ -5,5 +5,6 @@ mod hostile;
 mod introductions;
 mod members;
 mod model;
+mod noise;
 mod relaying;
 mod world;
