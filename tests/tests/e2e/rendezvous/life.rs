@@ -128,15 +128,26 @@ pub(crate) fn message_and_stream_flows_go_through_nats() -> Result<()> {
     Ok(())
 }
 
-/// Two symmetric NATs, and a rendezvous that relays: flows of all cubes, and their ends, through it.
+/// The three pairs of the table that cannot meet, and a rendezvous that relays: flows of all cubes, and their ends, through it.
 pub(crate) fn what_cannot_meet_is_relayed_where_that_is_offered() -> Result<()> {
     let session = Session::open_with(&["--relay"])?;
-    let a = session.member("a", Middlebox::SymmetricRandom)?;
     let b = session.member("b", Middlebox::SymmetricRandom)?;
-    await_survey(&a.host)?;
     await_survey(&b.host)?;
+    for kind in [Middlebox::SymmetricRandom, Middlebox::Firewall, Middlebox::PortRestricted] {
+        let a = session.member(kind.name(), kind)?;
+        await_survey(&a.host)?;
+        relayed(&session, &a, &b).with_context(|| format!("{kind} to symmetric"))?;
+        relayed(&session, &b, &a).with_context(|| format!("symmetric to {kind}"))?;
+        // It leaves: the next one has the same names.
+        a.host.irm(&["ipcp", "destroy", "--name", "udp0"])?;
+    }
+    Ok(())
+}
+
+fn relayed(session: &Session, a: &Member, b: &Member) -> Result<()> {
     for cube in [Cube::Raw, Cube::Message, Cube::Stream] {
-        let name = format!("{}.chat", cube.as_str());
+        // Each host has names of its own: who asks remembers whose key a name has.
+        let name = format!("{}.{}", cube.as_str(), b.host.name());
         let listener = listen(&b.host, &name)?;
         await_name(&a.host, &name)?;
         let (asked, accepted) = flow(&a.host, &listener, cube)?;
