@@ -12,8 +12,10 @@ use crate::machine::Echo;
 use crate::machine::directory::fingerprint::Fingerprint;
 
 pub mod dns;
+pub mod session;
 
 use dns::{Dns, DnsArgs};
+use session::{SessionArgs, Via};
 
 /// The shim IPC process over UDP: one layer over IP, on one address of this host.
 ///
@@ -53,6 +55,9 @@ pub struct Options {
     /// Names beyond this host.
     #[command(flatten)]
     pub dns: DnsArgs,
+    /// The session of a rendezvous that the layer's hosts meet in.
+    #[command(flatten)]
+    pub session: SessionArgs,
     /// What to log, as in "info" or "ipcpd_udp=debug"; `irm log` changes it.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "FLOWRING_LOG")]
     pub log: String,
@@ -125,6 +130,7 @@ impl Options {
             ..v1::UdpConfig::default()
         };
         self.dns.say(&mut udp);
+        self.session.say(&mut udp);
         Bootstrap::new(layer, udp).map(Some)
     }
 }
@@ -144,6 +150,8 @@ pub struct Bootstrap {
     pub echo: Echo,
     /// Names beyond this host and its table.
     pub dns: Option<Dns>,
+    /// The session that the layer's hosts meet in.
+    pub via: Option<Via>,
     /// The key of this host, published with its names.
     pub host_key: Option<Fingerprint>,
     /// The same as it is said.
@@ -188,8 +196,9 @@ impl Bootstrap {
             return Err(invalid(text));
         }
         let dns = Dns::new(&said)?;
+        let via = Via::new(&said)?;
         let said = v1::UdpConfig { port: port.into(), ..said };
-        Ok(Self { layer: layer.to_owned(), listen, hosts, sp, echo, dns, host_key: None, said })
+        Ok(Self { layer: layer.to_owned(), listen, hosts, sp, echo, dns, via, host_key: None, said })
     }
 }
 

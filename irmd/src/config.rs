@@ -80,6 +80,15 @@ pub struct Ipcp {
     /// Seconds that others may keep a record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_ttl: Option<u32>,
+    /// Rendezvous that the layer's hosts meet at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendezvous: Option<String>,
+    /// The session there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// File of the session's key, from /.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_key: Option<String>,
     /// irmd starts its process; else somebody else does, such as a service manager.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub start: bool,
@@ -363,8 +372,24 @@ impl Ipcp {
         }
     }
 
+    /// What a rendezvous takes, its IPCP checks; here only what would be lost or read in the wrong folder.
+    fn check_session(&self) -> Result<(), String> {
+        let name = &self.name;
+        if self.session.is_some() != self.rendezvous.is_some() || self.session_key.is_some() != self.session.is_some() {
+            let text = "needs all of rendezvous, session and session-key, or none; add what is missing";
+            return Err(format!("[[ipcp]] {name} {text}"));
+        }
+        match &self.session_key {
+            Some(path) if !path.starts_with('/') || path.contains('\0') => {
+                Err(format!("[[ipcp]] {name}: the key file {path:?} has no absolute path; write it from /"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         self.check_dns()?;
+        self.check_session()?;
         let name = &self.name;
         match (&self.layer, self.ip) {
             (Some(layer), Some(_)) => check_layer(layer).map_err(|e| format!("[[ipcp]] {name}: {e}")),
@@ -399,6 +424,9 @@ impl Ipcp {
                 dns_key_file: self.dns_key.clone().unwrap_or_default(),
                 dns_lifetime_s: self.dns_lifetime.unwrap_or(0),
                 dns_ttl_s: self.dns_ttl.unwrap_or(0),
+                rendezvous: self.rendezvous.clone().unwrap_or_default(),
+                session: self.session.clone().unwrap_or_default(),
+                session_key_file: self.session_key.clone().unwrap_or_default(),
             },
         ))
     }
@@ -419,6 +447,9 @@ impl Ipcp {
             dns_key: None,
             dns_lifetime: None,
             dns_ttl: None,
+            rendezvous: None,
+            session: None,
+            session_key: None,
             start: true,
             restart,
             hosts: BTreeMap::new(),
@@ -444,6 +475,9 @@ impl Ipcp {
         (entry.dns_lifetime, entry.dns_ttl) = (seconds(udp.dns_lifetime_s), seconds(udp.dns_ttl_s));
         entry.dns_servers.clone_from(&udp.dns_servers);
         entry.check_dns()?;
+        (entry.rendezvous, entry.session) = (text(&udp.rendezvous), text(&udp.session));
+        entry.session_key = text(&udp.session_key_file);
+        entry.check_session()?;
         for host in &udp.hosts {
             check_host(&host.name, &host.address)?;
             entry.hosts.insert(host.name.clone(), host.address.clone());

@@ -6,6 +6,7 @@
 //! * [`v1`]: the messages and services of `schema/`, generated.
 //! * [`calls`]: which of them travel in streams, many calls in one.
 //! * [`shim`]: allocation and control datagrams between two hosts.
+//! * [`rendezvous`]: what members of a session, their server and each other say, to get through NATs.
 //! * [`forward`]: what two port forwarders say at the beginning of a stream.
 //! * [`handoff`]: packets between a program and a daemon on the hand-over socket.
 //! * [`Name`], [`FlowId`], [`WireId`], [`Token`], …: the nouns, as types.
@@ -21,6 +22,7 @@ mod words;
 pub mod calls;
 pub mod forward;
 pub mod handoff;
+pub mod rendezvous;
 pub mod shim;
 
 pub use counts::Count;

@@ -12,6 +12,7 @@ mod loss;
 pub(crate) mod page;
 pub(crate) mod peers;
 mod place;
+mod rendezvous;
 pub(crate) mod report;
 mod restart;
 mod road;
@@ -45,12 +46,12 @@ fn build() -> Result<&'static Path> {
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to measure: "flow" (beside bare sockets), "stream" (beside TCP, TLS and the bare QUIC library), "goodput" (of streams
-    /// over bad links, beside kernel TCP), "forward" (portfwd beside other forwarders), "game" (gameproxy beside other proxies of UDP), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests), "restart" (of killed daemons), "see" (watching ten thousand flows) or "stripe" (one TCP connection over many)
+    /// over bad links, beside kernel TCP), "forward" (portfwd beside other forwarders), "game" (gameproxy beside other proxies of UDP), "loss" (allocation over bad links and behind middleboxes), "flood" (of forged requests), "rendezvous" (20,000 members of the server for hosts behind NATs), "restart" (of killed daemons), "see" (watching ten thousand flows) or "stripe" (one TCP connection over many)
     what: String,
-    /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "game", "goodput", "flood", "restart" and "stripe" unless given
+    /// How often each pair is measured; 7 times for "flow", 5 for "stream", 3 for "game", "goodput", "flood", "rendezvous", "restart" and "stripe" unless given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Seconds for each measurement; 2 for "flow", 5 for "stream", "goodput" and "loss", 10 for "flood", "game" and "stripe" unless given
+    /// Seconds for each measurement; 2 for "flow", 5 for "stream", "goodput", "loss" and "rendezvous", 10 for "flood", "game" and "stripe" unless given
     #[arg(long)]
     seconds: Option<f64>,
     /// Print the table and leave the page in docs as it is
@@ -76,9 +77,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "forward" => forward::run(rounds(5), seconds(3.0), dry),
         "game" => game::run(rounds(3), seconds(10.0), dry),
         "stripe" => stripe::run(rounds(3), seconds(10.0), dry, options.part.as_deref()),
+        "rendezvous" => rendezvous::run(rounds(3), seconds(5.0), dry),
         "see" => see::run(rounds(5), dry),
         what => bail!(
-            "there is no bench {what:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"game\", \"see\", \"loss\", \"flood\", \"restart\" and \"stripe\""
+            "there is no bench {what:?}; there are \"flow\", \"stream\", \"goodput\", \"forward\", \"game\", \"see\", \"loss\", \"flood\", \"rendezvous\", \"restart\" and \"stripe\""
         ),
     }
 }
@@ -115,6 +117,7 @@ fn flows(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
             crate::bench::forward::PAGE,
             crate::bench::game::PAGE,
             crate::bench::see::PAGE,
+            crate::bench::rendezvous::PAGE,
         ]
         .map(|page| page.part(&old).unwrap_or_default().to_owned());
         std::fs::write(&file, format!("{text}\n{}", kept.join("\n"))).with_context(|| file.display().to_string())?;

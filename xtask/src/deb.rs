@@ -162,6 +162,8 @@ impl Tree<'_> {
             "portfwd",
             "tcpstripe",
             "gameproxy",
+            "rendezvous",
+            "rendezvous-server",
         ] {
             self.copy(&self.root.join(format!("docs/{page}.md")), &format!("{docs}/{page}.md"), 0o644)?;
         }

@@ -6,10 +6,12 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// The targets, in the order they run. Each is a program of tests/fuzz.
-const TARGETS: [&str; 16] = [
+const TARGETS: [&str; 18] = [
     "request",
     "answer",
     "control",
+    "rendezvous",
+    "rendezvous_server",
     "handoff",
     "name",
     "chain",

@@ -61,6 +61,18 @@ fn programs() -> Vec<Program> {
         },
         tool(tcpstripe::cli::Cli::command(), &["irm(1)", "flowcat(1)", "flowring(7)"]),
         tool(gameproxy::cli::Cli::command(), &["portfwd(1)", "irm(1)", "flowring(7)"]),
+        Program {
+            command: rendezvous::cli::Cli::command(),
+            section: "8",
+            files: &[
+                RUN_DIR,
+                (
+                    "/etc/flowring/rendezvous.toml",
+                    "What the service of this name reads: sessions, limits, quotas of the relay.",
+                ),
+            ],
+            see_also: &["ipcpd-udp(8)", "irm(1)", "flowring(7)"],
+        },
     ]
 }
 
@@ -252,6 +264,8 @@ mod tests {
             "tcpstripe-proxy.1",
             "gameproxy.1",
             "gameproxy-server.1",
+            "rendezvous.8",
+            "rendezvous-key.8",
         ] {
             assert!(pages.iter().any(|written| written == page), "{page} is missing: {pages:?}");
             let text = std::fs::read_to_string(folder.join(page)).unwrap();

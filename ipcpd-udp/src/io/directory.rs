@@ -88,6 +88,11 @@ impl Driver {
                     let _ = reply.send(result);
                 }
             }
+            Output::FindServer { server } => {
+                let v6 = self.shim.settings().listen.is_ipv6();
+                self.server.find(server, v6);
+            }
+            Output::Note { text } => tracing::info!("{text}"),
             Output::Warn { text } => tracing::warn!("{text}"),
             Output::Again { key, next } => {
                 if let Some(reply) = self.allocs.remove(&key) {
@@ -111,6 +116,7 @@ impl Driver {
                 let hosts = self.shim.hosts_of(now, &name, &looked_up);
                 let mut steps = self.known_steps(&sources);
                 steps.push(dns_step(now, &name, &sources, &looked_up, hosts, lines));
+                steps.extend(self.session_step(&name));
                 let _ = reply.send(Ok(v1::ResolveReply { steps }));
             }
         }
@@ -131,6 +137,7 @@ impl Driver {
                     _ => (ResolveOutcome::NotAsked, "the layer has no DNS zone".to_owned()),
                 };
                 steps.push(step("dns", outcome, said));
+                steps.extend(self.session_step(&name));
                 let _ = reply.send(Ok(v1::ResolveReply { steps }));
             }
         }
@@ -190,7 +197,7 @@ impl Driver {
     }
 }
 
-fn step(source: &str, outcome: ResolveOutcome, said: String) -> v1::ResolveStep {
+pub(super) fn step(source: &str, outcome: ResolveOutcome, said: String) -> v1::ResolveStep {
     v1::ResolveStep { source: source.into(), outcome: outcome.into(), said, ..Default::default() }
 }
 

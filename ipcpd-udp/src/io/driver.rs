@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,10 +29,12 @@ use super::directory;
 use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
 use super::limits::{ephemeral_ports, max_flows};
+use super::session::{self, Server};
 use super::socket::{self, Listener, Received};
 use super::state::Identity;
 use crate::config::{Bootstrap, Sp};
 use crate::machine::directory::Waiter;
+use crate::machine::rendezvous::Rendezvous;
 use crate::machine::{Accept, Key, Limits, Settings, Shim, Via};
 
 /// Datagrams read from one pending flow's socket, or events of the hand-over, before others get their turn.
@@ -75,6 +78,8 @@ pub(super) struct Driver {
     pub(super) arriving: HashMap<Key, AbortHandle>,
     /// Name servers, if the layer has a zone.
     pub(super) dns: Option<Dns>,
+    /// The rendezvous' address being looked up.
+    pub(super) server: Server,
     /// Calls that wait for a name server's word.
     pub(super) waiters: HashMap<Waiter, Reply<()>>,
     pub(super) last_waiter: u64,
@@ -95,6 +100,7 @@ enum Woken {
     Hand(Option<hand::Event>),
     Answer(Key, Result<Accept, Failure>),
     Dns(Done),
+    Server(Option<SocketAddr>),
     Time,
     Watchdog,
 }
@@ -103,15 +109,16 @@ impl Driver {
     /// Opens the listen port and starts a layer on it.
     pub(super) fn open(tools: Tools, bootstrap: &Bootstrap) -> anyhow::Result<Self> {
         let listen = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen))?;
-        Self::with_socket(tools, bootstrap, listen, directory::open(bootstrap)?)
+        let beyond = (directory::open(bootstrap)?, session::open(bootstrap, tools.identity.host)?);
+        Self::with_socket(tools, bootstrap, listen, beyond)
     }
 
-    /// Starts a layer on an open listen port.
+    /// Starts a layer on an open listen port, with what finds names beyond this host.
     pub(super) fn with_socket(
         tools: Tools,
         bootstrap: &Bootstrap,
         listen: Listener,
-        dns: Option<Dns>,
+        (dns, rendezvous): (Option<Dns>, Option<Rendezvous>),
     ) -> anyhow::Result<Self> {
         let range = ephemeral_ports();
         let settings = Settings {
@@ -132,6 +139,7 @@ impl Driver {
             ticket_key: tools.identity.ticket_key,
             limits: Limits::default(),
             dns: bootstrap.dns.as_ref().map(|dns| dns.machine()),
+            rendezvous,
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
         shim.clock(handoff::kept::epoch());
@@ -159,6 +167,7 @@ impl Driver {
             arrivals: JoinSet::new(),
             arriving: HashMap::new(),
             dns,
+            server: Server::default(),
             waiters: HashMap::new(),
             last_waiter: 0,
             retiring: Vec::new(),
@@ -187,6 +196,7 @@ impl Driver {
                     self.shim.answered(now, key, answer);
                 }
                 Woken::Dns(done) => self.dns_done(now, done),
+                Woken::Server(found) => self.shim.server_found(now, found),
                 Woken::Time => {}
                 Woken::Watchdog => self.tools.service.alive(&self.summary()),
             }
@@ -224,6 +234,7 @@ impl Driver {
                 Err(_) => Woken::Time,
             },
             done = directory::done(&mut self.dns) => Woken::Dns(done),
+            found = self.server.found() => Woken::Server(found),
             () = time => Woken::Time,
             () = self.tools.service.watchdog() => Woken::Watchdog,
         };

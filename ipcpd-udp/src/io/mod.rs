@@ -31,8 +31,10 @@ mod effect;
 mod filter;
 mod irm;
 mod limits;
+mod private;
 mod report;
 mod rows;
+mod session;
 mod shared;
 #[cfg(test)]
 mod shared_tests;
@@ -145,14 +147,16 @@ async fn wait_for_bootstrap(
         match command {
             Command::Bootstrap(bootstrap, reply) => {
                 let opened = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen));
-                let (listen, dns) = match opened.and_then(|listen| Ok((listen, directory::open(&bootstrap)?))) {
+                let host = tools.identity.host;
+                let beyond = || Ok((directory::open(&bootstrap)?, session::open(&bootstrap, host)?));
+                let (listen, beyond) = match opened.and_then(|listen| Ok((listen, beyond()?))) {
                     Ok(opened) => opened,
                     Err(failure) => {
                         let _ = reply.send(Err(failure));
                         continue;
                     }
                 };
-                let driver = Driver::with_socket(tools, &bootstrap, listen, dns)?;
+                let driver = Driver::with_socket(tools, &bootstrap, listen, beyond)?;
                 let _ = reply.send(Ok(v1::BootstrapReply { address: bootstrap.listen.to_string() }));
                 return Ok(Some((driver, *bootstrap)));
             }

@@ -36,6 +36,7 @@ impl Driver {
             pending: number(pending),
             counters,
             rss_bytes: rss_bytes(),
+            session: self.shim.session_words().unwrap_or_default(),
             carried: Some(self.tools.hand.carried()),
         }
     }

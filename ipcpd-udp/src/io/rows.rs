@@ -59,6 +59,7 @@ impl Driver {
             socket: self.sockets.get(&row.key).and_then(|socket| handoff::look(socket.as_fd())),
             path: self.path(&row),
             asked: row.asked,
+            way: row.way.to_owned(),
             counters: figures.map(|figures| figures.counters),
             name: row.name.to_string(),
             source_name: row.source,

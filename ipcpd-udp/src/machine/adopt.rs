@@ -85,6 +85,8 @@ impl Shim {
             path: Path::default(),
             others: Others::default(),
             shared: shared.then(Shared::default),
+            met: None,
+            way: ticket.way,
             vital: Vital::default(),
             state: State::Held,
             armed: None,

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::bucket::Prefix;
+use pace::Prefix;
+
 use super::flow::RequestKey;
 
 /// An extended caller asks again for a minute at most.

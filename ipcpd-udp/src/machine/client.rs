@@ -107,6 +107,8 @@ impl Shim {
             keepalive: None,
             path: Path::default(),
             shared: None,
+            met: None,
+            way: None,
             vital: Vital::default(),
             others: Others { key: target.key, hosts: others, until: Some(until) },
             state: State::Opening(Opening { deadline: now + timeout, timeout, tries: 1 }),
@@ -126,6 +128,7 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let State::Opening(opening) = flow.state else { return };
         match result {
+            Ok(()) if flow.met.is_some() => self.begin_meeting(now, key, opening),
             Ok(()) => {
                 let (pause, longest, steady) = match self.peers.find(flow.peer) {
                     None => (FIRST_PAUSE, LONGEST_PAUSE, STEADY),
@@ -203,6 +206,10 @@ impl Shim {
     /// The network says that a datagram did not arrive, or the system that it could not be sent.
     pub fn handle_unreachable(&mut self, now: Instant, key: Key, what: Unreachable) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
+        // Hellos went to addresses that others named; what the network says of them is no word about the peer.
+        if flow.met.is_some() && flow.id.is_some() && !matches!(flow.state, State::Held) {
+            return self.counters.count(Reason::Unreachable);
+        }
         let (State::Asking(asking) | State::Promised(asking)) = &mut flow.state else {
             // A keep-alive met a closed port, as an SDU of the program may do.
             return if let Some(id) = flow.id {
@@ -276,7 +283,10 @@ impl Shim {
         let Some(&key) = self.by_id.get(&flow) else { return };
         let Some(flow) = self.flows.get(&key) else { return };
         let phase = flow.state.phase();
-        if matches!(phase, Phase::Opening | Phase::Asking | Phase::Promised | Phase::Knocking | Phase::Joining) {
+        if matches!(
+            phase,
+            Phase::Opening | Phase::Meeting | Phase::Asking | Phase::Promised | Phase::Knocking | Phase::Joining
+        ) {
             let failure = Failure::new(FailureKind::Internal, "the caller no longer waits for the flow");
             self.fail(now, key, Cause::Cancelled, failure);
             self.settle(key);

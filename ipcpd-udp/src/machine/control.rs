@@ -12,6 +12,7 @@ use proto::v1::EndReason;
 
 use super::flow::{Probing, State, Telling};
 use super::liveness::RECOVERING_PAUSE;
+use super::meeting::is_carried_to;
 use super::output::{Key, Output};
 use super::table::Cause;
 use super::{Reason, Shim};
@@ -29,7 +30,19 @@ impl Shim {
 
     pub(super) fn control(&mut self, to: SocketAddr, kind: ControlKind, sender: WireId, receiver: WireId) {
         let bytes = self.said(kind, sender, receiver);
-        self.out(Output::SendListen { to, bytes });
+        match is_carried_to(to) {
+            None => self.out(Output::SendListen { to, bytes }),
+            Some(host) => self.carry(host, bytes),
+        }
+    }
+
+    /// Through the rendezvous: this shim and the other do not reach each other.
+    fn carry(&mut self, host: proto::HostId, bytes: Vec<u8>) {
+        let Some(member) = &mut self.member else { return };
+        member.carry(host, bytes);
+        while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
+            self.out(Output::SendListen { to, bytes });
+        }
     }
 
     /// A datagram on the listen port that begins with NUL.

@@ -48,6 +48,8 @@ reasons! {
     TooLong = "dropped_too_long",
     /// Begins with NUL and is no control datagram.
     NotControl = "dropped_not_control",
+    /// Of a session, and not sealed with its key.
+    BadSeal = "dropped_bad_seal",
     /// An extended request that is not padded: answers could be longer than it.
     Unpadded = "dropped_unpadded",
     /// Asks for a name that is not registered here.
@@ -110,6 +112,14 @@ reasons! {
     Drained = "drained",
     /// Probes that were never answered.
     ProbeUnanswered = "probes_unanswered",
+    /// Other members that wanted a flow, as the rendezvous said.
+    Introductions = "introductions",
+    /// Flows through the rendezvous that have their path.
+    PathsFound = "paths_found",
+    /// Flows through the rendezvous that go through its relay.
+    PathsRelayed = "paths_relayed",
+    /// Flows through the rendezvous that have none.
+    PathsNotFound = "paths_not_found",
     /// Deallocs that were never acknowledged.
     DeallocUnheard = "deallocs_unheard",
 }
@@ -125,6 +135,7 @@ impl From<Malformed> for Reason {
             Malformed::OtherName => Self::OtherName,
             Malformed::TooLong => Self::TooLong,
             Malformed::NotControl => Self::NotControl,
+            Malformed::Seal => Self::BadSeal,
         }
     }
 }

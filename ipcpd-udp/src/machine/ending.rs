@@ -47,7 +47,8 @@ impl Shim {
             _ => "the IPCP is stopping; try later",
         };
         match flow.state.phase() {
-            Phase::Opening | Phase::Asking | Phase::Promised | Phase::Knocking | Phase::Joining => {
+            Phase::Meeting if flow.accepting => self.leave_meeting(now, key, Cause::Admin),
+            Phase::Opening | Phase::Meeting | Phase::Asking | Phase::Promised | Phase::Knocking | Phase::Joining => {
                 self.fail(now, key, Cause::Cancelled, Failure::new(FailureKind::FlowGone, text));
             }
             Phase::Reserving => self.refuse(now, key, Cause::NoSocket, Failure::new(FailureKind::Exhausted, text)),
@@ -55,6 +56,7 @@ impl Shim {
             Phase::Accepting => self.refuse(now, key, Cause::Admin, Failure::new(FailureKind::Exhausted, text)),
             Phase::Offered | Phase::Held | Phase::Probing => self.leave(now, key, Cause::Admin, reason),
             Phase::Draining => self.drained_out(now, key, Cause::Admin),
+            Phase::Refusing => self.leave_meeting(now, key, Cause::Deadline),
             Phase::New | Phase::Flushing | Phase::Telling | Phase::Over => {}
         }
     }
@@ -168,9 +170,10 @@ impl Shim {
                 self.withdrawn(now, key);
                 return true;
             }
-            State::Draining(_) | State::Over => return true,
+            State::Draining(_) | State::Refusing(_) | State::Over => return true,
             // The peer says it again, and by then it is known which flow it speaks of.
             State::Opening(_)
+            | State::Meeting(_)
             | State::Asking(_)
             | State::Promised(_)
             | State::Knocking(_)

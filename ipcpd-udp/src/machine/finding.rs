@@ -140,6 +140,8 @@ impl Shim {
         match place {
             Place::At(target, others) => self.ask(now, key, ask, target, others),
             Place::Here => Err(unknown(&ask.name, "serves it on this host only: its flows are local flows")),
+            // The last to be asked, and about every name: one that came a moment ago is on no list yet.
+            Place::Unknown(_) if self.member.is_some() => self.ask_rendezvous(now, key, ask, 0),
             Place::Unknown(why) => Err(unknown(&ask.name, &why)),
             Place::Outage(sentence) => Err(Failure::new(FailureKind::DirectoryFailed, &*sentence)),
             Place::Asking => {
@@ -150,6 +152,10 @@ impl Shim {
 
     fn look_up(&mut self, now: Instant, ask: Ask) -> Result<Key, Failure> {
         match self.directory.domain(&ask.name) {
+            Some(Err(_)) if self.member.is_some() => {
+                let key = self.next_key();
+                return self.ask_rendezvous(now, key, ask, 0).map(|()| key);
+            }
             Some(Err(error)) => return Err(unknown(&ask.name, &format!("has no row for it, and {error}"))),
             Some(Ok(domain)) if self.directory.want(now, &ask.name) => {
                 self.out(Output::LookUp { name: ask.name.clone(), domain });
@@ -280,6 +286,7 @@ impl Shim {
     /// ([`Output::Tell`]); `false`: there is nothing to wait for.
     pub fn register(&mut self, now: Instant, name: Name, waiter: Option<Waiter>) -> Result<bool, Failure> {
         self.directory.register(now, name.clone()).map_err(super::full)?;
+        self.name_added(now, &name);
         if !self.directory.writes() {
             return Ok(false);
         }
@@ -301,6 +308,7 @@ impl Shim {
     /// This host no longer answers for the name; flows to it go on. `waiter` as in [`Self::register`].
     pub fn unregister(&mut self, now: Instant, name: &Name, waiter: Option<Waiter>) -> Result<bool, Failure> {
         let known = self.directory.unregister(name);
+        self.name_removed(now, name);
         let stands = self.directory.registrar.withdraw(now, name, waiter);
         self.directory_steps();
         if known || stands {

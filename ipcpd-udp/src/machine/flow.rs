@@ -7,9 +7,12 @@ use proto::shim::Asked;
 use proto::{FlowId, Name, Qos, Token, WireId};
 
 use super::finding::Others;
+use super::introduced::Refusing;
 use super::liveness::{Peer, Vital};
+use super::meeting::{Meeting, Met};
 use super::open::{Knocking, Path};
 use super::output::Owner;
+use super::rendezvous::punch::Way;
 use super::shared::Shared;
 use super::table::{self, Cause, Phase};
 
@@ -68,6 +71,10 @@ pub(super) struct Flow {
     pub(super) others: Others,
     /// Accepting side: it is on the listen port.
     pub(super) shared: Option<Shared>,
+    /// It comes, or came, about through a rendezvous.
+    pub(super) met: Option<Box<Met>>,
+    /// What the peer's address is, where a rendezvous introduced the two.
+    pub(super) way: Option<Way>,
     /// What is known of the peer's being there.
     pub(super) vital: Vital,
     pub(super) state: State,
@@ -101,6 +108,8 @@ pub(super) struct KeepAlive {
 pub(super) enum State {
     /// The port cp is being opened.
     Opening(Opening),
+    /// Through a rendezvous: it is asked, then hellos go out, until there is a path.
+    Meeting(Meeting),
     /// Requests are sent, nothing was heard.
     Asking(Asking),
     /// The peer said PENDING.
@@ -113,6 +122,8 @@ pub(super) enum State {
     Reserving(Waiting),
     /// irmd looks for a program.
     Waiting(Waiting),
+    /// Through a rendezvous: refused, and said again as often as it is asked.
+    Refusing(Refusing),
     /// The program accepted; sp is being connected.
     Accepting(Accepting),
     /// The socket waits for its program, up to the life of a token.
@@ -216,6 +227,8 @@ impl State {
     pub(super) fn phase(&self) -> Phase {
         match self {
             Self::Opening(_) => Phase::Opening,
+            Self::Meeting(_) => Phase::Meeting,
+            Self::Refusing(_) => Phase::Refusing,
             Self::Asking(_) => Phase::Asking,
             Self::Promised(_) => Phase::Promised,
             Self::Knocking(_) => Phase::Knocking,
@@ -237,6 +250,8 @@ impl State {
     fn wake(&self) -> Option<Instant> {
         match self {
             Self::Opening(Opening { deadline, .. }) | Self::Joining(Joining { deadline, .. }) => Some(*deadline),
+            Self::Meeting(Meeting { deadline, next, .. }) => Some(*deadline.min(next)),
+            Self::Refusing(refusing) => Some(refusing.until),
             Self::Asking(asking) | Self::Promised(asking) => Some(asking.next.min(asking.deadline)),
             Self::Knocking(knocking) => Some(knocking.next.min(knocking.deadline)),
             Self::Reserving(waiting) | Self::Waiting(waiting) => Some(waiting.deadline),
@@ -285,6 +300,11 @@ impl Flow {
         }
         self.starts.push(of);
         true
+    }
+
+    /// Whether its socket shares the listen port.
+    pub(super) fn is_on_listen_port(&self) -> bool {
+        self.shared.is_some() && self.met.is_none()
     }
 
     /// Whether a peer that knows both ids speaks of this flow.

@@ -90,8 +90,12 @@ impl Shim {
 
     /// Whether what comes to the flow's socket is this machine's to read: a program's it is once it is connected.
     pub fn reads(&self, key: Key) -> bool {
-        let state = self.flows.get(&key).map(|flow| &flow.state);
-        matches!(state, Some(State::Asking(_) | State::Promised(_) | State::Knocking(_)))
+        let Some(flow) = self.flows.get(&key) else { return false };
+        match flow.state {
+            State::Asking(_) | State::Promised(_) | State::Knocking(_) | State::Meeting(_) | State::Refusing(_) => true,
+            State::Waiting(_) => flow.met.is_some(),
+            _ => false,
+        }
     }
 
     /// The peer gave an extended answer; how long the first one took.

@@ -31,6 +31,8 @@ impl Shim {
                 self.client_timeout(now, key);
             }
             State::Knocking(_) => self.knocking_timeout(now, key),
+            State::Meeting(_) => self.meeting_timeout(now, key),
+            State::Refusing(_) => self.refusing_timeout(now, key),
             State::Reserving(_) | State::Waiting(_) => self.server_timeout(now, key),
             State::Probing(_) => self.probe_timeout(now, key),
             State::Flushing(_) | State::Telling(_) | State::Draining(_) => self.ending_timeout(now, key),
@@ -100,6 +102,9 @@ impl Shim {
         if let Some(id) = flow.id {
             self.by_id.remove(&id);
         }
+        if let Some(met) = &flow.met {
+            self.forget_attempt(met);
+        }
         if flow.shared.is_some() && self.by_peer.get(&flow.peer) == Some(&key) {
             self.by_peer.remove(&flow.peer);
         }
@@ -124,7 +129,7 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(local) = flow.local.take() else { return };
         let unheard_of = flow.request.is_some() && flow.answered.is_none();
-        if flow.shared.is_none() {
+        if !flow.is_on_listen_port() {
             self.ports.leave(local.port());
             if !unheard_of {
                 self.ports.rest(now, local.port());

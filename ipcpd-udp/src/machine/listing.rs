@@ -44,6 +44,8 @@ pub struct Row {
     pub sdu_limit: u32,
     /// Requests that were sent to the peer; 0 where this host accepts.
     pub asked: u32,
+    /// What the peer's address is, where a rendezvous introduced the two: "local", "public", "mapped".
+    pub way: &'static str,
     /// Since its program took it, if it has.
     pub taken: Option<Duration>,
 }
@@ -65,6 +67,7 @@ impl Shim {
     pub fn census(&self) -> (usize, usize) {
         let pending = [
             Phase::Opening,
+            Phase::Meeting,
             Phase::Asking,
             Phase::Promised,
             Phase::Knocking,
@@ -86,7 +89,7 @@ fn row(now: Instant, key: Key, flow: &Flow) -> Row {
         qos: flow.qos,
         state: match flow.state.phase() {
             Phase::Offered | Phase::Held | Phase::Probing => FlowState::Allocated,
-            Phase::Flushing | Phase::Telling | Phase::Draining | Phase::Over => FlowState::Ending,
+            Phase::Refusing | Phase::Flushing | Phase::Telling | Phase::Draining | Phase::Over => FlowState::Ending,
             _ => FlowState::Pending,
         },
         accepting: flow.accepting,
@@ -98,6 +101,7 @@ fn row(now: Instant, key: Key, flow: &Flow) -> Row {
         ids: [flow.ours, flow.theirs],
         sdu_limit: flow.sdu_limit,
         asked: flow.requests,
+        way: super::meeting::way_word(flow.way),
         taken: flow.taken.map(|taken| now.saturating_duration_since(taken)),
     }
 }

@@ -26,6 +26,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// The asking side is heard at least so often: NATs forget a silent path after 30 s.
 const KEEP: Duration = Duration::from_secs(20);
+/// Through NATs on both sides, each side is heard so often.
+const CONSENT: Duration = Duration::from_secs(5);
 /// An unanswered probe is repeated after a thirtieth of the timeout, within these bounds.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// The end takes a moment to reach a program: it begins this much before the timeout, or an eighth of it.
@@ -78,6 +80,8 @@ struct Pair {
     timeouts: BTreeMap<Duration, usize>,
     /// Flows that this side asked for.
     asking: usize,
+    /// Flows that came about through a rendezvous: both sides' NATs are kept open, and consent is asked for (RFC 7675).
+    met: usize,
     /// Accepted flows of which the peer's shim has not spoken yet: their client may have given up unheard.
     unsure: BTreeSet<Key>,
     /// Flows that were brought back here, of which the peer's shim has not spoken since: it may have lost them meanwhile.
@@ -120,7 +124,11 @@ impl Pair {
 
     /// From one probe to the next, while they are answered.
     fn period(&self) -> Duration {
-        if self.asking > 0 { (self.timeout() / 3).min(KEEP) } else { self.timeout() / 2 }
+        match self {
+            Self { met: 1.., .. } => (self.timeout() / 3).min(CONSENT),
+            Self { asking: 1.., .. } => (self.timeout() / 3).min(KEEP),
+            _ => self.timeout() / 2,
+        }
     }
 }
 
@@ -188,13 +196,15 @@ impl Shim {
     pub(super) fn pair(&mut self, now: Instant, key: Key) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(to) = flow.pair_key().filter(|_| flow.vital.pair.is_none()) else { return };
-        let (asking, timeout, knocked) = (!flow.accepting, flow.timeout(), flow.path.knocked);
+        let (asking, timeout) = (!flow.accepting, flow.timeout());
+        let (knocked, met) = (flow.path.knocked, flow.way.is_some());
         flow.vital = Vital { pair: Some(to), ..Vital::default() };
         let fresh = !self.pairs.of.contains_key(&to);
         let pair = self.pairs.of.entry(to).or_insert_with(|| Pair {
             flows: BTreeSet::new(),
             timeouts: BTreeMap::new(),
             asking: 0,
+            met: 0,
             unsure: BTreeSet::new(),
             brought_back: BTreeSet::new(),
             turn: now + DEFAULT_TIMEOUT,
@@ -208,13 +218,15 @@ impl Shim {
         pair.flows.insert(key);
         *pair.timeouts.entry(timeout).or_default() += 1;
         pair.asking += usize::from(asking);
+        pair.met += usize::from(met);
+        let unheard = pair.at.is_none();
         if !asking {
             pair.unsure.insert(key);
         }
         pair.turn = pair.turn.min(now + pair.period());
         let next = if fresh { now + pair.period() } else { pair.next.min(now + pair.period()) };
         // From now on the accepting side's shim can reach this one, through whatever NAT.
-        if asking && (fresh || knocked) {
+        if asking && (fresh || knocked) || met && unheard {
             self.probe(now, to, key);
         } else {
             self.pairs.arm(to, next);
@@ -232,6 +244,7 @@ impl Shim {
         pair.unsure.remove(&key);
         pair.brought_back.remove(&key);
         pair.asking -= usize::from(!flow.accepting);
+        pair.met -= usize::from(flow.way.is_some());
         let timeout = flow.timeout();
         if let Some(count) = pair.timeouts.get_mut(&timeout) {
             *count -= 1;
@@ -416,7 +429,13 @@ impl Shim {
         self.pairs.arm(of, next);
         let Some(flow) = self.flows.get(&key) else { return };
         let (to, ours, theirs) = (self.control_address(flow), flow.ours, flow.theirs);
+        let unheard = self.pairs.of.get(&of).is_some_and(|pair| pair.at.is_none());
+        let listens = flow.met.as_ref().filter(|_| unheard).map_or(Vec::new(), |met| met.listens.clone());
         self.counters.count(Reason::Probes);
         self.control(to, ControlKind::Probe, ours, theirs);
+        // Through NATs: whichever it hears opens the way for the others' answers.
+        for other in listens.into_iter().filter(|other| *other != to) {
+            self.control(other, ControlKind::Probe, ours, theirs);
+        }
     }
 }

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use pace::{Bucket, Pace, Prefix, Prefixes};
 use proto::shim::{Peek, Verdict};
 use proto::{Name, WireId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::bucket::{Bucket, Pace, Prefix, Prefixes};
 use super::cookie::Jar;
 use super::flow::Flow;
 use super::table::Phase;

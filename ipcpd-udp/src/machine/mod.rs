@@ -15,13 +15,12 @@ use std::time::{Duration, Instant};
 use handoff::kept::Epoch;
 use proto::shim::DATAGRAM;
 use proto::v1::{EndReason, Failure, FailureKind};
-use proto::{FlowId, Name, Token, WireId};
+use proto::{FlowId, HostId, Name, Token, WireId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 mod adopt;
 mod answers;
-mod bucket;
 mod client;
 mod control;
 mod cookie;
@@ -32,17 +31,21 @@ mod failures;
 mod finding;
 mod flow;
 mod hearing;
+mod introduced;
 mod keep;
 mod listing;
 mod liveness;
 mod load;
+mod meeting;
 mod open;
 mod output;
 mod peers;
 mod ports;
 mod program;
+pub mod rendezvous;
 mod saying;
 mod server;
+mod session;
 mod shared;
 pub mod table;
 #[cfg(test)]
@@ -65,6 +68,7 @@ use liveness::Pairs;
 use load::Load;
 use peers::Peers;
 use ports::{Ports, Resting};
+use rendezvous::member::Member;
 use table::Phase;
 
 /// Hosts remembered as extended.
@@ -96,7 +100,11 @@ pub struct Shim {
     by_client: HashMap<(IpAddr, WireId), Key>,
     /// Accepting side, flows on the listen port: whose the client's address is.
     by_peer: HashMap<SocketAddr, Key>,
-    /// The same, of flows that are over.
+    /// In its session with a rendezvous, if the layer has one.
+    member: Option<Box<Member>>,
+    /// Accepting side, flows through a rendezvous: (who asks, its id).
+    by_attempt: HashMap<(HostId, WireId), Key>,
+    /// The same as by_peer, of flows that are over.
     left: Resting<SocketAddr>,
     /// Accepting side: flows with a second socket on their port.
     catching: BTreeSet<Key>,
@@ -115,6 +123,12 @@ pub struct Shim {
 impl Shim {
     /// A shim without flows. All its ids and tokens come from the seed, which nobody else may know.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let member = settings.rendezvous.as_ref().map(|rendezvous| {
+            Box::new(Member::new(rendezvous.session.clone(), settings.boot, settings.listen, &mut rng))
+        });
+        let find = settings.rendezvous.iter().map(|at| Output::FindServer { server: at.server.clone() });
+        let outputs = find.collect();
         Self {
             directory: Directory::new(settings.dns.clone()),
             host_key: None,
@@ -122,7 +136,9 @@ impl Shim {
             ports: Ports::new(settings.start),
             settings,
             load: Load::new(seed),
-            rng: ChaCha12Rng::from_seed(seed),
+            rng,
+            member,
+            by_attempt: HashMap::new(),
             peers: Peers::new(PEERS),
             pairs: Pairs::default(),
             answers: Answers::default(),
@@ -138,7 +154,7 @@ impl Shim {
             catching: BTreeSet::new(),
             tally: HashMap::new(),
             timers: BTreeSet::new(),
-            outputs: VecDeque::new(),
+            outputs,
             stopping: None,
             recovering: None,
             epoch: None,
@@ -189,8 +205,10 @@ impl Shim {
             return self.counters.count(Reason::Spoofed);
         }
         match via {
+            Via::Flow(key) if self.handle_meeting(now, key, from, bytes) => {}
             Via::Flow(key) => self.handle_answer(now, key, from, bytes),
             Via::Catcher(key) => self.handle_caught(key, from, bytes),
+            Via::Listen if proto::rendezvous::is_ours(bytes) => self.handle_session(now, from, bytes),
             Via::Listen if bytes.first() == Some(&0) => self.handle_control(now, from, bytes),
             Via::Listen => self.handle_request(now, from, bytes),
         }
@@ -206,7 +224,7 @@ impl Shim {
         };
         if let Ok(local) = result {
             flow.local = Some(local);
-            if flow.shared.is_none() {
+            if !flow.is_on_listen_port() {
                 self.ports.hold(local.port());
             }
         }
@@ -214,6 +232,7 @@ impl Shim {
         match flow.state {
             State::Opening(_) => self.cp_opened(now, key, result),
             State::Reserving(_) => self.sp_opened(now, key, result),
+            State::Meeting(_) => self.met_opened(now, key, result),
             _ => {}
         }
         self.settle(key);
@@ -237,6 +256,7 @@ impl Shim {
     pub fn stop(&mut self, now: Instant) {
         self.stopping.get_or_insert(now + STOP);
         self.stop_finding(now);
+        self.leave_session(now);
         for key in self.flows.keys().copied().collect::<Vec<_>>() {
             self.end(now, key, EndReason::IpcpStopped);
             self.settle(key);
@@ -253,6 +273,7 @@ impl Shim {
         }
         self.pairs_timeout(now);
         self.finding_timeout(now);
+        self.session_timeout(now);
         self.stop_when_over(now);
     }
 
@@ -265,7 +286,8 @@ impl Shim {
         let stop = self.stopping.map(|at| (at, "stopping"));
         let pair = self.pairs.first().map(|at| (at, "probe"));
         let find = self.next_finding().map(|at| (at, "directory"));
-        [flow, pair, stop, find].into_iter().flatten().min()
+        let session = self.next_of_session().map(|at| (at, "session"));
+        [flow, pair, stop, find, session].into_iter().flatten().min()
     }
 
     /// The next thing to do.

@@ -12,6 +12,7 @@ use super::directory::fingerprint::Fingerprint;
 use super::directory::plan::{Aim, Own};
 use super::directory::{Dns, Waiter};
 use super::load::Limits;
+use super::rendezvous::Rendezvous;
 
 /// The machine's own number of a flow, from its first moment on, when irmd has given it no id yet. Never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -49,6 +50,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How names are found and registered beyond this host and its table.
     pub dns: Option<Dns>,
+    /// The session that the layer's members meet in.
+    pub rendezvous: Option<Rendezvous>,
 }
 
 /// When a classic caller gets its echo.
@@ -379,6 +382,16 @@ pub enum Output {
         waiter: Waiter,
         /// How it went.
         result: Result<(), Failure>,
+    },
+    /// Look the server up; report by `server_found`.
+    FindServer {
+        /// Its host, a name or an address, and its port.
+        server: String,
+    },
+    /// Tell who reads the log that something goes well.
+    Note {
+        /// A sentence.
+        text: Arc<str>,
     },
     /// Tell who reads the log.
     Warn {

@@ -13,6 +13,8 @@ use super::{Shim, ticket};
 
 /// A peer may ask for keep-alives; not for a flood of them.
 const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(1);
+/// A flow through a rendezvous has one in any case: NATs forget after 30 s.
+const THROUGH_NATS: Duration = Duration::from_secs(15);
 
 impl Flow {
     /// Its datagrams are the program's own handshake and what that protects, not bare SDUs.
@@ -23,13 +25,19 @@ impl Flow {
     /// Whether its program may dissolve the connection of its socket, to follow a client whose address changes. On the
     /// listen port it would take what the listener is to hear.
     pub(super) fn may_dissolve(&self) -> bool {
-        self.accepting && self.is_protected() && self.shared.is_none()
+        self.accepting && self.is_protected() && !self.is_on_listen_port()
     }
 
     /// Starts the keep-alive if the QoS asks for one. Looked at twice per period, so that the gap is never longer. Message
     /// and stream flows have one of their own, which goes to where the peer is.
     pub(super) fn keepalive(&mut self, now: Instant) {
-        let period = Duration::from_millis(self.qos.keepalive_ms.into());
+        let asked = Duration::from_millis(self.qos.keepalive_ms.into());
+        let period = match self.way {
+            // Both sides' NATs are kept open.
+            Some(_) if asked.is_zero() => THROUGH_NATS,
+            Some(_) => asked.min(THROUGH_NATS),
+            None => asked,
+        };
         if !period.is_zero() && !self.is_protected() {
             let every = period.max(SHORTEST_KEEPALIVE) / 2;
             self.keepalive = Some(KeepAlive { every, next: now + every, sent: 0 });

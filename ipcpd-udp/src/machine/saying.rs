@@ -57,7 +57,7 @@ impl Shim {
         let reason = if verdict == Verdict::Refused { "the flow is over already" } else { "" };
         let (name, peer) = (flow.name.clone(), flow.peer);
         let bytes = self.verdict(flow.theirs, WireId(0), verdict, reason, Vec::new(), None).encode(&name);
-        self.answer(peer, bytes);
+        self.answer_from(key, peer, bytes);
     }
 
     pub(super) fn verdict(

@@ -21,7 +21,7 @@ use super::table::{Cause, Phase};
 use super::{Reason, Shim};
 
 /// For callers that name no deadline, classic ones among them.
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 /// Ports tried on the word of the system that one is in use.
 const MOST_TRIES: u32 = 64;
 
@@ -137,9 +137,18 @@ impl Shim {
         proven: bool,
     ) -> Key {
         let (key, token) = (self.next_key(), self.token());
+        let mut flow = self.accepting_flow(now, request, source, qos);
+        flow.state = State::Reserving(Waiting { deadline: now + within, token, echoed: false, proven, tries: 0 });
+        flow.begin(Cause::Request);
+        self.insert(key, flow);
+        key
+    }
+
+    /// A flow that another host asks for, in the first of its states.
+    pub(super) fn accepting_flow(&mut self, now: Instant, request: RequestKey, source: String, qos: Qos) -> Flow {
         let classic = request.client.is_none();
-        let waiting = Waiting { deadline: now + within, token, echoed: false, proven, tries: 0 };
-        let mut flow = Flow {
+        let waiting = Waiting { deadline: now, token: proto::Token([0; 16]), echoed: false, proven: false, tries: 0 };
+        Flow {
             id: None,
             name: request.name.clone(),
             source,
@@ -168,19 +177,18 @@ impl Shim {
             path: Path::default(),
             others: Others::default(),
             shared: None,
+            met: None,
+            way: None,
             vital: Vital::default(),
             tallied: Phase::Reserving,
             state: State::Reserving(waiting),
             armed: None,
             #[cfg(test)]
             visited: Vec::new(),
-        };
-        flow.begin(Cause::Request);
-        self.insert(key, flow);
-        key
+        }
     }
 
-    fn tell_irmd(&mut self, now: Instant, key: Key) {
+    pub(super) fn tell_irmd(&mut self, now: Instant, key: Key) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let State::Waiting(Waiting { deadline, token, proven, .. }) = flow.state else { return };
         let arrival = Arrival {
@@ -331,14 +339,19 @@ impl Shim {
 
     /// The flow is not to be: says so to the caller, to a program that may redeem the token, and to irmd.
     pub(super) fn refuse(&mut self, now: Instant, key: Key, cause: Cause, failure: Failure) {
-        self.close(now, key);
+        let met = self.flows.get(&key).is_some_and(|flow| flow.met.is_some());
+        if !met {
+            self.close(now, key);
+        }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let (token, told) = match flow.state {
             State::Waiting(Waiting { token, .. }) => (token, cause != Cause::ProgramRefused),
             State::Reserving(Waiting { token, .. }) | State::Accepting(Accepting { token }) => (token, false),
             _ => return,
         };
-        flow.go(cause, State::Over);
+        if !met {
+            flow.go(cause, State::Over);
+        }
         let (verdict, reason) = verdict_of(&failure);
         let (id, theirs, request) = (flow.id, flow.theirs, flow.request.clone());
         if told {
@@ -353,6 +366,9 @@ impl Shim {
             return self.answers.remember(now + answers::CLASSIC, request, None);
         }
         let bytes = self.verdict(theirs, WireId(0), verdict, reason, Vec::new(), None).encode(&request.name);
+        if met {
+            return self.keep_refusing(now, key, cause, bytes);
+        }
         self.answers.remember(now + answers::EXTENDED, request.clone(), Some(bytes.clone()));
         self.answer(request.from, bytes);
     }

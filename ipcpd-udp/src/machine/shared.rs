@@ -50,6 +50,13 @@ pub(super) struct Look {
     dropped: u32,
 }
 
+impl Shared {
+    /// Of a flow with a port of its own, to which its request came: that comes there again, too.
+    pub(super) fn asked_until(until: Instant) -> Self {
+        Self { asks_until: Some(until), ..Self::default() }
+    }
+}
+
 impl Shim {
     /// Whether accepted flows are on the listen port.
     pub(super) fn shares(&self) -> bool {
@@ -102,7 +109,7 @@ impl Shim {
     /// The flow's socket is to be connected to its client.
     pub(super) fn connect_sp(&mut self, now: Instant, key: Key) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let (peer, filter, shared) = (flow.peer, flow.filter(), flow.shared.is_some());
+        let (peer, filter, shared) = (flow.peer, flow.filter(), flow.is_on_listen_port());
         if flow.classic && shared {
             flow.swap_at = Some(now + CLASSIC_REPEATS);
         }
@@ -166,7 +173,9 @@ impl Shim {
     pub(super) fn detach(&mut self, now: Instant, key: Key, closing: bool) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let (peer, connected) = (flow.peer, flow.answered.is_some() || flow.request.is_none());
+        let on_listen_port = flow.is_on_listen_port();
         if let Some(shared) = &mut flow.shared
+            && on_listen_port
             && connected
             && (closing || !shared.detached)
         {

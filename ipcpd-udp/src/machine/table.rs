@@ -23,12 +23,14 @@ words! {
     Phase {
         New = "(new)",
         Opening = "opening",
+        Meeting = "meeting",
         Asking = "asking",
         Promised = "promised",
         Knocking = "knocking",
         Joining = "joining",
         Reserving = "reserving",
         Waiting = "waiting",
+        Refusing = "refusing",
         Accepting = "accepting",
         Offered = "offered",
         Held = "held",
@@ -74,6 +76,9 @@ words! {
         Acked = "control: dealloc ack, or told 8 times",
         Read = "receive queue empty and grace over, or 2 s over",
         Adopted = "adopted after a restart",
+        Introduced = "introduced by the rendezvous",
+        PathFound = "a path was found",
+        NoPath = "no path was found",
     }
 }
 
@@ -110,6 +115,11 @@ pub const TABLE: &[(Phase, Cause, Phase)] = &[
     (P::Joining, C::NoSocket, P::Over),
     (P::Joining, C::Cancelled, P::Telling),
     (P::Joining, C::Cancelled, P::Over),
+    // The asking side, through a rendezvous.
+    (P::Opening, C::Opened, P::Meeting),
+    (P::Meeting, C::PathFound, P::Asking),
+    (P::Meeting, C::NoPath, P::Over),
+    (P::Meeting, C::Cancelled, P::Over),
     // The accepting side.
     (P::New, C::Request, P::Reserving),
     (P::Reserving, C::Opened, P::Waiting),
@@ -124,6 +134,16 @@ pub const TABLE: &[(Phase, Cause, Phase)] = &[
     (P::Accepting, C::NoSocket, P::Over),
     (P::Accepting, C::PeerDealloc, P::Over),
     (P::Accepting, C::Admin, P::Over),
+    // The accepting side, through a rendezvous.
+    (P::New, C::Introduced, P::Meeting),
+    (P::Meeting, C::NoSocket, P::Over),
+    (P::Meeting, C::Admin, P::Over),
+    (P::Meeting, C::Request, P::Waiting),
+    (P::Waiting, C::ProgramRefused, P::Refusing),
+    (P::Waiting, C::Deadline, P::Refusing),
+    (P::Accepting, C::NoSocket, P::Refusing),
+    (P::Accepting, C::Admin, P::Refusing),
+    (P::Refusing, C::Deadline, P::Over),
     // Both.
     (P::Offered, C::Taken, P::Held),
     (P::Offered, C::NotTaken, P::Flushing),

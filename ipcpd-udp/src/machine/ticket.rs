@@ -13,6 +13,7 @@ use proto::{BootId, Cube, FlowId, HostId, Name, Qos, WireId};
 
 use super::flow::Flow;
 use super::liveness::Peer;
+use super::rendezvous::punch::Way;
 
 const VERSION: u8 = 3;
 /// Without the moment of the request; taken still, from programs that a daemon of then gave it.
@@ -35,6 +36,8 @@ pub struct Ticket {
     pub accepting: bool,
     /// The peer is a classic shim.
     pub classic: bool,
+    /// What the peer's address is, where a rendezvous introduced the two.
+    pub way: Option<Way>,
     /// What was asked of the flow.
     pub qos: Qos,
     /// Longest SDU, bytes.
@@ -66,6 +69,7 @@ impl Flow {
             uid: self.owner.uid,
             accepting: self.accepting,
             classic: self.classic,
+            way: self.way,
             qos: self.qos,
             sdu_limit: self.sdu_limit,
             local: self.local.unwrap_or(self.control),
@@ -93,7 +97,7 @@ pub fn seal(key: &[u8; 32], ticket: &Ticket) -> Vec<u8> {
         out.extend(number.to_be_bytes());
     }
     out.extend(ticket.uid.to_be_bytes());
-    out.push(u8::from(ticket.accepting) | u8::from(ticket.classic) << 1);
+    out.push(u8::from(ticket.accepting) | u8::from(ticket.classic) << 1 | way_code(ticket.way) << 2);
     out.push(ticket.qos.cube.code());
     for number in [ticket.qos.timeout_ms, ticket.qos.keepalive_ms, ticket.sdu_limit] {
         out.extend(number.to_be_bytes());
@@ -138,6 +142,7 @@ pub fn open(key: &[u8; 32], sealed: &[u8]) -> Option<Ticket> {
         uid,
         accepting: flags & 1 != 0,
         classic: flags & 2 != 0,
+        way: way_of(flags >> 2),
         qos,
         sdu_limit: body.u32()?,
         local: address(&mut body)?,
@@ -150,6 +155,27 @@ pub fn open(key: &[u8; 32], sealed: &[u8]) -> Option<Ticket> {
         source: body.text()?.to_owned(),
     };
     body.is_empty().then_some(ticket)
+}
+
+/// Three bits; 0 in tickets of those who knew no rendezvous.
+fn way_code(way: Option<Way>) -> u8 {
+    match way {
+        None => 0,
+        Some(Way::Local) => 1,
+        Some(Way::Public) => 2,
+        Some(Way::Mapped) => 3,
+        Some(Way::Relayed) => 4,
+    }
+}
+
+fn way_of(code: u8) -> Option<Way> {
+    match code & 7 {
+        1 => Some(Way::Local),
+        2 => Some(Way::Public),
+        3 => Some(Way::Mapped),
+        4 => Some(Way::Relayed),
+        _ => None,
+    }
 }
 
 fn address(body: &mut Reader<'_>) -> Option<SocketAddr> {
@@ -174,6 +200,7 @@ mod tests {
             uid: 1000,
             accepting: true,
             classic: false,
+            way: None,
             qos: Qos { keepalive_ms: 15_000, ..Qos::raw() },
             sdu_limit: 1472,
             local: "[fd00::1]:40000".parse().unwrap(),

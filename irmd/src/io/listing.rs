@@ -39,6 +39,7 @@ pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
             info.flows = report.flows;
             info.counters.clone_from(&report.counters);
             info.rss_bytes = report.rss_bytes;
+            info.session.clone_from(&report.session);
         }
     }
 }

@@ -57,6 +57,8 @@ pub enum Malformed {
     OtherName,
     /// Longer than [`DATAGRAM`].
     TooLong,
+    /// Not sealed with the key it should be.
+    Seal,
     /// Begins with NUL and is no control datagram of this version.
     NotControl,
 }
@@ -72,6 +74,7 @@ impl Malformed {
             Self::Field => "bad_field",
             Self::OtherName => "other_name",
             Self::TooLong => "too_long",
+            Self::Seal => "bad_seal",
             Self::NotControl => "not_control",
         }
     }

@@ -10,8 +10,10 @@ use ipcpd_udp::machine::directory::answer::Records;
 use ipcpd_udp::machine::directory::domain::Zone;
 use ipcpd_udp::machine::directory::trouble::Trouble;
 use ipcpd_udp::machine::directory::{Dns, LookedUp, Updated, Waiter};
+use ipcpd_udp::machine::rendezvous::{Rendezvous, Session};
 use ipcpd_udp::machine::{Accept, Ask, Echo, Key, Limits, OpenError, Output, Owner, Settings, Shim, Unreachable, Via};
 use libfuzzer_sys::fuzz_target;
+use proto::rendezvous::{Envelope, SessionId, SessionKey};
 use proto::v1::{Failure, FailureKind};
 use proto::{BootId, FlowId, HostId, Name, Qos};
 
@@ -77,6 +79,7 @@ impl World {
             ticket_key: [7; 32],
             limits: Limits { pending: 6, rate: 100, pending_per_prefix: 5 },
             dns: (mode & 2 != 0).then(dns),
+            rendezvous: (mode & 8 != 0).then(rendezvous),
             shares: (mode & 4 != 0).then_some(1000),
         };
         let mut shim = Shim::new(settings, [mode; 32]);
@@ -256,6 +259,8 @@ impl World {
             _ => Via::Catcher(key),
         };
         let port = if from & 8 == 0 { 3359 } else { 40_000 + u16::from(from >> 4) };
+        let sealed = sealed(datagram);
+        let datagram = sealed.as_deref().unwrap_or(datagram);
         self.shim.handle_datagram(self.now, via, address((from >> 1 & 3) + 1, port), datagram);
     }
 
@@ -323,6 +328,7 @@ impl World {
             Output::Connect { key, .. } if self.ending => self.shim.connected(self.now, key, Err("over".into())),
             Output::CheckSent { key } if self.ending => self.shim.sent_all(self.now, key, true),
             Output::CheckRead { key } if self.ending => self.shim.read_all(self.now, key, true),
+            Output::FindServer { .. } => self.shim.server_found(self.now, Some(address(3, 3359))),
             Output::Stopped => self.stopped = true,
             _ => {}
         }
@@ -358,4 +364,19 @@ fn address(host: u8, port: u16) -> SocketAddr {
 
 fn name_of(text: &str) -> Name {
     Name::new(text).expect("a name")
+}
+
+fn session_key() -> SessionKey {
+    SessionKey::new("session", b"key")
+}
+
+fn rendezvous() -> Rendezvous {
+    let session = Session { id: SessionId::of("session"), key: session_key(), host: HostId(1) };
+    Rendezvous { server: "10.0.0.3:3359".into(), name: "session".into(), session }
+}
+
+/// The fuzzer makes no seal: what reads as a rendezvous' word gets a true one.
+fn sealed(datagram: &[u8]) -> Option<Vec<u8>> {
+    let envelope = Envelope::read(datagram).ok()?;
+    Some(envelope.head.encode(&session_key(), &envelope.unsealed().ok()?))
 }

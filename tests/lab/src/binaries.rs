@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The crates whose programs and libraries hosts need.
-const CRATES: [&str; 13] = [
+const CRATES: [&str; 14] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -21,11 +21,12 @@ const CRATES: [&str; 13] = [
     "portfwd",
     "tcpstripe",
     "gameproxy",
+    "rendezvous",
     "libflow-capi",
     "libflow",
 ];
 /// The programs among what they build.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 19] = [
     "irmd",
     "ipcpd-udp",
     "irm",
@@ -37,9 +38,11 @@ const PROGRAMS: [&str; 17] = [
     "portfwd",
     "tcpstripe",
     "gameproxy",
+    "rendezvous",
     "examples/echo_server",
     "examples/forward-load",
     "examples/game-load",
+    "examples/rendezvous-load",
     "examples/echo_client",
     "examples/word_server",
     "examples/word_client",

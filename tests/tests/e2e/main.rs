@@ -26,6 +26,8 @@ mod middlebox;
 mod on_path;
 mod outlive;
 mod programs;
+mod rendezvous;
+mod rendezvous_server;
 mod rules;
 mod see;
 mod service;

@@ -45,7 +45,7 @@ fn the_units_are_sound() -> Result<()> {
         std::fs::write(&file, text)?;
         files.push(file);
     }
-    ensure!(files.len() == 6, "{files:?}");
+    ensure!(files.len() == 7, "{files:?}");
     let verify = |files: &[std::path::PathBuf]| {
         let mut command = Command::new("systemd-analyze");
         command.args(["verify", "--man=no", "--recursive-errors=no"]).args(files).env("SYSTEMD_LOG_LEVEL", "warning");

@@ -4,8 +4,8 @@ use flowring_tests::harness::Case;
 
 use crate::{
     alloc, capture, classic, daemons, dns, doctor, faces, failure, flood, flowcat, flowtop, forward, forward_ops, game,
-    game_rules, hostile, identity, links, load, logs, metrics, middlebox, on_path, outlive, programs, rules, see,
-    service, streams, stripe, truth, vanish, versions, who, wire,
+    game_rules, hostile, identity, links, load, logs, metrics, middlebox, on_path, outlive, programs, rendezvous,
+    rendezvous_server, rules, see, service, streams, stripe, truth, vanish, versions, who, wire,
 };
 
 /// The cases of every file.
@@ -36,6 +36,8 @@ pub(crate) fn all() -> Vec<Case> {
         on_path::cases(),
         outlive::cases(),
         programs::cases(),
+        rendezvous::cases(),
+        rendezvous_server::cases(),
         rules::cases(),
         see::cases(),
         service::cases(),

@@ -1,30 +1,15 @@
 //! Reads the key's file.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::io::private;
 use crate::machine::directory::key::Key;
-
-/// A key's file is shorter.
-const LONGEST: u64 = 65_536;
 
 /// The key in a file that others can neither read nor write.
 pub(super) fn read(path: &Path) -> Result<Key, String> {
     let at = path.display();
-    let unusable =
-        |error: std::io::Error| format!("the key file {at} cannot be read ({error}); check the path and its owner");
-    let file = File::open(path).map_err(unusable)?;
-    let mode = file.metadata().map_err(unusable)?.mode();
-    if mode & 0o007 != 0 {
-        return Err(format!(
-            "the key file {at} is open to every user (mode {:03o}); make it private with chmod o= {at}",
-            mode & 0o777
-        ));
-    }
-    let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text).map_err(unusable)?;
+    let bytes = private::read(path)?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("the key file {at} cannot be used: it is no text"))?;
     Key::parse(&text).map_err(|error| format!("the key file {at} cannot be used: {error}"))
 }
 

@@ -1,6 +1,7 @@
 //! The gate at the listen port: cookies, buckets, bounds.
 
-use super::super::bucket::Prefix;
+use pace::Prefix;
+
 use super::fates::script;
 use super::model::Told;
 use super::world::World;

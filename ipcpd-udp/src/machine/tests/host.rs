@@ -161,6 +161,13 @@ impl Host {
         self.shim = Some(shim);
     }
 
+    /// It finds its peers through a rendezvous; nothing has happened yet.
+    pub(super) fn meet_at(&mut self, rendezvous: super::super::rendezvous::Rendezvous) {
+        self.rows.clear();
+        self.settings.rendezvous = Some(rendezvous);
+        self.begin_anew();
+    }
+
     /// Starts the shim with other settings; nothing has happened yet.
     pub(super) fn begin_anew(&mut self) {
         self.boots -= 1;
@@ -318,8 +325,10 @@ impl Host {
             Output::Move { key, peer } => drop(self.kernel.connect(self.by_key[&key], peer)),
             Output::Catch { key } => self.catch(key),
             Output::Uncatch { key } => self.uncatch(key),
-            Output::Forget { .. } | Output::Stopped => {}
+            Output::Forget { .. } | Output::Stopped | Output::Note { .. } | Output::Warn { .. } => {}
             Output::SendListen { .. } | Output::SendFlow { .. } => unreachable!("sent above"),
+            Output::FindServer { server } => self.shim.as_mut().unwrap().server_found(now, server.parse().ok()),
+            Output::Again { key, next } => self.story.again(key, next),
             found => unreachable!("these hosts have no DNS: {found:?}"),
         }
     }

@@ -135,6 +135,9 @@ impl Host {
         if let (true, Some(key), Some(shim)) = (socket.watch, socket.key, &mut self.shim) {
             let via = if socket.catcher { Via::Catcher(key) } else { Via::Flow(key) };
             self.story.heard(via, from, bytes);
+            if let Ok(Request::Extended(_, extension)) = Request::decode(bytes) {
+                self.caller = extension.client;
+            }
             shim.handle_datagram(now, via, from, bytes);
         } else if socket.revoked || passes_not(&socket.filter, bytes) {
             socket.dropped += 1;

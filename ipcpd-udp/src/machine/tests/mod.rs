@@ -22,6 +22,7 @@ mod kernel;
 mod liveness;
 mod lives;
 mod living;
+mod meeting;
 mod model;
 mod open;
 mod programs;
@@ -79,6 +80,7 @@ pub(super) fn settings(listen: &str) -> Settings {
         ticket_key: [3; 32],
         limits: Limits::default(),
         dns: None,
+        rendezvous: None,
     }
 }
 
@@ -219,6 +221,7 @@ impl Shim {
     /// Every table is as it was at the start, but for what is remembered for a bounded time.
     pub(super) fn assert_empty(&self) {
         assert!(self.flows.is_empty(), "{:?}", self.flows);
+        assert!(self.by_attempt.is_empty(), "{:?}", self.by_attempt);
         assert!(self.by_peer.is_empty(), "{:?}", self.by_peer);
         assert!(self.pairs.is_empty() && self.catching.is_empty(), "{:?} {:?}", self.pairs, self.catching);
         let left =

@@ -190,6 +190,10 @@ impl Story {
         }
     }
 
+    pub(super) fn again(&mut self, key: Key, next: Key) {
+        self.asking(key).expect("an answer to a question").key = Some(next);
+    }
+
     pub(super) fn told(&mut self, now: Instant, key: Key, told: Told) {
         self.asking(key).expect("an answer to a question").told.push((now, told));
     }

@@ -51,6 +51,7 @@ pub(super) fn directed() -> Seen {
             seen.extend(bench.shim.visited.iter().copied());
         }
     }
+    seen.extend(meeting::directed());
     seen
 }
 

@@ -6,6 +6,10 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sim::{Event, Kind, Link, Network, Realm};
 
+use proto::rendezvous::SessionId;
+
+use super::super::rendezvous::tests::server::Server;
+use super::super::rendezvous::{Rendezvous, Session};
 use super::host::{Answering, Host, Sent};
 use super::*;
 
@@ -21,6 +25,8 @@ pub(super) struct World {
     wire: Vec<(SocketAddr, Vec<u8>)>,
     /// Where bits change, contents prove nothing.
     pub(super) corrupts: bool,
+    /// The rendezvous, and where it stands.
+    pub(super) server: Option<(sim::Host, Server)>,
     /// Host 0 is behind a box.
     pub(super) boxed: bool,
     steps: u64,
@@ -57,6 +63,7 @@ impl World {
             sdus: BTreeMap::new(),
             wire: Vec::new(),
             corrupts,
+            server: None,
             boxed: kind != Kind::Open,
             steps: 0,
         }
@@ -70,6 +77,25 @@ impl World {
             host.settings.cp = (10_000, 49_999);
             host.begin_anew();
         }
+    }
+
+    /// Both are behind boxes, and members of a session: host 0 asks for "echo" of host 1 through a rendezvous.
+    pub(super) fn through_rendezvous(seed: u64, kinds: [Kind; 2], link: &Link) -> Self {
+        let mut world = Self::new(seed, kinds[0], link);
+        let place = kinds[1].build(&mut world.net, "203.0.113.2".parse().unwrap());
+        let inner = SocketAddr::new(place.address, PORT);
+        world.stations[1] = world.net.host(place.realm, place.address, link.clone(), link.clone());
+        world.hosts[1] = Host::new(inner, seed, 2_000_000);
+        world.hosts[1].serve("echo");
+        let server = Server::new(addr("198.51.100.1:3360"));
+        for (host, id) in world.hosts.iter_mut().zip([1_000_000, 2_000_000]) {
+            let session = Session { id: SessionId::of("darkreign"), key: server.key.clone(), host: HostId(id) };
+            host.meet_at(Rendezvous { server: server.at.to_string(), name: "darkreign".into(), session });
+        }
+        let station = world.net.host(Realm::INTERNET, server.at.ip(), Link::default(), Link::default());
+        world.server = Some((station, server));
+        world.boxed = true;
+        world
     }
 
     /// On a good network.
@@ -153,6 +179,7 @@ impl World {
         self.now = self.now.max(at);
         while let Some(event) = self.net.poll(self.now) {
             match event {
+                Event::Datagram(datagram) if self.is_server(datagram.host) => self.serve(&datagram),
                 Event::Datagram(datagram) => {
                     let host = self.number(datagram.host);
                     if !self.hosts[host].arrive(self.now, datagram.from, datagram.to, &datagram.bytes) {
@@ -172,6 +199,18 @@ impl World {
             }
         }
         true
+    }
+
+    fn is_server(&self, station: sim::Host) -> bool {
+        self.server.as_ref().is_some_and(|(known, _)| *known == station)
+    }
+
+    /// The rendezvous answers.
+    fn serve(&mut self, datagram: &sim::Datagram) {
+        let Some((station, server)) = &mut self.server else { return };
+        for (port, to, bytes) in server.handle(self.now, datagram.from, datagram.to, &datagram.bytes) {
+            self.net.send(self.now, *station, SocketAddr::new(server.at.ip(), port), to, bytes);
+        }
     }
 
     fn number(&self, station: sim::Host) -> usize {

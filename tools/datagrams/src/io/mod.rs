@@ -1,4 +1,5 @@
 //! System calls.
 
 pub(crate) mod batch;
+pub(crate) mod outbox;
 pub(crate) mod socket;

@@ -7,10 +7,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datagrams::{Batch, MANY};
+use datagrams::{Batch, MANY, Outbox};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::outbox::Outbox;
 use super::tally::Tally;
 use crate::machine::door::Player;
 use crate::machine::front::Front;

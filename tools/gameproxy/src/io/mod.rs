@@ -12,7 +12,6 @@ mod local;
 mod lookups;
 mod near;
 mod orders;
-mod outbox;
 mod own;
 mod ping;
 mod report;

@@ -27,6 +27,9 @@ pub enum IpcpCommand {
     /// Give an IPCP its layer and address; starts it first where it does not exist
     #[command(after_help = BOOTSTRAP_EXAMPLES)]
     Bootstrap(Box<Bootstrap>),
+    /// Make an IPCP a member of a session at a rendezvous: its hosts reach each other through NATs
+    #[command(after_help = ENROLL_EXAMPLES)]
+    Enroll(Box<Enroll>),
     /// Stop an IPCP and forget it; its flows end
     Destroy {
         /// Its name on this host
@@ -47,6 +50,40 @@ Examples:
   irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --dns-zone flows.example.org \\
                      --dns-server 10.0.0.53 --dns-key /etc/flowring/flows.key
   irm ipcp bootstrap --type udp --name old --layer lab --ip 10.0.0.1 --port 3360 --echo on-arrival";
+
+const ENROLL_EXAMPLES: &str = "\
+Examples:
+  irm ipcp enroll --name udp0 --layer lobby --via rdv.example:3360 --session darkreign --key-file /etc/flowring/darkreign.key
+  irm ipcp enroll --name udp0 --layer lobby --via 198.51.100.1 --session darkreign --key-file k --ip 192.168.1.2";
+
+/// `irm ipcp enroll …`
+#[derive(Debug, Args)]
+pub struct Enroll {
+    /// Its name on this host
+    #[arg(long, value_parser = ipcp_name)]
+    pub name: String,
+    /// The layer it becomes a member of: the session's members
+    #[arg(long, value_parser = layer_name)]
+    pub layer: String,
+    /// The rendezvous
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub via: String,
+    /// The session there
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub session: String,
+    /// File with the session's key; not readable by every user
+    #[arg(long, value_name = "FILE")]
+    pub key_file: PathBuf,
+    /// Address of this host [default: the one it sends to the rendezvous from]
+    #[arg(long, value_parser = ip_address)]
+    pub ip: Option<String>,
+    /// UDP port that takes allocations
+    #[arg(long, default_value_t = 3359, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Leave it down when it ends
+    #[arg(long)]
+    pub no_restart: bool,
+}
 
 /// `irm ipcp bootstrap …`
 #[derive(Debug, Args)]

@@ -18,6 +18,8 @@ const LINES: &[&str] = &[
     "irm ipcp bootstrap --type udp --name udp0 --layer net --ip fd00::1 --port 3360 --host echo=10.0.0.2 \
      --host b=[fd00::2]:1 --sp-range 40000-41000 --echo on-arrival --no-restart",
     "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --sp-range listen",
+    "irm ipcp enroll --name udp0 --layer lobby --via rdv.example:3360 --session darkreign --key-file k",
+    "irm ipcp enroll --name udp0 --layer lobby --via 10.0.0.9 --session s --key-file k --ip 10.0.0.1 --port 1 --no-restart",
     "irm ipcp destroy --name udp0",
     "irm ipcp list --json",
     "irm ipcp host add --name udp0 echo=10.0.0.2",
@@ -93,6 +95,7 @@ fn nonsense_is_refused_as_usage() {
         "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 0.0.0.0",
         "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --port 0",
         "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --sp-range 2-1",
+        "irm ipcp enroll --name udp0 --layer lobby --via rdv.example --session darkreign",
         "irm name register echo",
         "irm name resolve",
         "irm ipcp bootstrap --type udp --name udp0 --layer net --ip 10.0.0.1 --dns-server 10.0.0.53",

@@ -38,6 +38,13 @@ pub(super) async fn ipcp(irmd: &mut Irmd, command: IpcpCommand) -> Result<(), Fa
             let reply = Irmd::answer(&path, SLOW, irmd.client.ipcp_bootstrap(bootstrap(*options)?)).await?;
             print::raw(format!("{said} at {}{flows}\n", printable(&reply.address)).as_bytes())?;
         }
+        IpcpCommand::Enroll(options) => {
+            let said = format!("{} is a member of {}", options.name, options.layer);
+            let session = format!("session {} at {}", options.session, options.via);
+            let request = super::enroll::request(*options)?;
+            let reply = Irmd::answer(&path, SLOW, irmd.client.ipcp_bootstrap(request)).await?;
+            print::raw(format!("{said} at {}, joining {session}\n", printable(&reply.address)).as_bytes())?;
+        }
         IpcpCommand::Destroy { name } => {
             Irmd::answer(&path, SLOW, irmd.client.ipcp_destroy(v1::IpcpDestroyRequest { name })).await?;
         }
@@ -70,6 +77,7 @@ fn bootstrap(options: Bootstrap) -> Result<v1::IpcpBootstrapRequest, Fault> {
         dns_key_file: options.dns_key.map(program::text).transpose()?.unwrap_or_default(),
         dns_lifetime_s: options.dns_lifetime.unwrap_or(0),
         dns_ttl_s: options.dns_ttl.unwrap_or(0),
+        ..v1::UdpConfig::default()
     };
     Ok(v1::IpcpBootstrapRequest {
         name: options.name,

@@ -3,6 +3,7 @@
 mod call;
 mod capture;
 mod doctor;
+mod enroll;
 mod flow;
 mod identity;
 mod irmd;

@@ -18,6 +18,11 @@ pub(super) fn locate_in(command: &mut Command) -> Result<(), Fault> {
                     .map_err(|error| Fault::Unable(format!("cannot make {} absolute: {error}", key.display())))?;
             }
         }
+        Command::Ipcp(IpcpCommand::Enroll(options)) => {
+            let key = &mut options.key_file;
+            *key = std::path::absolute(&*key)
+                .map_err(|error| Fault::Unable(format!("cannot make {} absolute: {error}", key.display())))?;
+        }
         // A program may be gone by the time it is unbound.
         Command::Unbind(UnbindCommand::Program { program, .. }) => {
             if let Ok(path) = absolute(program) {

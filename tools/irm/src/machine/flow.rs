@@ -42,6 +42,7 @@ pub struct FlowRow {
     peer_socket: Option<SocketRow>,
     path: Option<PathRow>,
     asked: u32,
+    way: Option<String>,
     ended: Option<EndRow>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     history: Vec<StepRow>,
@@ -260,6 +261,7 @@ impl From<v1::FlowInfo> for FlowRow {
             peer_socket: info.peer_socket.map(SocketRow::from),
             path: info.path.map(PathRow::from),
             asked: info.asked,
+            way: given(info.way),
             ended,
             history: info.history.into_iter().map(StepRow::from).collect(),
         }
@@ -322,7 +324,10 @@ fn peer(row: &FlowRow) -> String {
     match (&row.peer_process, &row.peer_address) {
         (Some(process), _) => process.text().to_owned(),
         (None, Some(address)) if row.classic => format!("{} (classic)", printable(address)),
-        (None, Some(address)) => printable(address),
+        (None, Some(address)) => match &row.way {
+            Some(way) => format!("{} ({})", printable(address), printable(way)),
+            None => printable(address),
+        },
         (None, None) => "-".to_owned(),
     }
 }
@@ -448,8 +453,20 @@ pub fn details(row: &FlowRow) -> String {
         );
         pairs.push(("path", text));
     }
+    pairs.extend(row.way.as_deref().map(|way| ("way", way_text(way))));
     past(row, &mut pairs);
     render_pairs(pairs)
+}
+
+/// How a flow goes whose hosts a rendezvous introduced.
+fn way_text(way: &str) -> String {
+    match way {
+        "local" => "direct, at the peer's local address".to_owned(),
+        "public" => "direct, at the peer's public address".to_owned(),
+        "mapped" => "direct, at an address that the peer's NAT made for it".to_owned(),
+        "relayed" => "through the rendezvous' relay".to_owned(),
+        other => printable(other),
+    }
 }
 
 fn qos_text(qos: &QosRow) -> String {

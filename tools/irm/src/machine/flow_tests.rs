@@ -88,6 +88,15 @@ fn who_is_at_the_other_end_is_shown() {
 }
 
 #[test]
+fn how_a_flow_goes_through_nats_is_shown() {
+    let met = v1::FlowInfo { way: "mapped".into(), classic: false, ..remote() };
+    let table = table(&[met.clone().into()], None).0;
+    assert!(table.contains(" 10.0.0.2:40123 (mapped) "), "{table}");
+    let details = details(&met.into());
+    assert!(details.contains("way          direct, at an address that the peer's NAT made for it\n"), "{details}");
+}
+
+#[test]
 fn a_narrow_terminal_shows_what_fits() {
     let (table, left_out) = table(&[remote().into()], Some(80));
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
@@ -96,7 +105,7 @@ fn a_narrow_terminal_shows_what_fits() {
 
 #[test]
 fn flows_as_json() {
-    let want = r#"{"id":12,"name":"echo","source_name":"John Day","layer":"net","ipcp":"udp0","qos":{"cube":"raw","timeout_ms":0,"keepalive_ms":0},"state":"allocated","side":"accepting","process":{"pid":77,"uid":0,"gid":0,"command":"oping"},"peer_process":null,"local_address":"10.0.0.1:40000","peer_address":"10.0.0.2:40123","classic":true,"plaintext":true,"peer_identity":null,"peer_certified":null,"trusted_by":null,"age_ms":3100,"sdu_limit":1472,"counters":{"sdus_sent":4,"bytes_sent":256,"sdus_received":0,"bytes_received":0,"send_errors":0,"receive_errors":0},"peer_counters":null,"encrypted":false,"idle_ms":null,"sent_ms_ago":null,"received_ms_ago":null,"rates":null,"socket":null,"peer_socket":null,"path":null,"asked":0,"ended":null}"#;
+    let want = r#"{"id":12,"name":"echo","source_name":"John Day","layer":"net","ipcp":"udp0","qos":{"cube":"raw","timeout_ms":0,"keepalive_ms":0},"state":"allocated","side":"accepting","process":{"pid":77,"uid":0,"gid":0,"command":"oping"},"peer_process":null,"local_address":"10.0.0.1:40000","peer_address":"10.0.0.2:40123","classic":true,"plaintext":true,"peer_identity":null,"peer_certified":null,"trusted_by":null,"age_ms":3100,"sdu_limit":1472,"counters":{"sdus_sent":4,"bytes_sent":256,"sdus_received":0,"bytes_received":0,"send_errors":0,"receive_errors":0},"peer_counters":null,"encrypted":false,"idle_ms":null,"sent_ms_ago":null,"received_ms_ago":null,"rates":null,"socket":null,"peer_socket":null,"path":null,"asked":0,"way":null,"ended":null}"#;
     assert_eq!(serde_json::to_string(&FlowRow::from(remote())).unwrap(), want);
 }
 

@@ -24,6 +24,7 @@ pub struct IpcpRow {
     last_end: Option<String>,
     rss_bytes: u64,
     counters: BTreeMap<String, u64>,
+    session: Option<String>,
     config: Option<UdpRow>,
 }
 
@@ -41,6 +42,9 @@ struct UdpRow {
     dns_key: Option<String>,
     dns_lifetime_s: Option<u32>,
     dns_ttl_s: Option<u32>,
+    rendezvous: Option<String>,
+    session: Option<String>,
+    session_key: Option<String>,
 }
 
 impl From<v1::UdpConfig> for UdpRow {
@@ -62,6 +66,9 @@ impl From<v1::UdpConfig> for UdpRow {
             dns_zone: given(config.dns_zone),
             dns_servers: config.dns_servers,
             dns_key: given(config.dns_key_file),
+            rendezvous: given(config.rendezvous),
+            session: given(config.session),
+            session_key: given(config.session_key_file),
             ip: config.ip,
         }
     }
@@ -87,6 +94,7 @@ impl From<v1::IpcpInfo> for IpcpRow {
             last_end: given(info.last_end),
             rss_bytes: info.rss_bytes,
             counters: info.counters.into_iter().collect(),
+            session: given(info.session),
             config: info.config.map(UdpRow::from),
         }
     }
@@ -183,7 +191,7 @@ udp1  udp   -      down: killed by signal 9  -                 -      0         
     #[test]
     fn ipcps_as_json() {
         let row = IpcpRow::from(sample().remove(0));
-        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"sp_listen":false,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}],"dns_zone":null,"dns_servers":[],"dns_key":null,"dns_lifetime_s":null,"dns_ttl_s":null}}"#;
+        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"session":null,"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"sp_listen":false,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}],"dns_zone":null,"dns_servers":[],"dns_key":null,"dns_lifetime_s":null,"dns_ttl_s":null,"rendezvous":null,"session":null,"session_key":null}}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), want);
     }
 }

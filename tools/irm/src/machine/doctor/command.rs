@@ -28,6 +28,9 @@ pub(super) fn bootstrap(info: &v1::IpcpInfo, ip: Option<&str>) -> String {
     let udp = info.config.as_ref().unwrap_or(&none);
     let layer = if info.layer.is_empty() { "LAYER" } else { &info.layer };
     let ip = ip.or(Some(udp.ip.as_str()).filter(|ip| !ip.is_empty())).unwrap_or("ADDRESS");
+    if !udp.rendezvous.is_empty() {
+        return enroll(info, udp, layer, ip);
+    }
     let mut out = format!(
         "irm ipcp bootstrap --type udp --name {} --layer {} --ip {}",
         quoted(&info.name),
@@ -66,6 +69,20 @@ pub(super) fn bootstrap(info: &v1::IpcpInfo, ip: Option<&str>) -> String {
     out
 }
 
+/// The same for one whose hosts meet at a rendezvous.
+fn enroll(info: &v1::IpcpInfo, udp: &v1::UdpConfig, layer: &str, ip: &str) -> String {
+    let port = if matches!(udp.port, 0 | 3359) { String::new() } else { format!(" --port {}", udp.port) };
+    format!(
+        "irm ipcp enroll --name {} --layer {} --via {} --session {} --key-file {} --ip {}{port}",
+        quoted(&info.name),
+        quoted(layer),
+        quoted(&udp.rendezvous),
+        quoted(&udp.session),
+        quoted(&udp.session_key_file),
+        quoted(ip)
+    )
+}
+
 /// Makes an IPCP anew with another name server in place of those that fail.
 pub(super) fn other_server(info: &v1::IpcpInfo) -> String {
     let mut info = info.clone();
@@ -86,6 +103,21 @@ pub(super) fn stop(name: &str, pid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_of_a_session_is_enrolled_again() {
+        let udp = v1::UdpConfig {
+            ip: "192.168.1.2".into(),
+            rendezvous: "rdv.example:3360".into(),
+            session: "darkreign".into(),
+            session_key_file: "/etc/flowring/my key".into(),
+            ..Default::default()
+        };
+        let info = v1::IpcpInfo { name: "udp0".into(), layer: "lobby".into(), config: Some(udp), ..Default::default() };
+        let want = "irm ipcp enroll --name udp0 --layer lobby --via rdv.example:3360 --session darkreign \
+                    --key-file '/etc/flowring/my key' --ip 192.168.1.2";
+        assert_eq!(bootstrap(&info, None), want);
+    }
 
     #[test]
     fn an_ipcp_is_made_again_as_it_was() {

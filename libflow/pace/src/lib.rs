@@ -12,27 +12,27 @@ const ROWS: usize = 2;
 
 /// So much on average, so much at once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     /// Between two units of what is taken.
-    pub(super) interval: Duration,
+    pub interval: Duration,
     /// What may be taken at once, as the time it takes to come back.
-    pub(super) burst: Duration,
+    pub burst: Duration,
 }
 
 impl Pace {
     /// `rate` units per second, of which those of `burst` may come at once.
-    pub(super) const fn per_second(rate: u32, burst: Duration) -> Self {
+    pub const fn per_second(rate: u32, burst: Duration) -> Self {
         Self { interval: Duration::from_nanos(1_000_000_000 / rate as u64), burst }
     }
 }
 
 /// A token bucket, kept as the instant at which it will be full.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bucket(Option<Instant>);
+pub struct Bucket(Option<Instant>);
 
 impl Bucket {
     /// Takes `units` if they are there.
-    pub(super) fn take(&mut self, now: Instant, pace: Pace, units: u32) -> bool {
+    pub fn take(&mut self, now: Instant, pace: Pace, units: u32) -> bool {
         let full = self.0.map_or(now, |full| full.max(now)) + pace.interval * units;
         let there = full <= now + pace.burst;
         if there {
@@ -44,10 +44,11 @@ impl Bucket {
 
 /// Addresses that one customer of a network usually has: /24 of IPv4, /56 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Prefix(u64);
+pub struct Prefix(u64);
 
 impl Prefix {
-    pub(super) fn of(ip: IpAddr) -> Self {
+    /// That of an address.
+    pub fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             // No prefix of IPv6 has the top bit: it has 56 bits.
             IpAddr::V4(v4) => Self(1 << 63 | u64::from(v4.to_bits() >> 8)),
@@ -66,20 +67,20 @@ fn top(v6: Ipv6Addr) -> u64 {
 /// A prefix has one bucket in each row, chosen by a hash that nobody outside can compute, and passes if any of them
 /// lets it. To deny a stranger its share one must exhaust both of its buckets without knowing which they are.
 #[derive(Debug)]
-pub(super) struct Prefixes {
+pub struct Prefixes {
     keys: [(u64, u64); ROWS],
     rows: Vec<Bucket>,
 }
 
 impl Prefixes {
     /// `random` decides who shares a bucket with whom.
-    pub(super) fn new(mut random: impl FnMut() -> u64) -> Self {
+    pub fn new(mut random: impl FnMut() -> u64) -> Self {
         let keys = std::array::from_fn(|_| (random(), random()));
         Self { keys, rows: vec![Bucket::default(); ROWS * SLOTS] }
     }
 
     /// Takes `units` from the buckets of the prefix.
-    pub(super) fn take(&mut self, now: Instant, pace: Pace, prefix: Prefix, units: u32) -> bool {
+    pub fn take(&mut self, now: Instant, pace: Pace, prefix: Prefix, units: u32) -> bool {
         let mut there = false;
         for (row, (a, b)) in self.keys.iter().enumerate() {
             let mut hasher = SipHasher13::new_with_keys(*a, *b);
@@ -94,8 +95,17 @@ impl Prefixes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{ms, origin};
+    #![expect(clippy::disallowed_methods, reason = "any instant will do to begin with")]
+
     use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn origin() -> Instant {
+        Instant::now()
+    }
 
     const PACE: Pace = Pace::per_second(1000, Duration::from_millis(100));
 

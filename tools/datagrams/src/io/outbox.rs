@@ -1,14 +1,15 @@
-//! Datagrams for players, collected and sent many at a time.
+//! Datagrams to whomever, collected and sent many at a time.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
-use datagrams::{MANY, Sending, send};
 use rustix::net::SendFlags;
+
+use super::batch::{MANY, Sending, send};
 
 /// Datagrams that go with the next [`flush`](Outbox::flush), with where they go through: a port's number.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub struct Outbox {
     bytes: Vec<u8>,
     letters: Vec<Letter>,
 }
@@ -24,14 +25,14 @@ struct Letter {
 
 impl Outbox {
     /// Takes a datagram; whether it is time to flush.
-    pub(super) fn put(&mut self, port: usize, to: SocketAddr, from: Option<IpAddr>, data: &[u8]) -> bool {
+    pub fn put(&mut self, port: usize, to: SocketAddr, from: Option<IpAddr>, data: &[u8]) -> bool {
         self.bytes.extend_from_slice(data);
         self.letters.push(Letter { port, to, from, end: self.bytes.len() });
         self.letters.len() >= MANY
     }
 
     /// Sends all; `failed` is told of each that the kernel does not take.
-    pub(super) fn flush<'a>(
+    pub fn flush<'a>(
         &mut self,
         port: impl Fn(usize) -> Option<BorrowedFd<'a>>,
         mut failed: impl FnMut(rustix::io::Errno),

@@ -1,0 +1,165 @@
+//! What stands before this host, by RFC 4787's words, found out by asking the server from the listen port; and which two kinds
+//! do not reach each other.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use proto::WireId;
+use proto::rendezvous::{Filtering, Head, Mapping, Nat, Said};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::Rng;
+
+use super::Sends;
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(400);
+/// Each question is said so often.
+const TIMES: u32 = 3;
+
+/// What is being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Where are you?
+    Where,
+    /// Does what comes from the other port arrive, to which nothing was sent? First, because asking there changes that.
+    Filtering,
+    /// Where am I seen from the other port?
+    Mapping,
+}
+
+/// The questions.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    server: SocketAddr,
+    local: SocketAddr,
+    head: Head,
+    step: Step,
+    public: Option<SocketAddr>,
+    other: Option<SocketAddr>,
+    sent: u32,
+    next: Instant,
+    found: Nat,
+    over: bool,
+}
+
+impl Survey {
+    /// Begins. `local`: the listen port's own address. `head`: this member.
+    pub fn new(now: Instant, server: SocketAddr, local: SocketAddr, head: Head, rng: &mut ChaCha12Rng) -> Self {
+        let head = Head { sender: WireId(rng.next_u64().max(1)), receiver: WireId(0), ..head };
+        Self {
+            server,
+            local,
+            head,
+            step: Step::Where,
+            public: None,
+            other: None,
+            sent: 0,
+            next: now,
+            found: Nat::default(),
+            over: false,
+        }
+    }
+
+    /// What was found, once all was asked.
+    pub fn found(&self) -> Option<Nat> {
+        self.over.then_some(self.found)
+    }
+
+    /// Whether a datagram answers one of these questions.
+    pub fn is_answer(&self, from: SocketAddr, head: &Head) -> bool {
+        head.receiver == self.head.sender && (from == self.server || Some(from) == self.other)
+    }
+
+    /// An answer came.
+    pub fn handle(&mut self, now: Instant, from: SocketAddr, said: &Said, out: &mut Sends) {
+        let Said::NatSeen { public, alternate } = said else { return };
+        match self.step {
+            Step::Where if from == self.server => {
+                self.public = Some(*public);
+                // Of one address or two, but no stranger's port 53.
+                self.other =
+                    alternate.filter(|other| other.is_ipv4() == self.server.is_ipv4() && *other != self.server);
+                if *public == self.local {
+                    self.found.mapping = Mapping::None;
+                }
+                let next = if self.other.is_some() { Step::Filtering } else { return self.over = true };
+                self.go(now, next, out);
+            }
+            Step::Filtering if Some(from) == self.other => {
+                self.found.filtering = Filtering::Open;
+                self.go(now, Step::Mapping, out);
+            }
+            Step::Mapping if Some(from) == self.other => {
+                if self.found.mapping == Mapping::Unknown {
+                    let same = self.public == Some(*public);
+                    self.found.mapping = if same { Mapping::EndpointIndependent } else { Mapping::PortDependent };
+                }
+                self.over = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn go(&mut self, now: Instant, step: Step, out: &mut Sends) {
+        (self.step, self.sent, self.next) = (step, 0, now);
+        self.handle_timeout(now, out);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Sends) {
+        if self.over || now < self.next {
+            return;
+        }
+        if self.sent == TIMES {
+            if self.step == Step::Filtering {
+                self.found.filtering = Filtering::PortDependent;
+                return self.go(now, Step::Mapping, out);
+            }
+            self.over = true;
+            return;
+        }
+        let to = if self.step == Step::Mapping { self.other.unwrap_or(self.server) } else { self.server };
+        let probe = Said::NatProbe { alternate: self.step == Step::Filtering };
+        out.push_back((to, self.head.encode_bare(&probe)));
+        self.sent += 1;
+        self.next = now + PAUSE;
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.over).then_some(self.next)
+    }
+}
+
+/// In words, as in "an endpoint-independent mapping and a port-dependent filter".
+pub fn words(nat: Nat) -> String {
+    let mapping = match nat.mapping {
+        Mapping::Unknown => return "not found out".to_owned(),
+        Mapping::None if nat.filtering == Filtering::PortDependent => {
+            return "no NAT, and a firewall that filters by port".to_owned();
+        }
+        Mapping::None => return "no NAT".to_owned(),
+        Mapping::EndpointIndependent => "a NAT with endpoint-independent mapping",
+        Mapping::PortDependent => "a NAT with another mapping for each port (symmetric)",
+    };
+    match nat.filtering {
+        Filtering::Unknown => mapping.to_owned(),
+        Filtering::Open => format!("{mapping} that filters by address at most"),
+        Filtering::PortDependent => format!("{mapping} that filters by port"),
+    }
+}
+
+/// Why hellos between two such kinds cannot meet; `None` where they can, or where too little is known.
+pub fn hindrance(own: Nat, peer: Nat) -> Option<&'static str> {
+    let symmetric = |nat: Nat| nat.mapping == Mapping::PortDependent;
+    let strict = |nat: Nat| nat.filtering == Filtering::PortDependent;
+    if symmetric(own) && symmetric(peer) {
+        Some("each side's port changes with where it sends to, so neither can know the other's")
+    } else if symmetric(own) && strict(peer) {
+        Some("this side's port changes with where it sends to, and the peer's filter passes only ports it has sent to")
+    } else if symmetric(peer) && strict(own) {
+        Some("the peer's port changes with where it sends to, and this side's filter passes only ports it has sent to")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,287 @@
+//! Hellos between two flows' sockets: which of the other's addresses works, and which is taken.
+//!
+//! Each address has a challenge of its own, so an answer tells which of them it was that arrived. An address that nobody
+//! named is tried, too, once a sealed hello came from it: the way behind a symmetric NAT.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use proto::HostId;
+use proto::rendezvous::{AttemptKey, Head, Hello, Meeting, Said, is_candidate};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::Rng;
+
+use super::Sends;
+
+/// Between the first two hellos to an address; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+/// To one address.
+const MOST_HELLOS: u32 = 10;
+/// The same answer to the same hello: so often to one address.
+const MOST_ANSWERS: u32 = 20;
+/// Addresses that the other's introduction may name.
+const MOST_NAMED: usize = 10;
+/// With those that hellos came from.
+const MOST_TRIES: usize = 16;
+/// Nothing works until then: a round is over.
+const ROUND: Duration = Duration::from_millis(1600);
+
+/// What an address is to this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// The other's own: both are in one network.
+    Local,
+    /// Where the server sees the other.
+    Public,
+    /// Nobody named it; a hello came from there.
+    Mapped,
+    /// The server's relay.
+    Relayed,
+}
+
+impl Way {
+    /// As listings have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Public => "public",
+            Self::Mapped => "mapped",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
+/// The path that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Won {
+    /// The other side's address.
+    pub at: SocketAddr,
+    /// What it is.
+    pub way: Way,
+    /// From a hello to its answer; nothing where it is not known.
+    pub round_trip: Duration,
+}
+
+/// One side of the hellos.
+#[derive(Clone, Debug)]
+pub struct Punch {
+    head: Head,
+    peer: HostId,
+    key: AttemptKey,
+    asking: bool,
+    seen_at: SocketAddr,
+    locals: Vec<SocketAddr>,
+    tries: Vec<Try>,
+    begins: Instant,
+    until: Instant,
+    won: Option<Won>,
+}
+
+#[derive(Clone, Debug)]
+struct Try {
+    to: SocketAddr,
+    way: Way,
+    challenge: u64,
+    sent: u32,
+    first: Option<Instant>,
+    next: Instant,
+    pause: Duration,
+    answers: u32,
+    /// A sealed word came from there.
+    heard: bool,
+}
+
+impl Punch {
+    /// Begins once `meeting` came. `head`: this side as the sender, the other's id as the receiver. `locals`: this socket's own.
+    pub fn new(
+        now: Instant,
+        asking: bool,
+        head: Head,
+        key: AttemptKey,
+        meeting: &Meeting,
+        locals: &[SocketAddr],
+        rng: &mut ChaCha12Rng,
+    ) -> Self {
+        let start = now + Duration::from_micros(meeting.start_us.into()).min(Duration::from_secs(2));
+        let mut punch = Self {
+            head,
+            peer: meeting.peer,
+            key,
+            asking,
+            seen_at: meeting.own_public,
+            locals: locals.to_vec(),
+            tries: Vec::new(),
+            begins: start,
+            until: start + ROUND,
+            won: None,
+        };
+        let named = std::iter::once((meeting.public, Way::Public));
+        for (to, way) in named.chain(meeting.locals.iter().map(|local| (*local, Way::Local))) {
+            let own = locals.contains(&to) || to == meeting.own_public;
+            let family = locals.first().is_none_or(|own| own.is_ipv4() == to.is_ipv4());
+            if punch.tries.len() < MOST_NAMED && is_candidate(to) && !own && family {
+                punch.try_address(to, way, start, rng);
+            }
+        }
+        punch
+    }
+
+    fn try_address(&mut self, to: SocketAddr, way: Way, at: Instant, rng: &mut ChaCha12Rng) {
+        if self.tries.len() >= MOST_TRIES || self.tries.iter().any(|known| known.to == to) {
+            return;
+        }
+        let challenge = rng.next_u64().max(1);
+        self.tries.push(Try {
+            to,
+            way,
+            challenge,
+            sent: 0,
+            first: None,
+            next: at,
+            pause: FIRST_PAUSE,
+            answers: 0,
+            heard: false,
+        });
+    }
+
+    /// The path, once there is one. The asking side's choice; the other knows it from CHOSEN.
+    pub fn won(&self) -> Option<Won> {
+        self.won
+    }
+
+    /// Whether the other side was heard from there, under the attempt's seal.
+    pub fn was_heard(&self, from: SocketAddr) -> Option<Way> {
+        self.tries.iter().find(|known| known.to == from && known.heard).map(|known| known.way)
+    }
+
+    /// Whether the other side was heard at all.
+    pub fn heard_any(&self) -> bool {
+        self.tries.iter().any(|known| known.heard)
+    }
+
+    /// Addresses that were tried.
+    pub fn tried(&self) -> usize {
+        self.tries.len()
+    }
+
+    /// The key that the other's words are sealed with.
+    pub fn key(&self) -> &AttemptKey {
+        &self.key
+    }
+
+    /// The other side took the path by another word than CHOSEN.
+    pub fn take(&mut self, from: SocketAddr) -> Option<Won> {
+        let way = self.was_heard(from)?;
+        Some(*self.won.get_or_insert(Won { at: from, way, round_trip: Duration::ZERO }))
+    }
+
+    /// Whether the header of a datagram is what the other side would write.
+    pub fn is_from_peer(&self, head: &Head) -> bool {
+        *head
+            == Head {
+                session: self.head.session,
+                member: self.peer,
+                sender: self.head.receiver,
+                receiver: self.head.sender,
+            }
+    }
+
+    /// A datagram of the other side, its seal checked. Says whether it made sense.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        said: &Said,
+        rng: &mut ChaCha12Rng,
+        out: &mut Sends,
+    ) -> bool {
+        match said {
+            Said::Hello(hello) => self.hello(now, from, hello, rng, out),
+            Said::HelloAnswer(answer) => self.answer(now, from, answer, rng, out),
+            Said::Chosen(chosen) => self.chosen(from, chosen),
+            _ => return false,
+        }
+        true
+    }
+
+    fn hello(&mut self, now: Instant, from: SocketAddr, hello: &Hello, rng: &mut ChaCha12Rng, out: &mut Sends) {
+        self.try_address(from, Way::Mapped, now, rng);
+        let said = |challenge, echo| Hello { challenge, echo, seen_at: from, locals: Vec::new() };
+        let (won, head, key) = (self.won.is_some(), self.head, self.key.clone());
+        let Some(known) = self.tries.iter_mut().find(|known| known.to == from) else { return };
+        if known.answers < MOST_ANSWERS {
+            known.answers += 1;
+            let answer = Said::HelloAnswer(said(known.challenge, hello.challenge));
+            out.push_back((from, head.encode_between(&key, &answer)));
+        }
+        // What was sent there before may have met a closed door; it is open now.
+        if !known.heard && !won && known.sent < MOST_HELLOS {
+            known.next = known.next.min(now);
+        }
+        known.heard = true;
+        self.handle_timeout(now, out);
+    }
+
+    fn answer(&mut self, now: Instant, from: SocketAddr, answer: &Hello, rng: &mut ChaCha12Rng, out: &mut Sends) {
+        let Some(tried) = self.tries.iter_mut().find(|known| known.challenge == answer.echo) else { return };
+        if tried.to != from {
+            // It arrived, and was answered from elsewhere: that has to work both ways by itself.
+            self.try_address(from, Way::Mapped, now, rng);
+            return self.handle_timeout(now, out);
+        }
+        tried.heard = true;
+        let exact = tried.first.filter(|_| tried.sent == 1);
+        let round_trip = exact.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let (way, challenge) = (tried.way, tried.challenge);
+        if self.asking && self.won.is_none() {
+            self.won = Some(Won { at: from, way, round_trip });
+        }
+        if self.asking && self.won.is_some_and(|won| won.at == from) {
+            let chosen = Hello { challenge, echo: answer.challenge, seen_at: from, locals: Vec::new() };
+            out.push_back((from, self.head.encode_between(&self.key, &Said::Chosen(chosen))));
+        }
+    }
+
+    fn chosen(&mut self, from: SocketAddr, chosen: &Hello) {
+        let Some(known) = self.tries.iter_mut().find(|known| known.to == from) else { return };
+        if !self.asking && known.challenge == chosen.echo {
+            known.heard = true;
+            let way = known.way;
+            self.won.get_or_insert(Won { at: from, way, round_trip: Duration::ZERO });
+        }
+    }
+
+    /// Time has passed: hellos that are due go out.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Sends) {
+        if self.won.is_some() {
+            return;
+        }
+        let (head, key, seen_at) = (self.head, self.key.clone(), self.seen_at);
+        for known in self.tries.iter_mut().filter(|known| known.next <= now && known.sent < MOST_HELLOS) {
+            let locals = self.locals.clone();
+            let hello = Said::Hello(Hello { challenge: known.challenge, echo: 0, seen_at, locals });
+            out.push_back((known.to, head.encode_between(&key, &hello)));
+            known.sent += 1;
+            known.first.get_or_insert(now);
+            known.next = now + known.pause;
+            known.pause = (known.pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.tries.iter().filter(|known| known.sent < MOST_HELLOS).map(|known| known.next);
+        due.min().filter(|_| self.won.is_none())
+    }
+
+    /// The first hello goes out then.
+    pub fn begins(&self) -> Instant {
+        self.begins
+    }
+
+    /// Nothing works by then.
+    pub fn until(&self) -> Instant {
+        self.until
+    }
+}

@@ -1,0 +1,169 @@
+//! This shim in its session with a rendezvous: names go there, introductions come from there.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use proto::rendezvous::Refusal;
+use proto::v1::{Failure, FailureKind};
+use proto::{HostId, Name};
+
+use super::meeting::carried_to;
+use super::output::Output;
+use super::rendezvous::member::{Event, Member, Standing};
+use super::rendezvous::nat;
+use super::table::Phase;
+use super::{Reason, Shim};
+
+/// Flows that others were introduced for and that have no path yet, at most.
+const MOST_MEETING: usize = 256;
+
+impl Shim {
+    /// The server was looked up.
+    pub fn server_found(&mut self, now: Instant, found: Option<SocketAddr>) {
+        let Some(member) = &mut self.member else { return };
+        match found {
+            Some(server) => member.server_at(now, server),
+            None => member.no_server(now),
+        }
+        self.session_steps(now);
+    }
+
+    /// A datagram of the rendezvous' family, or one that claims to be, on the listen port.
+    pub(super) fn handle_session(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        let Some(member) = &mut self.member else { return self.counters.count(Reason::UnexpectedControl) };
+        if let Err(malformed) = member.handle(now, from, bytes, &mut self.rng) {
+            self.counters.count(malformed);
+        }
+        self.session_steps(now);
+    }
+
+    pub(super) fn session_timeout(&mut self, now: Instant) {
+        if let Some(member) = &mut self.member {
+            member.handle_timeout(now);
+            self.session_steps(now);
+        }
+    }
+
+    pub(super) fn next_of_session(&self) -> Option<Instant> {
+        self.member.as_ref().and_then(|member| member.poll_timeout())
+    }
+
+    /// What the member wants to say, and to be done.
+    pub(super) fn session_steps(&mut self, now: Instant) {
+        while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
+            self.out(Output::SendListen { to, bytes });
+        }
+        while let Some(event) = self.member.as_mut().and_then(|member| member.poll_event()) {
+            match event {
+                Event::FindServer => {
+                    if let Some(rendezvous) = &self.settings.rendezvous {
+                        self.outputs.push_back(Output::FindServer { server: rendezvous.server.clone() });
+                    }
+                }
+                Event::Stands(standing) => {
+                    let text = self.session_words().unwrap_or_default();
+                    self.out(match standing {
+                        Standing::Joined | Standing::Left => Output::Note { text: text.into() },
+                        Standing::Joining | Standing::Unknown => Output::Warn { text: text.into() },
+                    });
+                }
+                Event::Carried(from, payload) => {
+                    if payload.first() == Some(&0) && !proto::rendezvous::is_ours(&payload) {
+                        self.handle_control(now, carried_to(from), &payload);
+                    }
+                }
+                Event::Introduction(introduction) => {
+                    self.counters.count(Reason::Introductions);
+                    let attempt = introduction.attempt;
+                    if let Err(refusal) = self.introduced(now, introduction)
+                        && let Some(member) = &mut self.member
+                    {
+                        member.decline(attempt, refusal);
+                    }
+                }
+            }
+        }
+        while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
+            self.out(Output::SendListen { to, bytes });
+        }
+    }
+
+    /// Why this side cannot meet another one now.
+    pub(super) fn no_meeting(&mut self, name: &Name) -> Option<Refusal> {
+        if !self.directory.answers_for(name) {
+            return Some(Refusal::UnknownName);
+        }
+        let full = self.stopping.is_some() || self.full();
+        if full {
+            return Some(Refusal::Exhausted);
+        }
+        (self.tallied(Phase::Meeting) >= MOST_MEETING).then_some(Refusal::TooMany)
+    }
+
+    /// How it stands with the session, in a sentence; nothing without one.
+    pub fn session_words(&self) -> Option<String> {
+        let member = self.member.as_ref()?;
+        let rendezvous = self.settings.rendezvous.as_ref()?;
+        let (session, server) = (&rendezvous.name, &rendezvous.server);
+        Some(match member.standing() {
+            Standing::Joined => {
+                let public = member.public().map_or_else(|| "nowhere".to_owned(), |public| public.to_string());
+                let nat = nat::words(member.nat());
+                let others = member.others().len();
+                format!("joined session {session} at {server}: seen as {public}, NAT: {nat}, {others} other members")
+            }
+            Standing::Joining => {
+                format!("session {session}: {server} does not answer yet; see that it runs and UDP may go there")
+            }
+            Standing::Unknown => format!(
+                "session {session}: {server} knows no such session, or its key is another; compare --session and --key-file"
+            ),
+            Standing::Left => format!("left session {session} at {server}"),
+        })
+    }
+
+    /// Which other members have the name, where they are seen.
+    pub fn members_with(&self, name: &Name) -> Vec<(HostId, SocketAddr)> {
+        let others = self.member.iter().flat_map(|member| member.others());
+        others.filter(|(_, other)| other.names.contains(name)).map(|(id, other)| (*id, other.public)).collect()
+    }
+
+    /// Names of other members, in order, behind `after`: the name and who has it.
+    pub fn names_of_members(&self) -> Vec<(Name, HostId)> {
+        let others = self.member.iter().flat_map(|member| member.others());
+        others.flat_map(|(id, other)| other.names.iter().map(|name| (name.clone(), *id))).collect()
+    }
+
+    pub(super) fn name_added(&mut self, now: Instant, name: &Name) {
+        if let Some(member) = &mut self.member {
+            member.add_name(now, name);
+        }
+    }
+
+    pub(super) fn name_removed(&mut self, now: Instant, name: &Name) {
+        if let Some(member) = &mut self.member {
+            member.remove_name(now, name);
+        }
+    }
+
+    pub(super) fn leave_session(&mut self, now: Instant) {
+        if let Some(member) = &mut self.member {
+            member.leave();
+        }
+        self.session_steps(now);
+    }
+
+    /// Why a flow cannot be asked for through the rendezvous in this moment; nothing where it can.
+    pub(super) fn not_joined(&self) -> Option<Failure> {
+        let member: &Member = self.member.as_ref()?;
+        let failed = |kind| self.session_words().map(|text| Failure::new(kind, text));
+        match member.standing() {
+            Standing::Joined => None,
+            Standing::Unknown => failed(FailureKind::NotPermitted),
+            Standing::Joining | Standing::Left => failed(FailureKind::DirectoryFailed),
+        }
+    }
+}
+
+/// A flow that is asked for before this host is a member looks again after this.
+pub(super) const NOT_YET: Duration = Duration::from_millis(50);

@@ -1,0 +1,237 @@
+//! A server with its configuration, and members that say what a test wants said.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use flowring_tests::net::SOON;
+use lab::{Deadline, Host, Running};
+use proto::rendezvous::{
+    Change, Envelope, Head, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt, Nat, PORT, Said,
+    Seen, SessionId, SessionKey,
+};
+use proto::{BootId, HostId, Name, WireId};
+use serde_json::Value;
+
+/// What a question is said again after.
+const AGAIN: Duration = Duration::from_millis(300);
+pub(super) const SECRET: &str = "a key that is long enough";
+
+/// A server that runs.
+pub(super) struct Server {
+    pub(super) running: Running,
+    pub(super) host: Host,
+}
+
+/// A configuration with the session `lobby`; `more` stands before it.
+pub(super) fn config(host: &Host, more: &str) -> Result<String> {
+    let file = host.run_dir().join("rendezvous.toml");
+    std::fs::write(host.run_dir().join("lobby.key"), format!("{SECRET}\n"))?;
+    std::fs::write(&file, format!("{more}\n[[session]]\nname = \"lobby\"\nkey-file = \"lobby.key\"\n"))?;
+    Ok(file.to_str().context("a path")?.to_owned())
+}
+
+impl Server {
+    pub(super) fn start(host: &Host, more: &str) -> Result<Self> {
+        let file = config(host, more)?;
+        Self::with(host, &["--config", &file])
+    }
+
+    pub(super) fn with(host: &Host, words: &[&str]) -> Result<Self> {
+        let running = host.start("rendezvous", words)?;
+        running.expect_log(SOON, "listens at")?;
+        Ok(Self { running, host: host.clone() })
+    }
+
+    pub(super) fn at(&self) -> SocketAddr {
+        SocketAddr::new(self.host.address(), PORT)
+    }
+
+    pub(super) fn status(&self, words: &[&str]) -> Result<Value> {
+        let output = self.host.run("rendezvous", &[&["status", "--json"], words].concat())?;
+        ensure!(output.code() == 0, "status: {}", output.err.trim());
+        Ok(serde_json::from_str(&output.out)?)
+    }
+}
+
+/// A member, or one side of a flow of its host's.
+pub(super) struct Member {
+    pub(super) socket: UdpSocket,
+    pub(super) server: SocketAddr,
+    pub(super) host: HostId,
+    pub(super) key: SessionKey,
+    pub(super) session: SessionId,
+    pub(super) boot: BootId,
+    pub(super) count: u64,
+    pub(super) cookie: Vec<u8>,
+    pub(super) seen: Seen,
+    pub(super) names: Vec<Name>,
+    pub(super) names_at: NamesAt,
+}
+
+impl Member {
+    pub(super) fn new(at: &Host, server: SocketAddr, host: u64) -> Result<Self> {
+        Self::of(at.socket(0)?, server, host, "lobby", SECRET)
+    }
+
+    pub(super) fn of(socket: UdpSocket, server: SocketAddr, host: u64, session: &str, secret: &str) -> Result<Self> {
+        socket.set_read_timeout(Some(AGAIN))?;
+        Ok(Self {
+            socket,
+            server,
+            host: HostId(host),
+            key: SessionKey::new(session, secret.as_bytes()),
+            session: SessionId::of(session),
+            boot: BootId(host + 1),
+            count: 0,
+            cookie: Vec::new(),
+            seen: Seen::default(),
+            names: Vec::new(),
+            names_at: NamesAt { generation: 1, count: 0 },
+        })
+    }
+
+    pub(super) fn named(mut self, names: &[&str]) -> Self {
+        self.names = names.iter().filter_map(|name| Name::new(name).ok()).collect();
+        self
+    }
+
+    /// Another socket of this member's host, for a flow.
+    pub(super) fn flow(&self, at: &Host) -> Result<Self> {
+        let socket = at.socket(0)?;
+        socket.set_read_timeout(Some(AGAIN))?;
+        let (key, cookie, names) = (self.key.clone(), self.cookie.clone(), Vec::new());
+        Ok(Self { socket, key, cookie, names, ..*self })
+    }
+
+    /// The socket's own address, as it thinks.
+    pub(super) fn local(&self) -> Result<SocketAddr> {
+        Ok(self.socket.local_addr()?)
+    }
+
+    pub(super) fn bytes(&self, id: u64, said: &Said) -> Vec<u8> {
+        let head = Head { session: self.session, member: self.host, sender: WireId(id), receiver: WireId(0) };
+        head.encode(&self.key, said)
+    }
+
+    /// The next datagram from the server; none where none comes in a while.
+    pub(super) fn hear(&self) -> Result<Option<(Head, Said)>> {
+        let mut buffer = [0; 2048];
+        let (length, from) = match self.socket.recv_from(&mut buffer) {
+            Ok(got) => got,
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        ensure!(from.ip() == self.server.ip(), "{from} is not the server");
+        let envelope = Envelope::read(&buffer[..length]).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let said = if envelope.is_sealed() { envelope.of(&self.key) } else { envelope.unsealed() };
+        Ok(Some((envelope.head, said.map_err(|error| anyhow::anyhow!("{error:?}"))?)))
+    }
+
+    /// Says it until `wanted` finds its answer, with the cookie it is told to bring.
+    pub(super) fn ask<T>(
+        &mut self,
+        to: SocketAddr,
+        mut said: impl FnMut(&mut Self) -> (u64, Said),
+        mut wanted: impl FnMut(&Head, Said) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Deadline::after(SOON);
+        while !deadline.is_past() {
+            let (id, question) = said(self);
+            self.socket.send_to(&self.bytes(id, &question), to)?;
+            while let Some((head, said)) = self.hear()? {
+                if let Said::Cookie(cookie) = said {
+                    self.cookie = cookie;
+                    break;
+                }
+                if let Some(answer) = wanted(&head, said) {
+                    return Ok(answer);
+                }
+            }
+        }
+        bail!("{} was not answered by {to}", self.host)
+    }
+
+    pub(super) fn join_said(&mut self) -> (u64, Said) {
+        self.count += 1;
+        let names = self.names.iter().skip(self.names_at.count as usize).cloned().map(NameChange::Add).collect();
+        let locals = self.socket.local_addr().into_iter().collect();
+        let (cookie, boot, seen, names_at) = (self.cookie.clone(), self.boot, self.seen, self.names_at);
+        (self.count, Said::Join(Join { cookie, boot, locals, seen, names_at, names, round_trip_us: 1_000 }))
+    }
+
+    /// Joins, or is heard again.
+    pub(super) fn join(&mut self) -> Result<Joined> {
+        let answer = |_: &Head, said| match said {
+            Said::Joined(joined) => Some(joined),
+            _ => None,
+        };
+        let joined = self.ask(self.server, Self::join_said, answer)?;
+        self.cookie.clone_from(&joined.cookie);
+        self.seen = joined.seen;
+        if joined.names_at.generation == self.names_at.generation {
+            self.names_at = joined.names_at;
+        } else {
+            self.names_at = NamesAt { generation: self.names_at.generation + 1, count: 0 };
+        }
+        Ok(joined)
+    }
+
+    /// What an INTRODUCE comes to.
+    pub(super) fn introduce(&mut self, id: u64, name: &str) -> Result<Said> {
+        let name = Name::new(name).context("a name")?;
+        let said = |member: &mut Self| {
+            let locals = member.socket.local_addr().into_iter().collect();
+            let (cookie, name, peer, nat) = (member.cookie.clone(), name.clone(), HostId(0), Nat::default());
+            (id, Said::Introduce(Introduce { cookie, name, peer, locals, round: 0, nat, round_trip_us: 1_000 }))
+        };
+        self.ask(self.server, said, |_, said| Some(said))
+    }
+
+    /// Waits for the word that somebody wants a flow.
+    pub(super) fn introduction(&self) -> Result<Introduction> {
+        let deadline = Deadline::after(SOON);
+        while !deadline.is_past() {
+            if let Some((_, Said::Introduction(introduction))) = self.hear()? {
+                return Ok(introduction);
+            }
+        }
+        bail!("{} was not told of an introduction", self.host)
+    }
+
+    /// Says which socket it has for a flow, until it hears where the other is.
+    pub(super) fn meet(&mut self, id: u64, introduction: &Introduction) -> Result<Meeting> {
+        let said = |member: &mut Self| {
+            let locals = member.socket.local_addr().into_iter().collect();
+            let (attempt, nonce) = (introduction.attempt, introduction.nonce);
+            let (cookie, nat, round_trip_us) = (member.cookie.clone(), Nat::default(), 1_000);
+            (id, Said::Meet(Meet { cookie, attempt, nonce, locals, nat, round_trip_us }))
+        };
+        self.ask(self.server, said, |_, said| meeting(said))
+    }
+}
+
+pub(super) fn meeting(said: Said) -> Option<Meeting> {
+    if let Said::Meeting(meeting) = said { Some(meeting) } else { None }
+}
+
+/// Members and names that an answer tells of.
+pub(super) fn told(joined: &Joined) -> Vec<String> {
+    let each = joined.changes.iter().map(|change| match change {
+        Change::Member { member, .. } => format!("+{}", member.0),
+        Change::Left(member) => format!("-{}", member.0),
+        Change::Name(member, name) => format!("+{}:{name}", member.0),
+        Change::NameGone(member, name) => format!("-{}:{name}", member.0),
+    });
+    each.collect()
+}
+
+/// Where an answer says that a member is seen.
+pub(super) fn seen_at(joined: &Joined, who: u64) -> Option<IpAddr> {
+    joined.changes.iter().find_map(|change| match change {
+        Change::Member { member, public, .. } if member.0 == who => Some(public.ip()),
+        _ => None,
+    })
+}
