@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 use service::balance::Change;
 use service::control;
 use service::process::manager;
+use service::reloads::Reloads;
 use service::signals::{Signals, Told};
 use service::source::Source;
 use service::table::printable;
@@ -78,8 +79,7 @@ pub(super) struct Keeper {
     pub(super) door: Option<SharedDoor>,
     pub(super) source: Option<Source>,
     pub(super) began: Instant,
-    pub(super) reload_failed: Option<String>,
-    pub(super) reloads: [u64; 2],
+    pub(super) reloads: Reloads,
     pub(super) stopping: bool,
     pub(super) unknown: BTreeSet<String>,
     lookups: Lookups,
@@ -112,8 +112,7 @@ impl Keeper {
             door,
             source,
             began: Instant::now(),
-            reload_failed: None,
-            reloads: [0; 2],
+            reloads: Reloads::default(),
             stopping: false,
             unknown: BTreeSet::new(),
             lookups: Lookups::new(options.resolve),
@@ -219,9 +218,7 @@ impl Keeper {
             Ok(words) => tracing::info!("reloaded: {words}"),
             Err(why) => tracing::error!("not reloaded, the rules are those of before: {why}"),
         }
-        manager(&[NotifyState::Status(done.as_ref().unwrap_or_else(|why| why))]);
-        self.reloads[usize::from(done.is_err())] += 1;
-        self.reload_failed = done.as_ref().err().cloned();
+        self.reloads.note(&done);
         done
     }
 

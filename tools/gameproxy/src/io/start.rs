@@ -8,9 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use libflow::Stack;
 use rustix::net::AddressFamily;
-use service::folder::Folder;
 use service::source::Source;
-use service::{control, logfile, page, process};
+use service::{control, folder, logfile, page, process};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -24,7 +23,7 @@ use super::orders::Order;
 use super::road::Road;
 use super::serve::{Desks, Server};
 use super::tally::Tally;
-use super::{lookups, own};
+use super::{NAME, lookups, own};
 use crate::cli::{Carrier, RulesFrom, Run};
 use crate::machine::door::{ClientId, Door};
 use crate::machine::metrics;
@@ -79,13 +78,7 @@ async fn keep(
         Carrying::Sides(..) => "gameproxy-server",
         Carrying::Ways(_) => "gameproxy-client",
     };
-    let taken = match Folder::find(name, run.place.run_dir.as_deref()).and_then(|folder| folder.take()) {
-        Ok(taken) => Some(taken),
-        Err(error) => {
-            tracing::warn!("gameproxy status, reload and stop will not find this one: {error:#}");
-            None
-        }
-    };
+    let taken = folder::take(name, NAME, run.place.run_dir.as_deref());
     let page = run.metrics.or(options.metrics).map(page::listen).transpose()?;
     let drain = run.drain.or(options.drain).unwrap_or(DRAIN);
     let (asks, mut inbox) = mpsc::channel(ASKS);

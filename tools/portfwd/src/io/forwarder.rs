@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use service::control;
 use service::process::{manager, resident};
+use service::reloads::Reloads;
 use service::signals::{Signals, Told};
 use service::source::Source;
 use service::table::printable;
@@ -39,8 +40,7 @@ pub(super) struct Forwarder {
     removed: Vec<Arc<Running>>,
     /// Ends that were closed a moment ago: the sockets' tasks may still be at it.
     closed: Vec<(Instant, End)>,
-    reload_failed: Option<String>,
-    reloads: [u64; 2],
+    reloads: Reloads,
     drain: Duration,
     began: Instant,
     pub(super) watch: bool,
@@ -85,8 +85,7 @@ impl Forwarder {
             rules: in_force,
             removed: Vec::new(),
             closed: Vec::new(),
-            reload_failed: None,
-            reloads: [0; 2],
+            reloads: Reloads::default(),
             drain,
             began: Instant::now(),
             watch: false,
@@ -198,9 +197,7 @@ impl Forwarder {
             Ok(words) => tracing::info!("reloaded: {words}"),
             Err(why) => tracing::error!("not reloaded, the rules are those of before: {why}"),
         }
-        manager(&[NotifyState::Status(done.as_ref().unwrap_or_else(|why| why))]);
-        self.reloads[usize::from(done.is_err())] += 1;
-        self.reload_failed = done.as_ref().err().cloned();
+        self.reloads.note(&done);
         done
     }
 
@@ -313,9 +310,9 @@ impl Forwarder {
             pid: std::process::id(),
             uptime_ms: millis(now.saturating_duration_since(self.began)),
             file: self.source.name(),
-            reload_failed: self.reload_failed.clone(),
-            reloads: self.reloads[0],
-            reloads_failed: self.reloads[1],
+            reload_failed: self.reloads.why.clone(),
+            reloads: self.reloads.taken,
+            reloads_failed: self.reloads.failed,
             stopping: self.stopping,
             workers: self.engine.workers(),
             rss_bytes: resident(),

@@ -30,7 +30,8 @@ use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use service::control::Unanswered;
-use service::folder::Folder;
+use service::end::{Bad, end};
+use service::folder::{self, Folder};
 use service::source::Source;
 use service::{control, logfile, print};
 
@@ -41,36 +42,10 @@ use crate::said::file::File;
 
 /// What this program is called.
 const NAME: &str = "portfwd";
-/// It could not be done.
-const FAILED: u8 = 1;
-/// Wrong usage.
-const USAGE: u8 = 2;
-/// No forwarder runs there.
-const NOT_RUNNING: u8 = 3;
-
-/// Why a command ends badly.
-enum Bad {
-    Usage(String),
-    NotRunning(String),
-    Failed(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Bad {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
 
 /// Runs a command line to its exit code.
 pub fn run(cli: Cli) -> ExitCode {
-    let (code, words) = match act(cli) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Bad::Usage(words)) => (USAGE, words),
-        Err(Bad::NotRunning(words)) => (NOT_RUNNING, words),
-        Err(Bad::Failed(error)) => (FAILED, format!("{error:#}")),
-    };
-    print::error(NAME, &words);
-    ExitCode::from(code)
+    end(NAME, act(cli))
 }
 
 fn act(cli: Cli) -> Result<(), Bad> {
@@ -184,13 +159,7 @@ fn foreground(run: &Run, rules: Rules) -> anyhow::Result<()> {
     logfile::begin(NAME, &run.log, run.log_file.as_deref())?;
     // Who forwards by hand needs no control socket; who has a file asks for status and reloads.
     let taken = match rules.source.is_file() {
-        true => match Folder::find(NAME, run.place.run_dir.as_deref()).and_then(|folder| folder.take()) {
-            Ok(taken) => Some(taken),
-            Err(error) => {
-                tracing::warn!("portfwd status, reload and stop will not find this one: {error:#}");
-                None
-            }
-        },
+        true => folder::take(NAME, NAME, run.place.run_dir.as_deref()),
         false => None,
     };
     background::forward(run, rules, taken, || ())

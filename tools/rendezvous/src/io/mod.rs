@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use service::control::{self, Unanswered};
+use service::end::{Bad, end};
 use service::folder::Folder;
 use service::print;
 
@@ -21,32 +22,10 @@ use crate::said::control::{Answer, Ask};
 
 /// What this program is called.
 const NAME: &str = "rendezvous";
-/// It could not be done.
-const FAILED: u8 = 1;
-/// None runs there.
-const NOT_RUNNING: u8 = 3;
-
-/// Why a command ends badly.
-enum Bad {
-    NotRunning(String),
-    Failed(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Bad {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
 
 /// Runs a command line to its exit code.
 pub fn run(cli: Cli) -> ExitCode {
-    let (code, words) = match act(cli) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Bad::NotRunning(words)) => (NOT_RUNNING, words),
-        Err(Bad::Failed(error)) => (FAILED, format!("{error:#}")),
-    };
-    print::error(NAME, &words);
-    ExitCode::from(code)
+    end(NAME, act(cli))
 }
 
 fn act(cli: Cli) -> Result<(), Bad> {

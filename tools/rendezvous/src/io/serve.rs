@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use sd_notify::NotifyState;
 use service::control;
 use service::process::{manager, resident};
+use service::reloads::Reloads;
 use service::signals::{Signals, Told};
 use service::table::printable;
 use tokio::io::Interest;
@@ -34,8 +35,7 @@ pub(super) struct Serving {
     drain: Duration,
     /// It ends then.
     end: Option<Instant>,
-    reloads: [u64; 2],
-    reload_failed: Option<String>,
+    reloads: Reloads,
 }
 
 /// What makes it move.
@@ -58,8 +58,7 @@ impl Serving {
             began: Instant::now(),
             drain: options.drain.unwrap_or(Duration::ZERO),
             end: None,
-            reloads: [0; 2],
-            reload_failed: None,
+            reloads: Reloads::default(),
         })
     }
 
@@ -136,9 +135,9 @@ impl Serving {
             pid: std::process::id(),
             uptime_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             file: self.given.source.as_ref().and_then(service::source::Source::name),
-            reload_failed: self.reload_failed.clone(),
-            reloads: self.reloads[0],
-            reloads_failed: self.reloads[1],
+            reload_failed: self.reloads.why.clone(),
+            reloads: self.reloads.taken,
+            reloads_failed: self.reloads.failed,
             rss_bytes: resident(),
             ..self.server.status(Instant::now(), session)
         }
@@ -159,9 +158,7 @@ impl Serving {
             Ok(words) => tracing::info!("reloaded: {words}"),
             Err(why) => tracing::error!("not reloaded, all is as before: {why}"),
         }
-        manager(&[NotifyState::Status(done.as_ref().unwrap_or_else(|why| why))]);
-        self.reloads[usize::from(done.is_err())] += 1;
-        self.reload_failed = done.as_ref().err().cloned();
+        self.reloads.note(&done);
         done
     }
 

@@ -2,8 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "io/: the seed is random")]
 
 use anyhow::{Context as _, anyhow};
-use service::folder::Folder;
-use service::{control, logfile, page, process};
+use service::{control, folder, logfile, page, process};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -30,13 +29,7 @@ pub(super) fn serve(serve: &Serve) -> anyhow::Result<()> {
     let sessions = rules.sessions.len();
     let server = Server::new(rules, sockets.places().to_vec(), seed);
     let run_dir = serve.run.place.run_dir.as_deref();
-    let taken = match Folder::find(NAME, run_dir).and_then(|folder| folder.take()) {
-        Ok(taken) => Some(taken),
-        Err(error) => {
-            tracing::warn!("rendezvous status, reload and stop will not find this one: {error:#}");
-            None
-        }
-    };
+    let taken = folder::take(NAME, NAME, run_dir);
     let page = options.metrics.map(page::listen).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("there is no runtime")?;
     runtime.block_on(async {

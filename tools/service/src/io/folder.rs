@@ -23,6 +23,16 @@ pub struct Taken {
     _lock: File,
 }
 
+/// Takes the folder of one that `command` is to find. If that fails, a warning says that it will not.
+pub fn take(program: &'static str, command: &str, given: Option<&Path>) -> Option<Taken> {
+    let taken = Folder::find(program, given).and_then(|folder| folder.take());
+    taken
+        .inspect_err(|error| {
+            tracing::warn!("{command} status, reload and stop will not find this one: {error:#}");
+        })
+        .ok()
+}
+
 impl Folder {
     /// The run directory; where that is another user's, as a system's irmd's is to who is not root, the user's own.
     pub fn find(program: &'static str, given: Option<&Path>) -> anyhow::Result<Self> {
