@@ -4,6 +4,7 @@
 //! both alike; a ratio is taken within a round, and the median of the rounds is what counts.
 
 mod chart;
+mod contender;
 mod flood;
 mod forward;
 mod game;
@@ -12,6 +13,7 @@ mod loss;
 pub(crate) mod page;
 pub(crate) mod peers;
 mod place;
+mod process;
 mod rendezvous;
 pub(crate) mod report;
 mod restart;

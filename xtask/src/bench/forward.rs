@@ -2,7 +2,7 @@
 //! the tables go into docs/bench.md.
 
 mod contenders;
-pub(crate) mod figures;
+mod figures;
 mod knee;
 
 use std::cell::Cell;
@@ -13,8 +13,8 @@ use lab::binaries::Build;
 use lab::{Daemon, Host, Lab, Running};
 use serde_json::Value;
 
-use self::contenders::Contender;
 use self::figures::Figures;
+use crate::bench::contender::{Contender, Measured, measure};
 use crate::bench::page::Page;
 use crate::bench::place::made_by;
 use crate::bench::report::number;
@@ -47,14 +47,15 @@ pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
     );
     text += "\n## On one host\n\nClient, forwarder and server on one loopback.\n";
     let on_one_host = contenders::on_one_host();
-    text += &table(&stage.measure(&on_one_host, rounds, seconds)?);
+    let one = |road: &Road| stage.one(road, seconds);
+    text += &table(&measure(&stage, &on_one_host, rounds, one)?);
     text += "\n## Between two hosts\n\nTwo network namespaces, a veth pair each; client and server on the loopback of theirs, but for none.\n";
     let between_hosts = contenders::between_hosts();
-    text += &table(&stage.measure(&between_hosts, rounds, seconds)?);
+    text += &table(&measure(&stage, &between_hosts, rounds, one)?);
     text += "\n## Until it bends\n\nOne client more each 2 ms, 10 µs between an answer and the next question, until the 99th \
              percentile of their round trips is ten times that of the first hundred. Two processes of clients; what is \
              beside them shares their cores.\n";
-    let all: Vec<Contender> = on_one_host.into_iter().chain(between_hosts).filter(Contender::bends).collect();
+    let all: Vec<Contender<Stage>> = on_one_host.into_iter().chain(between_hosts).filter(contenders::bends).collect();
     text += &knee::measure(&stage, &all, rounds)?;
     println!("{text}");
     if dry { Ok(()) } else { PAGE.write(&text) }
@@ -90,35 +91,6 @@ impl Stage {
     /// A port that nothing has listened on before.
     pub(crate) fn port(&self) -> u16 {
         self.next.replace(self.next.get() + 1)
-    }
-
-    fn measure(&self, contenders: &[Contender], rounds: u32, seconds: f64) -> Result<Vec<(String, Vec<Figures>)>> {
-        let mut all: Vec<(String, Vec<Figures>)> = Vec::new();
-        let mut failed = Vec::new();
-        for round in 0..rounds {
-            for contender in contenders.iter().filter(|contender| contender.is_installed()) {
-                if failed.contains(&contender.name) {
-                    continue;
-                }
-                println!("{}: round {} of {rounds}", contender.name, round + 1);
-                let measured = (contender.start)(self).and_then(|road| self.one(&road, seconds));
-                let figures = match measured.with_context(|| contender.name) {
-                    // What a peer cannot do is no reason to lose the others' figures.
-                    Err(error) if contender.is_peer() => {
-                        println!("its row ends here: {error:#}");
-                        failed.push(contender.name);
-                        continue;
-                    }
-                    measured => measured?,
-                };
-                println!("  {figures:?}");
-                match all.iter_mut().find(|(name, _)| name == contender.name) {
-                    Some((_, rounds)) => rounds.push(figures),
-                    None => all.push((contender.name.to_owned(), vec![figures])),
-                }
-            }
-        }
-        Ok(all)
     }
 
     /// All figures of one forwarder in one round.
@@ -169,7 +141,7 @@ pub(crate) fn load(host: &Host, words: &[&str]) -> Result<Running> {
 }
 
 /// The figures, beside those of the first, which is none.
-fn table(all: &[(String, Vec<Figures>)]) -> String {
+fn table(all: &Measured<Figures>) -> String {
     let mut text = "\n| | 1 stream Gbit/s | × | 8 streams Gbit/s | × | CPU s/GB | round trip of 64 B, added p50 µs | added p99 µs | \
                     connects/s | × | KiB per idle connection |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
         .to_owned();

@@ -11,8 +11,8 @@ use lab::binaries::Build;
 use lab::{Daemon, Host, Lab, Running};
 use serde_json::Value;
 
-use self::contenders::Contender;
 use crate::bench::STEP;
+use crate::bench::contender::{Measured, measure};
 use crate::bench::page::Page;
 use crate::bench::place::made_by;
 use crate::bench::report::number;
@@ -45,10 +45,11 @@ pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
          400 for each; round trips are the players' own.\n",
         made_by("game")
     );
+    let one = |road: &Road| one(road, &seconds);
     text += "\n## On one host\n\nPlayers, proxy and server on one loopback.\n";
-    text += &table(&stage.measure(&contenders::on_one_host(), rounds, &seconds)?);
+    text += &table(&measure(&stage, &contenders::on_one_host(), rounds, one)?);
     text += "\n## Between two hosts\n\nTwo network namespaces, a veth pair each; players and server on the loopback of theirs, but for none.\n";
-    text += &table(&stage.measure(&contenders::between_hosts(), rounds, &seconds)?);
+    text += &table(&measure(&stage, &contenders::between_hosts(), rounds, one)?);
     println!("{text}");
     if dry { Ok(()) } else { PAGE.write(&text) }
 }
@@ -105,27 +106,6 @@ impl Stage {
     pub(crate) fn port(&self) -> u16 {
         self.next.replace(self.next.get() + 1)
     }
-
-    fn measure(
-        &self,
-        contenders: &[Contender],
-        rounds: u32,
-        seconds: &str,
-    ) -> Result<Vec<(&'static str, Vec<Figures>)>> {
-        let mut all: Vec<(&'static str, Vec<Figures>)> = Vec::new();
-        for round in 0..rounds {
-            for contender in contenders.iter().filter(|contender| contender.is_installed()) {
-                println!("{}: round {} of {rounds}", contender.name, round + 1);
-                let road = (contender.start)(self).with_context(|| contender.name)?;
-                let figures = one(&road, seconds).with_context(|| contender.name)?;
-                match all.iter_mut().find(|(name, _)| *name == contender.name) {
-                    Some((_, rounds)) => rounds.push(figures),
-                    None => all.push((contender.name, vec![figures])),
-                }
-            }
-        }
-        Ok(all)
-    }
 }
 
 /// All figures of one proxy in one round.
@@ -162,7 +142,7 @@ fn load(host: &Host, words: &[&str]) -> Result<Running> {
 }
 
 /// The figures, beside those of the first, which is none.
-fn table(all: &[(&'static str, Vec<Figures>)]) -> String {
+fn table(all: &Measured<Figures>) -> String {
     let mut text = "\n| | round trip of 64 B, added p50 µs | added p99 µs | 200 players: lost % | p50 µs | p99 µs | 1,000 players: lost % | \
                     p50 µs | p99 µs | CPU µs per datagram | MiB |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
         .to_owned();

@@ -9,9 +9,9 @@ use lab::{Host, Lab, Running};
 use serde_json::Value;
 
 use crate::bench::STEP;
-use crate::bench::forward::figures::Process;
 use crate::bench::page::Page;
 use crate::bench::place::made_by;
+use crate::bench::process::Process;
 use crate::bench::report::number;
 
 /// Where the table stands.

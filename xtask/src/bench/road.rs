@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use lab::{Host, Running, wait_until};
 
 use crate::bench::STEP;
-use crate::bench::forward::figures::Process;
+use crate::bench::process::Process;
 
 /// What a client speaks to, and the processes between it and the server.
 pub(crate) struct Road {

@@ -6,58 +6,38 @@ use lab::{Host, Running};
 
 use super::{Stage, TARGET};
 use crate::bench::STEP;
-use crate::bench::peers::installed;
+use crate::bench::contender::Contender;
 use crate::bench::road::{self, Listens, Road, at, file};
 
-/// A forwarder, or none.
-pub(super) struct Contender {
-    pub(super) name: &'static str,
-    programs: &'static [&'static str],
-    pub(super) start: fn(&Stage) -> Result<Road>,
-}
-
-impl Contender {
-    /// Whether it is none of ours.
-    pub(super) fn is_peer(&self) -> bool {
-        !self.programs.is_empty()
-    }
-
-    /// Whether its knee is of interest: none's, ours, and that of the peer which most take.
-    pub(super) fn bends(&self) -> bool {
-        !self.is_peer() || self.name == "haproxy"
-    }
-
-    pub(super) fn is_installed(&self) -> bool {
-        self.programs.iter().all(|program| installed(program))
-    }
+/// Whether its knee is of interest: none's, ours, and that of the peer which most take.
+pub(super) fn bends(contender: &Contender<Stage>) -> bool {
+    !contender.is_peer() || contender.name == "haproxy"
 }
 
 /// Both ends on one loopback. None comes first.
-pub(super) fn on_one_host() -> Vec<Contender> {
+pub(super) fn on_one_host() -> Vec<Contender<Stage>> {
     vec![
-        Contender { name: "none", programs: &[], start: |stage| Road::new(&stage.b, TARGET, vec![]) },
-        Contender { name: "portfwd, one worker", programs: &[], start: |stage| direct(stage, "1") },
-        Contender { name: "portfwd, two workers", programs: &[], start: |stage| direct(stage, "2") },
-        Contender { name: "portfwd over a local flow", programs: &[], start: |stage| flow(stage, &stage.b) },
-        Contender { name: "haproxy", programs: &["haproxy"], start: haproxy },
-        Contender { name: "nginx stream", programs: &["nginx"], start: nginx },
-        Contender { name: "rinetd", programs: &["rinetd"], start: rinetd },
-        Contender { name: "socat", programs: &["socat"], start: socat },
-        Contender { name: "realm", programs: &["realm"], start: realm },
+        Contender::own("none", |stage| Road::new(&stage.b, TARGET, vec![])),
+        Contender::own("portfwd, one worker", |stage| direct(stage, "1")),
+        Contender::own("portfwd, two workers", |stage| direct(stage, "2")),
+        Contender::own("portfwd over a local flow", |stage| flow(stage, &stage.b)),
+        Contender::peer("haproxy", "haproxy", haproxy),
+        Contender::peer("nginx stream", "nginx", nginx),
+        Contender::peer("rinetd", "rinetd", rinetd),
+        Contender::peer("socat", "socat", socat),
+        Contender::peer("realm", "realm", realm),
     ]
 }
 
 /// The client at a, the server at b.
-pub(super) fn between_hosts() -> Vec<Contender> {
+pub(super) fn between_hosts() -> Vec<Contender<Stage>> {
     vec![
-        Contender {
-            name: "none: TCP in clear",
-            programs: &[],
-            start: |stage| Road::new(&stage.a, &format!("{}:9000", stage.b.address()), vec![]),
-        },
-        Contender { name: "portfwd over a flow", programs: &[], start: |stage| flow(stage, &stage.a) },
-        Contender { name: "rathole with noise", programs: &["rathole"], start: rathole },
-        Contender { name: "dumbpipe (QUIC, iroh)", programs: &["dumbpipe"], start: dumbpipe },
+        Contender::own("none: TCP in clear", |stage| {
+            Road::new(&stage.a, &format!("{}:9000", stage.b.address()), vec![])
+        }),
+        Contender::own("portfwd over a flow", |stage| flow(stage, &stage.a)),
+        Contender::peer("rathole with noise", "rathole", rathole),
+        Contender::peer("dumbpipe (QUIC, iroh)", "dumbpipe", dumbpipe),
     ]
 }
 

@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use lab::wait_until;
 use serde_json::Value;
 
-use super::contenders::Contender;
 use super::{Stage, load};
 use crate::bench::STEP;
+use crate::bench::contender::Contender;
 use crate::bench::report::number;
 use crate::bench::road::Road;
 use crate::bench::transports::middle;
@@ -33,7 +33,7 @@ struct Knee {
 }
 
 /// Measures each of them; the table.
-pub(super) fn measure(stage: &Stage, contenders: &[Contender], rounds: u32) -> Result<String> {
+pub(super) fn measure(stage: &Stage, contenders: &[Contender<Stage>], rounds: u32) -> Result<String> {
     let mut text = "\n| | clients at the knee | p99 µs of the first 100 | p99 µs at the knee | errors | MiB |\n|---|---|---|---|---|---|\n".to_owned();
     for contender in contenders.iter().filter(|contender| contender.is_installed()) {
         let mut knees = Vec::new();

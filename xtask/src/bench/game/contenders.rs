@@ -5,46 +5,32 @@ use lab::{Host, Running};
 
 use super::{Stage, TARGET};
 use crate::bench::STEP;
-use crate::bench::peers::installed;
+use crate::bench::contender::Contender;
 use crate::bench::road::{self, Listens, Road, at, file};
 
-/// A proxy, or none.
-pub(super) struct Contender {
-    pub(super) name: &'static str,
-    program: Option<&'static str>,
-    pub(super) start: fn(&Stage) -> Result<Road>,
-}
-
-impl Contender {
-    pub(super) fn is_installed(&self) -> bool {
-        self.program.is_none_or(installed)
-    }
-}
-
 /// All on one loopback. None comes first.
-pub(super) fn on_one_host() -> Vec<Contender> {
-    let own = |name, start| Contender { name, program: None, start };
-    let other = |name, program, start| Contender { name, program: Some(program), start };
+pub(super) fn on_one_host() -> Vec<Contender<Stage>> {
     vec![
-        own("none", |stage| Road::new(&stage.b, TARGET, vec![])),
-        own("gameproxy local", local),
-        own("gameproxy, two processes over a local flow", |stage| flow(stage, &stage.b, "message")),
-        own("portfwd", portfwd),
-        other("nginx stream", "nginx", nginx),
-        other("realm", "realm", realm),
-        other("rinetd", "rinetd", rinetd),
-        other("socat", "socat", socat),
-        other("quilkin", "quilkin", quilkin),
+        Contender::own("none", |stage| Road::new(&stage.b, TARGET, vec![])),
+        Contender::own("gameproxy local", local),
+        Contender::own("gameproxy, two processes over a local flow", |stage| flow(stage, &stage.b, "message")),
+        Contender::own("portfwd", portfwd),
+        Contender::peer("nginx stream", "nginx", nginx),
+        Contender::peer("realm", "realm", realm),
+        Contender::peer("rinetd", "rinetd", rinetd),
+        Contender::peer("socat", "socat", socat),
+        Contender::peer("quilkin", "quilkin", quilkin),
     ]
 }
 
 /// The players at a, the server at b.
-pub(super) fn between_hosts() -> Vec<Contender> {
-    let own = |name, start| Contender { name, program: None, start };
+pub(super) fn between_hosts() -> Vec<Contender<Stage>> {
     vec![
-        own("none: UDP in clear", |stage| Road::new(&stage.a, &format!("{}:9000", stage.b.address()), vec![])),
-        own("gameproxy over a message flow", |stage| flow(stage, &stage.a, "message")),
-        own("gameproxy over a stream flow", |stage| flow(stage, &stage.a, "stream")),
+        Contender::own("none: UDP in clear", |stage| {
+            Road::new(&stage.a, &format!("{}:9000", stage.b.address()), vec![])
+        }),
+        Contender::own("gameproxy over a message flow", |stage| flow(stage, &stage.a, "message")),
+        Contender::own("gameproxy over a stream flow", |stage| flow(stage, &stage.a, "stream")),
     ]
 }
 
