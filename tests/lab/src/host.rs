@@ -241,20 +241,28 @@ impl Host {
 
     /// A UDP socket at this host, at `port` of its IPv4 address; 0: any.
     pub fn socket(&self, port: u16) -> Result<std::net::UdpSocket> {
-        let socket = self.bound(port, std::net::UdpSocket::bind)?;
+        self.socket_at(self.address(), port)
+    }
+
+    /// The same at another of its addresses.
+    pub fn socket_at(&self, address: IpAddr, port: u16) -> Result<std::net::UdpSocket> {
+        let socket = self.bound((address, port), std::net::UdpSocket::bind)?;
         socket.set_read_timeout(Some(ANSWER))?;
         Ok(socket)
     }
 
     /// A listening TCP socket at this host, at `port` of its IPv4 address; 0: any.
     pub fn listener(&self, port: u16) -> Result<std::net::TcpListener> {
-        self.bound(port, std::net::TcpListener::bind)
+        self.bound((self.address(), port), std::net::TcpListener::bind)
     }
 
     /// What `bind` makes. A port that a test has just closed is still taken while a program is being started beside it:
     /// between fork and exec that has all the test's descriptors.
-    fn bound<T: Send>(&self, port: u16, bind: impl Fn((IpAddr, u16)) -> std::io::Result<T> + Send + Copy) -> Result<T> {
-        let address = self.address();
+    fn bound<T: Send>(
+        &self,
+        (address, port): (IpAddr, u16),
+        bind: impl Fn((IpAddr, u16)) -> std::io::Result<T> + Send + Copy,
+    ) -> Result<T> {
         let what = format!("port {port} of {address} at host {}", self.name());
         let mut tried = None;
         wait_until(LET_GO, &what, || {

@@ -10,7 +10,7 @@ use flowring_tests::net::SOON;
 use lab::{Host, wait_until};
 use rustix::process::Signal;
 
-use super::stage::{Stage, ask, connect, echo, expect_reset, portfwd, rule, rules, status};
+use super::stage::{Stage, ask, connect, echo, exchange, expect_reset, metrics, portfwd, rule, rules, status};
 
 /// Open while the rules are changed.
 const OPEN: usize = 1000;
@@ -247,15 +247,6 @@ pub(super) fn one_forwarder_runs_in_a_folder() -> Result<()> {
     Ok(())
 }
 
-/// What is sent to a socket, and all that comes back.
-fn exchange(mut stream: impl std::io::Read + std::io::Write, words: &[u8]) -> Result<String> {
-    stream.write_all(words)?;
-    let mut answer = Vec::new();
-    // Nonsense may be answered by a reset.
-    let _ = stream.read_to_end(&mut answer);
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
 pub(super) fn nonsense_to_its_own_sockets_is_answered_or_dropped() -> Result<()> {
     let stage = Stage::up()?;
     let server = echo(&stage.b, 8005)?;
@@ -265,7 +256,7 @@ pub(super) fn nonsense_to_its_own_sockets_is_answered_or_dropped() -> Result<()>
     wait_until(SOON, "the connection to be over", || {
         rule(&stage.a, "7005").is_ok_and(|rule| rule["ended"]["clean"] == 1)
     })?;
-    let page = exchange(connect(&stage.a, at)?, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let page = metrics(&stage.a, at)?;
     for line in
         ["portfwd_accepted_total{rule=\"7005\"} 1", "portfwd_bytes_total{rule=\"7005\",direction=\"in\"} 5", "# EOF"]
     {

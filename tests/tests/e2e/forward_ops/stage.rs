@@ -1,6 +1,6 @@
 //! Hosts without irmd, echo servers, files of rules.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -131,7 +131,11 @@ pub(crate) fn udp(host: &Host, port: u16) -> Result<UdpSocket> {
 
 /// Every datagram comes back, from a thread that serves until `quit` comes.
 pub(crate) fn udp_echo(host: &Host, port: u16) -> Result<SocketAddr> {
-    let socket = host.socket(port)?;
+    udp_echo_of(host.socket(port)?)
+}
+
+/// The same with a socket that there is.
+pub(crate) fn udp_echo_of(socket: UdpSocket) -> Result<SocketAddr> {
     socket.set_read_timeout(None)?;
     let at = socket.local_addr()?;
     std::thread::Builder::new().name("udp-echo".into()).spawn(move || {
@@ -158,4 +162,18 @@ pub(crate) fn round_trip(socket: &UdpSocket, to: SocketAddr, words: &[u8]) -> Re
         }
     }
     bail!("nothing came back from {to}")
+}
+
+/// What is sent to a socket, and all that comes back.
+pub(crate) fn exchange(mut stream: impl Read + Write, words: &[u8]) -> Result<String> {
+    stream.write_all(words)?;
+    let mut answer = Vec::new();
+    // Nonsense may be answered by a reset.
+    let _ = stream.read_to_end(&mut answer);
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// The page of metrics that is served there.
+pub(crate) fn metrics(from: &Host, at: SocketAddr) -> Result<String> {
+    exchange(connect(from, at)?, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 }

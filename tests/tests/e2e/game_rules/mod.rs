@@ -2,6 +2,7 @@
 
 mod admission;
 mod changes;
+mod families;
 mod offers;
 mod queries;
 pub(crate) mod stage;
@@ -12,6 +13,7 @@ use flowring_tests::harness::Case;
 pub(crate) fn cases() -> Vec<Case> {
     use admission::*;
     use changes::*;
+    use families::*;
     use offers::*;
     use queries::*;
     cases![
@@ -33,5 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
         several_client_sides_play_at_one_game,
         a_game_server_side_is_started_when_a_client_asks,
         players_of_a_fair_game_have_the_same_round_trip,
+        players_of_both_families_reach_servers_of_both,
+        players_of_both_families_are_proxied_in_one_process,
     ]
 }

@@ -10,7 +10,7 @@ use flowring_tests::net::SOON;
 use lab::{Host, Running, wait_until};
 use serde_json::Value;
 
-pub(super) use crate::forward_ops::stage::{Stage, round_trip, udp, udp_echo};
+pub(super) use crate::forward_ops::stage::{Stage, metrics, round_trip, udp, udp_echo, udp_echo_of};
 
 /// What begins Quake II's datagrams that belong to no game.
 pub(super) const CONNECTIONLESS: &[u8] = b"\xff\xff\xff\xff";

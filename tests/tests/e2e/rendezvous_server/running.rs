@@ -1,13 +1,12 @@
 //! How it is run: reloads, its end, its addresses, its metrics.
 
-use std::io::{Read as _, Write as _};
-
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::net::SOON;
-use lab::{Deadline, Host, Lab, Signal};
+use lab::{Deadline, Lab, Signal};
 use proto::rendezvous::{Head, PORT, Said};
 
 use super::member::{Member, SECRET, Server, config, told};
+use crate::forward_ops::stage::metrics;
 
 pub(super) fn sessions_come_and_go_by_reload() -> Result<()> {
     let lab = Lab::new()?;
@@ -37,21 +36,11 @@ pub(super) fn sessions_come_and_go_by_reload() -> Result<()> {
     ensure!(right.code() == 0 && right.out.trim() == "1 session", "{} {}", right.out, right.err);
     let answer = bob.ask(server.at(), Member::join_said, |_: &Head, said| Some(said))?;
     ensure!(answer == Said::Unknown, "{answer:?}");
-    let page = scrape(&host)?;
+    let page = metrics(&host, "127.0.0.1:9108".parse()?)?;
     for line in ["rendezvous_members 1", "rendezvous_reloads_total{result=\"failed\"} 1"] {
         ensure!(page.lines().any(|said| said == line), "{line} is not in\n{page}");
     }
     Ok(())
-}
-
-fn scrape(host: &Host) -> Result<String> {
-    host.inside(|| {
-        let mut stream = std::net::TcpStream::connect("127.0.0.1:9108")?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page)?;
-        Ok(page)
-    })?
 }
 
 pub(super) fn a_rendezvous_that_is_stopped_finishes_what_it_began() -> Result<()> {
