@@ -11,6 +11,7 @@ mod game;
 mod goodput;
 mod loss;
 pub(crate) mod page;
+mod part;
 pub(crate) mod peers;
 mod place;
 mod process;
@@ -59,7 +60,8 @@ pub(crate) struct Options {
     /// Print the table and leave the page in docs as it is
     #[arg(long)]
     dry: bool,
-    /// "stripe": only this part of it, and the page stays as it is: "near", "lossy" or "paths"
+    /// Only this part of it, and the page stays as it is; "stripe": "near", "lossy", "paths"; "forward": "host", "hosts",
+    /// "knee"; "game": "host", "hosts"
     #[arg(long)]
     part: Option<String>,
 }
@@ -76,8 +78,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "restart" => restart::run(rounds(3), dry),
         "stream" => streams::run(rounds(5), seconds(5.0), dry),
         "goodput" => goodput::run(rounds(3), seconds(5.0), dry),
-        "forward" => forward::run(rounds(5), seconds(3.0), dry),
-        "game" => game::run(rounds(3), seconds(10.0), dry),
+        "forward" => forward::run(rounds(5), seconds(3.0), dry, options.part.as_deref()),
+        "game" => game::run(rounds(3), seconds(10.0), dry, options.part.as_deref()),
         "stripe" => stripe::run(rounds(3), seconds(10.0), dry, options.part.as_deref()),
         "rendezvous" => rendezvous::run(rounds(3), seconds(5.0), dry),
         "see" => see::run(rounds(5), dry),

@@ -14,8 +14,9 @@ use lab::{Daemon, Host, Lab, Running};
 use serde_json::Value;
 
 use self::figures::Figures;
-use crate::bench::contender::{Contender, Measured, measure};
+use crate::bench::contender::{Measured, measure};
 use crate::bench::page::Page;
+use crate::bench::part::Part;
 use crate::bench::place::made_by;
 use crate::bench::report::number;
 use crate::bench::road::Road;
@@ -34,7 +35,8 @@ pub(crate) const TARGET: &str = "127.0.0.1:9000";
 const IDLE: u64 = 2000;
 
 /// Measures, and writes docs/bench.md unless `dry`.
-pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
+pub(crate) fn run(rounds: u32, seconds: f64, dry: bool, part: Option<&str>) -> Result<()> {
+    let part = Part::of(&["host", "hosts", "knee"], part)?;
     println!("Building with optimisation …");
     lab::binaries::prepare(Build { show: true, release: true, also: &[] })?;
     if let Err(refused) = lab::enter() {
@@ -45,20 +47,25 @@ pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
         "\n# Forwarders\n\n{} medians of {rounds} rounds of {seconds} s each. × is the ratio to no forwarder within a round.\n",
         made_by("forward")
     );
-    text += "\n## On one host\n\nClient, forwarder and server on one loopback.\n";
-    let on_one_host = contenders::on_one_host();
+    let (on_one_host, between_hosts) = (contenders::on_one_host(), contenders::between_hosts());
     let one = |road: &Road| stage.one(road, seconds);
-    text += &table(&measure(&stage, &on_one_host, rounds, one)?);
-    text += "\n## Between two hosts\n\nTwo network namespaces, a veth pair each; client and server on the loopback of theirs, but for none.\n";
-    let between_hosts = contenders::between_hosts();
-    text += &table(&measure(&stage, &between_hosts, rounds, one)?);
-    text += "\n## Until it bends\n\nOne client more each 2 ms, 10 µs between an answer and the next question, until the 99th \
+    if part.has("host") {
+        text += "\n## On one host\n\nClient, forwarder and server on one loopback.\n";
+        text += &table(&measure(&stage, &on_one_host, rounds, one)?);
+    }
+    if part.has("hosts") {
+        text += "\n## Between two hosts\n\nTwo network namespaces, a veth pair each; client and server on the loopback of theirs, but for none.\n";
+        text += &table(&measure(&stage, &between_hosts, rounds, one)?);
+    }
+    if part.has("knee") {
+        text += "\n## Until it bends\n\nOne client more each 2 ms, 10 µs between an answer and the next question, until the 99th \
              percentile of their round trips is ten times that of the first hundred. Two processes of clients; what is \
              beside them shares their cores.\n";
-    let all: Vec<Contender<Stage>> = on_one_host.into_iter().chain(between_hosts).filter(contenders::bends).collect();
-    text += &knee::measure(&stage, &all, rounds)?;
+        let all = on_one_host.into_iter().chain(between_hosts).filter(contenders::bends);
+        text += &knee::measure(&stage, &all.collect::<Vec<_>>(), rounds)?;
+    }
     println!("{text}");
-    if dry { Ok(()) } else { PAGE.write(&text) }
+    if dry || !part.is_all() { Ok(()) } else { PAGE.write(&text) }
 }
 
 /// Two hosts, the server behind everything at b.

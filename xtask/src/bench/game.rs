@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::bench::STEP;
 use crate::bench::contender::{Measured, measure};
 use crate::bench::page::Page;
+use crate::bench::part::Part;
 use crate::bench::place::made_by;
 use crate::bench::report::number;
 use crate::bench::road::Road;
@@ -32,7 +33,8 @@ pub(crate) const TARGET: &str = "127.0.0.1:9000";
 const PINGS: &str = "20000";
 
 /// Measures, and writes docs/bench.md unless `dry`.
-pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
+pub(crate) fn run(rounds: u32, seconds: f64, dry: bool, part: Option<&str>) -> Result<()> {
+    let part = Part::of(&["host", "hosts"], part)?;
     println!("Building with optimisation …");
     lab::binaries::prepare(Build { show: true, release: true, also: &[] })?;
     if let Err(refused) = lab::enter() {
@@ -46,12 +48,16 @@ pub(crate) fn run(rounds: u32, seconds: f64, dry: bool) -> Result<()> {
         made_by("game")
     );
     let one = |road: &Road| one(road, &seconds);
-    text += "\n## On one host\n\nPlayers, proxy and server on one loopback.\n";
-    text += &table(&measure(&stage, &contenders::on_one_host(), rounds, one)?);
-    text += "\n## Between two hosts\n\nTwo network namespaces, a veth pair each; players and server on the loopback of theirs, but for none.\n";
-    text += &table(&measure(&stage, &contenders::between_hosts(), rounds, one)?);
+    if part.has("host") {
+        text += "\n## On one host\n\nPlayers, proxy and server on one loopback.\n";
+        text += &table(&measure(&stage, &contenders::on_one_host(), rounds, one)?);
+    }
+    if part.has("hosts") {
+        text += "\n## Between two hosts\n\nTwo network namespaces, a veth pair each; players and server on the loopback of theirs, but for none.\n";
+        text += &table(&measure(&stage, &contenders::between_hosts(), rounds, one)?);
+    }
     println!("{text}");
-    if dry { Ok(()) } else { PAGE.write(&text) }
+    if dry || !part.is_all() { Ok(()) } else { PAGE.write(&text) }
 }
 
 /// Two hosts, the server behind everything at b.

@@ -12,6 +12,7 @@ use lab::{Daemon, Host, Lab, Link, Running};
 use serde_json::Value;
 
 use crate::bench::page::Page;
+use crate::bench::part::Part;
 use crate::bench::place::made_by;
 use crate::bench::report::number;
 use crate::bench::transports::middle;
@@ -65,28 +66,27 @@ impl Way {
 
 /// Measures, and writes docs/tcpstripe.md unless `dry`.
 pub(crate) fn run(rounds: u32, seconds: f64, dry: bool, part: Option<&str>) -> Result<()> {
-    let wanted = |name: &str| part.is_none_or(|part| part == name);
-    ensure!(PARTS.iter().any(|name| wanted(name)), "there is no part {part:?} of it; there are {}", PARTS.join(", "));
+    let part = Part::of(&PARTS, part)?;
     build()?;
     if let Err(refused) = lab::enter() {
         bail!("links need network namespaces, and there are none here: {refused}");
     }
     ensure!(peers::installed("iperf3"), "iperf3 is not installed; it makes and measures the load");
     let mut text = format!("\n{} medians of {rounds} transfers of {seconds} s.\n", made_by("stripe"));
-    if wanted("near") || wanted("lossy") {
+    if part.has("near") || part.has("lossy") {
         let stage = Stage::up()?;
-        if wanted("near") {
+        if part.has("near") {
             text += &stage.near(rounds, seconds)?;
         }
-        if wanted("lossy") {
+        if part.has("lossy") {
             text += &stage.lossy(rounds, seconds)?;
         }
     }
-    if wanted("paths") {
+    if part.has("paths") {
         text += &paths::two(rounds, seconds)?;
     }
     println!("{text}");
-    if dry || part.is_some() { Ok(()) } else { PAGE.write(&text) }
+    if dry || !part.is_all() { Ok(()) } else { PAGE.write(&text) }
 }
 
 /// Two hosts with a link between them, and what serves.
