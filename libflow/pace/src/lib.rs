@@ -1,4 +1,7 @@
-//! How often something may happen: token buckets, one alone or one for each prefix of addresses.
+//! What a server has against floods: how often something may happen, as token buckets, one alone or one for each prefix of
+//! addresses; and proof that who asks receives where it sends from ([`cookie`]).
+
+pub mod cookie;
 
 use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv6Addr};
