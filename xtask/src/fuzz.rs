@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -61,9 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.join("tests/fuzz");
     let programs = build(&folder)?;
-    for target in &chosen {
-        fuzz(&folder, &programs.join(target), target, options.seconds)?;
-    }
+    at_once(&chosen, |target| fuzz(&folder, &programs.join(target), target, options.seconds))?;
     println!("No finding: {} for {} s each.", chosen.join(", "), options.seconds);
     Ok(())
 }
@@ -100,6 +99,22 @@ fn host() -> Result<String> {
     line.map(str::to_owned).context("rustc -vV names no host")
 }
 
+/// Does `work` for each, as many at once as there are processors; the first thing that went wrong.
+fn at_once(targets: &[&str], work: impl Fn(&str) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let worker = || -> Result<()> {
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(target)?;
+        }
+        Ok(())
+    };
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a worker panicked")))
+    })
+}
+
 fn fuzz(folder: &Path, program: &Path, target: &str, seconds: u32) -> Result<()> {
     let made = |kind: &str| -> Result<PathBuf> {
         let path = folder.join(kind).join(target);
@@ -107,7 +122,6 @@ fn fuzz(folder: &Path, program: &Path, target: &str, seconds: u32) -> Result<()>
         Ok(path)
     };
     let (corpus, artifacts) = (made("corpus")?, made("artifacts")?);
-    println!("\n== {target}, {seconds} s");
     let mut command = Command::new(program);
     command.arg(&corpus);
     // Inputs under version control; read, never written.
@@ -115,17 +129,20 @@ fn fuzz(folder: &Path, program: &Path, target: &str, seconds: u32) -> Result<()>
     if seeds.is_dir() {
         command.arg(seeds);
     }
-    let status = command
+    let output = command
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .args(["-max_len=2048", "-timeout=5", "-rss_limit_mb=1024", "-print_final_stats=1", "-verbosity=1"])
         .current_dir(folder)
-        .status()
+        .output()
         .with_context(|| format!("running {target}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
     ensure!(
-        status.success(),
-        "{target} found something: the input is in {}; run it again by giving the file to the program",
+        output.status.success(),
+        "{said}\n{target} found something: the input is in {}; run it again by giving the file to the program",
         artifacts.display()
     );
+    // All it says is of interest when it found something.
+    println!("{target}: {}", said.lines().rfind(|line| line.starts_with("Done ")).unwrap_or("done"));
     Ok(())
 }
