@@ -22,7 +22,9 @@ mod listing;
 mod local;
 mod logging;
 mod metrics;
+mod names;
 mod place;
+mod places;
 mod programs;
 mod spawn;
 mod state;
@@ -43,7 +45,7 @@ use proto::v1::irm_server::IrmServer;
 use proto::{MAX_MESSAGE, RunDir};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -117,7 +119,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let metrics = metrics.map(|listener| metrics::Metrics::start(listener, &tools)).transpose()?;
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(listener, callers, Programs { asker: asker.clone(), identity }, tools, Ipcps { asker }));
+    let served = watch::Sender::new(irm.serving());
+    let names = names::Following::new(asker.clone(), links.clone(), served.subscribe());
+    tasks.spawn(serve(listener, callers, Programs { asker: asker.clone(), identity, names }, tools, Ipcps { asker }));
     let mut core = Core {
         irm,
         handoff,
@@ -125,6 +129,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log, options.log_format),
         pairs,
         events: events_out,
+        served,
         state,
         calls: HashMap::new(),
         jobs: JoinSet::new(),

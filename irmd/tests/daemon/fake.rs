@@ -125,6 +125,12 @@ impl Ipcp for Fake {
         Ok(Response::new(v1::LogState { filter: request.into_inner().filter, ..v1::LogState::default() }))
     }
 
+    type NamesStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::NamesReply, Status>>>;
+
+    async fn names(&self, _: Request<v1::NamesRequest>) -> Result<Response<Self::NamesStream>, Status> {
+        Ok(Response::new(tokio_stream::iter(Vec::new())))
+    }
+
     type CountsStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::FlowCountsReply, Status>>>;
 
     async fn counts(&self, _: Request<v1::Empty>) -> Result<Response<Self::CountsStream>, Status> {
