@@ -1,5 +1,6 @@
 //! Hosts behind NATs that meet at a rendezvous.
 
+mod group;
 mod life;
 mod services;
 mod stage;
@@ -9,6 +10,7 @@ use flowring_tests::cases;
 use flowring_tests::harness::Case;
 
 pub(crate) fn cases() -> Vec<Case> {
+    use group::*;
     use life::*;
     use services::*;
     use table::*;
@@ -25,7 +27,11 @@ pub(crate) fn cases() -> Vec<Case> {
         a_member_that_restarts_keeps_its_flows,
         a_nat_that_forgets_is_opened_again,
         a_peer_that_vanishes_is_noticed_through_two_nats,
+        members_behind_five_kinds_of_nat_chat,
+        members_that_cannot_meet_are_told_so_or_relayed,
+        a_mesh_of_twenty_members,
     ];
+    cases.extend(cases![members_on_one_host_need_no_rendezvous]);
     cases.extend(cases![@ true, ["curl"], a_web_server_behind_a_nat_is_fetched_from_behind_another]);
     cases
 }
