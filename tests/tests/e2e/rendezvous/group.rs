@@ -115,7 +115,7 @@ pub(crate) fn members_behind_five_kinds_of_nat_chat() -> Result<()> {
     }
     // Its name is free again, for another host.
     let c = Chat::join(&members[2].host, "carl", &[])?;
-    a.program.expect(LATE, "carl for the second time", |_| a.program.out().matches("* carl joined: ").count() == 2)?;
+    lab::wait_until(LATE, "carl for the second time", || a.program.out().matches("* carl joined: ").count() == 2)?;
     drop(c);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod group;
 mod life;
+mod nat;
 mod services;
 mod stage;
 mod table;
@@ -12,6 +13,7 @@ use flowring_tests::harness::Case;
 pub(crate) fn cases() -> Vec<Case> {
     use group::*;
     use life::*;
+    use nat::*;
     use services::*;
     use table::*;
     let mut cases = cases![
@@ -30,6 +32,11 @@ pub(crate) fn cases() -> Vec<Case> {
         members_behind_five_kinds_of_nat_chat,
         members_that_cannot_meet_are_told_so_or_relayed,
         a_mesh_of_twenty_members,
+        irm_nat_tells_the_kinds_of_nat_apart,
+        a_second_rendezvous_tells_mappings_by_address,
+        the_lifetime_of_mappings_is_measured,
+        irm_nat_asks_the_layer_s_rendezvous,
+        a_flow_that_cannot_be_punched_says_what_would_do,
     ];
     cases.extend(cases![members_on_one_host_need_no_rendezvous]);
     cases.extend(cases![@ true, ["curl"], a_web_server_behind_a_nat_is_fetched_from_behind_another]);
