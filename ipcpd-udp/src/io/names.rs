@@ -1,4 +1,5 @@
 //! Names of other hosts that begin alike, for programs that are a group: told whole, again each time they change.
+#![expect(clippy::disallowed_methods, reason = "io owns timers")]
 
 use std::time::Duration;
 

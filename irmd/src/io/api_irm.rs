@@ -11,6 +11,7 @@ use proto::v1::{self, Failure, FailureKind};
 use proto::{FlowId, Name, Token};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::api_admin::Tools;
 use super::calls::Asker;
 use super::identity::Identity;
 use super::names::{self, Following};
@@ -21,6 +22,15 @@ pub(super) struct Programs {
     pub(super) asker: Asker,
     pub(super) identity: Identity,
     pub(super) names: Following,
+}
+
+impl Programs {
+    /// Beside what tools ask.
+    pub(super) fn new(tools: &Tools) -> Self {
+        let Tools { asker, links, events, identity, .. } = tools;
+        let names = Following::new(asker.clone(), links.clone(), events.served());
+        Self { asker: asker.clone(), identity: identity.clone(), names }
+    }
 }
 
 /// Who is at the other end of the socket a request came by.

@@ -11,7 +11,7 @@ use handoff::service::Service;
 use proto::v1::{self, Failure};
 use proto::{FlowId, Name};
 use tokio::process::Child;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::calls::{Ask, Gone};
@@ -50,8 +50,6 @@ pub(super) struct Core {
     pub(super) calls: HashMap<CallId, oneshot::Sender<Reply>>,
     pub(super) pairs: Pairs,
     pub(super) events: Events,
-    /// For those who follow names.
-    pub(super) served: watch::Sender<u64>,
     pub(super) jobs: JoinSet<Done>,
     /// At SIGTERM the IPCPs go on: a service manager restarts irmd.
     pub(super) leave_ipcps: bool,
@@ -222,8 +220,7 @@ impl Core {
         }
         self.state.reserve(self.irm.next_flow());
         self.tell_followers();
-        let serving = self.irm.serving();
-        self.served.send_if_modified(|known| std::mem::replace(known, serving) != serving);
+        self.events.serve(self.irm.serving());
     }
 
     fn tell_followers(&mut self) {

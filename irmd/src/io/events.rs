@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::v1::{self, EventKind, Failure};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -31,6 +31,8 @@ const SET: Duration = Duration::from_millis(1);
 pub(crate) struct Events {
     sender: broadcast::Sender<Record>,
     places: Places,
+    /// Counts changes of the names that are served.
+    served: watch::Sender<u64>,
     anchor: Arc<Mutex<(Instant, SystemTime)>>,
 }
 
@@ -48,7 +50,12 @@ impl Events {
     pub(super) fn new() -> Self {
         let anchor = (Instant::now(), SystemTime::now());
         let places = Places::new("read the events of flows", STREAMS_OF_USER, STREAMS_OF_USERS);
-        Self { sender: broadcast::Sender::new(QUEUE), places, anchor: Arc::new(Mutex::new(anchor)) }
+        Self {
+            sender: broadcast::Sender::new(QUEUE),
+            places,
+            served: watch::Sender::default(),
+            anchor: Arc::new(Mutex::new(anchor)),
+        }
     }
 
     /// Whether anybody follows.
@@ -60,6 +67,16 @@ impl Events {
     pub(super) fn tell(&self, record: Record) {
         // Who went away misses nothing.
         let _ = self.sender.send(record);
+    }
+
+    /// Other names are served where this is another value.
+    pub(super) fn serve(&self, serving: u64) {
+        self.served.send_if_modified(|known| std::mem::replace(known, serving) != serving);
+    }
+
+    /// Changes when other names are served.
+    pub(super) fn served(&self) -> watch::Receiver<u64> {
+        self.served.subscribe()
     }
 
     /// A place for a user's stream.

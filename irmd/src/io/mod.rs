@@ -45,7 +45,7 @@ use proto::v1::irm_server::IrmServer;
 use proto::{MAX_MESSAGE, RunDir};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -113,15 +113,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         links: links.clone(),
         handoff: handoff.clone(),
         callers: callers.clone(),
-        identity: identity.clone(),
+        identity,
         run_dir: run_path.display().to_string(),
         turn: Arc::new(tokio::sync::Semaphore::new(1)),
     };
     let metrics = metrics.map(|listener| metrics::Metrics::start(listener, &tools)).transpose()?;
     let mut tasks = JoinSet::new();
-    let served = watch::Sender::new(irm.serving());
-    let names = names::Following::new(asker.clone(), links.clone(), served.subscribe());
-    tasks.spawn(serve(listener, callers, Programs { asker: asker.clone(), identity, names }, tools, Ipcps { asker }));
+    tasks.spawn(serve(listener, callers, Programs::new(&tools), tools, Ipcps { asker }));
     let mut core = Core {
         irm,
         handoff,
@@ -129,7 +127,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         children: spawn::Children::new(run_dir.clone(), state_dir, options.ipcpd_dir, options.log, options.log_format),
         pairs,
         events: events_out,
-        served,
         state,
         calls: HashMap::new(),
         jobs: JoinSet::new(),
