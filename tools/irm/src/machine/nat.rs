@@ -71,7 +71,7 @@ pub enum Mapping {
     AddressDependent,
     /// Another for each address and port: "symmetric".
     AddressAndPortDependent,
-    /// The server has one port only.
+    /// The server's other port does not answer.
     Unknown,
 }
 
@@ -83,7 +83,7 @@ pub enum Filtering {
     EndpointIndependentOrAddressDependent,
     /// Only the address and port that were sent to.
     AddressAndPortDependent,
-    /// The server has one port only.
+    /// The server's other port does not answer.
     Unknown,
 }
 
@@ -180,10 +180,11 @@ impl Facts {
     }
 
     fn filtering(&self) -> Filtering {
-        match self.heard_from_other {
-            Some(true) => Filtering::EndpointIndependentOrAddressDependent,
-            Some(false) => Filtering::AddressAndPortDependent,
-            None => Filtering::Unknown,
+        match (self.heard_from_other, self.at_other) {
+            (Some(true), _) => Filtering::EndpointIndependentOrAddressDependent,
+            (Some(false), Some(_)) => Filtering::AddressAndPortDependent,
+            // It does not answer when it is asked, either: its silence says nothing.
+            (Some(false) | None, _) => Filtering::Unknown,
         }
     }
 }

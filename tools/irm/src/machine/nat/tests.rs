@@ -39,7 +39,8 @@ fn mappings_and_filters_are_told_apart() {
         (another, None, Some(false), Mapping::AddressAndPortDependent, Strict, Direct::OpenFilters),
         (another, another, Some(true), Mapping::AddressAndPortDependent, Open, Direct::OpenFilters),
         (None, None, None, Mapping::Unknown, Filtering::Unknown, Direct::Unknown),
-        (None, same, Some(false), Mapping::Unknown, Strict, Direct::Unknown),
+        (None, same, Some(false), Mapping::Unknown, Filtering::Unknown, Direct::Unknown),
+        (None, None, Some(true), Mapping::Unknown, Open, Direct::Unknown),
     ];
     for (other, second, heard, mapping, filtering, direct) in table {
         let (at_other, at_second) = (other.map(at), second.map(at));

@@ -37,7 +37,9 @@ fn mapping(mapping: Mapping) -> &'static str {
         }
         Mapping::AddressDependent => "address-dependent: symmetric (RFC 4787, 4.1)",
         Mapping::AddressAndPortDependent => "address and port-dependent: symmetric (RFC 4787, 4.1)",
-        Mapping::Unknown => "there is a NAT; which, a server with one port cannot tell",
+        Mapping::Unknown => {
+            "there is a NAT; which is not to be found out, because the server's other port does not answer"
+        }
     }
 }
 
@@ -47,7 +49,7 @@ fn filtering(filtering: Filtering) -> &'static str {
             "endpoint-independent or address-dependent: ports are let in that nothing was sent to (RFC 4787, 5)"
         }
         Filtering::AddressAndPortDependent => "address and port-dependent (RFC 4787, 5)",
-        Filtering::Unknown => "a server with one port cannot tell",
+        Filtering::Unknown => "not to be found out: the server's other port does not answer",
     }
 }
 
@@ -95,7 +97,7 @@ fn direct(found: &Found) -> String {
             "only with hosts behind no firewall, or behind a NAT that filters by address at most; with firewalls, NATs that filter \
              by port and other symmetric NATs a relay would do"
         }
-        Direct::Unknown => "not known: the server's port after its own does not answer",
+        Direct::Unknown => "not known: too little was found out",
     };
     let beside = found.mapping != Mapping::None && found.hairpinning == Some(Hairpin::No);
     let beside = if beside { "; with hosts behind the same NAT only by their local addresses" } else { "" };
