@@ -185,6 +185,9 @@ impl Room {
 
     /// Says a line to all; who does not listen holds nobody up.
     fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        if self.members.is_empty() {
+            print::text(&chat::note("nobody is here to hear that"))?;
+        }
         let line: Arc<str> = format!("{line}\n").into();
         for (member, present) in &mut self.members {
             let full = matches!(present.say.try_send(line.clone()), Err(mpsc::error::TrySendError::Full(_)));
