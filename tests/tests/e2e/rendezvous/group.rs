@@ -5,10 +5,10 @@ use std::process::ChildStdin;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use flowring_tests::net::SOON;
-use lab::{Host, Lab, Middlebox, Running};
+use flowring_tests::net::{SOON, ipcp};
+use lab::{Host, Lab, Middlebox, Running, Signal};
 
-use super::stage::{Member, SESSION, Session, await_survey};
+use super::stage::{Member, SESSION, Session, await_session, await_survey, only_flow};
 
 /// Two rounds of hellos, a relay, a handshake: on a loaded machine.
 const LATE: Duration = Duration::from_secs(30);
@@ -170,6 +170,50 @@ pub(crate) fn members_on_one_host_need_no_rendezvous() -> Result<()> {
     let dave = Chat::join(&host, "dave", &["--most", "3"])?;
     dave.sees("* alice joined: ")?;
     Ok(())
+}
+
+/// kill -9 of a member's irmd and ipcpd: nobody notices, and who joins afterwards is found by all.
+pub(crate) fn a_group_outlives_its_daemons() -> Result<()> {
+    let session = Session::open()?;
+    let mut a = session.member("a", Middlebox::PortRestricted)?;
+    let b = session.member("b", Middlebox::FullCone)?;
+    let mut anna = Chat::join(&a.host, "anna", &[])?;
+    let mut carl = Chat::join(&a.host, "carl", &[])?;
+    let mut bob = Chat::join(&b.host, "bob", &[])?;
+    Chat::all_joined(&[&anna, &bob, &carl])?;
+    let pid = ipcp(&a.host)?["pid"].as_i64().context("a pid")?;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("a pid")?;
+    a.irmd.process().kill()?;
+    rustix::process::kill_process(pid, Signal::KILL)?;
+    Chat::all_talk(&mut [&mut anna, &mut bob, &mut carl], "nobody home")?;
+    a.irmd = a.host.irmd().start()?;
+    await_session(&a.host, "joined session")?;
+    let mut dora = Chat::join(&b.host, "dora", &[])?;
+    Chat::all_joined(&[&anna, &bob, &carl, &dora])?;
+    Chat::all_talk(&mut [&mut anna, &mut bob, &mut carl, &mut dora], "back")?;
+    for chat in [&anna, &bob, &carl] {
+        ensure!(!chat.program.out().contains(" left: "), "{}: {}", chat.name, chat.program.out());
+    }
+    Ok(())
+}
+
+/// An administrator ends a flow under its programs: it is made anew.
+pub(crate) fn a_pair_whose_flow_breaks_has_another() -> Result<()> {
+    let session = Session::open()?;
+    let a = session.member("a", Middlebox::PortRestricted)?;
+    let b = session.member("b", Middlebox::FullCone)?;
+    let mut anna = Chat::join(&a.host, "anna", &[])?;
+    let mut bob = Chat::join(&b.host, "bob", &[])?;
+    Chat::all_joined(&[&anna, &bob])?;
+    let row = only_flow(&a.host)?;
+    a.host.irm(&["flow", "dealloc", &row["id"].to_string()])?;
+    anna.sees("* bob left: ")?;
+    bob.sees("* anna left: ")?;
+    for (chat, other) in [(&anna, "bob"), (&bob, "anna")] {
+        let joined = format!("* {other} joined: ");
+        lab::wait_until(LATE, "the flow to be made anew", || chat.program.out().matches(&joined).count() == 2)?;
+    }
+    Chat::all_talk(&mut [&mut anna, &mut bob], "again")
 }
 
 /// 20 members, five on each of four hosts behind NATs: 190 flows, and one line of each to all.

@@ -40,7 +40,9 @@ pub(crate) fn irm_nat_tells_the_kinds_of_nat_apart() -> Result<()> {
         ensure!(seen == [mapping, filtering, ports, direct], "{kind}: {found:#}");
         let public = found["public"].as_str().context("an address")?;
         ensure!(public.starts_with(&format!("{}:", host.public())), "{kind}: {found:#}");
-        ensure!(!kind.translates() || found["hairpinning"] == "no", "{kind}: {found:#}");
+        // Without a NAT the public address is the host's own.
+        let hairpin = if kind.translates() { "no" } else { "external" };
+        ensure!(found["hairpinning"] == hairpin, "{kind}: {found:#}");
     }
     Ok(())
 }
@@ -63,6 +65,31 @@ pub(crate) fn a_second_rendezvous_tells_mappings_by_address() -> Result<()> {
         let found = found(&host, &["--via", &via, "--via", &listen])?;
         ensure!(found["mapping"] == mapping && found["direct"] == direct, "{kind}: {found:#}");
     }
+    Ok(())
+}
+
+/// What the lab's boxes do not do, a rule at the host does: what it sends to its public address comes back to it, first with the
+/// inner source, then with the public one.
+pub(crate) fn hairpinning_is_seen_where_there_is_some() -> Result<()> {
+    let session = Session::open()?;
+    let host = session.lab.host_behind("a", Middlebox::PortRestricted)?;
+    let (own, public, via) = (host.address(), host.public(), session.via());
+    let nft = |rules: &str| -> Result<()> {
+        let output = host.run("nft", &[rules])?;
+        ensure!(output.code() == 0, "{rules}: {}", output.err);
+        Ok(())
+    };
+    nft(&format!(
+        "add table ip pin\n\
+         add chain ip pin out {{ type nat hook output priority -100; }}\n\
+         add chain ip pin in {{ type nat hook input priority 100; }}\n\
+         add rule ip pin out ip daddr {public} dnat to {own}\n"
+    ))?;
+    ensure!(found(&host, &["--via", &via])?["hairpinning"] == "internal");
+    nft(&format!("add rule ip pin in ip saddr {own} ip daddr {own} snat to {public}"))?;
+    let text = host.irm(&["nat", "--via", &via])?;
+    ensure!(text.contains("hairpinning  yes (RFC 4787, 6)"), "{text}");
+    ensure!(!text.contains("only by their local addresses"), "{text}");
     Ok(())
 }
 
