@@ -212,6 +212,30 @@ pub enum ListenError {
     },
 }
 
+/// A program did not become a member of a group.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JoinError {
+    /// The member's name cannot be served, or irmd not be asked.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Somebody else has the name.
+    #[error("the group {group} has a member {member} already; join under another name")]
+    Taken {
+        /// The group.
+        group: String,
+        /// Who.
+        member: String,
+    },
+    /// There is no room.
+    #[error("the group {group} has {most} members already, as many as it may; come back when one has left")]
+    Full {
+        /// The group.
+        group: String,
+        /// Members that it may have.
+        most: usize,
+    },
+}
+
 /// A flow was not accepted.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AcceptError {
@@ -397,6 +421,13 @@ impl AcceptError {
 impl From<StackError> for AllocError {
     fn from(error: StackError) -> Self {
         Self::Failed { message: error.to_string() }
+    }
+}
+
+impl ListenError {
+    /// There is no thread for it.
+    pub(crate) fn from_io(error: io::Error) -> Self {
+        Self::Failed { message: format!("no thread can be had: {error}; raise the limits and try again") }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::FlowError;
 use crate::io::core::Core;
 use crate::io::mux::Held;
 use crate::io::sdu::{Stop, Wait};
-use crate::peer::{Counters, Identity, Peer};
+use crate::peer::{Counters, EndReason, Identity, Peer};
 use crate::stream::Stream;
 use crate::{PathStats, StreamError};
 
@@ -210,6 +210,14 @@ impl Flow {
         }
         drop(self.core.release());
         self.core.part();
+    }
+
+    /// Waits until the flow is over, whoever ended it; at once if it is. What came before may still be read.
+    pub async fn ended(&self) -> EndReason {
+        match &self.held {
+            None => self.core.over().await,
+            Some(held) => held.over().await,
+        }
     }
 
     /// The flow's id on this host, as `irm flow list` shows it. A restart of the daemons may change it.

@@ -13,7 +13,8 @@
 #![doc = include_str!("../examples/echo_client.rs")]
 //! ```
 //!
-//! More wishes than a name and a [`Qos`]: [`Stack::alloc`], [`Stack::listen`]. Programs without tokio: [`blocking`].
+//! More wishes than a name and a [`Qos`]: [`Stack::alloc`], [`Stack::listen`]. Groups of programs that have flows with each
+//! other: [`Stack::join`]. Programs without tokio: [`blocking`].
 //! Programs in C: `flowring.h`.
 //!
 //! `machine/` decides what becomes of flows when a daemon ends and comes back; `io/` owns the sockets, the thread and
@@ -25,6 +26,7 @@ mod error;
 mod flow;
 #[cfg(test)]
 mod flow_tests;
+mod group;
 mod io;
 mod listener;
 mod machine;
@@ -37,8 +39,9 @@ pub mod blocking;
 pub use alloc::Alloc;
 pub use batch::Batch;
 pub use bytes::Bytes;
-pub use error::{AcceptError, AllocError, FlowError, ListenError, StackError, Unreachable};
+pub use error::{AcceptError, AllocError, FlowError, JoinError, ListenError, StackError, Unreachable};
 pub use flow::Flow;
+pub use group::{Group, GroupEvent, Join, MOST_MEMBERS};
 pub use listener::{Incoming, Listen, Listener};
 pub use peer::{Counters, EndReason, Identity, Peer};
 pub use proto::shim::MAX_DATA;

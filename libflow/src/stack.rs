@@ -7,6 +7,7 @@ use proto::RunDir;
 
 use crate::alloc::Alloc;
 use crate::error::StackError;
+use crate::group::Join;
 use crate::io::keeper::Keeper;
 use crate::listener::Listen;
 
@@ -51,6 +52,12 @@ impl Stack {
     /// Serves `name` from now on; set what is wanted, then `.await`.
     pub fn listen(&self, name: &str) -> Listen {
         Listen::new(self.keeper.clone(), name)
+    }
+
+    /// Becomes the member `member` of the group `group`: serves the name `group.member`, and has a flow with each other
+    /// member; set what is wanted, then `.await`.
+    pub fn join(&self, group: &str, member: &str) -> Join {
+        Join::new(self.clone(), self.keeper.clone(), group, member)
     }
 
     /// The folder of irmd's sockets.

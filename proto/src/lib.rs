@@ -68,3 +68,6 @@ pub fn clip(text: &str, longest: usize) -> &str {
 
 /// Longest gRPC message either side takes, bytes. Listings stream, so no message grows with their length.
 pub const MAX_MESSAGE: usize = 1 << 20;
+
+/// Names in one message: more that begin alike are not told.
+pub const MOST_NAMES: usize = 256;

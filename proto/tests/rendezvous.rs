@@ -162,6 +162,7 @@ fn said() -> impl Strategy<Value = Said> {
             .prop_map(|(public, alternate)| Said::NatSeen { public, alternate }),
         (any::<u64>(), payload()).prop_map(|(to, payload)| Said::Carry { to: HostId(to), payload }),
         payload().prop_map(Said::Carried),
+        (1_024..=u16::MAX).prop_map(|port| Said::NatReach { port }),
     ];
     prop_oneof![first, second, third]
 }

@@ -27,7 +27,10 @@ const CRATES: Allowed<'static> = &[
     ("portfwd", &["flowring-proto", "flowring-service", "flowring-tool", "flowring-datagrams", "libflow"]),
     ("tcpstripe", &["flowring-proto", "flowring-scrape", "flowring-tool", "libflow"]),
     ("gameproxy", &["flowring-proto", "flowring-service", "flowring-tool", "flowring-datagrams", "libflow"]),
-    ("rendezvous", &["flowring-proto", "flowring-service", "flowring-tool", "flowring-datagrams", "flowring-pace"]),
+    (
+        "rendezvous",
+        &["flowring-proto", "flowring-service", "flowring-tool", "flowring-datagrams", "flowring-pace", "libflow"],
+    ),
     ("flowring-datagrams", &[]),
     ("flowring-capture", &[]),
     ("flowring-tool", &["flowring-proto"]),

@@ -20,6 +20,7 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::command::{Command, Page, Reply};
+use super::names;
 use crate::config::{self, Bootstrap};
 use crate::machine::{Ask, Key, Owner};
 
@@ -66,12 +67,12 @@ fn only_irmd(own: u32, request: Request<()>) -> Result<Request<()>, Status> {
 }
 
 #[derive(Clone)]
-struct Api {
+pub(super) struct Api {
     commands: mpsc::Sender<Command>,
 }
 
 impl Api {
-    async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Failure> {
+    pub(super) async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
@@ -220,6 +221,16 @@ impl Ipcp for Api {
 
     async fn shutdown(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
         self.done(Command::Shutdown).await
+    }
+
+    type NamesStream = ReceiverStream<Result<v1::NamesReply, Status>>;
+
+    async fn names(&self, request: Request<v1::NamesRequest>) -> Result<Response<Self::NamesStream>, Status> {
+        let prefix = config::name(&request.into_inner().prefix)?;
+        let first = self.call(|reply| Command::Names(prefix.clone(), reply)).await?;
+        let (sender, stream) = mpsc::channel(1);
+        tokio::spawn(names::tell(self.clone(), prefix, first, sender));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     type CountsStream = ReceiverStream<Result<v1::FlowCountsReply, Status>>;

@@ -1,10 +1,11 @@
 //! What gRPC handlers ask of the task that owns the machine.
 
+use proto::rendezvous::Seen;
 use proto::v1::{self, Failure};
 use proto::{FlowId, Name};
 use std::net::SocketAddr;
 use std::time::Instant;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::Bootstrap;
 use crate::machine::{Ask, Key};
@@ -44,6 +45,8 @@ pub(super) enum Command {
     Counts(Key, Reply<Counts>),
     Flow(FlowId, Reply<v1::FlowInfo>),
     Report(Reply<v1::ReportReply>),
+    /// Names of other hosts that begin so, and what tells when to ask again.
+    Names(Name, Reply<Known>),
     Retire(Reply<()>),
     /// irmd took this IPCP, which asked it to at this moment.
     Attached(Instant),
@@ -61,6 +64,12 @@ pub(super) struct Counts {
     pub(super) page: v1::FlowCountsReply,
     pub(super) next: Option<Key>,
 }
+
+/// Names, and what changes when they may have.
+pub(super) type Known = (v1::NamesReply, watch::Receiver<Moment>);
+
+/// A state of what is known of other hosts' names: of the session, of the static table.
+pub(super) type Moment = (Seen, u64);
 
 impl Command {
     /// Answers with a failure, whatever the call was.
@@ -80,6 +89,7 @@ impl Command {
             Self::Flow(_, reply) => drop(reply.send(Err(failure))),
             Self::Resolve(_, reply) => drop(reply.send(Err(failure))),
             Self::Registrations(_, reply) => drop(reply.send(Err(failure))),
+            Self::Names(_, reply) => drop(reply.send(Err(failure))),
             Self::Report(reply) => drop(reply.send(Err(failure))),
             Self::Cancel(_) | Self::Attached(_) => {}
         }

@@ -19,12 +19,12 @@ use proto::v1::{self, Failure, FailureKind};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::asking::{Asking, Ready};
 use super::batch::{self, Batch};
-use super::command::{Command, Reply};
+use super::command::{Command, Moment, Reply};
 use super::directory;
 use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
@@ -88,6 +88,10 @@ pub(super) struct Driver {
     /// Calls of `Shutdown` that wait for the flows to end.
     stops: Vec<Reply<()>>,
     pub(super) stopped: bool,
+    /// For those who follow names.
+    pub(super) names_known: watch::Sender<Moment>,
+    /// Changes of the static table.
+    pub(super) hosts_changed: u64,
     pub(super) buffer: Box<[u8]>,
     batch: Batch,
     said: v1::UdpConfig,
@@ -173,6 +177,8 @@ impl Driver {
             retiring: Vec::new(),
             stops: Vec::new(),
             stopped: false,
+            names_known: watch::Sender::default(),
+            hosts_changed: 0,
             buffer: vec![0; socket::LONGEST].into(),
             batch: Batch::default(),
             said: bootstrap.said.clone(),
@@ -202,6 +208,7 @@ impl Driver {
             }
             self.shim.handle_timeout(now);
             self.carry_out(now);
+            self.tell_names();
         }
         for reply in self.stops.drain(..) {
             let _ = reply.send(Ok(()));
@@ -337,8 +344,12 @@ impl Driver {
             Command::Unregister { name, wait, reply } => self.unregister(now, &name, wait, reply),
             Command::Resolve(name, reply) => self.resolve(now, name, reply),
             Command::Registrations(after, reply) => drop(reply.send(Ok(self.registrations(now, after.as_ref())))),
-            Command::AddHost(name, shim, reply) => drop(reply.send(self.shim.add_host(name, shim))),
+            Command::AddHost(name, shim, reply) => {
+                self.hosts_changed += 1;
+                let _ = reply.send(self.shim.add_host(name, shim));
+            }
             Command::RemoveHost(name, reply) => {
+                self.hosts_changed += 1;
                 let known = self.shim.remove_host(&name);
                 let _ = reply.send(found(known, format!("the static table has no host for {name}; nothing to remove")));
             }
@@ -363,6 +374,7 @@ impl Driver {
                 let _ = reply.send(info.ok_or_else(missing));
             }
             Command::Report(reply) => drop(reply.send(Ok(self.report()))),
+            Command::Names(prefix, reply) => drop(reply.send(Ok(self.names(&prefix)))),
             Command::Retire(reply) => self.retire(now, reply),
             Command::Shutdown(reply) => {
                 self.stops.push(reply);

@@ -31,6 +31,7 @@ mod effect;
 mod filter;
 mod irm;
 mod limits;
+mod names;
 mod private;
 mod report;
 mod rows;

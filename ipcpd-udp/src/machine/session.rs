@@ -1,12 +1,15 @@
 //! This shim in its session with a rendezvous: names go there, introductions come from there.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use proto::rendezvous::Refusal;
+use proto::rendezvous::{Refusal, Seen};
 use proto::v1::{Failure, FailureKind};
 use proto::{HostId, Name};
 
+use super::directory::begins;
 use super::meeting::carried_to;
 use super::output::Output;
 use super::rendezvous::member::{Event, Member, Standing};
@@ -128,10 +131,25 @@ impl Shim {
         others.filter(|(_, other)| other.names.contains(name)).map(|(id, other)| (*id, other.public)).collect()
     }
 
-    /// Names of other members, in order, behind `after`: the name and who has it.
-    pub fn names_of_members(&self) -> Vec<(Name, HostId)> {
-        let others = self.member.iter().flat_map(|member| member.others());
-        others.flat_map(|(id, other)| other.names.iter().map(|name| (name.clone(), *id))).collect()
+    /// Names of other hosts that begin so: of the session's members and the static table, in order, at most so many.
+    pub fn names_below(&self, prefix: &Name, most: usize) -> Vec<Name> {
+        let others = self.member.iter().flat_map(|member| member.others().values());
+        let behind = (Bound::Excluded(prefix), Bound::Unbounded);
+        let of_members =
+            others.flat_map(|other| other.names.range::<Name, _>(behind).take_while(|name| begins(name, prefix)));
+        let mut names: BTreeSet<&Name> = self.directory.hosts_below(prefix, self.settings.listen).take(most).collect();
+        for name in of_members {
+            names.insert(name);
+            if names.len() > most {
+                names.pop_last();
+            }
+        }
+        names.into_iter().cloned().collect()
+    }
+
+    /// How much is known of the session's members and their names; nothing without one.
+    pub fn members_seen(&self) -> Seen {
+        self.member.as_ref().map(|member| member.seen()).unwrap_or_default()
     }
 
     pub(super) fn name_added(&mut self, now: Instant, name: &Name) {

@@ -11,14 +11,26 @@ use proto::v1::{self, Failure, FailureKind};
 use proto::{FlowId, Name, Token};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::api_admin::Tools;
 use super::calls::Asker;
 use super::identity::Identity;
+use super::names::{self, Following};
 use crate::machine::{Caller, Command, Judging, Reply};
 
 /// The service.
 pub(super) struct Programs {
     pub(super) asker: Asker,
     pub(super) identity: Identity,
+    pub(super) names: Following,
+}
+
+impl Programs {
+    /// Beside what tools ask.
+    pub(super) fn new(tools: &Tools) -> Self {
+        let Tools { asker, links, events, identity, .. } = tools;
+        let names = Following::new(asker.clone(), links.clone(), events.served());
+        Self { asker: asker.clone(), identity: identity.clone(), names }
+    }
 }
 
 /// Who is at the other end of the socket a request came by.
@@ -116,6 +128,13 @@ impl Irm for Programs {
         let name = Name::new(&request.name).ok();
         done(&self.asker.ask(caller, Command::Certify(request)).await?)?;
         Ok(Response::new(self.identity.certify(&key, name.as_ref(), SystemTime::now())?))
+    }
+
+    type NamesStream = names::Stream;
+
+    async fn names(&self, request: Request<v1::NamesRequest>) -> Result<Response<names::Stream>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.names.follow(caller, request.into_inner()).await?))
     }
 
     async fn judge(&self, request: Request<v1::JudgeRequest>) -> Result<Response<v1::JudgeReply>, Status> {

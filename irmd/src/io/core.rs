@@ -220,6 +220,7 @@ impl Core {
         }
         self.state.reserve(self.irm.next_flow());
         self.tell_followers();
+        self.events.serve(self.irm.serving());
     }
 
     fn tell_followers(&mut self) {

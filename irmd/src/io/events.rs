@@ -1,15 +1,15 @@
 //! Events of flows for who follows them: each over a bounded queue, and who is too slow hears how much it missed.
 #![expect(clippy::disallowed_methods, reason = "io reads the clocks; a follower's task ends with its stream")]
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use proto::v1::{self, EventKind, Failure, FailureKind};
-use tokio::sync::{broadcast, mpsc};
+use proto::v1::{self, EventKind, Failure};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::places::{Place, Places};
 use crate::machine::Past;
 use crate::machine::history::Record;
 
@@ -30,7 +30,9 @@ const SET: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Events {
     sender: broadcast::Sender<Record>,
-    places: Arc<Mutex<HashMap<u32, usize>>>,
+    places: Places,
+    /// Counts changes of the names that are served.
+    served: watch::Sender<u64>,
     anchor: Arc<Mutex<(Instant, SystemTime)>>,
 }
 
@@ -47,7 +49,13 @@ pub(super) struct Wanted {
 impl Events {
     pub(super) fn new() -> Self {
         let anchor = (Instant::now(), SystemTime::now());
-        Self { sender: broadcast::Sender::new(QUEUE), places: Arc::default(), anchor: Arc::new(Mutex::new(anchor)) }
+        let places = Places::new("read the events of flows", STREAMS_OF_USER, STREAMS_OF_USERS);
+        Self {
+            sender: broadcast::Sender::new(QUEUE),
+            places,
+            served: watch::Sender::default(),
+            anchor: Arc::new(Mutex::new(anchor)),
+        }
     }
 
     /// Whether anybody follows.
@@ -61,19 +69,19 @@ impl Events {
         let _ = self.sender.send(record);
     }
 
+    /// Other names are served where this is another value.
+    pub(super) fn serve(&self, serving: u64) {
+        self.served.send_if_modified(|known| std::mem::replace(known, serving) != serving);
+    }
+
+    /// Changes when other names are served.
+    pub(super) fn served(&self) -> watch::Receiver<u64> {
+        self.served.subscribe()
+    }
+
     /// A place for a user's stream.
     pub(super) fn place(&self, uid: u32) -> Result<Place, Failure> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_users: usize = places.iter().filter(|(uid, _)| **uid != 0).map(|(_, n)| n).sum();
-        let own = places.entry(uid).or_default();
-        if *own >= STREAMS_OF_USER || (uid != 0 && of_users >= STREAMS_OF_USERS) {
-            let text = format!(
-                "{own} programs of user {uid} and {of_users} of all users read the events of flows already, as many as may; end one"
-            );
-            return Err(Failure::new(FailureKind::Exhausted, text));
-        }
-        *own += 1;
-        Ok(Place { places: self.places.clone(), uid })
+        self.places.place(uid)
     }
 
     /// All events from now on; to be asked for before the past is, so that nothing is missed between.
@@ -187,24 +195,6 @@ impl Events {
 /// What hears all events.
 pub(super) struct Follower(broadcast::Receiver<Record>);
 
-/// A user's place among those who read events; free again when it is dropped.
-pub(super) struct Place {
-    places: Arc<Mutex<HashMap<u32, usize>>>,
-    uid: u32,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = places.get_mut(&self.uid) {
-            *own -= 1;
-            if *own == 0 {
-                places.remove(&self.uid);
-            }
-        }
-    }
-}
-
 impl Wanted {
     fn has(&self, record: &Record) -> bool {
         let v1::FlowEventsRequest { kinds, flow_id, .. } = &self.request;
@@ -220,6 +210,8 @@ fn missed_event(missed: u64) -> v1::FlowEvent {
 
 #[cfg(test)]
 mod tests {
+    use proto::v1::FailureKind;
+
     use super::*;
     use crate::machine::history::Subject;
     use tokio_stream::StreamExt;

@@ -8,6 +8,7 @@ use handoff::Caller;
 use proto::calls::Allocs;
 use proto::v1::ipcp_client::IpcpClient;
 use proto::v1::{self, Failure, FailureKind};
+use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -31,6 +32,7 @@ pub(super) struct Link {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Links {
     map: Arc<DashMap<String, Link>>,
+    changed: watch::Sender<u64>,
 }
 
 impl Links {
@@ -38,16 +40,23 @@ impl Links {
     pub(super) fn connect(&self, ipcp: &str, socket: &str) {
         let client = IpcpClient::new(handoff::channel(socket)).max_decoding_message_size(proto::MAX_MESSAGE);
         self.map.insert(ipcp.to_owned(), Link { client, allocs: Caller::default() });
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// It does no more.
     pub(super) fn disconnect(&self, ipcp: &str) {
         self.map.remove(ipcp);
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// The way to an IPCP, if it is attached.
     pub(super) fn get(&self, ipcp: &str) -> Option<Link> {
         self.map.get(ipcp).map(|link| link.clone())
+    }
+
+    /// Changes when one comes or goes.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// All that are attached.
@@ -170,6 +179,12 @@ pub(super) async fn registrations(mut link: Link, ipcp: &str) -> Option<Vec<v1::
         Ok(rows)
     };
     in_time(ipcp, rows).await
+}
+
+/// The names that it knows of other hosts, each time they change; `None`: it has no layer, is stuck, or gone.
+pub(super) async fn names(mut link: Link, request: v1::NamesRequest) -> Option<tonic::Streaming<v1::NamesReply>> {
+    let names = tokio::time::timeout(LISTING, link.client.names(request)).await;
+    names.ok()?.ok().map(Response::into_inner)
 }
 
 /// Its names leave their directory, if that can be done in time.

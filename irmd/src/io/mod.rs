@@ -22,7 +22,9 @@ mod listing;
 mod local;
 mod logging;
 mod metrics;
+mod names;
 mod place;
+mod places;
 mod programs;
 mod spawn;
 mod state;
@@ -111,13 +113,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         links: links.clone(),
         handoff: handoff.clone(),
         callers: callers.clone(),
-        identity: identity.clone(),
+        identity,
         run_dir: run_path.display().to_string(),
         turn: Arc::new(tokio::sync::Semaphore::new(1)),
     };
     let metrics = metrics.map(|listener| metrics::Metrics::start(listener, &tools)).transpose()?;
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(listener, callers, Programs { asker: asker.clone(), identity }, tools, Ipcps { asker }));
+    tasks.spawn(serve(listener, callers, Programs::new(&tools), tools, Ipcps { asker }));
     let mut core = Core {
         irm,
         handoff,

@@ -121,6 +121,7 @@ impl Irm {
         // A bound name stays, even if a process had made it.
         entry.origin = Origin::Runtime;
         let changed = before != entry.starts();
+        self.names.note_serving();
         self.effects.push_back(Effect::Persist);
         if changed {
             self.register_again(&name);
@@ -147,6 +148,7 @@ impl Irm {
         }
         entry.origin = changed(entry.origin);
         let changed = started != entry.starts();
+        self.names.note_serving();
         self.effects.push_back(Effect::Persist);
         if changed {
             self.register_again(&name);
@@ -167,6 +169,7 @@ impl Irm {
             return Err(fail(FailureKind::AlreadyExists, text));
         }
         process.serves.insert(name.clone());
+        self.names.note_serving();
         self.demand(now, &name);
         Ok(Some(Reply::Done))
     }

@@ -136,6 +136,8 @@ pub enum Command {
     NameRegister(v1::NameRegisterRequest),
     /// Take it out of the layer.
     NameUnregister(v1::NameUnregisterRequest),
+    /// The names that begin so and are served on this host.
+    Names(v1::NamesRequest),
     /// Where a flow to a name would go.
     NameResolve(v1::NameResolveRequest),
     /// Bind a program to a name. Its user is given as a number.
@@ -213,6 +215,8 @@ pub enum Reply {
     Ipcps(Vec<v1::IpcpInfo>),
     /// Names; how they stand in their layers' directories is left to the owner.
     Names(Vec<v1::NameInfo>),
+    /// Names that something on this host serves.
+    NamesHere(std::collections::BTreeSet<String>),
     /// What this host says of a name, and the IPCPs to ask, in order, with their layers; the owner asks them.
     Resolving(v1::ResolveStep, Vec<(String, String)>),
     /// Flows; counters are left to the owner.

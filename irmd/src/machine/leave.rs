@@ -232,6 +232,7 @@ impl Irm {
         let Some(entry) = self.names.get_mut(name.as_str()) else { return };
         let Some(accepts) = entry.unbind(pid) else { return };
         let over = entry.origin == super::name::Origin::Process && entry.processes().next().is_none();
+        self.names.note_serving();
         for accept in accepts {
             self.accept_is_over(pid, accept.call);
             self.refuse(accept.call, not_served(pid, name));

@@ -217,6 +217,7 @@ impl Irm {
             Command::FlowAnswer(request) => self.flow_answer(now, caller, request),
             Command::Certify(request) => self.certify(now, caller, &request),
             Command::Judge(asked) => self.judge(now, caller, &asked),
+            Command::Names(request) => self.names_below(&request),
             other => self.dispatch_admin(now, call, caller, other),
         }
     }
@@ -266,7 +267,8 @@ impl Irm {
             | Command::FlowAccept(_)
             | Command::FlowAnswer(_)
             | Command::Certify(_)
-            | Command::Judge(_) => Ok(None),
+            | Command::Judge(_)
+            | Command::Names(_) => Ok(None),
         }
     }
 

@@ -15,6 +15,8 @@ use super::program::Program;
 #[derive(Debug, Default)]
 pub struct Names {
     map: BTreeMap<Name, Entry>,
+    /// Counts changes of what is served.
+    changes: u64,
 }
 
 /// Where an entry comes from, and so where it is written down.
@@ -137,7 +139,24 @@ impl Names {
 
     /// Removes an entry.
     pub fn remove(&mut self, name: &str) -> Option<Entry> {
+        self.changes += 1;
         self.map.remove(name)
+    }
+
+    /// A name is served that was not, or no longer. Its entry's going is noted by itself.
+    pub fn note_serving(&mut self) {
+        self.changes += 1;
+    }
+
+    /// Another value where names may be served that were not, or the reverse.
+    pub fn serving(&self) -> u64 {
+        self.changes
+    }
+
+    /// Entries whose names begin so, in order.
+    pub fn below(&self, prefix: &Name) -> impl Iterator<Item = (&Name, &Entry)> {
+        let begins = prefix.clone();
+        self.map.range(prefix.clone()..).take_while(move |(name, _)| name.as_str().starts_with(begins.as_str()))
     }
 
     /// All entries, in order of name.

@@ -365,6 +365,7 @@ pub fn least(command: &Command) -> Rank {
         Command::FlowAlloc(..)
         | Command::Certify(_)
         | Command::Judge(_)
+        | Command::Names(_)
         | Command::IdentityTrust { .. }
         | Command::IdentityForget(..)
         | Command::IdentityList

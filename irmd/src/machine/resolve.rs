@@ -1,10 +1,30 @@
 //! Where a flow to a name would go, as far as this host knows.
 
+use proto::MOST_NAMES;
 use proto::v1::{self, ResolveOutcome};
 
-use super::{Answer, Irm, Reply, parse_name};
+use super::{Answer, Irm, Reply, check_version, parse_name};
 
 impl Irm {
+    /// Names that begin so and that something on this host serves.
+    pub(super) fn names_below(&self, request: &v1::NamesRequest) -> Answer {
+        check_version(request.version)?;
+        let prefix = parse_name(&request.prefix)?;
+        let layer = request.layer.as_str();
+        if !layer.is_empty() {
+            self.check_known_layer(layer)?;
+        }
+        let served = self.names.below(&prefix).filter(|(name, entry)| **name != prefix && entry.is_bound());
+        let wanted = served.filter(|(_, entry)| layer.is_empty() || entry.layers.contains(layer));
+        let names = wanted.map(|(name, _)| name.to_string()).take(MOST_NAMES + 1).collect();
+        Ok(Some(Reply::NamesHere(names)))
+    }
+
+    /// Changes when such names may be others.
+    pub fn serving(&self) -> u64 {
+        self.names.serving()
+    }
+
     pub(super) fn name_resolve(&self, request: &v1::NameResolveRequest) -> Answer {
         let name = parse_name(&request.name)?;
         let layer = request.layer.as_str();

@@ -26,7 +26,8 @@ impl Irm {
         self.check_served(caller, &name)?;
         self.find_or_create(now, &name, caller, request.create)?;
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Ok(Some(Reply::Done)) };
-        if entry.bind(caller.pid) {
+        let new = entry.bind(caller.pid);
+        if new {
             self.effects
                 .push_back(super::Effect::Log(super::Level::Info, format!("process {} serves {name}", caller.pid)));
         }
@@ -34,6 +35,9 @@ impl Irm {
         if request.register {
             entry.layers.all |= all;
             entry.layers.named.extend(request.layers.iter().filter(|l| *l != "*").cloned());
+        }
+        if new {
+            self.names.note_serving();
         }
         if let Some(process) = self.processes.get_mut(caller.pid) {
             process.serves.insert(name.clone());

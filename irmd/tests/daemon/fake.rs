@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use handoff::Answers;
@@ -11,6 +12,7 @@ use proto::v1::irm_for_ipcp_client::IrmForIpcpClient;
 use proto::v1::{self, Failure, FailureKind};
 use proto::{PROTOCOL_VERSION, RunDir};
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -25,6 +27,8 @@ pub(crate) struct Told {
     pub(crate) layer: String,
     pub(crate) names: BTreeMap<String, u64>,
     pub(crate) flows: Vec<v1::FlowInfo>,
+    /// Names of other hosts, told to who follows names when it begins.
+    pub(crate) known: Vec<&'static str>,
     /// `Flows` never answers.
     pub(crate) stuck: bool,
 }
@@ -123,6 +127,15 @@ impl Ipcp for Fake {
 
     async fn log(&self, request: Request<v1::LogRequest>) -> Result<Response<v1::LogState>, Status> {
         Ok(Response::new(v1::LogState { filter: request.into_inner().filter, ..v1::LogState::default() }))
+    }
+
+    type NamesStream = Pin<Box<dyn Stream<Item = Result<v1::NamesReply, Status>> + Send>>;
+
+    async fn names(&self, _: Request<v1::NamesRequest>) -> Result<Response<Self::NamesStream>, Status> {
+        let known = |name: &&str| v1::KnownName { name: (*name).to_owned(), here: false, layer: "net".to_owned() };
+        let names = self.state.lock().unwrap().known.iter().map(known).collect();
+        let told = tokio_stream::once(Ok(v1::NamesReply { names, more: false }));
+        Ok(Response::new(Box::pin(told.chain(tokio_stream::pending()))))
     }
 
     type CountsStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::FlowCountsReply, Status>>>;

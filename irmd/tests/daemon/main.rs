@@ -6,6 +6,7 @@ mod hostile;
 mod identity;
 mod ipcps;
 mod life;
+mod names;
 mod outlive;
 mod programs;
 mod stage;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::{Builder, Handle};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// The caller's runtime; for programs without one, a thread that is started once and stays.
 pub(crate) fn runtime() -> io::Result<Handle> {
@@ -39,6 +39,11 @@ pub(crate) async fn run<T: Send + 'static>(
 /// Has `work` done, whoever waits for it.
 pub(crate) fn detach(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
     drop(runtime.spawn(work));
+}
+
+/// Has `work` done until it is aborted.
+pub(crate) fn begin(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    runtime.spawn(work).abort_handle()
 }
 
 struct AbortOnDrop<T>(JoinHandle<T>);

@@ -266,6 +266,17 @@ impl Core {
         }
     }
 
+    /// Waits until the flow is over.
+    pub(crate) async fn over(&self) -> EndReason {
+        loop {
+            let ended = self.ended.notified();
+            if let Some(reason) = self.reason() {
+                return reason;
+            }
+            ended.await;
+        }
+    }
+
     /// The socket was found closed: the reason, if it is known already.
     pub(crate) fn note_closed(&self) -> Option<EndReason> {
         if self.reason().is_none() && !self.closed_noted.swap(true, Ordering::Relaxed) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proto::v1::{
     CertifyReply, CertifyRequest, Failure, FailureKind, FlowAllocRequest, FlowAnswerRequest, FlowHandle, JudgeReply,
-    JudgeRequest, ServeRequest,
+    JudgeRequest, NamesReply, NamesRequest, ServeRequest,
 };
 use proto::{RunDir, Token};
 use tokio::runtime::{Builder, LocalOptions};
@@ -59,12 +59,39 @@ pub(crate) enum Decision {
 
 /// What is asked of the thread.
 pub(crate) enum Command {
-    Alloc { request: FlowAllocRequest, keeper: Arc<Keeper>, reply: Reply<Delivered> },
-    Serve { request: ServeRequest, reply: Reply<Serving> },
-    Accept { name: String, within: Option<Duration>, keeper: Arc<Keeper>, reply: Reply<Delivered> },
-    Incoming { name: String, within: Option<Duration>, reply: Reply<Arrived> },
-    Certify { request: CertifyRequest, reply: Reply<CertifyReply> },
-    Judge { request: JudgeRequest, reply: Reply<JudgeReply> },
+    Alloc {
+        request: FlowAllocRequest,
+        keeper: Arc<Keeper>,
+        reply: Reply<Delivered>,
+    },
+    Serve {
+        request: ServeRequest,
+        reply: Reply<Serving>,
+    },
+    Accept {
+        name: String,
+        within: Option<Duration>,
+        keeper: Arc<Keeper>,
+        reply: Reply<Delivered>,
+    },
+    Incoming {
+        name: String,
+        within: Option<Duration>,
+        reply: Reply<Arrived>,
+    },
+    Certify {
+        request: CertifyRequest,
+        reply: Reply<CertifyReply>,
+    },
+    Judge {
+        request: JudgeRequest,
+        reply: Reply<JudgeReply>,
+    },
+    /// Names that begin alike, until nobody holds what is given.
+    Names {
+        request: NamesRequest,
+        reply: Reply<watch::Receiver<NamesReply>>,
+    },
 }
 
 /// Handle to the thread, which ends when the last handle (of a stack, a listener, a flow) is dropped.
@@ -197,6 +224,7 @@ impl Context {
                 })
                 .await;
             }
+            Command::Names { request, reply } => self.names(request, reply).await,
             Command::Incoming { name, within, mut reply } => {
                 let arrived = unless_closed(&mut reply, self.accept(&name, true, within)).await;
                 match arrived {

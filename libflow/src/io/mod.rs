@@ -3,6 +3,8 @@
 pub(crate) mod aside;
 pub(crate) mod batches;
 pub(crate) mod core;
+mod follow;
+pub(crate) mod gathering;
 mod irm;
 pub(crate) mod keeper;
 mod lease;

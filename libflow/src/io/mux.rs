@@ -100,6 +100,22 @@ impl Held {
         done.map_err(|error| self.failed(error))
     }
 
+    /// Waits until the flow is over.
+    pub(crate) async fn over(&self) -> EndReason {
+        let over = async {
+            let over = match self.mux() {
+                Mux::Quic(flow) => flow.closed().await,
+                Mux::Local(flow) => flow.closed().await,
+            };
+            self.why(&over)
+        };
+        tokio::select! {
+            biased;
+            reason = self.core.over() => reason,
+            reason = over => reason,
+        }
+    }
+
     pub(crate) fn message_limit(&self) -> usize {
         match self.mux() {
             Mux::Quic(flow) => flow.message_limit(),

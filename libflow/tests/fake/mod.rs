@@ -14,8 +14,8 @@ use proto::calls::{FlowAccepts, FlowAllocs, FlowAnswers};
 use proto::v1::irm_server::{Irm, IrmServer};
 use proto::v1::{
     CertifyReply, CertifyRequest, Empty, Failure, FailureKind, FlowAcceptCall, FlowAcceptRequest, FlowAllocCall,
-    FlowAllocRequest, FlowAnswerCall, FlowAnswerRequest, FlowHandle, JudgeReply, JudgeRequest, ServeReply,
-    ServeRequest, UnserveRequest,
+    FlowAllocRequest, FlowAnswerCall, FlowAnswerRequest, FlowHandle, JudgeReply, JudgeRequest, NamesReply,
+    NamesRequest, ServeReply, ServeRequest, UnserveRequest,
 };
 use proto::{FlowId, RunDir, Token};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -161,6 +161,12 @@ impl Irm for Service {
 
     async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeReply>, Status> {
         Err(Status::unimplemented("no identity here"))
+    }
+
+    type NamesStream = tokio_stream::Iter<std::vec::IntoIter<Result<NamesReply, Status>>>;
+
+    async fn names(&self, _: Request<NamesRequest>) -> Result<Response<Self::NamesStream>, Status> {
+        Err(Status::unimplemented("no groups here"))
     }
 
     async fn serve(&self, request: Request<ServeRequest>) -> Result<Response<ServeReply>, Status> {

@@ -66,7 +66,8 @@ impl Head {
         self.write(said, |bytes| key.seal(bytes))
     }
 
-    /// A datagram that nobody can seal: [`Said::Cookie`], [`Said::Unknown`], [`Said::NatProbe`], [`Said::NatSeen`].
+    /// A datagram that nobody can seal: [`Said::Cookie`], [`Said::Unknown`], [`Said::NatProbe`], [`Said::NatReach`],
+    /// [`Said::NatSeen`].
     ///
     /// # Panics
     /// Where what is said breaks its documented bounds.

@@ -41,9 +41,15 @@ impl Said {
             },
             54 => Self::Carry { to: member(fields)?, payload: fields.must(field::PAYLOAD, payload)? },
             55 => Self::Carried(fields.must(field::PAYLOAD, payload)?),
+            56 => Self::NatReach { port: fields.must(field::PORT, port)? },
             _ => return Err(Malformed::Header),
         })
     }
+}
+
+/// Below, services listen that nobody wants to be sent to.
+fn port(value: &[u8]) -> Option<u16> {
+    value.try_into().ok().map(u16::from_be_bytes).filter(|port| *port >= 1_024)
 }
 
 fn u32_of(value: &[u8]) -> Option<u32> {

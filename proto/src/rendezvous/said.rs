@@ -91,6 +91,12 @@ pub enum Said {
         /// The server's other port, or the other address and port, that takes probes, too.
         alternate: Option<SocketAddr>,
     },
+    /// Say [`NatSeen`](Said::NatSeen) to another port of the address that this comes from: does its mapping still live? As
+    /// RESPONSE-PORT of RFC 5780.
+    NatReach {
+        /// From 1,024 on.
+        port: u16,
+    },
 }
 
 /// How much of the list of members somebody has.
@@ -410,10 +416,10 @@ impl Refusal {
 
 impl Said {
     /// Kinds that nobody seals.
-    pub(super) const BARE: [u8; 4] = [32, 33, 52, 53];
+    pub(super) const BARE: [u8; 5] = [32, 33, 52, 53, 56];
 
-    /// Kinds that ask the server something: JOIN, LEAVE, INTRODUCE, MEET, BIND, NAT PROBE.
-    pub(super) const ASKED: [u8; 6] = [34, 36, 39, 43, 49, 52];
+    /// Kinds that ask the server something: JOIN, LEAVE, INTRODUCE, MEET, BIND, NAT PROBE, NAT REACH.
+    pub(super) const ASKED: [u8; 7] = [34, 36, 39, 43, 49, 52, 56];
 
     pub(super) fn kind(&self) -> u8 {
         match self {
@@ -441,6 +447,7 @@ impl Said {
             Self::NatSeen { .. } => 53,
             Self::Carry { .. } => 54,
             Self::Carried(_) => 55,
+            Self::NatReach { .. } => 56,
         }
     }
 

@@ -46,6 +46,7 @@ impl Said {
                     put(out, field::ALTERNATE, &[]);
                 }
             }
+            Self::NatReach { port } => put(out, field::PORT, &port.to_be_bytes()),
             Self::NatSeen { public, alternate } => {
                 put_address(out, field::PUBLIC, *public);
                 if let Some(alternate) = alternate {

@@ -11,6 +11,7 @@ mod identity;
 mod ipcp;
 mod log;
 mod name;
+mod nat;
 mod rules;
 
 pub use capture::Capture;
@@ -20,6 +21,7 @@ pub use identity::{IdentityCommand, Who, Whom};
 pub use ipcp::{Bootstrap, Echo, Enroll, HostCommand, IpcpCommand, IpcpType};
 pub use log::Log;
 pub use name::{BindCommand, NameCommand, Policy, UnbindCommand};
+pub use nat::Nat;
 pub use rules::{Asker, Rules};
 
 const EXIT_CODES: &str = "\
@@ -73,6 +75,9 @@ pub enum Command {
     /// Look for what is wrong, and say what mends it
     #[command(after_help = doctor::EXPLAINED)]
     Doctor(Doctor),
+    /// What kind of NAT this host is behind, and with whom flows can go directly
+    #[command(after_help = nat::EXPLAINED)]
+    Nat(Nat),
     /// What irmd and its IPCPs log, and change it while they run
     #[command(after_help = log::EXAMPLES)]
     Log(Log),

@@ -18,6 +18,7 @@ Examples:
   rendezvous --session lobby --key-file /etc/flowring/lobby.key
   rendezvous --listen 0.0.0.0:3360 --listen [::]:3360 --config /etc/flowring/rendezvous.toml
   rendezvous status --session lobby                          who is there
+  rendezvous join lobby --as alice                           at a member: chat with the others
 Members come with
   irm ipcp enroll --name udp0 --layer lobby --via HOST:3360 --session lobby --key-file FILE";
 
@@ -45,6 +46,9 @@ pub enum Command {
         /// The file
         file: PathBuf,
     },
+    /// Chat with the members of a session, directly: lines that are typed go to all
+    #[command(after_help = JOIN_HELP)]
+    Join(Join),
     /// Show sessions, and what was refused and dropped
     Status {
         /// With the members of this session
@@ -77,6 +81,35 @@ pub enum Command {
         /// The file
         file: PathBuf,
     },
+}
+
+const JOIN_HELP: &str = "\
+Needs an irmd with a layer that is enrolled in the session; without one, members on this host chat. Each member has the name
+SESSION.chat.MEMBER and a flow with each other one; who comes and goes is told, with the path and its round trip. /who shows
+all, /quit or the end of the input leaves.
+
+Example:
+  irm ipcp enroll --name udp0 --layer lobby --via rdv.example:3360 --session darkreign --key-file FILE
+  rendezvous join darkreign --as alice";
+
+/// `rendezvous join …`
+#[derive(Args, Clone, Debug)]
+pub struct Join {
+    /// The session
+    #[arg(value_name = "SESSION", value_parser = tool::name)]
+    pub session: String,
+    /// Under which name, without dots [default: $USER, else the host's name]
+    #[arg(long = "as", value_name = "MEMBER")]
+    pub member: Option<String>,
+    /// Only in this layer [default: the one that is enrolled in the session, else all]
+    #[arg(long, value_name = "LAYER")]
+    pub layer: Option<String>,
+    /// Members at most; all say the same
+    #[arg(long, value_name = "N", default_value_t = libflow::MOST_MEMBERS as u16, value_parser = clap::value_parser!(u16).range(2..=100))]
+    pub most: u16,
+    /// Folder of irmd's sockets [else $FLOWRING_RUN_DIR, /run/flowring as root, $XDG_RUNTIME_DIR/flowring]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
 }
 
 /// How to serve.
@@ -184,6 +217,8 @@ mod tests {
             "rendezvous --relay status",
             "rendezvous key",
             "rendezvous --advertise example.org",
+            "rendezvous join",
+            "rendezvous join a --most 1",
         ] {
             assert_eq!(parse(line).map(|_| ()).map_err(|error| error.exit_code()), Err(2), "{line}");
         }

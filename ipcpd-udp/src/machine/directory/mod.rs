@@ -64,6 +64,11 @@ pub(super) struct Target {
     pub(super) key: Option<Fingerprint>,
 }
 
+/// Whether a name begins so, and goes on.
+pub(super) fn begins(name: &Name, prefix: &Name) -> bool {
+    name.as_str().len() > prefix.as_str().len() && name.as_str().starts_with(prefix.as_str())
+}
+
 /// Where a name is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -127,6 +132,11 @@ impl Directory {
 
     pub(super) fn remove_host(&mut self, name: &Name) -> bool {
         self.table.remove_host(name)
+    }
+
+    /// Names of the static table that begin so and are of other hosts, in order.
+    pub(super) fn hosts_below<'a>(&'a self, prefix: &'a Name, own: SocketAddr) -> impl Iterator<Item = &'a Name> {
+        self.table.hosts_below(prefix, own)
     }
 
     /// The name's domain name, where the layer has a zone: or why it has none.

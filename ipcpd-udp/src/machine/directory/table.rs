@@ -124,6 +124,14 @@ impl Table {
         self.hosts.remove(name).is_some()
     }
 
+    /// Names with rows for hosts other than this one that begin so, in order.
+    pub(super) fn hosts_below<'a>(&'a self, prefix: &'a Name, own: SocketAddr) -> impl Iterator<Item = &'a Name> {
+        // The prefix itself is not below itself.
+        let range = self.hosts.range::<Name, _>((Bound::Excluded(prefix), Bound::Unbounded));
+        let below = range.take_while(|(name, _)| super::begins(name, prefix));
+        below.filter(move |(_, at)| **at != own).map(|(name, _)| name)
+    }
+
     pub(super) fn find(&self, name: &Name, own: SocketAddr) -> Row {
         match self.hosts.get(name) {
             // The row that the whole site shares also stands on the host it points to. Asking ourselves would
@@ -160,6 +168,30 @@ mod tests {
         assert_eq!(table.find(&b, own), Row::Here);
         assert!(table.unregister(&b) && !table.unregister(&b));
         assert_eq!(table.find(&b, own), Row::Unknown);
+    }
+
+    #[test]
+    fn names_that_begin_alike_are_found_but_for_this_host_s() {
+        let own: SocketAddr = "10.0.0.1:3359".parse().unwrap();
+        let other: SocketAddr = "10.0.0.2:3359".parse().unwrap();
+        let mut table = Table::default();
+        let rows = [
+            ("chat", other),
+            ("chat.", other),
+            ("chat.b", other),
+            ("chat.a", other),
+            ("chat.c", own),
+            ("chata", other),
+        ];
+        for (name, at) in rows {
+            table.add_host(Name::new(name).unwrap(), at).unwrap();
+        }
+        let below = |prefix| {
+            let prefix = Name::new(prefix).unwrap();
+            table.hosts_below(&prefix, own).map(|name| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(below("chat."), ["chat.a", "chat.b"]);
+        assert_eq!(below("d"), [""; 0]);
     }
 
     #[test]

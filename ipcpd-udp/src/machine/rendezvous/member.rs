@@ -457,6 +457,11 @@ impl Member {
         Some(SocketAddr::new(server.ip(), self.relay))
     }
 
+    /// How much it has of the list of members: another value where that changed.
+    pub fn seen(&self) -> Seen {
+        self.seen
+    }
+
     /// The other members.
     pub fn others(&self) -> &BTreeMap<HostId, Other> {
         &self.others

@@ -115,6 +115,10 @@ impl Survey {
                 self.found.filtering = Filtering::PortDependent;
                 return self.go(now, Step::Mapping, out);
             }
+            if self.step == Step::Mapping && self.found.filtering == Filtering::PortDependent {
+                // The other port does not answer when it is asked, either: its silence said nothing.
+                self.found.filtering = Filtering::Unknown;
+            }
             self.over = true;
             return;
         }
@@ -161,5 +165,65 @@ pub fn hindrance(own: Nat, peer: Nat) -> Option<&'static str> {
         Some("the peer's port changes with where it sends to, and this side's filter passes only ports it has sent to")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::HostId;
+    use proto::rendezvous::{Envelope, SessionId};
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+    use crate::machine::tests::origin;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    /// What is found by a host that the server's port sees at `main`, and the other one at `other` (not at all: it is dead);
+    /// `passes`: what that says unasked comes through.
+    fn found(main: &str, other: Option<&str>, passes: bool) -> Nat {
+        let (server, second) = (at("198.51.100.1:3360"), at("198.51.100.1:3361"));
+        let head = Head { session: SessionId::of(""), member: HostId(1), sender: WireId(1), receiver: WireId(0) };
+        let (mut now, mut out) = (origin(), Sends::new());
+        let mut survey = Survey::new(now, server, at("192.168.1.2:3359"), head, &mut ChaCha12Rng::seed_from_u64(1));
+        survey.handle_timeout(now, &mut out);
+        while survey.found().is_none() {
+            while let Some((to, bytes)) = out.pop_front() {
+                let said = Envelope::read(&bytes).unwrap().unsealed().unwrap();
+                let Said::NatProbe { alternate } = said else { panic!("{said:?}") };
+                let (from, public) = match (to == server, alternate) {
+                    (true, false) => (server, Some(at(main))),
+                    (true, true) => (second, other.filter(|_| passes).map(|_| at(main))),
+                    (false, _) => (second, other.map(at)),
+                };
+                if let Some(public) = public {
+                    survey.handle(now, from, &Said::NatSeen { public, alternate: Some(second) }, &mut out);
+                }
+            }
+            let Some(next) = survey.poll_timeout() else { break };
+            now = now.max(next);
+            survey.handle_timeout(now, &mut out);
+        }
+        survey.found().unwrap()
+    }
+
+    #[test]
+    fn a_port_that_is_dead_says_nothing_of_the_filter() {
+        let (own, seen, another) = ("192.168.1.2:3359", "192.0.2.7:3359", "192.0.2.7:4000");
+        type Row<'a> = (&'a str, Option<&'a str>, bool, Mapping, Filtering);
+        let table: &[Row<'_>] = &[
+            (own, Some(own), true, Mapping::None, Filtering::Open),
+            (own, Some(own), false, Mapping::None, Filtering::PortDependent),
+            (seen, Some(seen), false, Mapping::EndpointIndependent, Filtering::PortDependent),
+            (seen, Some(another), false, Mapping::PortDependent, Filtering::PortDependent),
+            (seen, None, false, Mapping::Unknown, Filtering::Unknown),
+            (own, None, false, Mapping::None, Filtering::Unknown),
+        ];
+        for (main, other, passes, mapping, filtering) in table {
+            let want = Nat { mapping: *mapping, filtering: *filtering };
+            assert_eq!(found(main, *other, *passes), want, "{main} {other:?} {passes}");
+        }
     }
 }

@@ -54,7 +54,7 @@ impl Trouble {
             ),
             Self::NoPath { own, peer, tried, heard, relay } => {
                 let relay = match relay {
-                    None => "a relay would do".to_owned(),
+                    None => "a relay would do: start the rendezvous with --relay".to_owned(),
                     Some(refusal) => format!("and not relayed: {}", said(*refusal)),
                 };
                 no_path(name, *own, *peer, *tried, *heard, &relay)

@@ -1,6 +1,8 @@
 //! Hosts behind NATs that meet at a rendezvous.
 
+mod group;
 mod life;
+mod nat;
 mod services;
 mod stage;
 mod table;
@@ -9,7 +11,9 @@ use flowring_tests::cases;
 use flowring_tests::harness::Case;
 
 pub(crate) fn cases() -> Vec<Case> {
+    use group::*;
     use life::*;
+    use nat::*;
     use services::*;
     use table::*;
     let mut cases = cases![
@@ -25,7 +29,19 @@ pub(crate) fn cases() -> Vec<Case> {
         a_member_that_restarts_keeps_its_flows,
         a_nat_that_forgets_is_opened_again,
         a_peer_that_vanishes_is_noticed_through_two_nats,
+        members_behind_five_kinds_of_nat_chat,
+        members_that_cannot_meet_are_told_so_or_relayed,
+        a_group_outlives_its_daemons,
+        a_pair_whose_flow_breaks_has_another,
+        a_mesh_of_twenty_members,
+        irm_nat_tells_the_kinds_of_nat_apart,
+        a_second_rendezvous_tells_mappings_by_address,
+        hairpinning_is_seen_where_there_is_some,
+        the_lifetime_of_mappings_is_measured,
+        irm_nat_asks_the_layer_s_rendezvous,
+        a_flow_that_cannot_be_punched_says_what_would_do,
     ];
+    cases.extend(cases![members_on_one_host_need_no_rendezvous]);
     cases.extend(cases![@ true, ["curl"], a_web_server_behind_a_nat_is_fetched_from_behind_another]);
     cases
 }

@@ -49,6 +49,8 @@ const LINES: &[&str] = &[
     "irm flow capture 12 --write - --count 100 --snap 128 --interface eth0",
     "irm flow capture --name echo -w x.pcapng",
     "irm flow dealloc 12",
+    "irm nat",
+    "irm nat --via rdv.example:3360 --via 10.0.0.9 --lifetime 60 --json",
     "irm log",
     "irm log debug --for 60 --json",
     "irm log irmd=debug,info --ipcp udp0",

@@ -9,6 +9,7 @@ mod identity;
 mod irmd;
 mod list;
 mod log;
+mod nat;
 mod print;
 mod program;
 
@@ -77,6 +78,9 @@ fn try_run(mut cli: Cli) -> Result<(), Fault> {
         if let Command::Doctor(how) = cli.command {
             return doctor::doctor(cli.run_dir.as_deref(), how).await;
         }
+        if let Command::Nat(how) = cli.command {
+            return nat::nat(cli.run_dir.as_deref(), how).await;
+        }
         let run_dir = proto::RunDir::find(cli.run_dir.as_deref()).map_err(|error| Fault::Unable(error.to_string()))?;
         command(irmd::Irmd::dial(&run_dir).await?, cli.command).await
     })
@@ -101,6 +105,6 @@ async fn command(mut irmd: irmd::Irmd, command: Command) -> Result<(), Fault> {
         Command::Config(ConfigCommand::Export) => list::config(&mut irmd).await,
         Command::Log(command) => log::log(&mut irmd, command).await,
         Command::Shutdown(how) => call::shutdown(&mut irmd, how).await,
-        Command::Completions { .. } | Command::Doctor(_) => Ok(()),
+        Command::Completions { .. } | Command::Doctor(_) | Command::Nat(_) => Ok(()),
     }
 }

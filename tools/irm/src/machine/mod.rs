@@ -11,6 +11,7 @@ pub mod identity;
 pub mod ipcp;
 pub mod log;
 pub mod name;
+pub mod nat;
 pub mod resolve;
 pub mod rules;
 pub mod status;

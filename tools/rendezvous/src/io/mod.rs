@@ -1,5 +1,6 @@
 //! What is done: sockets, files, the clock.
 
+mod chat;
 mod config;
 mod events;
 mod key;
@@ -34,6 +35,7 @@ fn act(cli: Cli) -> Result<(), Bad> {
     }
     match cli.command {
         None => Ok(start::serve(&cli.serve)?),
+        Some(Command::Join(options)) => Ok(chat::join(&options)?),
         Some(Command::Key { file }) => Ok(key::make(&file)?),
         Some(Command::Check { file }) => Ok(check(&file)?),
         Some(Command::Status { session, json, place }) => status(session, json, &place),

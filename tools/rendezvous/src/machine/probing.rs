@@ -11,7 +11,12 @@ use super::server::{Asker, Role, Server, Via};
 impl Server {
     /// Who asks where it comes from, and whether the other port reaches it.
     pub(super) fn probe(&mut self, now: Instant, asker: &Asker, said: &Said) -> Result<(), Reason> {
-        let Said::NatProbe { alternate } = said else { return Err(Reason::Unasked) };
+        let (alternate, to) = match *said {
+            Said::NatProbe { alternate } => (alternate, asker.from),
+            // Only ever to the address that asks: whoever spoofs that may as well send there itself.
+            Said::NatReach { port } => (false, SocketAddr::new(asker.from.ip(), port)),
+            _ => return Err(Reason::Unasked),
+        };
         self.admit_stranger(now, asker)?;
         let place = &self.places[asker.via.place];
         let other = match asker.via.role {
@@ -31,7 +36,7 @@ impl Server {
             (true, _) => return Err(Reason::Unasked),
         };
         self.counts.probes += 1;
-        self.send(Via { role, ..asker.via }, asker.from, asker.back().encode_bare(&seen));
+        self.send(Via { role, ..asker.via }, to, asker.back().encode_bare(&seen));
         Ok(())
     }
 

@@ -213,6 +213,19 @@ fn what_nobody_says_to_a_server_is_dropped() {
 }
 
 #[test]
+fn another_port_of_who_asks_is_reached_and_no_other_address() {
+    let (mut world, alice) = (World::new(rules()), Peer::new(1, "203.0.113.1:3359"));
+    let reach = alice.head(5).encode_bare(&Said::NatReach { port: 40_000 });
+    let [sent] = world.give(Role::Main, alice.at, &reach) else { panic!("no answer") };
+    assert_eq!((sent.via.role, sent.to), (Role::Main, address("203.0.113.1:40000")));
+    assert!(sent.bytes.len() < reach.len());
+    // Ports of services, and a datagram that is not padded.
+    let low = alice.head(5).encode_bare(&Said::NatReach { port: 53 });
+    assert_eq!(world.give(Role::Main, alice.at, &low), []);
+    assert_eq!(world.give(Role::Main, alice.at, &reach[..reach.len() - 1]), []);
+}
+
+#[test]
 fn probes_of_nats_are_answered_from_both_ports() {
     let (mut world, alice) = (World::new(rules()), Peer::new(1, "203.0.113.1:3359"));
     for (role, alternate, from) in [
