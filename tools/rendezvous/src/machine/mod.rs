@@ -2,6 +2,7 @@
 //! values, datagrams and events go out; nothing here has a clock, a socket or randomness of its own.
 
 mod attempts;
+mod choosing;
 mod cookie;
 mod counts;
 mod hygiene;
