@@ -89,7 +89,8 @@ impl Shim {
         let unbegun = flow.met.as_ref().is_some_and(|met| met.attempt.is_none());
         if unbegun && asking {
             if let Some(failure) = failure {
-                if now >= meeting.deadline || failure.kind() == FailureKind::NotPermitted {
+                let said = matches!(failure.kind(), FailureKind::NotPermitted | FailureKind::Exhausted);
+                if now >= meeting.deadline || said {
                     return self.fail(now, key, Cause::NoPath, failure);
                 }
                 if let Some(flow) = self.flows.get_mut(&key) {
