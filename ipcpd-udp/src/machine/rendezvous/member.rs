@@ -13,6 +13,7 @@ use proto::{BootId, HostId, Name, WireId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng;
 
+use super::guesses::Guesses;
 use super::nat::Survey;
 use super::{Sends, Session};
 
@@ -101,6 +102,7 @@ pub struct Member {
     relay: u16,
     survey: Option<Survey>,
     nat: Nat,
+    guesses: Guesses,
     out: Sends,
     events: VecDeque<Event>,
 }
@@ -131,6 +133,7 @@ impl Member {
             relay: 0,
             survey: None,
             nat: Nat::default(),
+            guesses: Guesses::new(rng),
             out: Sends::new(),
             events: VecDeque::new(),
         }
@@ -439,6 +442,11 @@ impl Member {
     /// How it stands.
     pub fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// Whether one more hello may go to an address that only another member's word stands for.
+    pub fn may_guess(&mut self, now: Instant, to: SocketAddr) -> bool {
+        self.guesses.may(now, to)
     }
 
     /// Where the server sees the listen port.
