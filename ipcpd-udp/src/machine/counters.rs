@@ -120,6 +120,8 @@ reasons! {
     PathsRelayed = "paths_relayed",
     /// Flows through the rendezvous that have none.
     PathsNotFound = "paths_not_found",
+    /// Hellos that were not sent: too many went to that network, of which only other members say that they are there.
+    HellosHeld = "hellos_held",
     /// Deallocs that were never acknowledged.
     DeallocUnheard = "deallocs_unheard",
 }

@@ -89,7 +89,8 @@ impl Shim {
         let unbegun = flow.met.as_ref().is_some_and(|met| met.attempt.is_none());
         if unbegun && asking {
             if let Some(failure) = failure {
-                if now >= meeting.deadline || failure.kind() == FailureKind::NotPermitted {
+                let said = matches!(failure.kind(), FailureKind::NotPermitted | FailureKind::Exhausted);
+                if now >= meeting.deadline || said {
                     return self.fail(now, key, Cause::NoPath, failure);
                 }
                 if let Some(flow) = self.flows.get_mut(&key) {
@@ -139,11 +140,15 @@ impl Shim {
     pub(super) fn attempt_steps(&mut self, now: Instant, key: Key) {
         let Some(attempt) = self.attempt(key) else { return };
         let mut sends = Vec::new();
-        while let Some(send) = attempt.poll_output() {
-            sends.push(send);
+        while let Some((to, bytes)) = attempt.poll_output() {
+            sends.push((to, bytes, attempt.is_guess(to)));
         }
         let (result, next) = (attempt.result().cloned(), attempt.poll_timeout());
-        for (to, bytes) in sends {
+        for (to, bytes, guess) in sends {
+            if guess && self.member.as_mut().is_some_and(|member| !member.may_guess(now, to)) {
+                self.counters.count(Reason::HellosHeld);
+                continue;
+            }
             self.out(Output::SendFlow { key, to: Some(to), bytes });
         }
         let Some(flow) = self.flows.get_mut(&key) else { return };

@@ -67,7 +67,7 @@ impl Shim {
                     let text = self.session_words().unwrap_or_default();
                     self.out(match standing {
                         Standing::Joined | Standing::Left => Output::Note { text: text.into() },
-                        Standing::Joining | Standing::Unknown => Output::Warn { text: text.into() },
+                        Standing::Joining | Standing::Unknown | Standing::Full => Output::Warn { text: text.into() },
                     });
                 }
                 Event::Carried(from, payload) => {
@@ -120,6 +120,10 @@ impl Shim {
             }
             Standing::Unknown => format!(
                 "session {session}: {server} knows no such session, or its key is another; compare --session and --key-file"
+            ),
+            Standing::Full => format!(
+                "session {session}: {server} has no room for another member, or is about to end; raise members or \
+                 members-per-address there, or have a member leave (asked again every 10 s)"
             ),
             Standing::Left => format!("left session {session} at {server}"),
         })
@@ -178,6 +182,7 @@ impl Shim {
         match member.standing() {
             Standing::Joined => None,
             Standing::Unknown => failed(FailureKind::NotPermitted),
+            Standing::Full => failed(FailureKind::Exhausted),
             Standing::Joining | Standing::Left => failed(FailureKind::DirectoryFailed),
         }
     }

@@ -84,9 +84,7 @@ impl Lab {
         kind: Middlebox,
         forwarded: &[RangeInclusive<u16>],
     ) -> Result<[Host; N]> {
-        let Network::Namespaces(switch) = &self.network else {
-            bail!("there is no {kind} middlebox on loopback; make the lab with Lab::new")
-        };
+        let switch = self.outside()?;
         router::check(forwarded)?;
         let number = self.number()?;
         let addresses = (2_u8..).zip(&names).map(|(host, _)| match kind.translates() {
@@ -96,20 +94,38 @@ impl Lab {
         let addresses = addresses.collect::<Result<Vec<_>>>()?;
         let owned = if kind.translates() { &[][..] } else { &addresses };
         let server = addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let plan = router::Plan { kind, number, server, forwarded, owned };
+        let plan = router::Plan { kind, number, server, forwarded, owned, hairpin: false };
         let inside = plan.build(switch).with_context(|| format!("a {kind} middlebox"))?;
         let hosts = (2_u8..).zip(names).zip(&addresses).map(|((number, name), address)| {
-            let prefix = if kind.translates() { 24 } else { 32 };
-            let addresses = &[(IpAddr::V4(*address), prefix)];
-            let namespace = inside.switch.attach(&Place { number, addresses, gateway: Some(inside.gateway) })?;
-            let wire = Wire::new(inside.switch.clone(), number);
-            let network = host::Network { namespace, wire, boxes: inside.boxes.clone() };
-            let run_dir = self.run_dir(name)?;
-            let (name, address, public) = (name.to_owned(), *address, inside.public);
-            Ok(self.keep(Inner { name, run_dir, address, public, address6: None, port: 3359, network: Some(network) }))
+            self.place(&inside, number, name, *address, if kind.translates() { 24 } else { 32 })
         });
         let hosts = hosts.collect::<Result<Vec<_>>>()?;
         Ok(hosts.try_into().unwrap_or_else(|_| unreachable!("as many hosts as names")))
+    }
+
+    /// The switch that middleboxes are on.
+    pub(crate) fn outside(&self) -> Result<&Arc<Switch>> {
+        match &self.network {
+            Network::Namespaces(switch) => Ok(switch),
+            Network::Loopback(_) => bail!("there is no middlebox on loopback; make the lab with Lab::new"),
+        }
+    }
+
+    /// A host behind a box, number `number` of the switch there.
+    pub(crate) fn place(
+        &self,
+        inside: &router::Inside,
+        number: u8,
+        name: &str,
+        address: Ipv4Addr,
+        prefix: u8,
+    ) -> Result<Host> {
+        let addresses = &[(IpAddr::V4(address), prefix)];
+        let namespace = inside.switch.attach(&Place { number, addresses, gateway: Some(inside.gateway) })?;
+        let wire = Wire::new(inside.switch.clone(), number);
+        let network = host::Network { namespace, wire, boxes: inside.boxes.clone() };
+        let (run_dir, name, public) = (self.run_dir(name)?, name.to_owned(), inside.public);
+        Ok(self.keep(Inner { name, run_dir, address, public, address6: None, port: 3359, network: Some(network) }))
     }
 
     fn host(&self, name: &str) -> Result<Host> {
@@ -136,7 +152,7 @@ impl Lab {
     }
 
     /// The next number of a host or middlebox.
-    fn number(&self) -> Result<u8> {
+    pub(crate) fn number(&self) -> Result<u8> {
         let counted =
             self.hosts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |hosts| (hosts < 200).then_some(hosts + 1));
         let Ok(others) = counted else { bail!("a lab has at most 200 hosts and middleboxes") };

@@ -40,6 +40,7 @@ mod interrupt;
 mod io;
 mod lab;
 mod machine;
+mod neighbours;
 mod net;
 mod process;
 mod router;

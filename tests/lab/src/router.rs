@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::io::conntrack;
 use crate::machine::middlebox::Middlebox;
-use crate::machine::ruleset::ruleset;
+use crate::machine::ruleset::{hairpin, ruleset};
 use crate::net::{Namespace, inside, ip, nft, settings};
 use crate::switch::{Place, Switch};
 
@@ -51,6 +51,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) forwarded: &'a [RangeInclusive<u16>],
     /// Addresses of the lab's switch that are behind the box, where it does not translate.
     pub(crate) owned: &'a [Ipv4Addr],
+    /// Hosts behind a full cone reach each other at its outer address.
+    pub(crate) hairpin: bool,
 }
 
 /// Where the hosts behind box `number` are.
@@ -81,7 +83,7 @@ impl Plan<'_> {
     }
 
     /// One box: its number, address and gateway outside, its address inside, and whom it forwards to.
-    fn one(
+    pub(crate) fn one(
         &self,
         kind: Middlebox,
         outside: &Switch,
@@ -102,6 +104,12 @@ impl Plan<'_> {
         }
         if let Some(rules) = ruleset(kind, address, server, self.forwarded) {
             nft(&namespace, &rules)?;
+        }
+        if self.hairpin {
+            ensure!(kind == Middlebox::FullCone, "of middleboxes only a full cone can hairpin");
+            nft(&namespace, &hairpin(address, gateway_inside))?;
+            // To hosts of one network it would say that they reach each other directly.
+            settings(&namespace, &[("ipv4/conf/all/send_redirects", "0"), ("ipv4/conf/sw/send_redirects", "0")])?;
         }
         Ok((Arc::new(switch), Memory { namespace, kind }))
     }

@@ -99,6 +99,11 @@ impl Switch {
         }
     }
 
+    /// Member `number` and others that are isolated, too, do not reach each other.
+    pub(crate) fn isolate(&self, number: u8) -> Result<()> {
+        ip(&self.namespace, &[format!("link set port{number} type bridge_slave isolated on")])
+    }
+
     /// Puts a link between member `number` and the switch: `eth0` ═ port ─link─ mid ═ up on the bridge.
     pub(crate) fn interpose(&self, name: &str, number: u8) -> Result<Emulator> {
         self.introduce(number)?;

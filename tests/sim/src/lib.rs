@@ -25,6 +25,7 @@ mod kinds;
 mod link;
 mod nat;
 mod network;
+pub mod seeds;
 mod sockets;
 
 pub use kinds::{Kind, Place};

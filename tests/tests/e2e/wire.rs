@@ -16,15 +16,15 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// A capture of all that passes a host.
-struct Capture {
+/// A capture of all UDP that passes a host.
+pub(crate) struct Capture {
     dumpcap: Running,
     file: PathBuf,
     folder: tempfile::TempDir,
 }
 
 impl Capture {
-    fn start(host: &Host) -> Result<Self> {
+    pub(crate) fn start(host: &Host) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("all.pcap");
         let words = ["-i", "eth0", "-f", "udp", "-B", "16", "-P", "-w", path(&file)?];
@@ -34,7 +34,7 @@ impl Capture {
     }
 
     /// The capture once it has what is waited for: dumpcap writes a moment later.
-    fn stop(mut self, whole: impl Fn(&[u8]) -> bool) -> Result<(Vec<u8>, PathBuf, tempfile::TempDir)> {
+    pub(crate) fn stop(mut self, whole: impl Fn(&[u8]) -> bool) -> Result<(Vec<u8>, PathBuf, tempfile::TempDir)> {
         lab::wait_until(SOON, "the capture is whole", || std::fs::read(&self.file).is_ok_and(|bytes| whole(&bytes)))?;
         self.dumpcap.signal(Signal::INT)?;
         self.dumpcap.wait(SOON)?;

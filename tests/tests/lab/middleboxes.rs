@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
         forwarded_ports_reach_the_server_behind_every_kind,
         two_hosts_behind_one_box_share_its_address,
         a_box_that_forgot_lets_nobody_in_until_the_host_sends,
+        neighbours_reach_each_other_by_hairpinning_only,
     ];
     cases.extend(cases![a_plain_router_needs_no_nft]);
     cases
@@ -209,5 +210,40 @@ fn a_plain_router_needs_no_nft() -> Result<()> {
     here.send_to(b"hello", c.shim())?;
     let (_, from) = there.recv_from(&mut [0; 64])?;
     assert_eq!(from, here.local_addr()?);
+    Ok(())
+}
+
+/// Hosts that are apart, and homes of one carrier: at the address that both are seen at, where the box hairpins; never inside.
+fn neighbours_reach_each_other_by_hairpinning_only() -> Result<()> {
+    for (hairpin, homes) in [(false, false), (true, false), (false, true), (true, true)] {
+        let lab = Lab::new()?;
+        let [outside] = lab.hosts(["outside"])?;
+        let [a, b] = match homes {
+            true => lab.homes(["a", "b"], Middlebox::PortRestricted, hairpin)?,
+            false => lab.hosts_apart(["a", "b"], hairpin)?,
+        };
+        let what = format!("hairpin: {hairpin}, homes: {homes}");
+        let (far, one, other) = (outside.socket(3478)?, a.socket(5001)?, b.socket(5002)?);
+        let (seen_one, seen_other) = (seen(&one, &far)?, seen(&other, &far)?);
+        ensure!(seen_one.ip() == a.public() && seen_other.ip() == a.public(), "{what}: {seen_one}, {seen_other}");
+        // Both send, as behind two boxes: the first opens the way for the second's answer.
+        let wait = Duration::from_millis(if hairpin { 5_000 } else { 300 });
+        [&one, &other].into_iter().try_for_each(|socket| socket.set_read_timeout(Some(wait)))?;
+        for (from, to) in [(&one, seen_other), (&other, seen_one)] {
+            from.send_to(b"hello", to)?;
+        }
+        let came = [&one, &other].map(|socket| socket.recv_from(&mut [0; 64]).map(|(_, from)| from).ok());
+        match hairpin {
+            true => ensure!(came.contains(&Some(seen_one)) || came.contains(&Some(seen_other)), "{what}: {came:?}"),
+            false => ensure!(came == [None, None], "{what}: {came:?}"),
+        }
+        if !homes {
+            one.send_to(b"hello", (b.address(), 5002))?;
+            other.set_read_timeout(Some(Duration::from_millis(300)))?;
+            let inside =
+                std::iter::from_fn(|| other.recv_from(&mut [0; 64]).ok()).any(|(_, from)| from.ip() == a.address());
+            ensure!(!inside, "{what}: they reach each other inside");
+        }
+    }
     Ok(())
 }

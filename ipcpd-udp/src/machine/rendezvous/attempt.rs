@@ -111,6 +111,11 @@ impl Attempt {
         self.out.pop_front()
     }
 
+    /// Whether only the other side's word stands for an address that a datagram is to go to.
+    pub fn is_guess(&self, to: SocketAddr) -> bool {
+        matches!(&self.stage, Stage::Punching(punch) if punch.is_guess(to))
+    }
+
     /// How it ended, once it has. The asked side goes on answering hellos after that.
     pub fn result(&self) -> Option<&Result<Won, Trouble>> {
         self.result.as_ref()

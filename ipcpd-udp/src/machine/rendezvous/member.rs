@@ -13,6 +13,7 @@ use proto::{BootId, HostId, Name, WireId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng;
 
+use super::guesses::Guesses;
 use super::nat::Survey;
 use super::{Sends, Session};
 
@@ -23,6 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const LOST_AFTER: u32 = 6;
 /// The session is not known, or the key is another.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(30);
+/// The session is full: somebody may leave.
+const FULL_PAUSE: Duration = Duration::from_secs(10);
 /// From one JOIN to the next: as often as the shortest-lived NAT asks for, and seldomer while the mapping stays.
 const OFTEN: Duration = Duration::from_secs(15);
 const SELDOM: Duration = Duration::from_secs(25);
@@ -53,6 +56,8 @@ pub enum Standing {
     Joined,
     /// The server knows no such session, or the key is another.
     Unknown,
+    /// The server takes no further member: its session has as many as it may have, or it is about to end.
+    Full,
     /// Gone by its own will.
     Left,
 }
@@ -97,6 +102,7 @@ pub struct Member {
     relay: u16,
     survey: Option<Survey>,
     nat: Nat,
+    guesses: Guesses,
     out: Sends,
     events: VecDeque<Event>,
 }
@@ -127,6 +133,7 @@ impl Member {
             relay: 0,
             survey: None,
             nat: Nat::default(),
+            guesses: Guesses::new(rng),
             out: Sends::new(),
             events: VecDeque::new(),
         }
@@ -318,10 +325,16 @@ impl Member {
                 self.stand(Standing::Unknown);
                 self.next = Some(now + UNKNOWN_PAUSE);
             }
+            Said::NotIntroduced(Refusal::TooMany) if fresh => {
+                self.answered(now);
+                self.stand(Standing::Full);
+                self.next = Some(now + FULL_PAUSE);
+            }
             Said::Joined(joined) if fresh => self.joined(now, from, joined, rng),
             Said::News(seen) if seen != self.seen => self.soon(now),
             Said::Introduction(introduction) => self.events.push_back(Event::Introduction(introduction)),
-            Said::Cookie(_) | Said::Unknown | Said::Joined(_) | Said::News(_) | Said::Left => {}
+            Said::Cookie(_) | Said::Unknown | Said::NotIntroduced(_) | Said::Joined(_) | Said::News(_) | Said::Left => {
+            }
             _ => return Err(Malformed::Header),
         }
         Ok(())
@@ -429,6 +442,11 @@ impl Member {
     /// How it stands.
     pub fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// Whether one more hello may go to an address that only another member's word stands for.
+    pub fn may_guess(&mut self, now: Instant, to: SocketAddr) -> bool {
+        self.guesses.may(now, to)
     }
 
     /// Where the server sees the listen port.

@@ -3,6 +3,7 @@
 //! * [`member`]: this shim in its session, on the listen port.
 //! * [`attempt`]: one flow's socket, from the server's introduction to a path.
 //! * [`punch`]: the hellos between two flows' sockets, a part of that.
+//! * `guesses`: how many hellos go where nobody but another member says that it is.
 //! * [`trouble`]: why two sides do not meet.
 //! * [`nat`]: what stands before this host, and why two kinds do not reach each other.
 
@@ -12,6 +13,7 @@ use proto::HostId;
 use proto::rendezvous::{SessionId, SessionKey};
 
 pub mod attempt;
+mod guesses;
 pub mod member;
 pub mod nat;
 pub mod punch;

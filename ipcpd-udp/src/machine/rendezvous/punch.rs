@@ -155,6 +155,11 @@ impl Punch {
         self.tries.iter().find(|known| known.to == from && known.heard).map(|known| known.way)
     }
 
+    /// Whether only the other side's word stands for the address: it may be anybody's.
+    pub fn is_guess(&self, to: SocketAddr) -> bool {
+        self.tries.iter().any(|known| known.to == to && known.way == Way::Local && !known.heard)
+    }
+
     /// Whether the other side was heard at all.
     pub fn heard_any(&self) -> bool {
         self.tries.iter().any(|known| known.heard)

@@ -4,7 +4,6 @@
 //! `FLOWRING_SIM_LIVES=100000 cargo test --release -p ipcpd-udp --lib random_lives` plays that many.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -19,8 +18,6 @@ type Seen = BTreeSet<(Phase, table::Cause, Phase)>;
 /// As many as take a few seconds in a debug build.
 const LIVES: u64 = 1500;
 const ROUNDS: u32 = 30;
-/// Lives gone wrong on one thread, after which it stops.
-const ENOUGH: usize = 10;
 
 fn below(rng: &mut ChaCha12Rng, bound: u32) -> u32 {
     rng.next_u32() % bound
@@ -120,40 +117,7 @@ fn act(world: &mut World, rng: &mut ChaCha12Rng, host: usize, time: u64, crashes
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok())
-}
-
-/// The seeds that go wrong, and what is wrong with them.
-fn play(seeds: impl Iterator<Item = u64>) -> Vec<(u64, String)> {
-    let wrong = seeds.filter_map(|seed| {
-        let result = catch_unwind(AssertUnwindSafe(|| life(seed)));
-        let what = result.unwrap_or_else(|_| Err("a panic, see above".to_owned())).err()?;
-        Some((seed, what))
-    });
-    wrong.take(ENOUGH).collect()
-}
-
 #[test]
 fn random_lives() {
-    let seeds = match number("FLOWRING_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("FLOWRING_SIM_LIVES").unwrap_or(LIVES),
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let wrong: Vec<(u64, String)> = std::thread::scope(|scope| {
-        let players: Vec<_> = (0..threads)
-            .map(|n| {
-                scope.spawn({
-                    let seeds = seeds.clone();
-                    move || play(seeds.skip(n).step_by(threads))
-                })
-            })
-            .collect();
-        players.into_iter().flat_map(|player| player.join().expect("panics are caught")).collect()
-    });
-    for (seed, what) in &wrong {
-        eprintln!("FLOWRING_SIM_SEED={seed} cargo test -p ipcpd-udp --lib random_lives plays this again: {what}");
-    }
-    assert!(wrong.is_empty(), "of {} lives, seed {} went wrong", seeds.end - seeds.start, wrong[0].0);
+    sim::seeds::play("cargo test -p ipcpd-udp --lib random_lives", LIVES, |seed| life(seed).map(drop));
 }

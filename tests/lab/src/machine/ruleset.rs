@@ -115,6 +115,16 @@ fn nat(kind: Middlebox, public: Ipv4Addr, server: Ipv4Addr, forwarded: &[RangeIn
     )
 }
 
+/// What a full cone's rules need so that the hosts inside reach each other at its address outside; each is seen there, too
+/// (RFC 4787, REQ-9).
+pub(crate) fn hairpin(public: Ipv4Addr, gateway: Ipv4Addr) -> String {
+    format!(
+        "add rule ip box prerouting iifname \"sw\" ip daddr {public} dnat to udp dport map @senders
+add rule ip box postrouting oifname \"sw\" ct status dnat ip saddr {gateway}/24 snat to {public}
+"
+    )
+}
+
 /// Another port for each destination address, as far as their last four bits differ.
 fn by_address(public: Ipv4Addr) -> String {
     let rule = |last: u16| {

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use flowring_tests::flows::{carry, flow, listen, pattern};
+use flowring_tests::flows::{flow, listen};
 use flowring_tests::net::{SOON, await_flows, ipcp};
 use lab::{Host, Middlebox, Signal};
 use libflow::Cube;
 
 use super::stage::{
-    Member, Session, await_name, await_session, await_survey, enroll, only_flow, ping, ping_error, serve, words,
-    write_key,
+    Member, Session, await_name, await_session, await_survey, enroll, exchange, only_flow, ping, ping_error, serve,
+    words, write_key,
 };
 
 const KINDS: [Middlebox; 6] = [
@@ -72,31 +72,6 @@ fn ping_all(from: &Member, count: usize) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn two_hosts_behind_one_nat_meet_locally() -> Result<()> {
-    let session = Session::open()?;
-    let [a, b] = session.lab.hosts_behind(["a", "b"], Middlebox::PortRestricted)?;
-    // A cone gives a port to whoever used it last: the two listen ports differ.
-    let (irmd_a, irmd_b) = (a.irmd().start()?, b.irmd().start()?);
-    let key = session.key.to_str().context("a path of text")?;
-    for (host, port) in [(&a, "3359"), (&b, "3358")] {
-        let via = session.via();
-        let words = ["ipcp", "enroll", "--name", "udp0", "--layer", "lobby", "--via", &via, "--port", port];
-        host.irm(&[&words[..], &["--session", super::stage::SESSION, "--key-file", key]].concat())?;
-        await_session(host, "joined session")?;
-    }
-    let (a, b) = (Member { host: a, irmd: irmd_a }, Member { host: b, irmd: irmd_b });
-    let _server = serve(&b, "echo", &[&a])?;
-    let mut running = a.host.start("oping", &["echo", "-i", "0.05"])?;
-    running.expect_line(SOON, "seq=3")?;
-    let row = only_flow(&a.host)?;
-    ensure!(row["way"] == "local", "{row}");
-    ensure!(row["peer_address"].as_str().is_some_and(|at| at.starts_with(&b.host.address().to_string())), "{row}");
-    running.signal(Signal::INT)?;
-    running.wait(SOON)?;
-    drop((a.irmd, b.irmd));
-    Ok(())
-}
-
 /// Both cubes, whose handshake is bound to what was asked and answered; and the listing says how they go.
 pub(crate) fn message_and_stream_flows_go_through_nats() -> Result<()> {
     let session = Session::open()?;
@@ -107,13 +82,7 @@ pub(crate) fn message_and_stream_flows_go_through_nats() -> Result<()> {
         let listener = listen(&b.host, &name)?;
         await_name(&a.host, &name)?;
         let (asked, accepted) = flow(&a.host, &listener, cube)?;
-        if cube == Cube::Stream {
-            carry(&asked, &accepted, &pattern(1 << 20))?;
-        } else {
-            asked.send(b"hello")?;
-            let mut buffer = [0; 64];
-            ensure!(accepted.recv_within(&mut buffer, SOON)? == 5);
-        }
+        exchange(&asked, &accepted, cube)?;
         for host in [&a.host, &b.host] {
             let row = only_flow(host)?;
             ensure!(row["way"] == "public" && row["encrypted"] == true, "{row}");
@@ -151,13 +120,7 @@ fn relayed(session: &Session, a: &Member, b: &Member) -> Result<()> {
         let listener = listen(&b.host, &name)?;
         await_name(&a.host, &name)?;
         let (asked, accepted) = flow(&a.host, &listener, cube)?;
-        if cube == Cube::Stream {
-            carry(&asked, &accepted, &pattern(1 << 18))?;
-        } else {
-            asked.send(b"hello")?;
-            let mut buffer = [0; 64];
-            ensure!(accepted.recv_within(&mut buffer, SOON)? == 5);
-        }
+        exchange(&asked, &accepted, cube)?;
         for host in [&a.host, &b.host] {
             let row = only_flow(host)?;
             ensure!(row["way"] == "relayed", "{row}");

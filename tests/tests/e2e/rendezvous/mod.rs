@@ -1,9 +1,12 @@
 //! Hosts behind NATs that meet at a rendezvous.
 
+mod amplifier;
 mod group;
 mod life;
 mod nat;
+mod neighbours;
 mod services;
+mod several;
 mod stage;
 mod table;
 
@@ -11,16 +14,21 @@ use flowring_tests::cases;
 use flowring_tests::harness::Case;
 
 pub(crate) fn cases() -> Vec<Case> {
+    use amplifier::*;
     use group::*;
     use life::*;
     use nat::*;
+    use neighbours::*;
     use services::*;
+    use several::*;
     use table::*;
     let mut cases = cases![
         middleboxes:
         six_kinds_of_nat_meet_as_the_table_says,
         six_members_use_fifteen_flows_at_once,
         two_hosts_behind_one_nat_meet_locally,
+        members_that_are_kept_apart_meet_by_hairpinning_or_are_relayed,
+        two_levels_of_nat_on_both_sides_are_passed,
         message_and_stream_flows_go_through_nats,
         what_cannot_meet_is_relayed_where_that_is_offered,
         a_stranger_with_the_private_address_gets_no_flow,
@@ -40,8 +48,12 @@ pub(crate) fn cases() -> Vec<Case> {
         the_lifetime_of_mappings_is_measured,
         irm_nat_asks_the_layer_s_rendezvous,
         a_flow_that_cannot_be_punched_says_what_would_do,
+        a_name_of_two_members_is_had_where_one_was_killed,
+        a_session_that_is_full_says_so_until_one_leaves,
     ];
     cases.extend(cases![members_on_one_host_need_no_rendezvous]);
+    cases.extend(cases![programs ["dumpcap"]: a_capture_shows_no_amplification_by_the_server]);
+    cases.extend(cases![@ true, ["dumpcap"], a_lying_member_has_few_hellos_sent_to_a_third_party]);
     cases.extend(cases![@ true, ["curl"], a_web_server_behind_a_nat_is_fetched_from_behind_another]);
     cases
 }

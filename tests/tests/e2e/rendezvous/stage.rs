@@ -5,16 +5,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use flowring_tests::flows::{carry, pattern};
 use flowring_tests::net::{SOON, ipcp};
 use lab::{Daemon, Host, Lab, Link, Middlebox, Running};
+use libflow::Cube;
+use libflow::blocking::Flow;
 use serde_json::Value;
 
 pub(crate) const SESSION: &str = "darkreign";
+/// Its key.
+pub(crate) const SECRET: &str = "ask dan kegel, who wrote this in 1997";
 
 /// A session: a host with the server, whose key all members have.
 pub(crate) struct Session {
     pub(crate) server: Option<Running>,
     words: &'static [&'static str],
+    config: PathBuf,
     pub(crate) at: Host,
     pub(crate) key: PathBuf,
     pub(crate) lab: Lab,
@@ -39,20 +45,29 @@ impl Session {
 
     /// With further words for the server.
     pub(crate) fn open_with(words: &'static [&'static str]) -> Result<Self> {
+        Self::open_as("", words)
+    }
+
+    /// With further lines of its configuration, and words.
+    pub(crate) fn open_as(lines: &str, words: &'static [&'static str]) -> Result<Self> {
         let lab = Lab::new()?;
         let [at] = lab.hosts(["rdv"])?;
         let key = at.run_dir().join("darkreign.key");
-        write_key(&key, "ask dan kegel, who wrote this in 1997\n")?;
-        let mut session = Self { server: None, words, at, key, lab };
+        write_key(&key, &format!("{SECRET}\n"))?;
+        let config = at.run_dir().join("rendezvous.toml");
+        let text = format!("{lines}\n[[session]]\nname = \"{SESSION}\"\nkey-file = \"darkreign.key\"\n");
+        std::fs::write(&config, text)?;
+        let mut session = Self { server: None, words, config, at, key, lab };
         session.start()?;
         Ok(session)
     }
 
     /// Starts the server, again if it has ended.
     pub(crate) fn start(&mut self) -> Result<()> {
-        let listen = format!("{}:3360", self.at.address());
-        let key = self.key.to_str().context("a path of text")?;
-        let words = ["--listen", &listen, "--session", SESSION, "--key-file", key];
+        let v6 = self.at.address6().context("a host of a switch")?;
+        let [v4, v6] = [self.via(), format!("[{v6}]:3360")];
+        let config = self.config.to_str().context("a path of text")?;
+        let words = ["--listen", &v4, "--listen", &v6, "--config", config];
         let server = self.at.start("rendezvous", &[&words[..], self.words].concat())?;
         server.expect_log(SOON, "listens at")?;
         self.server = Some(server);
@@ -86,15 +101,42 @@ impl Session {
         Ok(Member { host, irmd })
     }
 
+    /// Two hosts that share an outer address, as members: of two that send from one port there, a cone gives it to whoever used it
+    /// last, so the listen ports differ.
+    pub(crate) fn neighbours(&self, hosts: [Host; 2]) -> Result<[Member; 2]> {
+        let mut ports = ["3359", "3358"].into_iter();
+        let member = |host: Host| {
+            let irmd = host.irmd().start()?;
+            let port = ports.next().context("two hosts")?;
+            enroll_with(&host, &self.via(), &self.key, &["--port", port])?;
+            await_session(&host, "joined session")?;
+            Ok(Member { host, irmd })
+        };
+        let members = hosts.map(member).into_iter().collect::<Result<Vec<_>>>()?;
+        members.try_into().ok().context("two members")
+    }
+
     pub(crate) fn via(&self) -> String {
         format!("{}:3360", self.at.address())
+    }
+
+    /// How the server is.
+    pub(crate) fn status(&self) -> Result<Value> {
+        let output = self.at.run("rendezvous", &["status", "--json", "--session", SESSION])?;
+        ensure!(output.code() == 0, "status: {}", output.err.trim());
+        Ok(serde_json::from_str(&output.out)?)
     }
 }
 
 pub(crate) fn enroll(host: &Host, via: &str, key: &Path) -> Result<()> {
+    enroll_with(host, via, key, &[])
+}
+
+/// With further words.
+pub(crate) fn enroll_with(host: &Host, via: &str, key: &Path, more: &[&str]) -> Result<()> {
     let key = key.to_str().context("a path of text")?;
     let words = ["ipcp", "enroll", "--name", "udp0", "--layer", "lobby", "--via", via];
-    host.irm(&[&words[..], &["--session", SESSION, "--key-file", key]].concat()).map(drop)
+    host.irm(&[&words[..], &["--session", SESSION, "--key-file", key], more].concat()).map(drop)
 }
 
 /// How a host stands in the session.
@@ -139,6 +181,16 @@ pub(crate) fn member_step(host: &Host, name: &str) -> Result<Value> {
         .find(|step| step["source"] == "rendezvous")
         .cloned()
         .with_context(|| format!("no rendezvous in {reply}"))
+}
+
+/// Something over a flow, as its cube has it: an SDU, or a stream.
+pub(crate) fn exchange(asked: &Flow, accepted: &Flow, cube: Cube) -> Result<()> {
+    if cube == Cube::Stream {
+        return carry(asked, accepted, &pattern(1 << 18));
+    }
+    asked.send(b"hello")?;
+    ensure!(accepted.recv_within(&mut [0; 64], SOON)? == 5, "another SDU came");
+    Ok(())
 }
 
 /// The one flow of a host, once it is allocated.

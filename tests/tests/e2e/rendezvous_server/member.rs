@@ -15,16 +15,16 @@ use serde_json::Value;
 
 /// What a question is said again after.
 const AGAIN: Duration = Duration::from_millis(300);
-pub(super) const SECRET: &str = "a key that is long enough";
+pub(crate) const SECRET: &str = "a key that is long enough";
 
 /// A server that runs.
-pub(super) struct Server {
-    pub(super) running: Running,
-    pub(super) host: Host,
+pub(crate) struct Server {
+    pub(crate) running: Running,
+    pub(crate) host: Host,
 }
 
 /// A configuration with the session `lobby`; `more` stands before it.
-pub(super) fn config(host: &Host, more: &str) -> Result<String> {
+pub(crate) fn config(host: &Host, more: &str) -> Result<String> {
     let file = host.run_dir().join("rendezvous.toml");
     std::fs::write(host.run_dir().join("lobby.key"), format!("{SECRET}\n"))?;
     std::fs::write(&file, format!("{more}\n[[session]]\nname = \"lobby\"\nkey-file = \"lobby.key\"\n"))?;
@@ -32,22 +32,22 @@ pub(super) fn config(host: &Host, more: &str) -> Result<String> {
 }
 
 impl Server {
-    pub(super) fn start(host: &Host, more: &str) -> Result<Self> {
+    pub(crate) fn start(host: &Host, more: &str) -> Result<Self> {
         let file = config(host, more)?;
         Self::with(host, &["--config", &file])
     }
 
-    pub(super) fn with(host: &Host, words: &[&str]) -> Result<Self> {
+    pub(crate) fn with(host: &Host, words: &[&str]) -> Result<Self> {
         let running = host.start("rendezvous", words)?;
         running.expect_log(SOON, "listens at")?;
         Ok(Self { running, host: host.clone() })
     }
 
-    pub(super) fn at(&self) -> SocketAddr {
+    pub(crate) fn at(&self) -> SocketAddr {
         SocketAddr::new(self.host.address(), PORT)
     }
 
-    pub(super) fn status(&self, words: &[&str]) -> Result<Value> {
+    pub(crate) fn status(&self, words: &[&str]) -> Result<Value> {
         let output = self.host.run("rendezvous", &[&["status", "--json"], words].concat())?;
         ensure!(output.code() == 0, "status: {}", output.err.trim());
         Ok(serde_json::from_str(&output.out)?)
@@ -55,26 +55,26 @@ impl Server {
 }
 
 /// A member, or one side of a flow of its host's.
-pub(super) struct Member {
-    pub(super) socket: UdpSocket,
-    pub(super) server: SocketAddr,
-    pub(super) host: HostId,
-    pub(super) key: SessionKey,
-    pub(super) session: SessionId,
-    pub(super) boot: BootId,
-    pub(super) count: u64,
-    pub(super) cookie: Vec<u8>,
-    pub(super) seen: Seen,
-    pub(super) names: Vec<Name>,
-    pub(super) names_at: NamesAt,
+pub(crate) struct Member {
+    pub(crate) socket: UdpSocket,
+    pub(crate) server: SocketAddr,
+    pub(crate) host: HostId,
+    pub(crate) key: SessionKey,
+    pub(crate) session: SessionId,
+    pub(crate) boot: BootId,
+    pub(crate) count: u64,
+    pub(crate) cookie: Vec<u8>,
+    pub(crate) seen: Seen,
+    pub(crate) names: Vec<Name>,
+    pub(crate) names_at: NamesAt,
 }
 
 impl Member {
-    pub(super) fn new(at: &Host, server: SocketAddr, host: u64) -> Result<Self> {
+    pub(crate) fn new(at: &Host, server: SocketAddr, host: u64) -> Result<Self> {
         Self::of(at.socket(0)?, server, host, "lobby", SECRET)
     }
 
-    pub(super) fn of(socket: UdpSocket, server: SocketAddr, host: u64, session: &str, secret: &str) -> Result<Self> {
+    pub(crate) fn of(socket: UdpSocket, server: SocketAddr, host: u64, session: &str, secret: &str) -> Result<Self> {
         socket.set_read_timeout(Some(AGAIN))?;
         Ok(Self {
             socket,
@@ -91,13 +91,13 @@ impl Member {
         })
     }
 
-    pub(super) fn named(mut self, names: &[&str]) -> Self {
+    pub(crate) fn named(mut self, names: &[&str]) -> Self {
         self.names = names.iter().filter_map(|name| Name::new(name).ok()).collect();
         self
     }
 
     /// Another socket of this member's host, for a flow.
-    pub(super) fn flow(&self, at: &Host) -> Result<Self> {
+    pub(crate) fn flow(&self, at: &Host) -> Result<Self> {
         let socket = at.socket(0)?;
         socket.set_read_timeout(Some(AGAIN))?;
         let (key, cookie, names) = (self.key.clone(), self.cookie.clone(), Vec::new());
@@ -105,17 +105,17 @@ impl Member {
     }
 
     /// The socket's own address, as it thinks.
-    pub(super) fn local(&self) -> Result<SocketAddr> {
+    pub(crate) fn local(&self) -> Result<SocketAddr> {
         Ok(self.socket.local_addr()?)
     }
 
-    pub(super) fn bytes(&self, id: u64, said: &Said) -> Vec<u8> {
+    pub(crate) fn bytes(&self, id: u64, said: &Said) -> Vec<u8> {
         let head = Head { session: self.session, member: self.host, sender: WireId(id), receiver: WireId(0) };
         head.encode(&self.key, said)
     }
 
     /// The next datagram from the server; none where none comes in a while.
-    pub(super) fn hear(&self) -> Result<Option<(Head, Said)>> {
+    pub(crate) fn hear(&self) -> Result<Option<(Head, Said)>> {
         let mut buffer = [0; 2048];
         let (length, from) = match self.socket.recv_from(&mut buffer) {
             Ok(got) => got,
@@ -131,7 +131,7 @@ impl Member {
     }
 
     /// Says it until `wanted` finds its answer, with the cookie it is told to bring.
-    pub(super) fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         to: SocketAddr,
         mut said: impl FnMut(&mut Self) -> (u64, Said),
@@ -154,7 +154,7 @@ impl Member {
         bail!("{} was not answered by {to}", self.host)
     }
 
-    pub(super) fn join_said(&mut self) -> (u64, Said) {
+    pub(crate) fn join_said(&mut self) -> (u64, Said) {
         self.count += 1;
         let names = self.names.iter().skip(self.names_at.count as usize).cloned().map(NameChange::Add).collect();
         let locals = self.socket.local_addr().into_iter().collect();
@@ -163,7 +163,7 @@ impl Member {
     }
 
     /// Joins, or is heard again.
-    pub(super) fn join(&mut self) -> Result<Joined> {
+    pub(crate) fn join(&mut self) -> Result<Joined> {
         let answer = |_: &Head, said| match said {
             Said::Joined(joined) => Some(joined),
             _ => None,
@@ -180,7 +180,7 @@ impl Member {
     }
 
     /// What an INTRODUCE comes to.
-    pub(super) fn introduce(&mut self, id: u64, name: &str) -> Result<Said> {
+    pub(crate) fn introduce(&mut self, id: u64, name: &str) -> Result<Said> {
         let name = Name::new(name).context("a name")?;
         let said = |member: &mut Self| {
             let locals = member.socket.local_addr().into_iter().collect();
@@ -191,7 +191,7 @@ impl Member {
     }
 
     /// Waits for the word that somebody wants a flow.
-    pub(super) fn introduction(&self) -> Result<Introduction> {
+    pub(crate) fn introduction(&self) -> Result<Introduction> {
         let deadline = Deadline::after(SOON);
         while !deadline.is_past() {
             if let Some((_, Said::Introduction(introduction))) = self.hear()? {
@@ -202,7 +202,7 @@ impl Member {
     }
 
     /// Says which socket it has for a flow, until it hears where the other is.
-    pub(super) fn meet(&mut self, id: u64, introduction: &Introduction) -> Result<Meeting> {
+    pub(crate) fn meet(&mut self, id: u64, introduction: &Introduction) -> Result<Meeting> {
         let said = |member: &mut Self| {
             let locals = member.socket.local_addr().into_iter().collect();
             let (attempt, nonce) = (introduction.attempt, introduction.nonce);
@@ -213,12 +213,12 @@ impl Member {
     }
 }
 
-pub(super) fn meeting(said: Said) -> Option<Meeting> {
+pub(crate) fn meeting(said: Said) -> Option<Meeting> {
     if let Said::Meeting(meeting) = said { Some(meeting) } else { None }
 }
 
 /// Members and names that an answer tells of.
-pub(super) fn told(joined: &Joined) -> Vec<String> {
+pub(crate) fn told(joined: &Joined) -> Vec<String> {
     let each = joined.changes.iter().map(|change| match change {
         Change::Member { member, .. } => format!("+{}", member.0),
         Change::Left(member) => format!("-{}", member.0),
@@ -229,7 +229,7 @@ pub(super) fn told(joined: &Joined) -> Vec<String> {
 }
 
 /// Where an answer says that a member is seen.
-pub(super) fn seen_at(joined: &Joined, who: u64) -> Option<IpAddr> {
+pub(crate) fn seen_at(joined: &Joined, who: u64) -> Option<IpAddr> {
     joined.changes.iter().find_map(|change| match change {
         Change::Member { member, public, .. } if member.0 == who => Some(public.ip()),
         _ => None,

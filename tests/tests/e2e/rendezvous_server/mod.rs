@@ -2,7 +2,7 @@
 
 mod admission;
 mod meeting;
-mod member;
+pub(crate) mod member;
 mod running;
 
 use flowring_tests::cases;

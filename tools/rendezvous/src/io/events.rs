@@ -70,6 +70,9 @@ fn introduced(session: &str, asker: proto::HostId, name: &proto::Name, round: u8
         Introduced::Unmet(asked) => {
             tracing::info!(session, %asker, %asked, %name, round, "not introduced: the other side did not come");
         }
+        Introduced::PassedOn(asked, next) => {
+            tracing::info!(session, %asker, %asked, %next, %name, round, "the other side does not come: the next one is asked");
+        }
         Introduced::Refused(refusal) => {
             tracing::info!(session, %asker, %name, round, "not introduced: {}", words(refusal));
         }

@@ -19,8 +19,15 @@ pub(super) struct Attempt {
     pub(super) round: u8,
     /// The asking side's socket.
     pub(super) asker: Side,
-    /// Who is asked.
+    /// Who is to be asked; 0: whoever has the name.
+    pub(super) peer: HostId,
+    /// Who is asked, since when, and how often it was told.
     pub(super) asked: HostId,
+    pub(super) since: Instant,
+    pub(super) times: u32,
+    /// Those who were asked before and did not come, and those who said that they do not.
+    pub(super) passed: Vec<HostId>,
+    pub(super) declines: Vec<HostId>,
     /// Its socket, once it said so.
     pub(super) met: Option<Side>,
     pub(super) declined: Option<Refusal>,
@@ -66,7 +73,20 @@ impl Attempts {
 
     /// Whether neither the key nor what the asked side will say is taken.
     pub(super) fn is_free(&self, key: &Key, asked: HostId) -> bool {
-        !self.all.contains_key(key) && !self.by_asked.contains_key(&(key.0, asked, key.2))
+        !self.all.contains_key(key) && self.is_askable(key, asked)
+    }
+
+    /// Whether what that side will say is not taken.
+    pub(super) fn is_askable(&self, key: &Key, asked: HostId) -> bool {
+        !self.by_asked.contains_key(&(key.0, asked, key.2))
+    }
+
+    /// Another member is asked from now on; what the one of before says is of no attempt any more.
+    pub(super) fn ask_another(&mut self, key: &Key, asked: HostId, passed: Vec<HostId>, now: Instant) {
+        let Some(attempt) = self.all.get_mut(key) else { return };
+        self.by_asked.remove(&(key.0, attempt.asked, key.2));
+        (attempt.asked, attempt.passed, attempt.since, attempt.times) = (asked, passed, now, 0);
+        self.by_asked.insert((key.0, asked, key.2), key.1);
     }
 
     pub(super) fn insert(&mut self, key: Key, attempt: Attempt) {

@@ -125,6 +125,8 @@ pub struct Counts {
     pub met: u64,
     /// Those that the other side never came to.
     pub unmet: u64,
+    /// Members that were told of one and did not come, or said no, where another was asked in their place.
+    pub passed_on: u64,
     /// Probes of NATs that were answered.
     pub probes: u64,
     /// Pairs that were relayed.

@@ -3,19 +3,19 @@
 //! ```text
 //!            INTRODUCE                 MEET
 //!   nothing ──────────► told ────────────────────► met ─┬─ asked again: MEETING to whoever asks
-//!                        ├─ INTRODUCE: told again       │
-//!                        └─ DECLINE ─► declined: NOT INTRODUCED to whoever asks
+//!                        ├─ INTRODUCE: told again, or another that has the name
+//!                        └─ DECLINE ─► another; or declined: NOT INTRODUCED to whoever asks
 //!   each is forgotten 30 s after it was last asked for
 //! ```
 
 use std::time::{Duration, Instant};
 
-use pace::Pace;
 use proto::rendezvous::{Head, Introduce, Introduction, Meet, Meeting, Refusal, Said};
 use proto::{HostId, WireId};
 use rand_chacha::rand_core::Rng;
 
 use super::attempts::{Attempt, Key, Side};
+use super::choosing::Wanted;
 use super::counts::Reason;
 use super::hygiene::clean;
 use super::server::{Asker, Event, Introduced, Server};
@@ -30,8 +30,6 @@ const AGAIN: Duration = Duration::from_millis(50);
 const LONGEST_ROUND_TRIP: u32 = 1_000_000;
 /// The other side begins so much earlier in odd rounds, µs.
 const OTHER_FIRST: u32 = 300_000;
-/// So many seconds' worth of introductions may come at once.
-const BURST: Duration = Duration::from_secs(5);
 
 impl Server {
     pub(super) fn introduce(&mut self, now: Instant, asker: &Asker, said: Introduce) -> Result<(), Reason> {
@@ -63,17 +61,14 @@ impl Server {
         if !session.members.contains_key(&key.1) {
             return Err(Refusal::UnknownAttempt);
         }
-        let asked = session.find(&said.name, said.peer, key.1, key.2)?;
-        let silent = limits.refresh * 2 + limits.refresh / 2;
-        if session.members.get(&asked).is_none_or(|member| member.heard + silent < now) {
-            return Err(Refusal::Silent);
-        }
+        let heard = now.checked_sub(limits.silent()).unwrap_or(now);
+        let (name, peer, passed) = (&said.name, said.peer, &[][..]);
+        let asked = session.choose(&Wanted { name, peer, asker: key.1, attempt: key.2, passed, heard })?;
         let full = self.attempts.len() >= limits.attempts as usize || !self.attempts.is_free(&key, asked);
         if self.closing || full {
             return Err(Refusal::TooMany);
         }
-        let interval = Duration::from_secs(1) / limits.introductions.max(1);
-        let pace = Pace { interval, burst: BURST };
+        let pace = limits.pace();
         let asks = session.members.get_mut(&key.1).is_some_and(|member| member.asks.take(now, pace, 1));
         if !asks || !session.members.get_mut(&asked).is_some_and(|member| member.asked.take(now, pace, 1)) {
             return Err(Refusal::TooMany);
@@ -86,7 +81,12 @@ impl Server {
             name: said.name,
             round: said.round,
             asker: asker_side,
+            peer: said.peer,
             asked,
+            since: now,
+            times: 0,
+            passed: Vec::new(),
+            declines: Vec::new(),
             met: None,
             declined: None,
             nonce,
@@ -115,6 +115,7 @@ impl Server {
     fn introduction(&mut self, now: Instant, key: Key) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
         attempt.told = now;
+        attempt.times += 1;
         let said = Said::Introduction(Introduction {
             asker: key.1,
             attempt: key.2,
@@ -141,7 +142,8 @@ impl Server {
         } else if attempt.met.is_some() {
             self.meeting(key, true);
         } else {
-            let again = attempt.told + AGAIN <= now;
+            self.look_for_another(now, key);
+            let again = self.attempts.get(&key).is_some_and(|it| it.times == 0 || it.told + AGAIN <= now);
             self.reply(asker, &Said::Introducing);
             if again {
                 self.introduction(now, key);
@@ -171,12 +173,13 @@ impl Server {
         attempt.met = Some(side);
         let outcome = Introduced::Met(attempt.asked, now.saturating_duration_since(attempt.began));
         let (name, round) = (attempt.name.clone(), attempt.round);
+        if let Some(session) = self.sessions.get_mut(&key.0) {
+            session.attempts[1] += 1;
+            session.members.entry(asker.head.member).and_modify(|member| member.missed = None);
+        }
         self.counts.met += 1;
         self.meeting(key, true);
         self.meeting(key, false);
-        if let Some(session) = self.sessions.get_mut(&key.0) {
-            session.attempts[1] += 1;
-        }
         let session = self.session_name(key);
         self.tell(Event::Introduced { session, asker: key.1, name, round, outcome });
         Ok(())
@@ -209,12 +212,20 @@ impl Server {
         self.send(via, at, bytes);
     }
 
-    pub(super) fn decline(&mut self, asker: &Asker, attempt: WireId, refusal: Refusal) -> Result<(), Reason> {
+    pub(super) fn decline(
+        &mut self,
+        now: Instant,
+        asker: &Asker,
+        attempt: WireId,
+        refusal: Refusal,
+    ) -> Result<(), Reason> {
         let key = self.attempts.of_asked(asker.head.session, asker.head.member, attempt).ok_or(Reason::Elsewhere)?;
-        let attempt = self.attempts.get_mut(&key).filter(|attempt| attempt.met.is_none()).ok_or(Reason::Stale)?;
-        if attempt.declined.replace(refusal).is_some() {
+        let known = self.attempts.get(&key).filter(|attempt| attempt.met.is_none()).ok_or(Reason::Stale)?;
+        if known.declined.is_some() || self.declined(now, key) {
             return Ok(());
         }
+        let attempt = self.attempts.get_mut(&key).ok_or(Reason::Stale)?;
+        attempt.declined = Some(refusal);
         let (name, round, side) = (attempt.name.clone(), attempt.round, attempt.asker.clone());
         let session = self.sessions.get(&key.0).ok_or(Reason::Elsewhere)?;
         let head = Head { session: key.0, member: HostId(0), sender: WireId(0), receiver: side.id };

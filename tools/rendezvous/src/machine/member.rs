@@ -35,6 +35,8 @@ pub(super) struct Member {
     /// Attempts that it asked for, and those that it was asked for.
     pub(super) asks: Bucket,
     pub(super) asked: Bucket,
+    /// When it was told of an attempt and had not come in time.
+    pub(super) missed: Option<Instant>,
 }
 
 /// What tells what a member says now from what it said before.

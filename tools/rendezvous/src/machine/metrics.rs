@@ -34,6 +34,7 @@ impl Collector for Page {
             ("attempts", "Attempts at flows."),
             ("met", "Attempts of which both sides heard where the other is."),
             ("unmet", "Attempts that the other side never came to."),
+            ("passed_on", "Members that did not come to an attempt, where another was asked in their place."),
             ("cookies", "Askers that were to come back with a cookie."),
             ("unknown_sessions", "What was asked about sessions that there are not."),
             ("wrong_keys", "What was asked with another key than the session's."),

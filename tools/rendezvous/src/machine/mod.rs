@@ -3,6 +3,7 @@
 
 mod attempts;
 pub mod chat;
+mod choosing;
 mod cookie;
 mod counts;
 mod hygiene;

@@ -28,6 +28,7 @@ impl Server {
             ("attempts", counts.attempts),
             ("met", counts.met),
             ("unmet", counts.unmet),
+            ("passed_on", counts.passed_on),
             ("probes", counts.probes),
             ("pairs", counts.pairs),
             ("relayed", counts.relayed[0]),

@@ -4,7 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pace::Pace;
 use proto::rendezvous::SessionKey;
+
+/// So many seconds' worth of introductions may come at once.
+const BURST: Duration = Duration::from_secs(5);
 
 /// What holds for a server.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +55,18 @@ pub struct Limits {
     pub attempts: u32,
     /// Within that long a member is to be heard again. After four times as long it is forgotten.
     pub refresh: Duration,
+}
+
+impl Limits {
+    /// A member that was not heard for so long is silent.
+    pub(super) fn silent(&self) -> Duration {
+        self.refresh * 2 + self.refresh / 2
+    }
+
+    /// Of the introductions of one member.
+    pub(super) fn pace(&self) -> Pace {
+        Pace { interval: Duration::from_secs(1) / self.introductions.max(1), burst: BURST }
+    }
 }
 
 /// What is relayed. 0: no limit.

@@ -98,6 +98,8 @@ pub enum Introduced {
     Met(HostId, Duration),
     /// The other side was told, and never came.
     Unmet(HostId),
+    /// The first was told and did not come, or said no: the second is asked in its place.
+    PassedOn(HostId, HostId),
     /// It was refused, by the server or by the other side.
     Refused(Refusal),
 }
@@ -322,7 +324,7 @@ impl Server {
             return Err(Reason::Rate);
         }
         match envelope.of(&session.rules.key)? {
-            Said::Decline { attempt, refusal } => self.decline(asker, attempt, refusal),
+            Said::Decline { attempt, refusal } => self.decline(now, asker, attempt, refusal),
             Said::Carry { to, payload } => self.carry(asker, to, payload),
             _ => Err(Reason::Unasked),
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use pace::Bucket;
-use proto::rendezvous::{Change, Join, NamesAt, Refusal};
+use proto::rendezvous::{Change, Join, NamesAt};
 use proto::{HostId, Name, WireId};
 
 use super::cookie;
@@ -29,7 +29,7 @@ pub(super) struct Session {
     pub(super) rules: SessionRules,
     pub(super) list: List,
     pub(super) members: HashMap<HostId, Member>,
-    names: HashMap<Name, BTreeSet<HostId>>,
+    pub(super) names: HashMap<Name, BTreeSet<HostId>>,
     at: HashMap<IpAddr, u32>,
     departed: HashMap<HostId, Marks>,
     departures: VecDeque<(Instant, HostId)>,
@@ -136,6 +136,7 @@ impl Session {
             round_trip_us: 0,
             asks: Bucket::default(),
             asked: Bucket::default(),
+            missed: None,
         };
         self.members.insert(member, fresh);
         *self.at.entry(from.ip()).or_default() += 1;
@@ -229,20 +230,6 @@ impl Session {
             _ => None,
         };
         Some(self.list.read(join.seen, change))
-    }
-
-    /// The member that is asked for a name, of several one by the attempt's id.
-    pub(super) fn find(&self, name: &Name, wanted: HostId, asker: HostId, attempt: WireId) -> Result<HostId, Refusal> {
-        let having = self.names.get(name).ok_or(Refusal::UnknownName)?;
-        if wanted != HostId(0) && wanted != asker {
-            return if having.contains(&wanted) { Ok(wanted) } else { Err(Refusal::UnknownName) };
-        }
-        let others: Vec<HostId> = having.iter().copied().filter(|id| *id != asker).collect();
-        if others.is_empty() || wanted == asker {
-            return Err(Refusal::Yourself);
-        }
-        // An id is random.
-        Ok(others[(attempt.0 % others.len() as u64) as usize])
     }
 
     /// When members are to hear that there is news, where they are not already.

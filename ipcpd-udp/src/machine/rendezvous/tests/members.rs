@@ -97,6 +97,25 @@ fn a_wrong_key_is_told_and_not_repeated() {
     assert!(world.net.tally().sent < 12, "{:?}", world.net.tally());
 }
 
+/// A full session is told as such, is not asked often, and is joined once there is room.
+#[test]
+fn a_full_session_is_told_and_joined_later() {
+    let mut world = two();
+    world.server.room = 1;
+    let (now, at) = (world.now, world.server.at);
+    world.hosts[0].member.server_at(now, at);
+    world.run(Duration::from_secs(1));
+    world.hosts[1].member.server_at(now, at);
+    let before = world.net.tally().sent;
+    world.run(Duration::from_secs(60));
+    let standings = [0, 1].map(|n: usize| world.hosts[n].member.standing());
+    assert_eq!(standings, [Standing::Joined, Standing::Full]);
+    assert!(world.net.tally().sent - before < 40, "{:?}", world.net.tally());
+    world.server.room = 2;
+    world.run(Duration::from_secs(15));
+    assert_eq!(world.hosts[1].member.standing(), Standing::Joined);
+}
+
 /// An answer to an earlier question is no answer now, though its seal is true.
 #[test]
 fn replayed_answers_are_dropped() {

@@ -40,6 +40,8 @@ pub(in crate::machine) struct Server {
     pub(in crate::machine) epoch: u64,
     attempts: BTreeMap<WireId, Asked>,
     pub(in crate::machine) up: bool,
+    /// So many members, and no more.
+    pub(in crate::machine) room: usize,
     pub(in crate::machine) joins: u32,
     /// Whether it relays, and from where to where.
     pub(in crate::machine) relays: bool,
@@ -59,6 +61,7 @@ impl Server {
             epoch: 1,
             attempts,
             up: true,
+            room: usize::MAX,
             joins: 0,
             relays: false,
             bound: BTreeMap::new(),
@@ -113,6 +116,9 @@ impl Server {
             return vec![(main, from, back.encode_bare(&Said::Unknown))];
         };
         let sent = match said {
+            Said::Join(_) if self.members.len() >= self.room && !self.members.contains_key(&head.member) => {
+                vec![(from, back, Said::NotIntroduced(Refusal::TooMany))]
+            }
             Said::Join(join) => self.join(from, head, join),
             Said::Leave { .. } => {
                 self.members.remove(&head.member);
