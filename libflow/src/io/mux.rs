@@ -107,7 +107,11 @@ impl Held {
                 Mux::Quic(flow) => flow.closed().await,
                 Mux::Local(flow) => flow.closed().await,
             };
-            self.why(&over)
+            match over {
+                // The daemon says why, in a moment.
+                Over::SocketClosed => self.core.why_closed().await,
+                over => self.why(&over),
+            }
         };
         tokio::select! {
             biased;

@@ -204,3 +204,136 @@ proptest! {
         }
     }
 }
+
+/// Members, the flows between them, and what is on its way.
+struct Mesh {
+    now: Instant,
+    names: Vec<String>,
+    members: Vec<Gathering>,
+    /// Calls under way: who calls whom.
+    calls: Vec<(usize, usize, Link)>,
+    /// Flows, with each side's link; and which sides still have to hear that it is over.
+    flows: Vec<[(usize, Link); 2]>,
+    ends: Vec<(usize, usize, Link)>,
+    /// As told to the program: who is there, with which flow.
+    here: BTreeMap<(usize, usize), Link>,
+}
+
+impl Mesh {
+    fn new(count: usize) -> Self {
+        let names: Vec<_> = (0..count).map(|n| format!("m{n}")).collect();
+        let members = names.iter().map(|name| Gathering::new(name, 20)).collect();
+        let (calls, flows, ends, here) = Default::default();
+        Self { now: Instant::now(), names, members, calls, flows, ends, here }
+    }
+
+    fn index(&self, name: &str) -> usize {
+        self.names.iter().position(|known| known == name).expect("a member")
+    }
+
+    /// All that the members want done.
+    fn carry_out(&mut self) {
+        for own in 0..self.members.len() {
+            while let Some(todo) = self.members[own].poll() {
+                match todo {
+                    Todo::Call(name, link) => self.calls.push((own, self.index(&name), link)),
+                    Todo::Joined(name, link) => {
+                        let before = self.here.insert((own, self.index(&name)), link);
+                        assert_eq!(before, None, "{own} has two flows with {name}");
+                    }
+                    Todo::Left(name, link) => {
+                        assert_eq!(self.here.remove(&(own, self.index(&name))), Some(link));
+                    }
+                    Todo::End(link) => {
+                        if let Some(flow) = self.flows.iter().position(|flow| flow.contains(&(own, link))) {
+                            self.break_flow(flow);
+                        }
+                    }
+                    Todo::Unreached(..) => {}
+                }
+            }
+        }
+    }
+
+    fn break_flow(&mut self, flow: usize) {
+        let [one, two] = self.flows.swap_remove(flow);
+        self.ends.extend([(one.0, two.0, one.1), (two.0, one.0, two.1)]);
+    }
+
+    fn call(&mut self, call: usize, works: bool) {
+        let (from, to, link) = self.calls.swap_remove(call);
+        let (caller, callee) = (self.names[from].clone(), self.names[to].clone());
+        let said = self.members[to].calling(self.now, &caller);
+        let result = match (said, works) {
+            (Ok(()), true) => {
+                let far = self.members[to].link();
+                self.flows.push([(from, link), (to, far)]);
+                self.members[to].came(self.now, &caller, far);
+                Ok(())
+            }
+            (Ok(()), false) => {
+                self.members[to].came_not(&caller);
+                Err("it was lost".to_owned())
+            }
+            (Err(why), _) => Err(why),
+        };
+        self.members[from].called(self.now, &callee, link, result);
+    }
+
+    fn end(&mut self, end: usize) {
+        let (own, peer, link) = self.ends.swap_remove(end);
+        let peer = self.names[peer].clone();
+        self.members[own].ended(self.now, &peer, link);
+    }
+
+    fn list(&mut self, own: usize, names: &BTreeSet<String>) {
+        self.members[own].listed(self.now, names);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        for member in &mut self.members {
+            member.handle_timeout(self.now);
+        }
+    }
+}
+
+proptest! {
+    /// A mesh whose lists are late and wrong, whose calls fail and whose flows break comes to one flow for each pair once that stops.
+    #[test]
+    fn a_mesh_comes_to_one_flow_for_each_pair(steps in proptest::collection::vec(any::<[u8; 3]>(), 0..300)) {
+        let mut mesh = Mesh::new(5);
+        let all: BTreeSet<String> = mesh.names.iter().cloned().collect();
+        for [what, which, more] in steps {
+            let (which, count) = (usize::from(which), mesh.members.len());
+            match what % 6 {
+                0 => {
+                    let seen = all.iter().enumerate().filter(|(n, _)| more & 1 << n != 0).map(|(_, name)| name.clone());
+                    mesh.list(which % count, &seen.collect());
+                }
+                1 | 2 if !mesh.calls.is_empty() => mesh.call(which % mesh.calls.len(), more % 3 > 0),
+                3 if !mesh.flows.is_empty() => mesh.break_flow(which % mesh.flows.len()),
+                4 if !mesh.ends.is_empty() => mesh.end(which % mesh.ends.len()),
+                _ => mesh.pass(Duration::from_millis(u64::from(more) * 50)),
+            }
+            mesh.carry_out();
+        }
+        for _ in 0..40 {
+            for own in 0..mesh.members.len() {
+                mesh.list(own, &all);
+            }
+            mesh.carry_out();
+            while !mesh.ends.is_empty() || !mesh.calls.is_empty() {
+                if mesh.ends.is_empty() { mesh.call(0, true) } else { mesh.end(0) }
+                mesh.carry_out();
+            }
+            mesh.pass(LONGEST);
+        }
+        prop_assert_eq!(mesh.flows.len(), 10);
+        prop_assert_eq!(mesh.here.len(), 20);
+        for [one, two] in mesh.flows {
+            prop_assert_eq!(mesh.here.get(&(one.0, two.0)), Some(&one.1));
+            prop_assert_eq!(mesh.here.get(&(two.0, one.0)), Some(&two.1));
+        }
+    }
+}

@@ -150,7 +150,8 @@ fn a_failure_names_both_nats() {
         trouble.sentence(&Name::new("alice.chat").unwrap(), "198.51.100.1:3360".parse().unwrap()),
         "no direct path to alice.chat (2 addresses tried); you: a NAT with another mapping for each port (symmetric) that \
          filters by port, peer: a NAT with endpoint-independent mapping that filters by port; cannot be punched because this \
-         side's port changes with where it sends to, and the peer's filter passes only ports it has sent to; a relay would do"
+         side's port changes with where it sends to, and the peer's filter passes only ports it has sent to; a relay would do: \
+         start the rendezvous with --relay"
     );
 }
 

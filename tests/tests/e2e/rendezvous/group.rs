@@ -91,7 +91,8 @@ pub(crate) fn members_behind_five_kinds_of_nat_chat() -> Result<()> {
     // Killed: the others are told, and go on.
     b.program.kill()?;
     for chat in [&a, &c, &d] {
-        chat.sees("* bob left: ")?;
+        let line = chat.sees("* bob left: ")?;
+        ensure!(line.ends_with("the peer's program ended"), "{line}");
     }
     // A late one, while the rendezvous has just forgotten all.
     session.kill()?;
@@ -111,7 +112,8 @@ pub(crate) fn members_behind_five_kinds_of_nat_chat() -> Result<()> {
     ensure!(!a.program.out().contains("* carl left"), "open flows noticed the restart: {}", a.program.out());
     c.leave()?;
     for chat in [&a, &d, &e] {
-        chat.sees("* carl left: ")?;
+        let line = chat.sees("* carl left: ")?;
+        ensure!(line.contains("deallocated it"), "{line}");
     }
     // Its name is free again, for another host.
     let c = Chat::join(&members[2].host, "carl", &[])?;

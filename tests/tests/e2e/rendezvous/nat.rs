@@ -82,11 +82,11 @@ pub(crate) fn hairpinning_is_seen_where_there_is_some() -> Result<()> {
     nft(&format!(
         "add table ip pin\n\
          add chain ip pin out {{ type nat hook output priority -100; }}\n\
-         add chain ip pin in {{ type nat hook input priority 100; }}\n\
+         add chain ip pin back {{ type nat hook postrouting priority 100; }}\n\
          add rule ip pin out ip daddr {public} dnat to {own}\n"
     ))?;
     ensure!(found(&host, &["--via", &via])?["hairpinning"] == "internal");
-    nft(&format!("add rule ip pin in ip saddr {own} ip daddr {own} snat to {public}"))?;
+    nft(&format!("add rule ip pin back ip saddr {own} ip daddr {own} snat to {public}"))?;
     let text = host.irm(&["nat", "--via", &via])?;
     ensure!(text.contains("hairpinning  yes (RFC 4787, 6)"), "{text}");
     ensure!(!text.contains("only by their local addresses"), "{text}");

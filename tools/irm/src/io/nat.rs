@@ -217,7 +217,7 @@ fn fresh_id() -> WireId {
 
 /// Many mappings at once, each tried once: what comes in may keep it alive.
 async fn lives(server: SocketAddr, most: Duration) -> std::io::Result<Lifetime> {
-    let began = Instant::now();
+    print::note(&format!("idle mappings are looked at for {} s", most.as_secs()));
     let mut trials = JoinSet::new();
     for after in lifetime::rungs(most) {
         let (idle, caller) = (Asker::open(server).await?, Asker::open(server).await?);
@@ -234,9 +234,9 @@ async fn lives(server: SocketAddr, most: Duration) -> std::io::Result<Lifetime> 
         if !after.is_zero() {
             let what = if lived { "lives" } else { "is gone" };
             print::note(&format!("a mapping that was idle for {} s {what}", after.as_secs()));
-        } else if lived {
-            print::note(&format!("mappings are looked at for {} s", most.saturating_sub(began.elapsed()).as_secs()));
-        } else {
+        } else if !lived {
+            // What cannot be reached at once cannot be reached later.
+            seen.push((after, lived));
             break;
         }
         seen.push((after, lived));
