@@ -89,6 +89,9 @@ pub struct Ipcp {
     /// File of the session's key, from /.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_key: Option<String>,
+    /// Its address is the one that the rendezvous is reached from, when that changes, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
     /// irmd starts its process; else somebody else does, such as a service manager.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub start: bool,
@@ -379,6 +382,9 @@ impl Ipcp {
             let text = "needs all of rendezvous, session and session-key, or none; add what is missing";
             return Err(format!("[[ipcp]] {name} {text}"));
         }
+        if self.follow && self.rendezvous.is_none() {
+            return Err(format!("[[ipcp]] {name} has follow and no rendezvous to follow the way to; leave it out"));
+        }
         match &self.session_key {
             Some(path) if !path.starts_with('/') || path.contains('\0') => {
                 Err(format!("[[ipcp]] {name}: the key file {path:?} has no absolute path; write it from /"))
@@ -427,6 +433,7 @@ impl Ipcp {
                 rendezvous: self.rendezvous.clone().unwrap_or_default(),
                 session: self.session.clone().unwrap_or_default(),
                 session_key_file: self.session_key.clone().unwrap_or_default(),
+                follow: self.follow,
             },
         ))
     }
@@ -450,6 +457,7 @@ impl Ipcp {
             rendezvous: None,
             session: None,
             session_key: None,
+            follow: false,
             start: true,
             restart,
             hosts: BTreeMap::new(),
@@ -476,7 +484,7 @@ impl Ipcp {
         entry.dns_servers.clone_from(&udp.dns_servers);
         entry.check_dns()?;
         (entry.rendezvous, entry.session) = (text(&udp.rendezvous), text(&udp.session));
-        entry.session_key = text(&udp.session_key_file);
+        (entry.session_key, entry.follow) = (text(&udp.session_key_file), udp.follow);
         entry.check_session()?;
         for host in &udp.hosts {
             check_host(&host.name, &host.address)?;

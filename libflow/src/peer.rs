@@ -68,10 +68,12 @@ pub enum EndReason {
     IpcpStopped,
     /// It was not taken in time.
     NeverTaken,
+    /// This host has another address than the one that it was on.
+    AddressGone,
 }
 
 impl EndReason {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Unknown,
         Self::Deallocated,
         Self::PeerDeallocated,
@@ -81,6 +83,7 @@ impl EndReason {
         Self::Admin,
         Self::IpcpStopped,
         Self::NeverTaken,
+        Self::AddressGone,
     ];
 
     /// The reason of an atomic's value; `None` for 0, the flow that lives.
@@ -101,6 +104,7 @@ impl From<v1::EndReason> for EndReason {
             v1::EndReason::Admin => Self::Admin,
             v1::EndReason::IpcpStopped => Self::IpcpStopped,
             v1::EndReason::NeverTaken => Self::NeverTaken,
+            v1::EndReason::AddressGone => Self::AddressGone,
         }
     }
 }
@@ -117,6 +121,7 @@ impl fmt::Display for EndReason {
             Self::Admin => "it was deallocated with irm",
             Self::IpcpStopped => "its IPC process was stopped",
             Self::NeverTaken => "it was not taken in time",
+            Self::AddressGone => "this host has another address than the one that it was on; allocate it again",
         })
     }
 }

@@ -57,6 +57,7 @@ words!(EndReason {
     Admin = "admin",
     IpcpStopped = "ipcp_stopped",
     NeverTaken = "never_taken",
+    AddressGone = "address_gone",
 });
 
 words!(EventKind {

@@ -22,6 +22,9 @@ pub struct SessionArgs {
     /// File with the session's key, any bytes; not readable by every user.
     #[arg(long, requires = "via", value_name = "FILE")]
     pub session_key: Option<PathBuf>,
+    /// --ip is the address that the rendezvous is reached from: go along when that changes.
+    #[arg(long, requires = "via")]
+    pub follow: bool,
 }
 
 /// A rendezvous and a session there.
@@ -33,6 +36,8 @@ pub struct Via {
     pub session: String,
     /// Its key's file.
     pub key_file: PathBuf,
+    /// The layer's address is the one that the server is reached from.
+    pub follow: bool,
 }
 
 impl SessionArgs {
@@ -40,6 +45,7 @@ impl SessionArgs {
     pub fn say(&self, said: &mut v1::UdpConfig) {
         let Some(via) = &self.via else { return };
         said.rendezvous.clone_from(via);
+        said.follow = self.follow;
         said.session = self.session.clone().unwrap_or_default();
         // irmd writes it down, and the next IPCP may run in another folder.
         let absolute = |path| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
@@ -52,7 +58,7 @@ impl Via {
     /// Checks what was said; none without a rendezvous.
     pub fn new(said: &v1::UdpConfig) -> Result<Option<Self>, Failure> {
         if said.rendezvous.is_empty() {
-            let nothing = said.session.is_empty() && said.session_key_file.is_empty();
+            let nothing = said.session.is_empty() && said.session_key_file.is_empty() && !said.follow;
             let text = "a session or its key is given without a rendezvous; add --via";
             return if nothing { Ok(None) } else { Err(invalid(text.to_owned())) };
         }
@@ -67,7 +73,13 @@ impl Via {
         if said.session_key_file.is_empty() {
             return Err(invalid("a session needs its key; give its file with --key-file".to_owned()));
         }
-        Ok(Some(Self { server, session: said.session.clone(), key_file: PathBuf::from(&said.session_key_file) }))
+        if said.follow && said.sp_listen {
+            let text =
+                "flows on the listen port cannot follow another address; leave out --follow or --sp-range listen";
+            return Err(invalid(text.to_owned()));
+        }
+        let (session, key_file) = (said.session.clone(), PathBuf::from(&said.session_key_file));
+        Ok(Some(Self { server, session, key_file, follow: said.follow }))
     }
 }
 
@@ -125,6 +137,7 @@ mod tests {
             v1::UdpConfig { rendezvous: String::new(), ..good.clone() },
             v1::UdpConfig { session: String::new(), ..good.clone() },
             v1::UdpConfig { session: "two words".into(), ..good.clone() },
+            v1::UdpConfig { follow: true, sp_listen: true, ..good.clone() },
             v1::UdpConfig { session_key_file: String::new(), ..good },
         ] {
             assert!(Via::new(&bad).is_err(), "{bad:?}");

@@ -29,6 +29,7 @@ use super::directory;
 use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
 use super::limits::{ephemeral_ports, max_flows};
+use super::network::{self, Network};
 use super::session::{self, Server};
 use super::socket::{self, Listener, Received};
 use super::state::Identity;
@@ -80,6 +81,8 @@ pub(super) struct Driver {
     pub(super) dns: Option<Dns>,
     /// The rendezvous' address being looked up.
     pub(super) server: Server,
+    /// Changes of this host's addresses, where the layer follows them.
+    pub(super) network: Option<Network>,
     /// Calls that wait for a name server's word.
     pub(super) waiters: HashMap<Waiter, Reply<()>>,
     pub(super) last_waiter: u64,
@@ -105,6 +108,7 @@ enum Woken {
     Answer(Key, Result<Accept, Failure>),
     Dns(Done),
     Server(Option<SocketAddr>),
+    Network,
     Time,
     Watchdog,
 }
@@ -172,6 +176,7 @@ impl Driver {
             arriving: HashMap::new(),
             dns,
             server: Server::default(),
+            network: bootstrap.via.as_ref().filter(|via| via.follow).map(|_| Network::watch()),
             waiters: HashMap::new(),
             last_waiter: 0,
             retiring: Vec::new(),
@@ -203,6 +208,7 @@ impl Driver {
                 }
                 Woken::Dns(done) => self.dns_done(now, done),
                 Woken::Server(found) => self.shim.server_found(now, found),
+                Woken::Network => self.look_at_network(now),
                 Woken::Time => {}
                 Woken::Watchdog => self.tools.service.alive(&self.summary()),
             }
@@ -242,6 +248,7 @@ impl Driver {
             },
             done = directory::done(&mut self.dns) => Woken::Dns(done),
             found = self.server.found() => Woken::Server(found),
+            () = network::changed(&mut self.network) => Woken::Network,
             () = time => Woken::Time,
             () = self.tools.service.watchdog() => Woken::Watchdog,
         };

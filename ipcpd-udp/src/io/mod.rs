@@ -32,6 +32,7 @@ mod filter;
 mod irm;
 mod limits;
 mod names;
+mod network;
 mod private;
 mod report;
 mod rows;
@@ -122,10 +123,11 @@ async fn driver(
     first: Option<Bootstrap>,
     calls: &mut mpsc::Receiver<Command>,
 ) -> anyhow::Result<Option<(Driver, Bootstrap)>> {
-    let Some(bootstrap) = first else {
+    let Some(mut bootstrap) = first else {
         tools.service.ready("waits to be bootstrapped");
         return wait_for_bootstrap(tools, calls).await;
     };
+    network::settle(&mut bootstrap).await;
     let driver = Driver::open(tools, &bootstrap)?;
     driver.tools.service.ready(&driver.summary());
     Ok(Some((driver, bootstrap)))
@@ -146,7 +148,8 @@ async fn wait_for_bootstrap(
         };
         let Some(command) = command else { return Ok(None) };
         match command {
-            Command::Bootstrap(bootstrap, reply) => {
+            Command::Bootstrap(mut bootstrap, reply) => {
+                network::settle(&mut bootstrap).await;
                 let opened = socket::listen(bootstrap.listen, bootstrap.sp == Some(Sp::Listen));
                 let host = tools.identity.host;
                 let beyond = || Ok((directory::open(&bootstrap)?, session::open(&bootstrap, host)?));

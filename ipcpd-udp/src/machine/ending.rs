@@ -44,6 +44,7 @@ impl Shim {
         let Some(flow) = self.flows.get(&key) else { return };
         let text = match reason {
             EndReason::Admin => "the flow was deallocated by irmd",
+            EndReason::AddressGone => "this host has another address since; try again",
             _ => "the IPCP is stopping; try later",
         };
         match flow.state.phase() {
@@ -77,7 +78,7 @@ impl Shim {
         if let Some(id) = id {
             self.by_id.remove(&id);
             self.outputs.push_back(match reason {
-                EndReason::Admin | EndReason::IpcpStopped => Output::Gone { flow: id, reason },
+                EndReason::Admin | EndReason::IpcpStopped | EndReason::AddressGone => Output::Gone { flow: id, reason },
                 _ => Output::Forget { flow: id },
             });
             self.out(Output::Ended { flow: id, reason });

@@ -349,9 +349,14 @@ impl Shim {
     pub fn host_key(&mut self, now: Instant, key: Option<Fingerprint>) {
         if self.host_key != key {
             self.host_key = key;
-            self.directory.registrar.renew(now);
-            self.directory_steps();
+            self.rename(now);
         }
+    }
+
+    /// What stands in DNS of this host is to be written anew.
+    pub(super) fn rename(&mut self, now: Instant) {
+        self.directory.registrar.renew(now);
+        self.directory_steps();
     }
 
     fn directory_steps(&mut self) {

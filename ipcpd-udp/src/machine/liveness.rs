@@ -67,7 +67,7 @@ pub(super) struct Vital {
     /// SDUs its program had received, and when they were counted.
     received: Option<(Instant, u64)>,
     /// Its own control datagrams came from another address than its SDUs do.
-    strayed: bool,
+    pub(super) strayed: bool,
     /// SDUs came though probes went unanswered: the peer's host lives, its shim does not.
     carried: Option<Instant>,
 }

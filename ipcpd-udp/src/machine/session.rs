@@ -1,15 +1,16 @@
 //! This shim in its session with a rendezvous: names go there, introductions come from there.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use proto::rendezvous::{Refusal, Seen};
-use proto::v1::{Failure, FailureKind};
+use proto::v1::{EndReason, Failure, FailureKind};
 use proto::{HostId, Name};
 
 use super::directory::begins;
+use super::flow::Flow;
 use super::meeting::carried_to;
 use super::output::Output;
 use super::rendezvous::member::{Event, Member, Standing};
@@ -165,6 +166,36 @@ impl Shim {
     pub(super) fn name_removed(&mut self, now: Instant, name: &Name) {
         if let Some(member) = &mut self.member {
             member.remove_name(now, name);
+        }
+    }
+
+    /// Where the rendezvous is, once it was found.
+    pub fn rendezvous_at(&self) -> Option<SocketAddr> {
+        self.member.as_ref().and_then(|member| member.server())
+    }
+
+    /// The listen port is at another address of this host now. Flows stay where they are.
+    pub fn moved(&mut self, now: Instant, listen: SocketAddr) {
+        self.settings.listen = listen;
+        if let Some(member) = &mut self.member {
+            member.moved(now, listen);
+        }
+        self.session_steps(now);
+        self.rename(now);
+    }
+
+    /// This host has no such address any more. What is on it ends: no socket can be bound anew.
+    pub fn lost_address(&mut self, now: Instant, address: IpAddr) {
+        let on_it = |flow: &Flow| flow.local.is_some_and(|local| local.ip() == address);
+        for key in self.flows.iter().filter(|(_, flow)| on_it(flow)).map(|(key, _)| *key).collect::<Vec<_>>() {
+            // The peer's NAT lets in nothing from an address that it never sent to: the server says it.
+            if let Some(flow) = self.flows.get_mut(&key)
+                && let (Some(of), true) = (flow.of, flow.met.is_some())
+            {
+                (flow.control, flow.vital.strayed) = (carried_to(of.host), true);
+            }
+            self.end(now, key, EndReason::AddressGone);
+            self.settle(key);
         }
     }
 

@@ -98,5 +98,6 @@ pub(super) fn words(reason: EndReason) -> &'static str {
         EndReason::Admin => "an administrator ended it",
         EndReason::IpcpStopped => "its IPCP was stopped",
         EndReason::NeverTaken => "its program did not take it in time",
+        EndReason::AddressGone => "this host has another address than the one that it was on",
     }
 }

@@ -278,7 +278,7 @@ impl Attempt {
                 let (tried, heard) = (punch.tried(), punch.heard_any());
                 let peer = self.meeting.as_ref().map_or(Nat::default(), |meeting| meeting.nat);
                 let trouble = Trouble::NoPath { own: self.setup.nat, peer, tried, heard, relay: None };
-                match self.setup.relay.filter(|_| now < deadline && !self.may_meet_again(peer)) {
+                match self.setup.relay.filter(|_| now < deadline && (tried == 0 || !self.may_meet_again(peer))) {
                     Some(at) => self.begin_relaying(now, at, trouble),
                     None => self.fail(trouble),
                 }

@@ -158,6 +158,18 @@ impl Member {
         }
     }
 
+    /// The listen port is at another address of this host: the server is to hear of it at once.
+    pub fn moved(&mut self, now: Instant, local: SocketAddr) {
+        self.local = local;
+        self.survey = None;
+        self.public = None;
+        (self.asked, self.unanswered, self.pause) = (None, 0, FIRST_PAUSE);
+        if !matches!(self.standing, Standing::Left) {
+            self.next = Some(now);
+            self.handle_timeout(now);
+        }
+    }
+
     /// A program of this host serves the name from now on.
     pub fn add_name(&mut self, now: Instant, name: &Name) {
         if self.names.insert(name.clone()) {

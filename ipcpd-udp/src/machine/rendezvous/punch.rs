@@ -124,6 +124,11 @@ impl Punch {
                 punch.try_address(to, way, start, rng);
             }
         }
+        let all = std::iter::once(&meeting.public).chain(&meeting.locals);
+        if locals.first().is_some_and(|own| all.clone().all(|to| to.is_ipv4() != own.is_ipv4())) {
+            // Of the other IP version: this socket reaches none of them and is reached by none.
+            punch.until = start;
+        }
         punch
     }
 

@@ -10,7 +10,7 @@ use sim::{Behaviour, Kind, Link, Realm};
 
 use super::attempt::Trouble;
 use super::member::Standing;
-use super::punch::Way;
+use super::punch::{Punch, Way};
 use world::{Outcome, World, ms};
 
 mod members;
@@ -182,6 +182,39 @@ fn a_stranger_at_the_private_address_wins_nothing() {
     let won = world.allocate().unwrap();
     assert_eq!(won.way, Way::Public);
     assert!(world.mirrored > 0, "it heard hellos, and sent them back");
+}
+
+/// An IPv4 socket and a peer that has IPv6 only: nothing is tried, nothing waited for, and why is said.
+#[test]
+fn the_other_ip_version_is_not_waited_for() {
+    use proto::rendezvous::{Head, Meeting, SessionId, SessionKey};
+    let (key, session) = (SessionKey::new("darkreign", b"secret"), SessionId::of("darkreign"));
+    let key = key.attempt(HostId(1), proto::WireId(1), HostId(2), &[0; 16]);
+    let head = Head { session, member: HostId(1), sender: proto::WireId(1), receiver: proto::WireId(2) };
+    let world = World::new(1);
+    let own: SocketAddr = "192.168.1.2:4000".parse().unwrap();
+    let tried = |locals: Vec<SocketAddr>| {
+        let (public, at) = ("[fd00::2]:5000".parse().unwrap(), own);
+        let meeting = Meeting {
+            peer: HostId(2),
+            nonce: [0; 16],
+            public,
+            locals,
+            shim_public: public,
+            shim_locals: Vec::new(),
+            own_public: at,
+            nat: Nat::default(),
+            start_us: 0,
+        };
+        let punch = Punch::new(world.now, true, head, key.clone(), &meeting, &[own], &mut world.rng.clone());
+        (punch.tried(), punch.until() - punch.begins())
+    };
+    assert_eq!(tried(vec!["[fd00::3]:5000".parse().unwrap()]), (0, Duration::ZERO));
+    let (tries, waits) = tried(vec!["192.168.1.9:5000".parse().unwrap()]);
+    assert!(tries == 1 && waits > Duration::from_secs(1), "an address of this version is tried");
+    let trouble = Trouble::NoPath { own: Nat::default(), peer: Nat::default(), tried: 0, heard: false, relay: None };
+    let said = trouble.sentence(&Name::new("echo").unwrap(), own);
+    assert!(said.contains("other IP version") && said.contains("relay") && !trouble.is_worth_another(), "{said}");
 }
 
 /// However bad the way, so many datagrams go to one address.

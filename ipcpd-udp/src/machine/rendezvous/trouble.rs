@@ -34,9 +34,9 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Whether fresh ports may help.
+    /// Whether fresh ports may help. Where no address could be tried, they do not.
     pub fn is_worth_another(&self) -> bool {
-        matches!(self, Self::NoPath { relay: None, .. })
+        matches!(self, Self::NoPath { relay: None, tried: 1.., .. })
     }
 
     /// What happened to the flow, and what to do.
@@ -67,6 +67,9 @@ fn no_path(name: &Name, own: Nat, peer: Nat, tried: usize, heard: bool, relay: &
     let ways = if tried == 1 { "1 address".to_owned() } else { format!("{tried} addresses") };
     let why = match nat::hindrance(own, peer) {
         Some(why) => why,
+        None if tried == 0 => {
+            "the peer's addresses are of the other IP version: it joined over IPv6 and this host over IPv4, or the opposite"
+        }
         None if heard => {
             "hellos came in, but no answer did: a firewall or filter on one side lets only one direction pass"
         }

@@ -205,6 +205,29 @@ fn flows_outlive_the_rendezvous() {
     world.check().unwrap();
 }
 
+/// The host has another address. What was on the one of before ends, where that is gone: the program is told, and the peer hears it
+/// from the new one.
+#[test]
+fn what_was_on_an_address_that_is_gone_ends_on_both_sides() {
+    for gone in [false, true] {
+        let mut world = met([Kind::PortRestricted, Kind::FullCone]);
+        world.ask(0, "echo", 5_000);
+        world.run_until_told();
+        told(&world).unwrap();
+        world.run(1_000);
+        let now = world.now;
+        let (before, shim) = (world.hosts[1].listen, world.hosts[1].shim.as_mut().unwrap());
+        shim.moved(now, "192.168.77.7:3359".parse().unwrap());
+        if gone {
+            shim.lost_address(now, before.ip());
+        }
+        world.settle();
+        world.run(3_000);
+        let live = (world.hosts[0].live().len(), world.hosts[1].live().len());
+        assert_eq!(live, if gone { (0, 0) } else { (1, 1) }, "gone: {gone}");
+    }
+}
+
 /// A shim that restarts is brought its flows, and both sides go on to speak of them.
 #[test]
 fn flows_outlive_their_shim() {

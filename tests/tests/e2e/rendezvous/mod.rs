@@ -5,10 +5,13 @@ mod group;
 mod life;
 mod nat;
 mod neighbours;
+mod roaming;
+mod rounds;
 mod services;
 mod several;
 mod stage;
 mod table;
+mod versions;
 
 use flowring_tests::cases;
 use flowring_tests::harness::Case;
@@ -19,15 +22,22 @@ pub(crate) fn cases() -> Vec<Case> {
     use life::*;
     use nat::*;
     use neighbours::*;
+    use roaming::*;
+    use rounds::*;
     use services::*;
     use several::*;
     use table::*;
+    use versions::*;
     let mut cases = cases![
         middleboxes:
         six_kinds_of_nat_meet_as_the_table_says,
         six_members_use_fifteen_flows_at_once,
         two_hosts_behind_one_nat_meet_locally,
         members_that_are_kept_apart_meet_by_hairpinning_or_are_relayed,
+        members_meet_over_ipv6_through_both_firewalls,
+        members_over_ipv4_and_ipv6_share_a_session,
+        a_member_follows_its_host_to_another_address,
+        an_address_that_was_given_stays,
         two_levels_of_nat_on_both_sides_are_passed,
         message_and_stream_flows_go_through_nats,
         what_cannot_meet_is_relayed_where_that_is_offered,
@@ -54,6 +64,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(cases![members_on_one_host_need_no_rendezvous]);
     cases.extend(cases![programs ["dumpcap"]: a_capture_shows_no_amplification_by_the_server]);
     cases.extend(cases![@ true, ["dumpcap"], a_lying_member_has_few_hellos_sent_to_a_third_party]);
+    cases.extend(cases![@ true, ["dumpcap"], a_path_takes_two_round_trips_after_the_introduction]);
     cases.extend(cases![@ true, ["curl"], a_web_server_behind_a_nat_is_fetched_from_behind_another]);
     cases
 }

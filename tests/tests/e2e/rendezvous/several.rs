@@ -41,13 +41,15 @@ pub(crate) fn a_name_of_two_members_is_had_where_one_was_killed() -> Result<()> 
         }
     }
     let status = session.status()?;
-    ensure!(status["counts"]["passed_on"] == 1, "the one that was killed was never asked: {status}");
+    let passed = |status: &serde_json::Value| status["counts"]["passed_on"].as_u64().context("a count");
+    let before = passed(&status)?;
+    ensure!(before > 0, "the one that was killed was never asked: {status}");
     ensure!(status["members"] == 3, "the server knows that it ended: this shows nothing");
-    // From now on it is asked last: never, that is.
-    for _ in 0..10 {
+    // From now on it is asked last. By chance it would be half of the time.
+    for _ in 0..16 {
         asking.alloc("echo").timeout(PATIENCE).wait()?;
     }
-    ensure!(session.status()?["counts"]["passed_on"] == 1, "{}", session.status()?);
+    ensure!(passed(&session.status()?)? <= before + 2, "{}", session.status()?);
     drop(servers);
     Ok(())
 }

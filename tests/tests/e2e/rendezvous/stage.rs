@@ -64,8 +64,7 @@ impl Session {
 
     /// Starts the server, again if it has ended.
     pub(crate) fn start(&mut self) -> Result<()> {
-        let v6 = self.at.address6().context("a host of a switch")?;
-        let [v4, v6] = [self.via(), format!("[{v6}]:3360")];
+        let [v4, v6] = [self.via(), self.via6()?];
         let config = self.config.to_str().context("a path of text")?;
         let words = ["--listen", &v4, "--listen", &v6, "--config", config];
         let server = self.at.start("rendezvous", &[&words[..], self.words].concat())?;
@@ -99,6 +98,26 @@ impl Session {
         enroll(&host, &self.via(), &self.key)?;
         await_session(&host, "joined session")?;
         Ok(Member { host, irmd })
+    }
+
+    /// A host of the lab's switch as a member over IPv6. Its own firewall lets in only what answers something.
+    pub(crate) fn member6(&self, name: &str) -> Result<Member> {
+        let [host] = self.lab.hosts([name])?;
+        let rules = "add table ip6 own\n\
+                     add chain ip6 own input { type filter hook input priority 0; }\n\
+                     add rule ip6 own input ct state established,related accept\n\
+                     add rule ip6 own input meta l4proto udp drop\n";
+        let output = host.run("nft", &[rules])?;
+        ensure!(output.code() == 0, "nft: {}", output.err);
+        let irmd = host.irmd().start()?;
+        enroll(&host, &self.via6()?, &self.key)?;
+        await_session(&host, "joined session")?;
+        Ok(Member { host, irmd })
+    }
+
+    /// Where it is over IPv6.
+    pub(crate) fn via6(&self) -> Result<String> {
+        Ok(format!("[{}]:3360", self.at.address6().context("a host of a switch")?))
     }
 
     /// Two hosts that share an outer address, as members: of two that send from one port there, a cone gives it to whoever used it

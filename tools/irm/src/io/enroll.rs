@@ -11,6 +11,7 @@ use crate::cli::Enroll;
 
 /// What irmd is asked for.
 pub(super) fn request(options: Enroll) -> Result<v1::IpcpBootstrapRequest, Fault> {
+    let follow = options.ip.is_none();
     let ip = match options.ip {
         Some(ip) => ip,
         None => own_address(&options.via)?.to_string(),
@@ -21,6 +22,7 @@ pub(super) fn request(options: Enroll) -> Result<v1::IpcpBootstrapRequest, Fault
         rendezvous: options.via,
         session: options.session,
         session_key_file: program::text(options.key_file)?,
+        follow,
         ..v1::UdpConfig::default()
     };
     Ok(v1::IpcpBootstrapRequest {

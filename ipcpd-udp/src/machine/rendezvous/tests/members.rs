@@ -97,6 +97,28 @@ fn a_wrong_key_is_told_and_not_repeated() {
     assert!(world.net.tally().sent < 12, "{:?}", world.net.tally());
 }
 
+/// The server and the others hear of another address at once, and what stands before the host is found out anew.
+#[test]
+fn a_host_with_another_address_is_known_there_at_once() {
+    let mut world = two();
+    let now = world.now;
+    world.hosts[1].member.add_name(now, &name("alice.chat"));
+    world.join();
+    world.run(Duration::from_secs(100));
+    let before = world.hosts[1].member.public();
+    world.moves(1, "203.0.113.8");
+    world.run(Duration::from_secs(1));
+    let public = world.hosts[1].member.public();
+    assert!(public.is_some() && public != before, "{before:?}, {public:?}");
+    world.run(Duration::from_secs(30));
+    let other = &world.hosts[0].member.others()[&HostId(2)];
+    assert_eq!((Some(other.public), other.names.len()), (public, 1));
+    assert_eq!(other.locals, ["203.0.113.8:3359".parse().unwrap()]);
+    // Firewall of two hosts now; it is asked as before.
+    assert!(world.hosts[1].member.nat().mapping == Mapping::None, "{:?}", world.hosts[1].member.nat());
+    assert!(world.allocate().is_ok());
+}
+
 /// A full session is told as such, is not asked often, and is joined once there is room.
 #[test]
 fn a_full_session_is_told_and_joined_later() {

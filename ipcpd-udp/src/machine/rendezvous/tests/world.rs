@@ -124,6 +124,15 @@ impl World {
         self.hosts.push(Member1 { at, address, member, attempts: BTreeMap::new() });
     }
 
+    /// A host has another address in its network from now on.
+    pub(super) fn moves(&mut self, n: usize, address: &str) {
+        let (address, link): (IpAddr, _) = (address.parse().unwrap(), Link { delay: ms(10), ..Link::default() });
+        let at = self.net.host(self.realms[n], address, link.clone(), link);
+        (self.hosts[n].at, self.hosts[n].address) = (at, address);
+        let now = self.now;
+        self.hosts[n].member.moved(now, SocketAddr::new(address, LISTEN));
+    }
+
     /// A stranger beside the asker, who sends back what comes.
     pub(super) fn mirror_at(&mut self, address: &str) {
         let inside =
@@ -258,7 +267,8 @@ impl World {
             self.mirrored += 1;
             return self.net.send(now, host, to, from, bytes.to_vec());
         }
-        let n = self.hosts.iter().position(|known| known.at == host).unwrap();
+        // What comes to where a host has been is lost.
+        let Some(n) = self.hosts.iter().position(|known| known.at == host) else { return };
         if bytes == REQUEST {
             let asked = self.hosts[n].attempts.get_mut(&to.port()).unwrap();
             self.requested |= asked.take(from).is_some();

@@ -72,14 +72,15 @@ pub(super) fn bootstrap(info: &v1::IpcpInfo, ip: Option<&str>) -> String {
 /// The same for one whose hosts meet at a rendezvous.
 fn enroll(info: &v1::IpcpInfo, udp: &v1::UdpConfig, layer: &str, ip: &str) -> String {
     let port = if matches!(udp.port, 0 | 3359) { String::new() } else { format!(" --port {}", udp.port) };
+    // One that follows its host's address finds it by itself.
+    let at = if udp.follow { String::new() } else { format!(" --ip {}", quoted(ip)) };
     format!(
-        "irm ipcp enroll --name {} --layer {} --via {} --session {} --key-file {} --ip {}{port}",
+        "irm ipcp enroll --name {} --layer {} --via {} --session {} --key-file {}{at}{port}",
         quoted(&info.name),
         quoted(layer),
         quoted(&udp.rendezvous),
         quoted(&udp.session),
         quoted(&udp.session_key_file),
-        quoted(ip)
     )
 }
 
@@ -117,6 +118,9 @@ mod tests {
         let want = "irm ipcp enroll --name udp0 --layer lobby --via rdv.example:3360 --session darkreign \
                     --key-file '/etc/flowring/my key' --ip 192.168.1.2";
         assert_eq!(bootstrap(&info, None), want);
+        let mut follows = info.clone();
+        follows.config.as_mut().unwrap().follow = true;
+        assert_eq!(bootstrap(&follows, None), want.strip_suffix(" --ip 192.168.1.2").unwrap());
     }
 
     #[test]

@@ -13,9 +13,13 @@ use super::words::{
     LOOPBACK, MTU_SMALL, PORT_FOREIGN, PORT_TAKEN_BY_WHOM, PORT_UNBOUND, SELF_CLOSED, SELF_SILENT,
 };
 
-/// Where an IPCP is to listen, by its configuration; none before it was given one.
+/// Where an IPCP is to listen, by its configuration, or by its own word where its address follows this host's; none before it was
+/// given one.
 pub fn shim(info: &v1::IpcpInfo) -> Option<SocketAddr> {
     let udp = info.config.as_ref()?;
+    if let Some(now) = info.address.parse().ok().filter(|_| udp.follow) {
+        return Some(now);
+    }
     let port = u16::try_from(udp.port).ok().filter(|port| *port != 0).unwrap_or(proto::shim::PORT);
     Some(SocketAddr::new(udp.ip.parse().ok()?, port))
 }

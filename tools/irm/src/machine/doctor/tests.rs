@@ -300,3 +300,12 @@ fn the_findings_are_written_down() {
     let page = include_str!("../../../../../docs/tools.md");
     assert!(page.contains(&table), "docs/tools.md shows another table:\n{table}");
 }
+
+#[test]
+fn a_layer_that_follows_its_host_is_looked_for_where_it_is() {
+    let mut info = ipcp().info;
+    info.address = "10.0.0.77:3359".into();
+    assert_eq!(shim(&info), "10.0.0.1:3359".parse().ok());
+    info.config.as_mut().unwrap().follow = true;
+    assert_eq!(shim(&info), "10.0.0.77:3359".parse().ok());
+}
