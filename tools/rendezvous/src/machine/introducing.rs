@@ -63,7 +63,12 @@ impl Server {
         if !session.members.contains_key(&key.1) {
             return Err(Refusal::UnknownAttempt);
         }
-        let asked = session.find(&said.name, said.peer, key.1, key.2)?;
+        let asked = match said.moves {
+            // Who accepted that flow may have the name no longer.
+            Some(_) if said.peer != key.1 && session.members.contains_key(&said.peer) => said.peer,
+            Some(_) => return Err(Refusal::Silent),
+            None => session.find(&said.name, said.peer, key.1, key.2)?,
+        };
         let silent = limits.refresh * 2 + limits.refresh / 2;
         if session.members.get(&asked).is_none_or(|member| member.heard + silent < now) {
             return Err(Refusal::Silent);
@@ -85,6 +90,7 @@ impl Server {
         let attempt = Attempt {
             name: said.name,
             round: said.round,
+            moves: said.moves,
             asker: asker_side,
             asked,
             met: None,
@@ -121,6 +127,7 @@ impl Server {
             nonce: attempt.nonce,
             name: attempt.name.clone(),
             round: attempt.round,
+            moves: attempt.moves,
         });
         let Some(session) = self.sessions.get(&key.0) else { return };
         let Some(other) = session.members.get(&attempt.asked) else { return };
