@@ -322,6 +322,8 @@ impl Driver {
                 self.parting.insert(flow, counters);
                 self.shim.released(now, flow);
             }
+            // No flow is movable yet.
+            hand::Event::Heard { .. } => {}
             hand::Event::Suspect { flow } => self.shim.suspect(now, flow),
             hand::Event::Adopt { adoption, process, ticket, socket, .. } => {
                 self.adopt(now, adoption, process, &ticket, socket);

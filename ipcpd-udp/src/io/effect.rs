@@ -107,7 +107,18 @@ impl Driver {
                     tracing::info!(flow = flow.0, pid, sdu_limit, "flow allocated");
                     let owner = Taker { uid, pid };
                     let socket = socket.clone();
-                    let offer = Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed };
+                    let offer = Offer {
+                        token,
+                        flow,
+                        owner,
+                        socket,
+                        sdu_limit,
+                        ticket,
+                        unwanted,
+                        binding,
+                        fixed,
+                        movable: false,
+                    };
                     self.tools.hand.offer(offer);
                 }
             }

@@ -6,6 +6,7 @@ pub(crate) mod core;
 mod irm;
 pub(crate) mod keeper;
 mod lease;
+mod moving;
 pub(crate) mod mux;
 pub(crate) mod papers;
 pub(crate) mod park;
