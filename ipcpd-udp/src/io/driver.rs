@@ -322,8 +322,7 @@ impl Driver {
                 self.parting.insert(flow, counters);
                 self.shim.released(now, flow);
             }
-            // No flow is movable yet.
-            hand::Event::Heard { .. } => {}
+            hand::Event::Heard { flow, from, datagram } => self.shim.heard_by_program(now, flow, from, &datagram),
             hand::Event::Suspect { flow } => self.shim.suspect(now, flow),
             hand::Event::Adopt { adoption, process, ticket, socket, .. } => {
                 self.adopt(now, adoption, process, &ticket, socket);

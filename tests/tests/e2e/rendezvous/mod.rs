@@ -1,6 +1,7 @@
 //! Hosts behind NATs that meet at a rendezvous.
 
 mod life;
+mod moves;
 mod services;
 mod stage;
 mod table;
@@ -10,6 +11,7 @@ use flowring_tests::harness::Case;
 
 pub(crate) fn cases() -> Vec<Case> {
     use life::*;
+    use moves::*;
     use services::*;
     use table::*;
     let mut cases = cases![
@@ -25,6 +27,8 @@ pub(crate) fn cases() -> Vec<Case> {
         a_member_that_restarts_keeps_its_flows,
         a_nat_that_forgets_is_opened_again,
         a_peer_that_vanishes_is_noticed_through_two_nats,
+        relayed_flows_move_to_a_path_that_appears,
+        flows_without_another_way_stay_relayed,
     ];
     cases.extend(cases![@ true, ["curl"], a_web_server_behind_a_nat_is_fetched_from_behind_another]);
     cases
