@@ -5,7 +5,7 @@
 
 use prost::Message;
 
-use crate::v1::{Adopt, Denied, Gone, Grant, Hello, Redeem, Release, Suspect, Welcome};
+use crate::v1::{Adopt, Denied, Gone, Grant, Heard, Hello, Moved, Redeem, Release, Suspect, Welcome};
 
 /// Longest packet, bytes. A longer one is cut by the kernel and does not decode.
 pub const MAX_PACKET: usize = 2048;
@@ -23,6 +23,8 @@ pub enum ToDaemon {
     Suspect(Suspect),
     /// (+fd) Take this flow back after your restart.
     Adopt(Adopt),
+    /// A datagram came to a movable flow's socket that is the daemon's.
+    Heard(Heard),
 }
 
 /// What a daemon says.
@@ -36,6 +38,8 @@ pub enum ToProgram {
     Denied(Denied),
     /// A flow is over.
     Gone(Gone),
+    /// A flow's peer is elsewhere.
+    Moved(Moved),
 }
 
 /// A packet that says nothing this version knows.
@@ -70,6 +74,7 @@ impl ToDaemon {
             Self::Release(m) => pack(3, m),
             Self::Suspect(m) => pack(4, m),
             Self::Adopt(m) => pack(5, m),
+            Self::Heard(m) => pack(6, m),
         }
     }
 
@@ -82,6 +87,7 @@ impl ToDaemon {
             3 => Self::Release(unpack(body)?),
             4 => Self::Suspect(unpack(body)?),
             5 => Self::Adopt(unpack(body)?),
+            6 => Self::Heard(unpack(body)?),
             _ => return Err(BadPacket),
         })
     }
@@ -95,6 +101,7 @@ impl ToProgram {
             Self::Grant(m) => pack(66, m),
             Self::Denied(m) => pack(67, m),
             Self::Gone(m) => pack(68, m),
+            Self::Moved(m) => pack(69, m),
         }
     }
 
@@ -106,6 +113,7 @@ impl ToProgram {
             66 => Self::Grant(unpack(body)?),
             67 => Self::Denied(unpack(body)?),
             68 => Self::Gone(unpack(body)?),
+            69 => Self::Moved(unpack(body)?),
             _ => return Err(BadPacket),
         })
     }
@@ -126,6 +134,7 @@ mod tests {
             ToDaemon::Release(Release { flow_id: 1 << 40 }),
             ToDaemon::Suspect(Suspect { flow_id: 3 }),
             ToDaemon::Adopt(Adopt { ticket: vec![1; 200], counters: None }),
+            ToDaemon::Heard(Heard { flow_id: 3, from: "[fd00::1]:3360".to_owned(), datagram: vec![0; 1200] }),
         ] {
             assert_eq!(ToDaemon::decode(&message.encode()), Ok(message));
         }
@@ -142,9 +151,11 @@ mod tests {
                 answers_at: 6,
                 binding: vec![3; 32],
                 fixed: true,
+                movable: true,
             }),
             ToProgram::Denied(Denied { token, failure: Some(failure) }),
             ToProgram::Gone(Gone { flow_id: 9, reason: EndReason::PeerDied.into() }),
+            ToProgram::Moved(Moved { flow_id: 9, peer: "10.0.0.1:4000".to_owned(), ticket: vec![2; 99] }),
         ] {
             assert_eq!(ToProgram::decode(&message.encode()), Ok(message));
         }

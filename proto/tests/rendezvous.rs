@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use proto::rendezvous::{
-    Bind, Bound, Change, Changes, DATAGRAM, Envelope, Filtering, Head, Hello, Introduce, Introduction, Join, Joined,
-    MAX_CARRIED, MAX_COOKIE, MAX_LOCALS, Malformed, Mapping, Meet, Meeting, NameChange, NamesAt, Nat, Refusal, Said,
-    Seen, SessionId, SessionKey, is_candidate, is_ours,
+    Bind, Bound, Change, Changes, DATAGRAM, Envelope, Filtering, FlowIds, Head, Hello, Introduce, Introduction, Join,
+    Joined, MAX_CARRIED, MAX_COOKIE, MAX_LOCALS, Malformed, Mapping, Meet, Meeting, NameChange, NamesAt, Nat, Refusal,
+    Said, Seen, SessionId, SessionKey, is_candidate, is_ours,
 };
 use proto::shim::Unwanted;
 use proto::{BootId, HostId, Name, WireId};
@@ -107,17 +107,23 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn introduce() -> impl Strategy<Value = Said> {
-    (cookie(), name(), any::<u64>(), locals(), any::<u8>(), any::<u32>(), nat()).prop_map(
-        |(cookie, name, peer, locals, round, round_trip_us, nat)| {
-            Said::Introduce(Introduce { cookie, name, peer: HostId(peer), locals, round, nat, round_trip_us })
+    (cookie(), name(), any::<u64>(), locals(), any::<u8>(), any::<u32>(), nat(), moves()).prop_map(
+        |(cookie, name, peer, locals, round, round_trip_us, nat, moves)| {
+            Said::Introduce(Introduce { cookie, name, peer: HostId(peer), locals, round, nat, round_trip_us, moves })
         },
     )
 }
 
 fn introduction() -> impl Strategy<Value = Said> {
-    (any::<[u64; 2]>(), any::<[u8; 16]>(), name(), any::<u8>()).prop_map(|([asker, attempt], nonce, name, round)| {
-        Said::Introduction(Introduction { asker: HostId(asker), attempt: WireId(attempt), nonce, name, round })
+    (any::<[u64; 2]>(), any::<[u8; 16]>(), name(), any::<u8>(), moves()).prop_map(|(ids, nonce, name, round, moves)| {
+        let [asker, attempt] = ids;
+        Said::Introduction(Introduction { asker: HostId(asker), attempt: WireId(attempt), nonce, name, round, moves })
     })
+}
+
+fn moves() -> impl Strategy<Value = Option<FlowIds>> {
+    proptest::option::of(any::<[u64; 2]>())
+        .prop_map(|ids| ids.map(|[asker, asked]| FlowIds { asker: WireId(asker), asked: WireId(asked) }))
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -261,6 +267,7 @@ fn version_1_bytes() {
         round: 1,
         nat: Nat::default(),
         round_trip_us: 20_000,
+        moves: None,
     });
     let mut want = b"\0Flow\x01\x27\0".to_vec();
     [0x11, 0x22, 0x33, 0u64].iter().for_each(|number| want.extend(number.to_be_bytes()));
@@ -271,6 +278,25 @@ fn version_1_bytes() {
     want.resize(DATAGRAM, 0);
     assert!(head.encode(&key(), &said) == want);
     assert_eq!(Envelope::read(&want).unwrap().of(&key()), Ok(said));
+}
+
+/// What is asked for a flow that there is must be understood by all: a field that others refuse, once.
+#[test]
+fn a_flow_that_moves_has_a_field_of_its_own() {
+    let head = Head { session: SessionId(1), member: HostId(0), sender: WireId(0), receiver: WireId(0) };
+    let moves = Some(FlowIds { asker: WireId(0x0102), asked: WireId(0x0304) });
+    let (asker, attempt, name) = (HostId(2), WireId(3), Name::new("web").unwrap());
+    let said = Said::Introduction(Introduction { asker, attempt, nonce: [4; 16], name, round: 0, moves });
+    let bytes = head.encode(&key(), &said);
+    let field = b"\x80\0\x10\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\x03\x04";
+    let at = bytes.len() - 16 - field.len();
+    assert_eq!(bytes[at..at + field.len()], *field);
+    assert_eq!(Envelope::read(&bytes).unwrap().of(&key()), Ok(said));
+    let mut twice = bytes.clone();
+    twice.splice(at..at, *field);
+    let length = u16::from_be_bytes([twice[40], twice[41]]) + field.len() as u16;
+    twice[40..42].copy_from_slice(&length.to_be_bytes());
+    assert_eq!(Envelope::read(&twice).and_then(|it| it.unsealed()), Err(Malformed::Field));
 }
 
 /// These two were computed by another program than ours.

@@ -336,6 +336,7 @@ impl Driver {
                 self.parting.insert(flow, counters);
                 self.shim.released(now, flow);
             }
+            hand::Event::Heard { flow, from, datagram } => self.shim.heard_by_program(now, flow, from, &datagram),
             hand::Event::Suspect { flow } => self.shim.suspect(now, flow),
             hand::Event::Adopt { adoption, process, ticket, socket, .. } => {
                 self.adopt(now, adoption, process, &ticket, socket);

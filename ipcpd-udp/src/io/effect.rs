@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use handoff::server::{Offer, Owner as Taker};
-use proto::v1;
+use proto::{FlowId, v1};
 
 use super::driver::Driver;
 use super::irm::News;
@@ -101,15 +101,20 @@ impl Driver {
                     task.abort();
                 }
             }
-            Output::Offer { key, flow, token, owner, sdu_limit, ticket, unwanted, binding, fixed } => {
+            Output::Offer { key, flow, token, owner, sdu_limit, ticket, unwanted, binding, fixed, movable } => {
                 if let Some(socket) = self.sockets.get(&key) {
                     let Owner { uid, pid, .. } = owner;
                     tracing::info!(flow = flow.0, pid, sdu_limit, "flow allocated");
                     let owner = Taker { uid, pid };
                     let socket = socket.clone();
-                    let offer = Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed };
+                    let offer =
+                        Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed, movable };
                     self.tools.hand.offer(offer);
                 }
+            }
+            Output::Moved { flow, peer, way, ticket } => {
+                tracing::info!(flow = flow.0, %peer, way, "flow moved from the relay");
+                self.tools.hand.moved(flow, peer, ticket);
             }
             Output::Expect { token } => self.tools.hand.expect(token),
             Output::Withdraw { token, failure } => self.tools.hand.withdraw(token, failure),
@@ -137,14 +142,16 @@ impl Driver {
                 }
                 self.tools.hand.forget(flow);
             }
-            Output::Ended { flow, reason } => {
-                tracing::info!(flow = flow.0, reason = reason.as_str_name(), "flow over");
-                let counters = self.parting.remove(&flow).or_else(|| self.tools.hand.counters(flow));
-                if self.tools.news.try_send(News::Ended(flow, reason, counters)).is_err() {
-                    tracing::warn!(flow = flow.0, "irmd is not told of a flow's end: too many wait for its return");
-                }
-            }
+            Output::Ended { flow, reason } => self.ended(flow, reason),
             found => self.find(found),
+        }
+    }
+
+    fn ended(&mut self, flow: FlowId, reason: v1::EndReason) {
+        tracing::info!(flow = flow.0, reason = reason.as_str_name(), "flow over");
+        let counters = self.parting.remove(&flow).or_else(|| self.tools.hand.counters(flow));
+        if self.tools.news.try_send(News::Ended(flow, reason, counters)).is_err() {
+            tracing::warn!(flow = flow.0, "irmd is not told of a flow's end: too many wait for its return");
         }
     }
 

@@ -28,8 +28,8 @@ pub struct Adopted {
 
 impl Shim {
     /// Takes a flow back whose socket is bound to `local` and connected to `peer`, if the ticket says the same and the
-    /// process is of the ticket's user. `None`: connected to nobody, which only the accepting side of a message or stream
-    /// flow may be.
+    /// process is of the ticket's user. `None`: connected to nobody, which of message and stream flows the
+    /// accepting side may be, and the asking one through a rendezvous.
     pub fn adopt(
         &mut self,
         now: Instant,
@@ -87,6 +87,7 @@ impl Shim {
             shared: shared.then(Shared::default),
             met: None,
             way: ticket.way,
+            moving: None,
             vital: Vital::default(),
             state: State::Held,
             armed: None,
@@ -100,6 +101,7 @@ impl Shim {
         self.insert(key, adopted);
         self.pair(now, key);
         self.brought_back(key);
+        self.begin_moving(now, key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
     }
@@ -120,9 +122,11 @@ impl Shim {
             return not_permitted("the ticket belongs to another user; allocate the flow anew");
         }
         // An accepted flow may have followed its peer through a middlebox after the ticket was sealed.
+        let asks = !ticket.accepting;
         let strayed = match peer {
             Some(peer) => ticket.peer != peer && (ticket.classic || !ticket.accepting),
-            None => ticket.qos.cube == Cube::Raw || !ticket.accepting || local == self.settings.listen,
+            // The asking side's socket has no peer where it started at a relay, from which it may move.
+            None => ticket.qos.cube == Cube::Raw || asks && ticket.way.is_none() || local == self.settings.listen,
         };
         if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
             return not_permitted("the socket is not the one of the ticket; allocate the flow anew");

@@ -109,6 +109,7 @@ impl Shim {
             shared: None,
             met: None,
             way: None,
+            moving: None,
             vital: Vital::default(),
             others: Others { key: target.key, hosts: others, until: Some(until) },
             state: State::Opening(Opening { deadline: now + timeout, timeout, tries: 1 }),
@@ -207,7 +208,8 @@ impl Shim {
     pub fn handle_unreachable(&mut self, now: Instant, key: Key, what: Unreachable) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         // Hellos went to addresses that others named; what the network says of them is no word about the peer.
-        if flow.met.is_some() && flow.id.is_some() && !matches!(flow.state, State::Held) {
+        let meeting = flow.met.is_some() && flow.id.is_some() && !matches!(flow.state, State::Held);
+        if meeting || flow.moving.as_ref().is_some_and(|moving| moving.is_under_way()) {
             return self.counters.count(Reason::Unreachable);
         }
         let (State::Asking(asking) | State::Promised(asking)) = &mut flow.state else {

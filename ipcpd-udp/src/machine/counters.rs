@@ -118,6 +118,10 @@ reasons! {
     PathsFound = "paths_found",
     /// Flows through the rendezvous that go through its relay.
     PathsRelayed = "paths_relayed",
+    /// Attempts at a direct path for relayed flows.
+    PathsSought = "paths_sought_again",
+    /// Relayed flows that took one.
+    PathsMoved = "paths_moved",
     /// Flows through the rendezvous that have none.
     PathsNotFound = "paths_not_found",
     /// Hellos that were not sent: too many went to that network, of which only other members say that they are there.

@@ -10,6 +10,7 @@ use super::finding::Others;
 use super::introduced::Refusing;
 use super::liveness::{Peer, Vital};
 use super::meeting::{Meeting, Met};
+use super::moving::Moving;
 use super::open::{Knocking, Path};
 use super::output::Owner;
 use super::rendezvous::punch::Way;
@@ -75,6 +76,8 @@ pub(super) struct Flow {
     pub(super) met: Option<Box<Met>>,
     /// What the peer's address is, where a rendezvous introduced the two.
     pub(super) way: Option<Way>,
+    /// It may move from there.
+    pub(super) moving: Option<Box<Moving>>,
     /// What is known of the peer's being there.
     pub(super) vital: Vital,
     pub(super) state: State,
@@ -286,7 +289,8 @@ impl Flow {
     pub(super) fn wake(&self) -> Option<Instant> {
         let keepalive = self.keepalive.map(|keepalive| keepalive.next);
         let look = self.shared.and_then(|shared| shared.look).map(|look| look.next);
-        [self.state.wake(), keepalive, self.swap_at, self.path.catching, look].into_iter().flatten().min()
+        let moving = self.moving.as_ref().and_then(|moving| moving.wake());
+        [self.state.wake(), keepalive, self.swap_at, self.path.catching, look, moving].into_iter().flatten().min()
     }
 
     /// Asking side: an extended answer came. `false`: from a start of the peer's shim that is over, as a later one's answer

@@ -35,6 +35,9 @@ pub(super) struct Refusing {
 impl Shim {
     /// Another member wants a flow to a name. What comes twice is one attempt.
     pub(super) fn introduced(&mut self, now: Instant, introduction: Introduction) -> Result<(), Refusal> {
+        if let Some(ids) = introduction.moves {
+            return self.introduced_again(now, introduction, ids);
+        }
         let attempt = (introduction.asker, introduction.attempt);
         if self.by_attempt.contains_key(&attempt) {
             return Ok(());

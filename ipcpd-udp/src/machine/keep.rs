@@ -21,6 +21,7 @@ impl Shim {
             self.outputs.push_back(Output::Count { key, flow: id });
         }
         self.look_again(now, key);
+        self.moving_timeout(now, key);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         if flow.path.catching.is_some_and(|at| at <= now) {
             self.uncatch(key);
@@ -69,6 +70,7 @@ impl Shim {
         if !matches!(phase, Phase::Offered | Phase::Held | Phase::Probing) {
             self.uncatch(key);
             self.unpair(key);
+            self.stop_moving(key);
             if let Some(flow) = self.flows.get_mut(&key) {
                 flow.answer_arrived();
             }

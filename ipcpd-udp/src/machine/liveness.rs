@@ -16,7 +16,9 @@ use proto::v1::EndReason;
 use proto::{BootId, HostId};
 
 use super::flow::{Flow, Probing, State};
+use super::meeting::is_carried_to;
 use super::output::{Key, Output};
+use super::rendezvous::punch::Way;
 use super::table::Cause;
 use super::{Reason, Shim};
 
@@ -275,7 +277,11 @@ impl Shim {
     /// A control datagram with both ids of a flow right.
     pub(super) fn heard(&mut self, now: Instant, key: Key, from: SocketAddr, control: &Control) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        flow.control = from;
+        // Some of its datagrams were still on their way through the server when the flow moved: no address of a path.
+        let carried = is_carried_to(from).is_some() && flow.way != Some(Way::Relayed);
+        if !carried {
+            flow.control = from;
+        }
         let Some(paired) = flow.vital.pair else { return };
         let of = Peer { host: control.host, boot: control.boot };
         if of != paired.of && control.kind != ControlKind::Recovering {
@@ -283,7 +289,7 @@ impl Shim {
         }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(now_of) = flow.vital.pair else { return };
-        flow.vital.strayed = from.ip() != now_of.ip;
+        flow.vital.strayed = from.ip() != now_of.ip && !carried;
         let Some(pair) = self.pairs.of.get_mut(&now_of) else { return };
         pair.heard = now;
         pair.unanswered = 0;
@@ -293,7 +299,7 @@ impl Shim {
         // allocated a flow under this peer's name.
         if from.ip() == now_of.ip {
             pair.at = Some(from);
-        } else {
+        } else if !carried {
             pair.elsewhere = Some(from);
         }
         let pause = if control.kind == ControlKind::Recovering { RECOVERING_PAUSE } else { pair.period() };

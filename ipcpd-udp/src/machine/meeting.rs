@@ -165,9 +165,18 @@ impl Shim {
 
     /// Where the peer's shim may be spoken to.
     pub(super) fn note_listens(&mut self, key: Key) {
+        let met = self.flows.get(&key).and_then(|flow| flow.met.as_ref());
+        let Some(meeting) = met.and_then(|met| met.attempt.as_ref()).and_then(|attempt| attempt.meeting()) else {
+            return;
+        };
+        let meeting = meeting.clone();
+        self.listens_of(key, &meeting);
+    }
+
+    /// The same, as the server said it.
+    pub(super) fn listens_of(&mut self, key: Key, meeting: &proto::rendezvous::Meeting) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(met) = &mut flow.met else { return };
-        let Some(meeting) = met.attempt.as_ref().and_then(|attempt| attempt.meeting()) else { return };
         if flow.way == Some(Way::Relayed) {
             // Where sockets do not reach each other, listen ports do not either.
             flow.control = carried_to(meeting.peer);

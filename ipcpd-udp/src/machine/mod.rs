@@ -37,6 +37,7 @@ mod listing;
 mod liveness;
 mod load;
 mod meeting;
+mod moving;
 mod open;
 mod output;
 mod peers;
@@ -66,6 +67,7 @@ use finding::Finding;
 use flow::{Flow, RequestKey, State};
 use liveness::Pairs;
 use load::Load;
+use moving::Movers;
 use peers::Peers;
 use ports::{Ports, Resting};
 use rendezvous::member::Member;
@@ -104,6 +106,8 @@ pub struct Shim {
     member: Option<Box<Member>>,
     /// Accepting side, flows through a rendezvous: (who asks, its id).
     by_attempt: HashMap<(HostId, WireId), Key>,
+    /// Relayed flows that may move.
+    movers: Movers,
     /// The same as by_peer, of flows that are over.
     left: Resting<SocketAddr>,
     /// Accepting side: flows with a second socket on their port.
@@ -139,6 +143,7 @@ impl Shim {
             rng,
             member,
             by_attempt: HashMap::new(),
+            movers: Movers::default(),
             peers: Peers::new(PEERS),
             pairs: Pairs::default(),
             answers: Answers::default(),

@@ -314,8 +314,21 @@ pub enum Output {
         unwanted: Option<Unwanted>,
         /// For its handshake; none for a raw flow.
         binding: Option<Binding>,
-        /// The program must leave the socket connected.
+        /// The program must leave the socket connected, unless the flow may move.
         fixed: bool,
+        /// The flow may move ([`Output::Moved`]): the program hands over what is the shim's.
+        movable: bool,
+    },
+    /// The flow has another path: tell its program, and give it another ticket.
+    Moved {
+        /// irmd's id of the flow.
+        flow: FlowId,
+        /// Where its peer is.
+        peer: SocketAddr,
+        /// What that address is.
+        way: &'static str,
+        /// What a restarted ipcpd takes the flow back for.
+        ticket: Vec<u8>,
     },
     /// A program may redeem the token already; it is offered or withdrawn later.
     Expect {

@@ -68,7 +68,8 @@ impl Shim {
         let (owner, sdu_limit) = (flow.owner.clone(), flow.sdu_limit);
         let unwanted = flow.filter().left_to_program();
         let fixed = !flow.may_dissolve();
-        self.out(Output::Offer { key, flow: id, token, owner, sdu_limit, ticket, unwanted, binding, fixed });
+        let movable = flow.may_move();
+        self.out(Output::Offer { key, flow: id, token, owner, sdu_limit, ticket, unwanted, binding, fixed, movable });
     }
 
     /// The program took the flow's socket.
@@ -77,7 +78,10 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.taken.get_or_insert(now);
         match &mut flow.state {
-            State::Offered => flow.go(Cause::Taken, State::Held),
+            State::Offered => {
+                flow.go(Cause::Taken, State::Held);
+                self.begin_moving(now, key);
+            }
             // The peer was faster: what it sent can still be read.
             State::Draining(draining) => {
                 draining.since.get_or_insert(now);

@@ -179,6 +179,7 @@ impl Shim {
             shared: None,
             met: None,
             way: None,
+            moving: None,
             vital: Vital::default(),
             tallied: Phase::Reserving,
             state: State::Reserving(waiting),

@@ -90,6 +90,7 @@ impl Shim {
         while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
             self.out(Output::SendListen { to, bytes });
         }
+        self.look_around(now);
     }
 
     /// Why this side cannot meet another one now.

@@ -75,7 +75,7 @@ impl Program {
                 Ok(End { flow: flow.0, socket, ticket, sdu_limit, bound: Bound { binding, fixed } })
             }
             Said::Denied { failure, .. } => Err(failure),
-            Said::Gone { .. } => panic!("gone before it came"),
+            Said::Gone { .. } | Said::Moved { .. } => panic!("told of it before it came"),
         }
     }
 

@@ -176,6 +176,8 @@ impl Core {
                 self.irm.released(flow);
                 self.irm.carried(flow, counters);
             }
+            // Flows within this host never move.
+            Event::Heard { .. } => {}
             Event::Suspect { flow } => self.irm.suspected(flow),
             Event::Adopt { adoption, process, ticket, socket, .. } => self.adopt(adoption, process, ticket, socket),
         }

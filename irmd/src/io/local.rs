@@ -82,6 +82,7 @@ impl Pairs {
                 unwanted: None,
                 binding: None,
                 fixed: false,
+                movable: false,
             });
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The program's half: opens a lease, redeems tokens, counts into the statistics slots.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 pub use crate::io::client::{Receiver, Sender, open};
@@ -59,6 +60,8 @@ pub enum Said {
         binding: Option<Binding>,
         /// The socket's connection to its peer is not the program's to dissolve.
         fixed: bool,
+        /// It may move: what comes that is a rendezvous' or the peer's daemon's is to be handed over.
+        movable: bool,
         /// The flow's socket, in blocking mode; `None` for a ticket, whose presenter has it.
         socket: Option<OwnedFd>,
     },
@@ -68,6 +71,15 @@ pub enum Said {
         asked: Vec<u8>,
         /// Why.
         failure: Failure,
+    },
+    /// A movable flow's peer is elsewhere from now on.
+    Moved {
+        /// The flow.
+        flow: FlowId,
+        /// Where.
+        peer: SocketAddr,
+        /// To present from now on.
+        ticket: Vec<u8>,
     },
     /// A flow is over; SDUs already queued can still be read.
     Gone {

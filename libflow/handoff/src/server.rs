@@ -1,5 +1,6 @@
 //! The daemon's half: offers flows' sockets under one-time tokens, keeps programs' leases.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,8 +87,11 @@ pub struct Offer {
     pub unwanted: Option<Unwanted>,
     /// What request and answer said, for the handshake; none for raw and local flows.
     pub binding: Option<Binding>,
-    /// The program must not dissolve the socket's connection to its peer.
+    /// The program must not dissolve the socket's connection to its peer, unless the flow is movable.
     pub fixed: bool,
+    /// It starts at a relay and may move ([`Server::moved`]): the program hands over what comes to its socket and is not its
+    /// ([`Event::Heard`]).
+    pub movable: bool,
 }
 
 /// One flow that a program hands back after a restart of the daemon.
@@ -133,6 +137,15 @@ pub enum Event {
     Suspect {
         /// The flow.
         flow: FlowId,
+    },
+    /// A datagram came to the socket of a movable flow, and is no program's. Nothing of it is verified.
+    Heard {
+        /// The flow.
+        flow: FlowId,
+        /// From where, as the program says.
+        from: SocketAddr,
+        /// What.
+        datagram: Vec<u8>,
     },
     /// A program hands a flow back after the daemon's restart; answer with [`Server::adopted`] or
     /// [`Server::denied`]. Nothing of it is verified but the process.

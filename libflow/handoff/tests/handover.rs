@@ -10,7 +10,7 @@ use handoff::client::{self, Counters, OpenError, Said};
 use handoff::server::{Config, EndReason, Event, Failure, Owner, Server};
 use proto::FlowId;
 use proto::handoff::{ToDaemon, ToProgram};
-use proto::v1::{Adopt, FailureKind, Hello, Suspect};
+use proto::v1::{Adopt, FailureKind, Heard, Hello, Suspect};
 use rustix::net::{RecvFlags, SendFlags};
 use stage::*;
 
@@ -254,6 +254,7 @@ async fn a_restarted_daemon_takes_a_flow_back() {
             unwanted: None,
             binding: None,
             fixed: false,
+            movable: false,
             socket: None,
         } => {
             assert_eq!((asked, flow, sdu_limit, ticket), (vec![1; 30], FlowId(4), 100, vec![3; 30]));
@@ -281,6 +282,41 @@ async fn a_suspicion_is_told_for_flows_the_program_holds_only() {
         lease.0.say(&ToDaemon::Suspect(Suspect { flow_id }), None).unwrap();
     }
     assert!(matches!(stage.event().await, Event::Suspect { flow: FlowId(1) }));
+}
+
+/// A flow that moves: what comes to its socket for the daemon, from a program that holds it; and where it goes.
+#[tokio::test]
+async fn a_flow_that_moves_is_spoken_of_both_ways() {
+    let mut stage = Stage::new();
+    let lease = stage.program().await;
+    let _far = stage.offer(1, token(1), my());
+    socket(take(&lease, 1).await);
+    assert!(matches!(stage.event().await, Event::Taken { .. }));
+    let datagram = vec![0; proto::rendezvous::DATAGRAM];
+    for (flow_id, from) in [(2, "10.0.0.1:7"), (1, "[fd00::1]:65535")] {
+        let heard = Heard { flow_id, from: from.to_owned(), datagram: datagram.clone() };
+        lease.0.say(&ToDaemon::Heard(heard), None).unwrap();
+    }
+    match stage.event().await {
+        Event::Heard { flow: FlowId(1), from, datagram: heard } => {
+            assert_eq!((from, heard), ("[fd00::1]:65535".parse().unwrap(), datagram));
+        }
+        other => panic!("{other:?}"),
+    }
+    let peer = "[2001:db8::1]:1".parse().unwrap();
+    // Nobody holds the one; the other's program hears of it.
+    stage.server.moved(FlowId(2), peer, vec![9; 40]);
+    stage.server.moved(FlowId(1), peer, vec![8; handoff::server::MAX_TICKET]);
+    match within(lease.1.next()).await.unwrap() {
+        Said::Moved { flow: FlowId(1), peer: there, ticket } => {
+            assert_eq!((there, ticket), (peer, vec![8; handoff::server::MAX_TICKET]));
+        }
+        other => panic!("{other:?}"),
+    }
+    // From nowhere: no program of ours says so.
+    let heard = Heard { flow_id: 1, from: "nowhere".to_owned(), datagram: Vec::new() };
+    lease.0.say(&ToDaemon::Heard(heard), None).unwrap();
+    assert!(matches!(stage.event().await, Event::LeaseClosed { .. }));
 }
 
 #[tokio::test]

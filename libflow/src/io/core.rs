@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::batches::Leftovers;
 use super::keeper::Keeper;
+use super::moving::Moving;
 use super::unwanted::Unwanted;
 use crate::machine::spin::Spin;
 use crate::peer::EndReason;
@@ -58,9 +59,11 @@ pub(crate) struct Core {
     closed_noted: AtomicBool,
     suspected: AtomicBool,
     released: AtomicBool,
-    link: Option<Link>,
+    pub(super) link: Option<Link>,
     /// Message and stream flows between hosts.
     pub(crate) secured: Option<Secured>,
+    /// Where a flow that may move goes.
+    pub(super) moving: Option<Moving>,
 }
 
 /// What a handshake needs of the daemon.
@@ -68,8 +71,10 @@ pub(crate) struct Core {
 pub(crate) struct Secured {
     /// What request and answer said.
     pub(crate) binding: shim::Binding,
-    /// The socket's connection to its peer is not the program's to dissolve.
+    /// The socket's connection to its peer is not the program's to dissolve, unless the flow may move.
     pub(crate) fixed: bool,
+    /// It starts at a relay and may move to another path.
+    pub(crate) movable: bool,
 }
 
 /// How a flow reaches its lease, and keeps libflow's thread alive.
@@ -92,11 +97,17 @@ struct OutsideState {
     over: bool,
 }
 
-/// Each flow leaves at most one of each kind, so their number is bounded by the flows.
+/// Each flow leaves at most one of each kind but the last, so their number is bounded by the flows.
 pub(crate) enum Note {
-    Released { flow: FlowId, said: bool, written: Option<oneshot::Sender<()>> },
+    Released {
+        flow: FlowId,
+        said: bool,
+        written: Option<oneshot::Sender<()>>,
+    },
     Suspect(FlowId),
     FoundClosed(FlowId),
+    /// Of these a bounded number a second.
+    Heard(v1::Heard),
 }
 
 impl Outside {
@@ -124,7 +135,7 @@ impl Outside {
     }
 
     /// False when nobody will read the note.
-    fn leave(&self, note: Note) -> bool {
+    pub(super) fn leave(&self, note: Note) -> bool {
         let left = self.with(|state| {
             if !state.over {
                 state.notes.push(note);
@@ -184,6 +195,7 @@ impl Core {
             released: AtomicBool::new(false),
             link,
             secured: None,
+            moving: None,
         })
     }
 

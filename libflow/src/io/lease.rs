@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::core::{Core, Link, Note, Outside, Secured};
 use super::irm::Irm;
 use super::keeper::Keeper;
+use super::moving::Moving;
 use crate::error::{CallError, Unreachable};
 use crate::machine::{CallId, Effect, LeaseTable};
 
@@ -27,6 +28,8 @@ use crate::machine::{CallId, Effect, LeaseTable};
 const OPEN_WITHIN: Duration = Duration::from_secs(2);
 /// Releases still unsent when the last flow is dropped get this long.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+/// So much may wait to be said before datagrams for the daemon are dropped.
+const HEARD_WAITING: usize = 256;
 /// Before descriptors are sent again that the kernel did not take.
 const NO_ROOM: Duration = Duration::from_millis(2);
 
@@ -168,6 +171,11 @@ impl Lease {
                     self.written.extend(written);
                 }
                 Note::Suspect(flow) => self.table.suspect(flow),
+                // What the daemon does not read it does without.
+                Note::Heard(heard) if self.link.is_some() && self.outgoing.len() < HEARD_WAITING => {
+                    self.outgoing.push_back((ToDaemon::Heard(heard), None));
+                }
+                Note::Heard(_) => {}
                 Note::FoundClosed(flow) => self.table.found_closed(Instant::now(), flow),
             }
         }
@@ -175,12 +183,18 @@ impl Lease {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, binding, fixed, socket } => {
+            Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, binding, fixed, movable, socket } => {
                 self.table.granted(&asked, flow, sdu_limit, ticket, socket.is_some());
-                let secured = binding.map(|binding| Secured { binding, fixed });
+                let secured = binding.map(|binding| Secured { binding, fixed, movable });
                 self.apply(Some(Granted { slot, socket, unwanted, secured }));
             }
             Said::Denied { asked, failure } => self.table.denied(Instant::now(), &asked, failure),
+            Said::Moved { flow, peer, ticket } => {
+                self.table.moved(flow, ticket);
+                if let Some(core) = self.core_of(flow) {
+                    core.moved(peer);
+                }
+            }
             Said::Gone { flow, reason } => self.table.gone(Instant::now(), flow, reason),
         }
     }
@@ -286,6 +300,9 @@ impl Lease {
         match made {
             Ok(mut core) => {
                 core.secured = secured;
+                if secured.is_some_and(|secured| secured.movable) {
+                    core.moving = Moving::of(&core.fd);
+                }
                 let core = Arc::new(core);
                 self.cores.insert(taken.flow, Arc::downgrade(&core));
                 Ok(core)

@@ -8,6 +8,7 @@ pub(crate) mod gathering;
 mod irm;
 pub(crate) mod keeper;
 mod lease;
+mod moving;
 pub(crate) mod mux;
 pub(crate) mod papers;
 pub(crate) mod park;

@@ -1,6 +1,7 @@
 //! A flow's socket, as the transports see it; and what QUIC sees of its path, for the statistics memory.
 #![expect(clippy::disallowed_methods, reason = "io owns the timers")]
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,7 +82,15 @@ impl transport::Path for Path {
     }
 
     fn wanted(&self, datagram: &[u8]) -> bool {
-        !self.core.unwanted.is(datagram)
+        !self.core.unwanted.is(datagram) && !self.core.is_daemons(datagram)
+    }
+
+    fn goes_to(&self) -> Option<SocketAddr> {
+        self.core.moving.as_ref().map(super::moving::Moving::peer)
+    }
+
+    fn stray(&self, from: SocketAddr, datagram: &[u8]) {
+        self.core.hand_over(from, datagram);
     }
 
     fn sent(&self, count: u64, bytes: u64) {

@@ -274,6 +274,13 @@ impl LeaseTable {
         }
     }
 
+    /// The flow's peer is elsewhere; another ticket says so.
+    pub(crate) fn moved(&mut self, flow: FlowId, ticket: Vec<u8>) {
+        if let Some(held) = self.flows.get_mut(&flow) {
+            held.ticket = ticket;
+        }
+    }
+
     /// The flow's user has let go of it; `said`: Release has been sent already.
     pub(crate) fn released(&mut self, flow: FlowId, said: bool) {
         let Some(held) = self.flows.remove(&flow) else { return };

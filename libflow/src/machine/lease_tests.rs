@@ -207,6 +207,19 @@ fn a_flow_not_taken_back_goes_on_and_is_not_presented_again() {
 }
 
 #[test]
+fn a_flow_that_moved_is_handed_back_with_its_new_ticket() {
+    let mut table = holding();
+    table.moved(FlowId(1), b"t2".to_vec());
+    table.moved(FlowId(2), b"nobody's".to_vec());
+    let now = start();
+    table.lost(now);
+    table.handle_timeout(now + ms(500));
+    table.opened();
+    let handed = table.take_effects();
+    assert!(handed.contains(&Effect::HandBack { flow: FlowId(1), ticket: b"t2".to_vec() }), "{handed:?}");
+}
+
+#[test]
 fn a_flow_released_while_it_is_handed_back_is_released_again() {
     let now = start();
     let mut table = holding();

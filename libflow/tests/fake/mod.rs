@@ -93,6 +93,7 @@ fn offer(handoff: &Server, path: &Path, name: &str, near: OwnedFd, at_once: bool
         unwanted: None,
         binding: None,
         fixed: false,
+        movable: false,
     };
     handoff.expect(token);
     let server = handoff.clone();
@@ -327,6 +328,7 @@ async fn watch(mut events: tokio::sync::mpsc::Receiver<Event>, handoff: Server, 
                 log.released.push(flow);
                 handoff.forget(flow);
             }
+            Event::Heard { .. } => {}
             Event::Suspect { flow } => log.suspects.push(flow),
             Event::Adopt { adoption, ticket: shown, socket, counters, .. } => {
                 log.adopted.push((shown.clone(), counters));

@@ -1,5 +1,6 @@
 //! A flow's socket, as the transports see it.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -14,6 +15,18 @@ pub trait Path: Send + Sync + 'static {
     fn wanted(&self, datagram: &[u8]) -> bool {
         let _ = datagram;
         true
+    }
+
+    /// Where datagrams go, of a flow that may move: there, and no longer to where the socket is connected, once the peer has
+    /// shown itself. Asked for each send; `None`, as ever: the flow does not move. Of no meaning at the accepting side,
+    /// which follows by itself.
+    fn goes_to(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// A datagram that is not [`wanted`](Self::wanted) came from there.
+    fn stray(&self, from: SocketAddr, datagram: &[u8]) {
+        let _ = (from, datagram);
     }
 
     /// So much has been sent: datagrams (messages within a host), and their bytes.

@@ -39,6 +39,9 @@ pub(super) const MEMBER_LEFT: u8 = 67;
 pub(super) const MEMBER_NAME: u8 = 68;
 pub(super) const MEMBER_NAME_GONE: u8 = 69;
 
+/// Who does not know it would meet with a socket that is not the flow's: refused there.
+pub(super) const MOVES: u8 = 128;
+
 const MANY: u8 = 64;
 const CRITICAL: u8 = 128;
 
@@ -54,12 +57,13 @@ pub(super) struct Fields<'a>(Vec<(u8, &'a [u8])>);
 
 impl<'a> Fields<'a> {
     pub(super) fn read(mut bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let (mut all, mut seen) = (Vec::new(), 0u64);
+        let (mut all, mut seen) = (Vec::<(u8, &[u8])>::new(), 0u64);
         while let Some((head, rest)) = bytes.split_first_chunk::<3>() {
             let (kind, length) = (head[0], usize::from(u16::from_be_bytes([head[1], head[2]])));
             let (value, rest) = rest.split_at_checked(length).ok_or(Malformed::Truncated)?;
             bytes = rest;
-            if kind >= CRITICAL || kind < MANY && seen & (1 << kind) != 0 {
+            let again = || all.iter().any(|(known, _)| *known == kind);
+            if kind >= CRITICAL && (kind != MOVES || again()) || kind < MANY && seen & (1 << kind) != 0 {
                 return Err(Malformed::Field);
             }
             if kind < MANY {

@@ -24,8 +24,8 @@ pub use address::is_candidate;
 pub use header::{Envelope, Head};
 pub use key::{AttemptKey, SessionId, SessionKey};
 pub use said::{
-    Bind, Bound, Change, Changes, Filtering, Hello, Introduce, Introduction, Join, Joined, Mapping, Meet, Meeting,
-    NameChange, NamesAt, Nat, Refusal, Said, Seen,
+    Bind, Bound, Change, Changes, Filtering, FlowIds, Hello, Introduce, Introduction, Join, Joined, Mapping, Meet,
+    Meeting, NameChange, NamesAt, Nat, Refusal, Said, Seen,
 };
 
 /// The port that a rendezvous listens on unless told otherwise.

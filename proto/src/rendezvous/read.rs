@@ -6,7 +6,7 @@ use super::field::{self, Fields};
 use super::said::{
     Bind, Bound, Change, Hello, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt, Refusal,
 };
-use super::said::{Filtering, Mapping, Nat};
+use super::said::{Filtering, FlowIds, Mapping, Nat};
 use super::{MAX_CARRIED, MAX_COOKIE, Malformed, Said, Seen, address};
 use crate::{BootId, HostId, Name, WireId};
 
@@ -201,6 +201,14 @@ fn introduce(fields: &Fields<'_>) -> Result<Introduce, Malformed> {
         round: fields.must(field::ROUND, byte)?,
         nat: nat(fields)?,
         round_trip_us: round_trip(fields)?,
+        moves: moves(fields)?,
+    })
+}
+
+fn moves(fields: &Fields<'_>) -> Result<Option<FlowIds>, Malformed> {
+    fields.or(field::MOVES, None, |value| {
+        let (asker, asked) = value.split_at_checked(8)?;
+        Some(Some(FlowIds { asker: WireId(u64_of(asker)?), asked: WireId(u64_of(asked)?) }))
     })
 }
 
@@ -211,6 +219,7 @@ fn introduction(fields: &Fields<'_>) -> Result<Introduction, Malformed> {
         nonce: nonce(fields)?,
         name: fields.must(field::NAME, name)?,
         round: fields.must(field::ROUND, byte)?,
+        moves: moves(fields)?,
     })
 }
 

@@ -241,6 +241,17 @@ pub struct Introduce {
     pub nat: Nat,
     /// From this host to the server and back, microseconds; 0: not known.
     pub round_trip_us: u32,
+    /// No flow is wanted: the two have one, which is to have another path.
+    pub moves: Option<FlowIds>,
+}
+
+/// A flow that there is, by its two ends' ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowIds {
+    /// Of the side that speaks.
+    pub asker: WireId,
+    /// Of the side that is asked.
+    pub asked: WireId,
 }
 
 /// To the member that has the name.
@@ -256,6 +267,8 @@ pub struct Introduction {
     pub name: Name,
     /// As in [`Introduce`].
     pub round: u8,
+    /// As in [`Introduce`].
+    pub moves: Option<FlowIds>,
 }
 
 /// The socket of the side that is asked. The header's sender is its id of the flow.

@@ -2,7 +2,7 @@
 
 use super::field::{self, put};
 use super::said::{Bind, Change, Hello, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt};
-use super::said::{Filtering, Mapping, Nat};
+use super::said::{Filtering, FlowIds, Mapping, Nat};
 use super::{MAX_CARRIED, MAX_COOKIE, Said, Seen, address};
 
 impl Said {
@@ -173,6 +173,13 @@ fn write_introduce(out: &mut Vec<u8>, introduce: &Introduce) {
     put(out, field::ROUND, &[introduce.round]);
     put_nat(out, introduce.nat);
     put_round_trip(out, introduce.round_trip_us);
+    put_moves(out, introduce.moves);
+}
+
+fn put_moves(out: &mut Vec<u8>, moves: Option<FlowIds>) {
+    if let Some(FlowIds { asker, asked }) = moves {
+        put(out, field::MOVES, &[asker.0.to_be_bytes(), asked.0.to_be_bytes()].concat());
+    }
 }
 
 fn write_introduction(out: &mut Vec<u8>, introduction: &Introduction) {
@@ -181,6 +188,7 @@ fn write_introduction(out: &mut Vec<u8>, introduction: &Introduction) {
     put(out, field::NONCE, &introduction.nonce);
     put(out, field::NAME, introduction.name.as_str().as_bytes());
     put(out, field::ROUND, &[introduction.round]);
+    put_moves(out, introduction.moves);
 }
 
 fn write_meet(out: &mut Vec<u8>, meet: &Meet) {

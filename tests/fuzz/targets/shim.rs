@@ -211,11 +211,13 @@ impl World {
 
     fn ask(&mut self, program: &mut &[u8]) {
         self.last_id += 1;
+        let keepalive = next(program);
+        let qos = if keepalive % 2 == 0 { Qos::raw() } else { Qos::stream() };
         let ask = Ask {
             flow: FlowId(self.last_id),
             name: name_of(["other", "self", "unknown"][usize::from(next(program)) % 3]),
             source: String::new(),
-            qos: Qos { timeout_ms: 0, keepalive_ms: u32::from(next(program)) * 100, ..Qos::raw() },
+            qos: Qos { timeout_ms: 0, keepalive_ms: u32::from(keepalive) * 100, ..qos },
             timeout: Duration::from_millis(u64::from(next(program)) * 100),
             data: vec![1; usize::from(next(program)) * 2],
             owner: Owner::default(),
@@ -261,7 +263,13 @@ impl World {
         let port = if from & 8 == 0 { 3359 } else { 40_000 + u16::from(from >> 4) };
         let sealed = sealed(datagram);
         let datagram = sealed.as_deref().unwrap_or(datagram);
-        self.shim.handle_datagram(self.now, via, address((from >> 1 & 3) + 1, port), datagram);
+        let source = address((from >> 1 & 3) + 1, port);
+        if from == 255 {
+            // A program says that it came to its flow's socket.
+            let flow = FlowId(key.0 % (self.last_id + 1));
+            return self.shim.heard_by_program(self.now, flow, source, datagram);
+        }
+        self.shim.handle_datagram(self.now, via, source, datagram);
     }
 
     fn pass(&mut self, choice: u8) {

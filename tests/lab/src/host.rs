@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::host_link::{HostLink, Wire};
 use crate::net::{self, Namespace};
 use crate::router::Memory;
-use crate::{IrmdBuilder, Output, Running, binaries, sys, wait_until};
+use crate::{IrmdBuilder, Middlebox, Output, Running, binaries, sys, wait_until};
 
 /// How long a command that only asks and answers may take.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -98,6 +98,15 @@ impl Host {
     pub fn forget_mappings(&self) -> Result<()> {
         let boxes = self.0.network.as_ref().map_or(&[][..], |network| &network.boxes);
         boxes.iter().try_for_each(Memory::forget)
+    }
+
+    /// Makes the one middlebox of this host another kind, as when somebody sets it up anew: flows that it remembers go on. Both
+    /// kinds translate addresses, or both do not.
+    pub fn change_middlebox(&self, kind: Middlebox) -> Result<()> {
+        match self.0.network.as_ref().map_or(&[][..], |network| &network.boxes) {
+            [only] => only.become_kind(kind),
+            boxes => bail!("{} is behind {} middleboxes; only one can become another", self.name(), boxes.len()),
+        }
     }
 
     fn namespace(&self) -> Option<&Namespace> {

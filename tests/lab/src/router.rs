@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -27,17 +27,40 @@ pub(crate) struct Inside {
 #[derive(Clone)]
 pub(crate) struct Memory {
     namespace: Namespace,
-    kind: Middlebox,
+    kind: Arc<Mutex<Middlebox>>,
+    /// Its address outside, and the host that ports are forwarded to.
+    public: Ipv4Addr,
+    server: Ipv4Addr,
+    forwarded: Vec<RangeInclusive<u16>>,
 }
 
 impl Memory {
     /// As after a restart: no flow is known any more.
     pub(crate) fn forget(&self) -> Result<()> {
-        if self.kind.remembers_senders() {
+        let kind = self.kind();
+        if kind.remembers_senders() {
             nft(&self.namespace, "flush map ip box senders")?;
         }
         let forgotten = inside(Some(&self.namespace), conntrack::forget_all)?;
-        forgotten.with_context(|| format!("making a {} middlebox forget", self.kind))
+        forgotten.with_context(|| format!("making a {kind} middlebox forget"))
+    }
+
+    fn kind(&self) -> Middlebox {
+        *self.kind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is of another kind from now on; what it remembers of flows stays.
+    pub(crate) fn become_kind(&self, kind: Middlebox) -> Result<()> {
+        let before = self.kind();
+        ensure!(
+            before.boxes().len() == 1 && kind.boxes().len() == 1 && before.translates() == kind.translates(),
+            "a {before} middlebox cannot become a {kind} one: addresses would be others"
+        );
+        let gone = if before.needs_nft() { "delete table ip box\n" } else { "" };
+        let rules = ruleset(kind, self.public, self.server, &self.forwarded).unwrap_or_default();
+        nft(&self.namespace, &format!("{gone}{rules}"))?;
+        *self.kind.lock().unwrap_or_else(PoisonError::into_inner) = kind;
+        Ok(())
     }
 }
 
@@ -111,7 +134,8 @@ impl Plan<'_> {
             // To hosts of one network it would say that they reach each other directly.
             settings(&namespace, &[("ipv4/conf/all/send_redirects", "0"), ("ipv4/conf/sw/send_redirects", "0")])?;
         }
-        Ok((Arc::new(switch), Memory { namespace, kind }))
+        let (kind, forwarded) = (Arc::new(Mutex::new(kind)), self.forwarded.to_vec());
+        Ok((Arc::new(switch), Memory { namespace, kind, public: address, server, forwarded }))
     }
 }
 

@@ -128,6 +128,11 @@ impl Nat {
         &self.behaviour
     }
 
+    /// It does this from now on; what it has learned stays.
+    pub fn behave(&mut self, behaviour: Behaviour) {
+        self.behaviour = behaviour;
+    }
+
     /// Its address on the outer side.
     pub fn outer(&self) -> IpAddr {
         self.outer

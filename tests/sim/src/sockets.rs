@@ -52,6 +52,12 @@ impl<K: Copy + PartialEq> Sockets<K> {
         all.find(|socket| socket.key == key).map(|socket| socket.peer = Some(peer)).is_some()
     }
 
+    /// Dissolves the connection: from now on the socket takes everybody's. Says whether there is one.
+    pub fn dissolve(&mut self, key: K) -> bool {
+        let mut all = self.at.values_mut().flatten();
+        all.find(|socket| socket.key == key).map(|socket| socket.peer = None).is_some()
+    }
+
     /// Closes the socket. Says whether there was one.
     pub fn close(&mut self, key: K) -> bool {
         let before = self.len();
@@ -106,6 +112,8 @@ mod tests {
         assert_eq!(sockets.find(addr(HERE), addr("192.0.2.2:2")), None);
         assert!(sockets.connect(1, addr("192.0.2.2:2")), "it moves");
         assert_eq!(sockets.find(addr(HERE), addr("192.0.2.2:2")), Some(1));
+        assert!(sockets.dissolve(1), "and takes all");
+        assert_eq!(sockets.find(addr(HERE), addr("192.0.2.9:9")), Some(1));
         assert!(sockets.close(1) && !sockets.close(1) && sockets.is_empty());
         assert_eq!(sockets.find(addr(HERE), addr("192.0.2.2:2")), None);
     }

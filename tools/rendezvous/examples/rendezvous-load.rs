@@ -211,7 +211,7 @@ impl Address {
             let Member { wanted, key, .. } = &address.members[member];
             let (cookie, name, peer) = (address.cookie.clone(), wanted.clone(), HostId(0));
             let (locals, nat) = (Vec::new(), Nat::default());
-            let said = Introduce { cookie, name, peer, locals, round: 0, nat, round_trip_us: 100 };
+            let said = Introduce { cookie, name, peer, locals, round: 0, nat, round_trip_us: 100, moves: None };
             address.head(member, id).encode(key, &Said::Introduce(said))
         };
         let by_host: HashMap<u64, usize> = self.members.iter().enumerate().map(|(n, m)| (m.host.0, n)).collect();

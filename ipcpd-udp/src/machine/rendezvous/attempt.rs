@@ -7,7 +7,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::rendezvous::{Bind, Envelope, Head, Introduce, Introduction, Malformed, Meet, Meeting, Nat, Refusal, Said};
+use proto::rendezvous::{
+    Bind, Envelope, FlowIds, Head, Introduce, Introduction, Malformed, Meet, Meeting, Nat, Refusal, Said,
+};
 use proto::{HostId, Name, WireId};
 use rand_chacha::ChaCha12Rng;
 
@@ -49,7 +51,7 @@ pub struct Setup {
 
 #[derive(Clone, Debug)]
 enum Goal {
-    Ask { name: Name, peer: HostId, round: u8 },
+    Ask { name: Name, peer: HostId, round: u8, moves: Option<FlowIds> },
     Meet { introduction: Introduction },
 }
 
@@ -90,7 +92,12 @@ pub struct Attempt {
 impl Attempt {
     /// The asking side: for a name, to `peer` or whoever has it.
     pub fn ask(now: Instant, setup: Setup, name: Name, peer: HostId, round: u8) -> Self {
-        Self::begin(now, setup, Goal::Ask { name, peer, round })
+        Self::begin(now, setup, Goal::Ask { name, peer, round, moves: None })
+    }
+
+    /// The asking side of a flow that there is: for another path.
+    pub fn seek(now: Instant, setup: Setup, name: Name, peer: HostId, round: u8, flow: FlowIds) -> Self {
+        Self::begin(now, setup, Goal::Ask { name, peer, round, moves: Some(flow) })
     }
 
     /// The side that is asked.
@@ -329,7 +336,7 @@ impl Attempt {
         let round_trip_us = round_trip.map_or(0, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
         let (cookie, locals, nat) = (cookie.clone(), locals.clone(), *nat);
         let said = match &self.goal {
-            Goal::Ask { name, peer, round } => Said::Introduce(Introduce {
+            Goal::Ask { name, peer, round, moves } => Said::Introduce(Introduce {
                 cookie,
                 name: name.clone(),
                 peer: *peer,
@@ -337,6 +344,7 @@ impl Attempt {
                 round: *round,
                 nat,
                 round_trip_us,
+                moves: *moves,
             }),
             Goal::Meet { introduction } => Said::Meet(Meet {
                 cookie,

@@ -224,6 +224,11 @@ impl Punch {
             known.answers += 1;
             let answer = Said::HelloAnswer(said(known.challenge, hello.challenge));
             out.push_back((from, head.encode_between(&key, &answer)));
+            // It says hello still: it has not heard that this path was chosen.
+            if self.asking && self.won.is_some_and(|won| won.at == from) {
+                let chosen = Said::Chosen(said(known.challenge, hello.challenge));
+                out.push_back((from, head.encode_between(&key, &chosen)));
+            }
         }
         // What was sent there before may have met a closed door; it is open now.
         if !known.heard && !won && known.sent < MOST_HELLOS {

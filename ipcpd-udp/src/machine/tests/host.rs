@@ -43,6 +43,8 @@ pub(super) struct Program {
     pub(super) ticket: Vec<u8>,
     pub(super) slow: bool,
     pub(super) holds: bool,
+    /// Its flow may move: where it sends to.
+    pub(super) goes_to: Option<SocketAddr>,
     /// It was told that the flow is over, and has not closed it yet.
     pub(super) gone: bool,
 }
@@ -263,7 +265,11 @@ impl Host {
             match output {
                 Output::SendListen { to, bytes } => sent.push((self.listen, to, bytes)),
                 Output::SendFlow { key, to, bytes } => {
-                    let (local, peer) = self.kernel.ends(self.by_key[&key]).expect("an open socket");
+                    let number = self.by_key[&key];
+                    let (local, peer) = self.kernel.ends(number).expect("an open socket");
+                    // These programs' handshakes are done before the answer has come.
+                    let moving = self.programs.values().find(|program| program.socket == number);
+                    let peer = peer.or(moving.and_then(|program| program.goes_to));
                     self.story.requested(key, &bytes);
                     sent.push((local, to.or(peer).expect("connected"), bytes));
                 }
@@ -301,6 +307,7 @@ impl Host {
             | Output::Withdraw { .. }
             | Output::Allocated { .. }
             | Output::Gone { .. }
+            | Output::Moved { .. }
             | Output::Failed { .. }) => self.tell(now, told),
             Output::CheckSent { key } => self.shim.as_mut().unwrap().sent_all(now, key, true),
             Output::CheckRead { key } => {
@@ -336,8 +343,11 @@ impl Host {
     /// What callers and programs are told.
     fn tell(&mut self, now: Instant, output: Output) {
         match output {
-            Output::Offer { key, flow, token, ticket, binding, .. } => {
+            Output::Offer { key, flow, token, ticket, binding, movable, .. } => {
                 self.offer(now, key, flow, ticket, binding);
+                if movable {
+                    self.let_move(flow);
+                }
                 if self.ahead.remove(&token).is_some() {
                     self.story.told(now, key, Told::Allocated);
                 }
@@ -354,6 +364,10 @@ impl Host {
                 }
             }
             Output::Failed { key, failure } => self.story.told(now, key, Told::Failed(failure)),
+            Output::Moved { flow, peer, ticket, .. } => {
+                let program = self.programs.get_mut(&flow).expect("a program's flow");
+                (program.goes_to, program.ticket) = (Some(peer), ticket);
+            }
             Output::Gone { flow, .. } => {
                 if let Some(program) = self.programs.get_mut(&flow) {
                     program.gone = true;
@@ -371,7 +385,7 @@ impl Host {
         held.filter(|(_, program)| self.sockets.get(&program.socket).is_some_and(|socket| !socket.revoked))
             .filter_map(|(flow, program)| {
                 let (local, peer) = self.kernel.ends(program.socket)?;
-                Some((*flow, (local, peer?)))
+                Some((*flow, (local, program.goes_to.or(peer)?)))
             })
             .collect()
     }

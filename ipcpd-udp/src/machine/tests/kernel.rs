@@ -131,6 +131,10 @@ impl Host {
             return true;
         }
         let Some(number) = self.kernel.find(to, from) else { return false };
+        let holder = self.sockets.get(&number).filter(|socket| !socket.revoked).and_then(|socket| socket.holder);
+        if holder.is_some_and(|flow| self.hand_over(now, flow, from, bytes)) {
+            return true;
+        }
         let socket = self.sockets.get_mut(&number).expect("the kernel's socket");
         if let (true, Some(key), Some(shim)) = (socket.watch, socket.key, &mut self.shim) {
             let via = if socket.catcher { Via::Catcher(key) } else { Via::Flow(key) };

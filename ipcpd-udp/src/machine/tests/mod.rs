@@ -24,6 +24,7 @@ mod lives;
 mod living;
 mod meeting;
 mod model;
+mod moving;
 mod open;
 mod programs;
 mod protected;
@@ -222,6 +223,7 @@ impl Shim {
     pub(super) fn assert_empty(&self) {
         assert!(self.flows.is_empty(), "{:?}", self.flows);
         assert!(self.by_attempt.is_empty(), "{:?}", self.by_attempt);
+        assert!(self.movers.is_empty(), "{:?}", self.movers);
         assert!(self.by_peer.is_empty(), "{:?}", self.by_peer);
         assert!(self.pairs.is_empty() && self.catching.is_empty(), "{:?} {:?}", self.pairs, self.catching);
         let left =

@@ -110,7 +110,7 @@ impl Host {
             return;
         };
         let number = program.socket;
-        let Some((local, Some(peer))) = self.kernel.ends(number) else { return };
+        let Some((local, peer)) = self.kernel.ends(number) else { return };
         match shim.adopt(now, &program.ticket, owner(), local, peer) {
             Ok(adopted) => {
                 self.by_key.insert(adopted.key, number);
@@ -124,7 +124,8 @@ impl Host {
         let said = ticket::open(&self.settings.ticket_key, &ticket).expect("a ticket of its own");
         assert_eq!(binding.is_some(), said.qos.cube != proto::Cube::Raw, "of message and stream flows");
         self.story.offered(flow, (said.ours, said.theirs), self.boots, binding);
-        let program = Program { socket: self.by_key[&key], ticket, slow: false, holds: false, gone: false };
+        let program =
+            Program { socket: self.by_key[&key], ticket, slow: false, holds: false, goes_to: None, gone: false };
         assert!(self.programs.insert(flow, program).is_none(), "flow {flow} offered twice");
         if self.dice(self.manners.untaken) {
             self.later(now + ms(5000), Task::LetLie(flow));
@@ -132,6 +133,23 @@ impl Host {
             let after = self.rng.next_u64() % (self.manners.takes_within + 1);
             self.later(now + ms(after), Task::Take(flow));
         }
+    }
+
+    /// Both programs' handshakes are done at once, and their sockets take what comes from anywhere.
+    pub(super) fn let_move(&mut self, flow: FlowId) {
+        let program = self.programs.get_mut(&flow).expect("a program's flow");
+        program.goes_to = self.kernel.ends(program.socket).and_then(|(_, peer)| peer);
+        self.kernel.dissolve(program.socket);
+    }
+
+    /// A datagram at the socket of a flow that may move: whether it is the shim's, which has it then.
+    pub(super) fn hand_over(&mut self, now: Instant, flow: FlowId, from: SocketAddr, bytes: &[u8]) -> bool {
+        let moves = self.programs.get(&flow).is_some_and(|program| program.goes_to.is_some());
+        let ours = moves && proto::rendezvous::is_ours(bytes);
+        if let (true, Some(shim)) = (ours, &mut self.shim) {
+            shim.heard_by_program(now, flow, from, bytes);
+        }
+        ours
     }
 
     pub(super) fn read_or_wait(&mut self, now: Instant, flow: FlowId) {

@@ -18,6 +18,8 @@ pub(super) struct World {
     pub(super) net: Network,
     pub(super) hosts: [Host; 2],
     stations: [sim::Host; 2],
+    /// Behind which box each is.
+    realms: [Realm; 2],
     pub(super) rng: ChaCha12Rng,
     /// Everything a program sent: by which host's which flow.
     sdus: BTreeMap<Vec<u8>, (usize, FlowId)>,
@@ -59,6 +61,7 @@ impl World {
             net,
             hosts,
             stations,
+            realms: [place.realm, Realm::INTERNET],
             rng: ChaCha12Rng::seed_from_u64(seed),
             sdus: BTreeMap::new(),
             wire: Vec::new(),
@@ -84,6 +87,7 @@ impl World {
         let mut world = Self::new(seed, kinds[0], link);
         let place = kinds[1].build(&mut world.net, "203.0.113.2".parse().unwrap());
         let inner = SocketAddr::new(place.address, PORT);
+        world.realms[1] = place.realm;
         world.stations[1] = world.net.host(place.realm, place.address, link.clone(), link.clone());
         world.hosts[1] = Host::new(inner, seed, 2_000_000);
         world.hosts[1].serve("echo");
@@ -186,6 +190,7 @@ impl World {
                         self.net.refuse(self.now, &datagram);
                     }
                 }
+                Event::Unreachable { host, .. } if self.is_server(host) => {}
                 Event::Unreachable { host, local, peer } => {
                     let host = self.number(host);
                     self.hosts[host].unreachable(self.now, local, peer);
@@ -239,6 +244,17 @@ impl World {
         for station in self.stations {
             self.net.relink(station, up.clone(), down.clone());
         }
+    }
+
+    /// The box before a host is another kind from now on; what it learned stays.
+    pub(super) fn rebox(&mut self, host: usize, kind: Kind) {
+        let gateway = self.net.gateway(self.realms[host]).expect("a box");
+        gateway.behave(kind.behaviour().expect("a box's"));
+    }
+
+    /// The box before a host restarts.
+    pub(super) fn forget(&mut self, host: usize) {
+        self.net.gateway(self.realms[host]).expect("a box").forget();
     }
 
     /// The network is kind from now on, and kernels and programs are.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proto::handoff::{ToDaemon, ToProgram};
 use proto::shim::{Binding, Unwanted};
-use proto::v1::{Denied, Gone, Grant, Hello, Welcome};
+use proto::v1::{Denied, Gone, Grant, Hello, Moved, Welcome};
 use proto::{FlowId, protocol_version};
 use rustix::net::SocketAddrUnix;
 use tokio::io::Interest;
@@ -96,18 +96,22 @@ impl Receiver {
         Ok(Some(match ToProgram::decode(&packet.bytes).map_err(|_| bad("a packet was malformed"))? {
             ToProgram::Welcome(_) => return Err(bad("the daemon said Welcome twice")),
             ToProgram::Grant(grant) => {
-                let Grant { token: asked, flow_id, slot, sdu_limit, ticket, wire_id, answers_at, binding, fixed } =
-                    grant;
+                let Grant { token: asked, flow_id, slot, sdu_limit, ticket, wire_id, answers_at, .. } = grant;
+                let Grant { binding, fixed, movable, .. } = grant;
                 let slot = SlotMap::slot(&self.slots, slot).ok_or_else(|| bad("a slot is beyond the memory"))?;
                 let flow = FlowId(flow_id);
                 // Cut off when this process is out of descriptors; whoever asked finds no socket.
                 let socket = packet.descriptor;
                 let unwanted = Unwanted::from_parts(wire_id, answers_at);
                 let binding = Binding::from_bytes(&binding);
-                Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, binding, fixed, socket }
+                Said::Granted { asked, flow, slot, sdu_limit, ticket, unwanted, binding, fixed, movable, socket }
             }
             ToProgram::Denied(Denied { token: asked, failure }) => {
                 Said::Denied { asked, failure: failure.unwrap_or_default() }
+            }
+            ToProgram::Moved(Moved { flow_id, peer, ticket }) => {
+                let peer = peer.parse().map_err(|_| bad("a flow moved to no address"))?;
+                Said::Moved { flow: FlowId(flow_id), peer, ticket }
             }
             ToProgram::Gone(gone @ Gone { flow_id, .. }) => Said::Gone { flow: FlowId(flow_id), reason: gone.reason() },
         }))

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,8 +90,8 @@ impl Server {
 
     /// The flow's end can be taken now.
     pub fn offer(&self, offer: Offer) {
-        let Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed } = offer;
-        let offered = Offered { flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed };
+        let Offer { token, flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed, movable } = offer;
+        let offered = Offered { flow, owner, socket, sdu_limit, ticket, unwanted, binding, fixed, movable };
         self.shared.change(|ledger| ledger.offer(Instant::now(), token, offered));
     }
 
@@ -103,6 +104,11 @@ impl Server {
     /// when the program releases the flow.
     pub fn gone(&self, flow: FlowId, reason: EndReason) {
         self.shared.change(|ledger| ledger.gone(flow, reason));
+    }
+
+    /// The flow's peer is elsewhere. `ticket` is shown from now on in place of the first one.
+    pub fn moved(&self, flow: FlowId, peer: SocketAddr, ticket: Vec<u8>) {
+        self.shared.change(|ledger| ledger.moved(flow, peer, ticket));
     }
 
     /// The daemon is done with the flow: its slot is free as soon as the program has released it too.
@@ -248,6 +254,7 @@ impl State {
                 Event::Released { flow, counters: slot.map(|slot| slot.read()).unwrap_or_default() }
             }
             Told::Suspect { flow } => Event::Suspect { flow },
+            Told::Heard { flow, from, datagram } => Event::Heard { flow, from, datagram },
             Told::Adopt { adoption, process, ticket, counters } => {
                 Event::Adopt { adoption, process, ticket, socket: descriptor.take()?, counters }
             }

@@ -1,5 +1,7 @@
 //! What the ledger wants done.
 
+use std::net::SocketAddr;
+
 use proto::handoff::ToProgram;
 use proto::v1::Counters;
 use proto::{FlowId, Token};
@@ -52,6 +54,11 @@ pub(crate) enum Told {
     },
     Suspect {
         flow: FlowId,
+    },
+    Heard {
+        flow: FlowId,
+        from: SocketAddr,
+        datagram: Vec<u8>,
     },
     /// The descriptor is the one that came beside the packet just handled.
     Adopt {

@@ -5,6 +5,7 @@
 //! with it, so a slot never has two flows.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::handoff::ToProgram;
@@ -146,6 +147,15 @@ impl<S> Ledger<S> {
             Holder::Offered(_) => {}
             Holder::Held { released: true, .. } => self.free(flow),
             Holder::Held { lease, .. } => self.say_gone(lease, flow, reason),
+        }
+    }
+
+    /// The flow's peer is elsewhere: its program sends there, and shows `ticket` from now on.
+    pub(crate) fn moved(&mut self, flow: FlowId, peer: SocketAddr, ticket: Vec<u8>) {
+        debug_assert!(ticket.len() <= MAX_TICKET, "flow {flow}: too long a ticket");
+        if let Some((lease, _)) = self.slot(flow) {
+            let moved = v1::Moved { flow_id: flow.0, peer: peer.to_string(), ticket };
+            self.effects.push_back(Effect::Say { lease, packet: ToProgram::Moved(moved) });
         }
     }
 

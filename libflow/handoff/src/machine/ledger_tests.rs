@@ -176,7 +176,7 @@ proptest! {
                     }
                     watch.offered.insert(id);
                     let owner = Owner { uid: 5, pid };
-                    let offered = Offered { flow: FlowId(id), owner, socket: flow, sdu_limit: 1, ticket: vec![], unwanted: None, binding: None, fixed: false };
+                    let offered = Offered { flow: FlowId(id), owner, socket: flow, sdu_limit: 1, ticket: vec![], unwanted: None, binding: None, fixed: false, movable: false };
                     ledger.offer(now, token(flow), offered);
                 }
                 Step::Withdraw(flow) => {

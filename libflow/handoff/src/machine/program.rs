@@ -79,6 +79,14 @@ impl<S> Ledger<S> {
                     self.tell(Told::Suspect { flow });
                 }
             }
+            ToDaemon::Heard(v1::Heard { flow_id, from, datagram }) => match from.parse() {
+                Ok(from) if row.flows.contains(&FlowId(flow_id)) => {
+                    self.tell(Told::Heard { flow: FlowId(flow_id), from, datagram });
+                }
+                // Released in this moment.
+                Ok(_) => {}
+                Err(_) => self.close(lease, "a datagram came from no address"),
+            },
             ToDaemon::Adopt(adopt) if descriptor => self.adopt(lease, adopt),
             ToDaemon::Adopt(_) => self.close(lease, "it handed back a flow without its socket"),
         }
@@ -139,7 +147,7 @@ impl<S> Ledger<S> {
     }
 
     fn grant(&mut self, lease: LeaseId, token: Token, offered: Offered<S>) {
-        let Offered { flow, socket, sdu_limit, ticket, unwanted, binding, fixed, .. } = offered;
+        let Offered { flow, socket, sdu_limit, ticket, unwanted, binding, fixed, movable, .. } = offered;
         let Some(slot) = self.hold(lease, flow, Counters::default()) else {
             self.flows.remove(&flow);
             self.deny(lease, &token.0, no_slot());
@@ -156,6 +164,7 @@ impl<S> Ledger<S> {
             answers_at,
             binding: binding.map(|binding| binding.0.to_vec()).unwrap_or_default(),
             fixed,
+            movable,
         };
         self.effects.push_back(Effect::Grant { lease, flow, token, packet: ToProgram::Grant(grant), socket });
         if let Some(reason) = self.flows.get(&flow).and_then(|row| row.gone) {

@@ -23,6 +23,7 @@ pub(crate) struct Offered<S> {
     pub(crate) unwanted: Option<Unwanted>,
     pub(crate) binding: Option<Binding>,
     pub(crate) fixed: bool,
+    pub(crate) movable: bool,
 }
 
 #[derive(Debug)]

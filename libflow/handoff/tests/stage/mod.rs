@@ -65,6 +65,7 @@ impl Stage {
             unwanted: None,
             binding: None,
             fixed: false,
+            movable: false,
         });
         far
     }

@@ -2,14 +2,16 @@
 #![expect(clippy::disallowed_methods, reason = "tests open sockets and keep their tasks")]
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use transport::quic::Flow;
+use transport::Path;
+use transport::quic::{Flow, accepting, asking};
 
-use super::stage::{Scene, aside, bytes, happens};
+use super::stage::{Scene, Shared, Told, aside, bytes, happens, soon};
 
 /// A NAT between a client and a server: what it does to the client's source changes when it is told to.
 struct Nat {
@@ -173,4 +175,81 @@ async fn the_daemon_may_point_the_clients_socket_elsewhere() {
         rustix::net::connect(&daemons, &second).unwrap();
         nats[0].over.store(true, Ordering::Relaxed);
     }
+}
+
+/// A socket of a flow that may move, as libflow has it.
+struct Movable {
+    told: Arc<Told>,
+    goes_to: Mutex<SocketAddr>,
+    strays: Mutex<Vec<(SocketAddr, Vec<u8>)>>,
+}
+
+/// The tests' own handle of it.
+struct Handle(Arc<Movable>);
+
+impl Path for Handle {
+    fn socket(&self) -> Arc<OwnedFd> {
+        self.0.told.socket.clone()
+    }
+    fn wanted(&self, datagram: &[u8]) -> bool {
+        datagram[0] != 0
+    }
+    fn goes_to(&self) -> Option<SocketAddr> {
+        Some(*self.0.goes_to.lock().unwrap())
+    }
+    fn stray(&self, from: SocketAddr, datagram: &[u8]) {
+        self.0.strays.lock().unwrap().push((from, datagram.to_vec()));
+    }
+}
+
+/// From the first way to the second and back, while messages and a stream go both ways: nothing is lost, since the first way
+/// is heard on as long as something comes there. What strangers send that is not QUIC's is handed on, with its source.
+#[tokio::test]
+async fn a_movable_client_goes_where_it_is_told() {
+    let (near, far, stranger) = (bind(), bind(), bind());
+    let (inside, outside) = ([bind(), bind()], [bind(), bind()]);
+    let ways = [0, 1].map(|way| inside[way].local_addr().unwrap());
+    near.connect(ways[0]).unwrap();
+    far.connect(outside[0].local_addr().unwrap()).unwrap();
+    let (client, server) = (near.local_addr().unwrap(), far.local_addr().unwrap());
+    let nats = inside.into_iter().zip(outside);
+    let nats: Vec<Nat> = nats.map(|(inside, outside)| Nat::new(inside, vec![outside], client, server)).collect();
+    let Scene { asking: ours, accepting: theirs, sockets: [near, far] } = Scene::on([near, far]);
+    let (goes_to, strays) = (Mutex::new(ways[0]), Mutex::default());
+    let movable = Arc::new(Movable { told: near, goes_to, strays });
+    let (answered, shown) = tokio::join!(
+        asking(Arc::new(Handle(movable.clone())), ours, soon()),
+        accepting(Arc::new(Shared(far)), theirs, soon())
+    );
+    let (near, far) = tokio::join!(answered.unwrap().admitted(), shown.unwrap().admit());
+    let (near, far) = (near.unwrap(), far.unwrap());
+    let (mut send, _r) = near.open_stream().await.unwrap();
+    let (_s, mut recv) = happens(far.accept_stream()).await.unwrap();
+    for round in 0..6_u32 {
+        for number in 0..50_u32 {
+            let message = [round.to_be_bytes(), number.to_be_bytes()].concat();
+            near.send_message(message.clone().into()).await.unwrap();
+            assert_eq!(happens(far.recv_message()).await.unwrap()[..], message);
+            far.send_message(message.clone().into()).await.unwrap();
+            assert_eq!(happens(near.recv_message()).await.unwrap()[..], message);
+            if number == 25 {
+                *movable.goes_to.lock().unwrap() = ways[(round as usize + 1) % 2];
+            }
+        }
+        send.write_all(&bytes(300_000)).await.unwrap();
+        let mut got = vec![0; 300_000];
+        happens(recv.read_exact(&mut got)).await.unwrap();
+        assert!(got == bytes(300_000), "round {round}");
+    }
+    stranger.send_to(b"\0for the daemon", client).unwrap();
+    let heard = async {
+        while movable.strays.lock().unwrap().is_empty() {
+            near.send_message(b"and on"[..].into()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    happens(heard).await;
+    let stray = (stranger.local_addr().unwrap(), b"\0for the daemon".to_vec());
+    assert_eq!(movable.strays.lock().unwrap()[..], [stray]);
+    nats.iter().for_each(|nat| nat.over.store(true, Ordering::Relaxed));
 }

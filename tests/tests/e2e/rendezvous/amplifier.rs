@@ -46,8 +46,16 @@ fn takes_the_address(forger: &Host, victim: IpAddr) -> Result<()> {
 fn forgeries(known: &mut Member) -> Vec<(u16, Vec<u8>)> {
     let (cookie, nat, name) = (vec![7; 32], Nat::default(), Name::new("echo").expect("a name"));
     let head = Head { session: known.session, member: HostId(77), sender: WireId(1), receiver: WireId(0) };
-    let introduce =
-        Introduce { cookie: cookie.clone(), name, peer: HostId(0), locals: vec![], round: 0, nat, round_trip_us: 0 };
+    let introduce = Introduce {
+        cookie: cookie.clone(),
+        name,
+        peer: HostId(0),
+        locals: vec![],
+        round: 0,
+        moves: None,
+        nat,
+        round_trip_us: 0,
+    };
     let meet =
         Meet { cookie: cookie.clone(), attempt: WireId(5), nonce: [1; 16], locals: vec![], nat, round_trip_us: 0 };
     let bind = Bind { cookie: cookie.clone(), peer: HostId(5), attempt: WireId(5), nonce: [1; 16] };
@@ -188,7 +196,10 @@ fn lie(flow: &mut Member, id: u64, locals: &[SocketAddr]) -> Result<Meeting> {
     let said = |member: &mut Member| {
         let (cookie, name, locals) = (member.cookie.clone(), name.clone(), locals.to_vec());
         let (peer, nat) = (HostId(0), Nat::default());
-        (id, Said::Introduce(Introduce { cookie, name, peer, locals, round: 0, nat, round_trip_us: 1_000 }))
+        (
+            id,
+            Said::Introduce(Introduce { cookie, name, peer, locals, round: 0, moves: None, nat, round_trip_us: 1_000 }),
+        )
     };
     let deadline = lab::Deadline::after(SOON);
     while !deadline.is_past() {

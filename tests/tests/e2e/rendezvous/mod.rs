@@ -3,6 +3,7 @@
 mod amplifier;
 mod group;
 mod life;
+mod moves;
 mod nat;
 mod neighbours;
 mod roaming;
@@ -19,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
     use amplifier::*;
     use group::*;
     use life::*;
+    use moves::*;
     use nat::*;
     use neighbours::*;
     use roaming::*;
@@ -58,6 +60,8 @@ pub(crate) fn cases() -> Vec<Case> {
         a_flow_that_cannot_be_punched_says_what_would_do,
         a_name_of_two_members_is_had_where_one_was_killed,
         a_session_that_is_full_says_so_until_one_leaves,
+        relayed_flows_move_to_a_path_that_appears,
+        flows_without_another_way_stay_relayed,
     ];
     cases.extend(cases![members_on_one_host_need_no_rendezvous]);
     cases.extend(cases![programs ["dumpcap"]: a_capture_shows_no_amplification_by_the_server]);

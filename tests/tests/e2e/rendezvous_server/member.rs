@@ -185,7 +185,19 @@ impl Member {
         let said = |member: &mut Self| {
             let locals = member.socket.local_addr().into_iter().collect();
             let (cookie, name, peer, nat) = (member.cookie.clone(), name.clone(), HostId(0), Nat::default());
-            (id, Said::Introduce(Introduce { cookie, name, peer, locals, round: 0, nat, round_trip_us: 1_000 }))
+            (
+                id,
+                Said::Introduce(Introduce {
+                    cookie,
+                    name,
+                    peer,
+                    locals,
+                    round: 0,
+                    nat,
+                    round_trip_us: 1_000,
+                    moves: None,
+                }),
+            )
         };
         self.ask(self.server, said, |_, said| Some(said))
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use proto::rendezvous::{Nat, Refusal, SessionId};
+use proto::rendezvous::{FlowIds, Nat, Refusal, SessionId};
 use proto::{HostId, Name, WireId};
 
 use super::server::Via;
@@ -17,6 +17,8 @@ pub(super) type Key = (SessionId, HostId, WireId);
 pub(super) struct Attempt {
     pub(super) name: Name,
     pub(super) round: u8,
+    /// The two have a flow, which is to move: handed on, and of no meaning here.
+    pub(super) moves: Option<FlowIds>,
     /// The asking side's socket.
     pub(super) asker: Side,
     /// Who is to be asked; 0: whoever has the name.

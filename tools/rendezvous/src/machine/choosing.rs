@@ -65,6 +65,12 @@ impl Session {
         let place = attempt.0.checked_rem(best.len() as u64).ok_or(Refusal::Silent)?;
         Ok(best[usize::try_from(place).unwrap_or(0)].0)
     }
+
+    /// That very member, whatever names it has, if it was heard since `heard`.
+    pub(super) fn present(&self, peer: HostId, asker: HostId, heard: Instant) -> Result<HostId, Refusal> {
+        let there = peer != asker && self.members.get(&peer).is_some_and(|member| member.heard >= heard);
+        there.then_some(peer).ok_or(Refusal::Silent)
+    }
 }
 
 impl Attempt {

@@ -63,7 +63,11 @@ impl Server {
         }
         let heard = now.checked_sub(limits.silent()).unwrap_or(now);
         let (name, peer, passed) = (&said.name, said.peer, &[][..]);
-        let asked = session.choose(&Wanted { name, peer, asker: key.1, attempt: key.2, passed, heard })?;
+        let asked = match said.moves {
+            // Who accepted that flow may have the name no longer.
+            Some(_) => session.present(peer, key.1, heard)?,
+            None => session.choose(&Wanted { name, peer, asker: key.1, attempt: key.2, passed, heard })?,
+        };
         let full = self.attempts.len() >= limits.attempts as usize || !self.attempts.is_free(&key, asked);
         if self.closing || full {
             return Err(Refusal::TooMany);
@@ -80,6 +84,7 @@ impl Server {
         let attempt = Attempt {
             name: said.name,
             round: said.round,
+            moves: said.moves,
             asker: asker_side,
             peer: said.peer,
             asked,
@@ -122,6 +127,7 @@ impl Server {
             nonce: attempt.nonce,
             name: attempt.name.clone(),
             round: attempt.round,
+            moves: attempt.moves,
         });
         let Some(session) = self.sessions.get(&key.0) else { return };
         let Some(other) = session.members.get(&attempt.asked) else { return };

@@ -203,16 +203,22 @@ impl Server {
 
     fn introduce(&mut self, from: SocketAddr, head: Head, said: Introduce) -> Vec<(SocketAddr, Head, Said)> {
         let back = Head { member: HostId(0), sender: WireId(0), receiver: head.sender, ..head };
-        let Some((peer, known)) = self.members.iter().find(|(_, known)| known.names.contains(&said.name)) else {
+        let known = |(host, known): &(&HostId, &Known)| match said.moves {
+            Some(_) => **host == said.peer,
+            None => known.names.contains(&said.name),
+        };
+        let Some((peer, known)) = self.members.iter().find(known) else {
             return vec![(from, back, Said::NotIntroduced(Refusal::UnknownName))];
         };
         let (peer, listen, name, round) = (*peer, known.at, said.name.clone(), said.round);
+        let moves = said.moves;
         let asked = Asked { asker: head.member, at: from, said, peer, met: None };
         let asked = self.attempts.entry(head.sender).or_insert(asked);
         if asked.met.is_some() {
             return self.meetings(head.sender);
         }
-        let introduction = Introduction { asker: asked.asker, attempt: head.sender, nonce: [9; 16], name, round };
+        let introduction =
+            Introduction { asker: asked.asker, attempt: head.sender, nonce: [9; 16], name, round, moves };
         let told = Head { receiver: WireId(0), ..back };
         vec![(from, back, Said::Introducing), (listen, told, Said::Introduction(introduction))]
     }

@@ -96,7 +96,11 @@ pub async fn asking(path: Arc<dyn Path>, asking: Asking, deadline: Instant) -> R
         .connect_with(config, link.peer(), SERVER)
         .map_err(|error| HandshakeError::Socket(error.to_string()))?;
     let connection = within(deadline, &link, connecting).await?.map_err(|error| fail(&error, &verifier, &link))?;
-    Known::of(connection, endpoint, link, &verifier, deadline, options).map(Answered)
+    let known = Known::of(connection, endpoint, link, &verifier, deadline, options)?;
+    if known.link.is_directed() {
+        known.link.dissolve().map_err(unusable_socket)?;
+    }
+    Ok(Answered(known))
 }
 
 /// Answers whoever asks on `path`'s socket, which is connected to the client, until `deadline`. The client has the key of

@@ -38,6 +38,8 @@ pub(super) struct Link {
     v4: bool,
     /// The accepting side: sends name their destination, datagrams their source.
     named: bool,
+    /// The asking side of a flow that may move: the same, but to where the path says, and the library sees one peer.
+    directed: bool,
     /// The device or the kernel cannot segment.
     unsegmented: AtomicBool,
     /// Strangers get no answer: what the endpoint says without a connection is not sent.
@@ -54,6 +56,7 @@ impl Link {
         let peer = inet(rustix::net::getpeername(&socket)?)?;
         let local = inet(Some(rustix::net::getsockname(&socket)?))?;
         let v4 = on_wire(peer.ip()).is_ipv4();
+        let directed = !named && path.goes_to().is_some();
         set_up(socket.as_fd(), local.is_ipv6())?;
         Ok(Arc::new(Self {
             path,
@@ -62,6 +65,7 @@ impl Link {
             local,
             v4,
             named,
+            directed,
             unsegmented: AtomicBool::new(false),
             quiet: AtomicBool::new(!named),
             shut: AtomicBool::new(false),
@@ -169,12 +173,18 @@ impl Link {
 
     /// Receives what is next.
     pub(super) fn receive(&self, into: &mut [u8]) -> Result<Incoming, Errno> {
-        syscalls::receive(self.fd(), into, self.named)
+        syscalls::receive(self.fd(), into, self.named || self.directed)
     }
 
-    /// Where a received datagram seems to come from.
-    pub(super) fn source(&self, from: Option<SocketAddr>) -> SocketAddr {
-        from.map_or(self.peer, plain)
+    /// Where a received datagram comes from, and where the library is to see it come from.
+    pub(super) fn source(&self, from: Option<SocketAddr>) -> (SocketAddr, SocketAddr) {
+        let source = from.map_or(self.peer, plain);
+        (source, if self.directed { self.peer } else { source })
+    }
+
+    /// Whether it is the asking side of a flow that may move.
+    pub(super) fn is_directed(&self) -> bool {
+        self.directed
     }
 
     /// Sends. `Err`: there is no room now; all other trouble is datagrams lost, which the library notices.
@@ -205,8 +215,11 @@ impl Link {
         target: &mut Target,
     ) -> Result<(), NoRoom> {
         let ecn = transmit.ecn.map_or(0, |ecn| ecn as u8);
-        let to = self.named.then(|| target.of(transmit.destination));
-        let from = self.named.then(|| self.local.ip());
+        let to = match self.directed {
+            true => Some(target.of(self.path.goes_to().unwrap_or(self.peer))),
+            false => self.named.then(|| target.of(transmit.destination)),
+        };
+        let from = to.is_some().then(|| self.local.ip());
         let out = Outgoing { bytes, segment, ecn, v4: self.v4, to, from };
         for _ in 0..RETRIES {
             match syscalls::send(self.fd(), &out) {

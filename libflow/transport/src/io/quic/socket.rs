@@ -61,14 +61,18 @@ impl Socket {
     fn pass_on(&mut self, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta], mut place: usize) -> usize {
         let Some(got) = &mut self.got else { return place };
         let (len, segment) = (if got.what.cut { 0 } else { got.what.len }, got.what.segment);
-        let source = self.link.source(got.what.from);
+        let (from, source) = self.link.source(got.what.from);
         let ecn = EcnCodepoint::from_bits(got.what.ecn);
         let (mut count, mut total) = (0, 0);
         while got.next < len && place < bufs.len() {
             let datagram = &got.bytes[got.next..(got.next + segment).min(len)];
             got.next += datagram.len();
-            // One longer than what this side said it takes, or not QUIC's.
-            if datagram.len() > bufs[place].len() || !self.link.path().wanted(datagram) {
+            if !self.link.path().wanted(datagram) {
+                self.link.path().stray(from, datagram);
+                continue;
+            }
+            // Longer than what this side said it takes.
+            if datagram.len() > bufs[place].len() {
                 continue;
             }
             bufs[place][..datagram.len()].copy_from_slice(datagram);

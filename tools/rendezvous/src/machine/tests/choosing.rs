@@ -145,7 +145,16 @@ fn a_member_that_is_named_is_not_replaced() {
     let (mut world, mut alice, others) = members(2);
     let said = |cookie| {
         let (peer, locals, nat) = (HostId(3), Vec::new(), Nat::default());
-        Said::Introduce(Introduce { cookie, name: name("web"), peer, locals, round: 0, nat, round_trip_us: 0 })
+        Said::Introduce(Introduce {
+            cookie,
+            name: name("web"),
+            peer,
+            locals,
+            round: 0,
+            moves: None,
+            nat,
+            round_trip_us: 0,
+        })
     };
     for _ in 0..30 {
         assert_eq!(world.say(&mut alice, address(FROM), 9, said), [Said::Introducing]);

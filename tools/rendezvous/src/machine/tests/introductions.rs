@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::rendezvous::{Introduce, Nat, Refusal, Said};
+use proto::rendezvous::{FlowIds, Introduce, Nat, Refusal, Said};
 use proto::{HostId, WireId};
 
 use super::super::*;
@@ -113,12 +113,49 @@ fn of_several_that_have_a_name_one_is_asked_or_the_one_that_is_named() {
     let to = |cookie| {
         let (nat, locals) = (Nat::default(), Vec::new());
         let peer = HostId(3);
-        Said::Introduce(Introduce { cookie, name: name("web"), peer, locals, round: 0, nat, round_trip_us: 0 })
+        Said::Introduce(Introduce {
+            cookie,
+            name: name("web"),
+            peer,
+            locals,
+            round: 0,
+            nat,
+            round_trip_us: 0,
+            moves: None,
+        })
     };
     world.pass(5 * SECOND);
     for id in 1_000..1_010 {
         world.say(alice, address("203.0.113.1:40000"), id, to);
         assert_eq!(world.answers(carol, carol.at).len(), 1);
+    }
+}
+
+/// For a flow that there is, its peer is asked, whatever names it has; and only that.
+#[test]
+fn who_has_a_flow_is_introduced_again_without_a_name() {
+    let mut world = World::new(rules());
+    let (mut alice, mut bob) = (Peer::new(1, "203.0.113.1:3359"), Peer::new(2, "203.0.113.2:3359"));
+    let mut carol = Peer::new(3, "203.0.113.3:3359");
+    world.join(&mut alice, &[]).unwrap();
+    world.join(&mut bob, &[]).unwrap();
+    world.join(&mut carol, &["bob.chat"]).unwrap();
+    let ids = FlowIds { asker: WireId(70), asked: WireId(71) };
+    let to = |peer| {
+        move |cookie| {
+            let (name, locals, nat) = (name("bob.chat"), Vec::new(), Nat::default());
+            let (round, round_trip_us, moves) = (0, 0, Some(ids));
+            Said::Introduce(Introduce { cookie, name, peer: HostId(peer), locals, round, nat, round_trip_us, moves })
+        }
+    };
+    let from = address("203.0.113.1:40000");
+    assert_eq!(world.say(&mut alice, from, 8, to(2)), [Said::Introducing]);
+    let [Said::Introduction(introduction)] = &world.answers(&bob, bob.at)[..] else { panic!("not told") };
+    assert_eq!((introduction.attempt, introduction.moves), (WireId(8), Some(ids)));
+    assert!(world.answers(&carol, carol.at).is_empty());
+    // Nobody, oneself, one who is no member.
+    for (id, peer) in [(10, 0), (11, 1), (12, 4)] {
+        assert_eq!(world.say(&mut alice, from, id, to(peer)), [Said::NotIntroduced(Refusal::Silent)]);
     }
 }
 
@@ -132,7 +169,7 @@ fn the_other_side_begins_in_odd_rounds() {
     let said = |cookie| {
         let (name, peer, locals) = (name("bob.chat"), HostId(0), Vec::new());
         let (round, nat, round_trip_us) = (1, Nat::default(), u32::MAX);
-        Said::Introduce(Introduce { cookie, name, peer, locals, round, nat, round_trip_us })
+        Said::Introduce(Introduce { cookie, name, peer, locals, round, nat, round_trip_us, moves: None })
     };
     world.say(&mut alice, address("203.0.113.1:40000"), 7, said);
     let [Said::Introduction(introduction)] = &world.answers(&bob, bob.at)[..] else { panic!("not told") };

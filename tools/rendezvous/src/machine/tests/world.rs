@@ -152,6 +152,7 @@ impl World {
                 round: 0,
                 nat: Nat::default(),
                 round_trip_us: 20_000,
+                moves: None,
             })
         };
         self.say(peer, address(from), id, said)

@@ -1,0 +1,311 @@
+//! Relayed message and stream flows, on their way to a direct path: from time to time both sides' sockets are introduced again,
+//! and hellos go out. docs/decisions/0040.
+//!
+//! It is the flow's own socket that hellos go from: what they open is then open for the flow. Only the program reads there, and
+//! hands over what is ours; until there is a path, the flow notices nothing. The asking side's program is told where to send; the
+//! other follows its peer by itself.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use proto::rendezvous::{FlowIds, Introduction, Nat, Refusal};
+use proto::{FlowId, WireId};
+use rand_chacha::rand_core::Rng;
+
+use super::flow::{Flow, State};
+use super::output::{Key, Output};
+use super::rendezvous::attempt::{Attempt, ROUNDS};
+use super::rendezvous::punch::{Way, Won};
+use super::{Reason, Shim, ticket};
+
+/// From the flow's beginning to the first attempt, and between two in which something may have changed; doubles.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// What one attempt gets; this side goes on answering hellos until then.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// Attempts of one side under way, at most; and when another one looks again.
+const MOST_AT_ONCE: usize = 64;
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Of a flow that may move.
+#[derive(Debug)]
+pub(super) struct Moving {
+    under_way: Option<UnderWay>,
+    /// Asking side: the next attempt.
+    next: Option<Instant>,
+    pause: Duration,
+    round: u8,
+    /// When the last attempt began.
+    began: Option<Instant>,
+    /// What both sides looked like then.
+    look: Surroundings,
+}
+
+/// An attempt, and until when.
+#[derive(Debug)]
+struct UnderWay {
+    /// The asking side's host and id of it: what comes twice is one.
+    of: WireId,
+    attempt: Attempt,
+    until: Instant,
+    /// It has led somewhere.
+    done: bool,
+}
+
+/// What a path depends on: where this host is seen and what is before it, and where the other is.
+type Surroundings = (Option<IpAddr>, Nat, Option<SocketAddr>);
+
+impl Default for Moving {
+    fn default() -> Self {
+        Self { under_way: None, next: None, pause: FIRST_PAUSE, round: 0, began: None, look: Surroundings::default() }
+    }
+}
+
+impl Moving {
+    pub(super) fn wake(&self) -> Option<Instant> {
+        match &self.under_way {
+            Some(UnderWay { attempt, until, .. }) => attempt.poll_timeout().map(|at| at.min(*until)).or(Some(*until)),
+            None => self.next,
+        }
+    }
+
+    /// Hellos go out, or did a moment ago.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    fn put_off(&mut self, now: Instant) {
+        self.next = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Of all flows.
+#[derive(Debug, Default)]
+pub(super) struct Movers {
+    /// Attempts under way.
+    under_way: BTreeSet<Key>,
+    /// Asking side: flows that are to move if they can.
+    waiting: BTreeSet<Key>,
+}
+
+impl Movers {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl Flow {
+    /// Its program hands over what is the shim's, and the peer proves itself by more than its address.
+    pub(super) fn may_move(&self) -> bool {
+        self.way == Some(Way::Relayed) && self.is_protected() && !self.classic
+    }
+
+    fn is_live(&self) -> bool {
+        matches!(self.state, State::Held | State::Probing(_))
+    }
+}
+
+impl Shim {
+    /// A program has the flow: from now on a direct path is looked for, if it has none.
+    pub(super) fn begin_moving(&mut self, now: Instant, key: Key) {
+        let asks = |flow: &Flow| flow.may_move() && !flow.accepting && flow.moving.is_none();
+        if self.member.is_none() || !self.flows.get(&key).is_some_and(asks) {
+            return;
+        }
+        let next = Some(now + FIRST_PAUSE + self.spread());
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.moving = Some(Box::new(Moving { next, ..Moving::default() }));
+            self.movers.waiting.insert(key);
+        }
+    }
+
+    /// Up to a second: flows that begin together do not ask together.
+    fn spread(&mut self) -> Duration {
+        Duration::from_millis(u64::from(self.rng.next_u32() % 1000))
+    }
+
+    /// The flow is over, or about to be.
+    pub(super) fn stop_moving(&mut self, key: Key) {
+        if let Some(flow) = self.flows.get_mut(&key)
+            && flow.moving.take().is_some()
+        {
+            self.movers.waiting.remove(&key);
+            self.movers.under_way.remove(&key);
+        }
+    }
+
+    /// Its time, if it asked for one.
+    pub(super) fn moving_timeout(&mut self, now: Instant, key: Key) {
+        let Some(moving) = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut()) else { return };
+        match &mut moving.under_way {
+            Some(under_way) if under_way.until <= now => self.attempt_over(now, key),
+            Some(under_way) => {
+                under_way.attempt.handle_timeout(now);
+                self.moving_steps(now, key);
+            }
+            None if moving.next.is_some_and(|at| at <= now) => self.seek(now, key),
+            None => {}
+        }
+    }
+
+    /// The asking side asks to be introduced again.
+    fn seek(&mut self, now: Instant, key: Key) {
+        let crowded = self.movers.under_way.len() >= MOST_AT_ONCE;
+        let id = self.wire_id();
+        let look = self.flows.get(&key).map(|flow| self.surroundings(flow)).unwrap_or_default();
+        let Some(flow) = self.flows.get(&key) else { return };
+        let (local, live) = (flow.local, flow.is_live());
+        let setup = self.setup(id, local, now + PATIENCE).filter(|_| !crowded && live && self.not_joined().is_none());
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let (name, ids, of) = (flow.name.clone(), FlowIds { asker: flow.ours, asked: flow.theirs }, flow.of);
+        let Some(moving) = &mut flow.moving else { return };
+        let (Some(mut setup), Some(of)) = (setup, of) else {
+            moving.next = Some(now + LOOK_AGAIN);
+            return;
+        };
+        // A relay it has.
+        setup.relay = None;
+        moving.put_off(now);
+        (moving.began, moving.look) = (Some(now), look);
+        let attempt = Attempt::seek(now, setup, name, of.host, moving.round, ids);
+        moving.round = (moving.round + 1) % ROUNDS;
+        moving.under_way = Some(UnderWay { of: id, attempt, until: now + PATIENCE, done: false });
+        self.movers.under_way.insert(key);
+        self.counters.count(Reason::PathsSought);
+        self.moving_steps(now, key);
+    }
+
+    /// The other side is asked to look for a path for a flow that there is.
+    pub(super) fn introduced_again(
+        &mut self,
+        now: Instant,
+        introduction: Introduction,
+        ids: FlowIds,
+    ) -> Result<(), Refusal> {
+        let key = *self.by_wire.get(&ids.asked).ok_or(Refusal::UnknownAttempt)?;
+        let flow = self.flows.get(&key).ok_or(Refusal::UnknownAttempt)?;
+        // Also one that is direct here: of that, its peer may not have heard, or not any more.
+        let may = flow.way.is_some() && flow.is_protected();
+        let known = flow.is(ids.asked, ids.asker) && flow.of.is_some_and(|of| of.host == introduction.asker);
+        if !known || !may || !flow.accepting || !flow.is_live() {
+            return Err(Refusal::UnknownAttempt);
+        }
+        let known = flow.moving.as_ref().and_then(|moving| moving.under_way.as_ref());
+        if known.is_some_and(|under_way| under_way.of == introduction.attempt) {
+            return Ok(());
+        }
+        if self.stopping.is_some() || self.movers.under_way.len() >= MOST_AT_ONCE {
+            return Err(Refusal::TooMany);
+        }
+        let (local, id) = (flow.local, self.wire_id());
+        let mut setup = self.setup(id, local, now + PATIENCE).ok_or(Refusal::Exhausted)?;
+        setup.relay = None;
+        let of = introduction.attempt;
+        let attempt = Attempt::meet(now, setup, introduction);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            let under_way = UnderWay { of, attempt, until: now + PATIENCE, done: false };
+            flow.moving.get_or_insert_default().under_way = Some(under_way);
+        }
+        self.movers.under_way.insert(key);
+        self.counters.count(Reason::PathsSought);
+        self.moving_steps(now, key);
+        self.settle(key);
+        Ok(())
+    }
+
+    /// A datagram came to a flow's socket that its program says is not its own.
+    pub fn heard_by_program(&mut self, now: Instant, flow: FlowId, from: SocketAddr, bytes: &[u8]) {
+        if from.port() == 0 || from.ip().is_unspecified() || from.ip().is_multicast() {
+            return self.counters.count(Reason::Spoofed);
+        }
+        let Some(&key) = self.by_id.get(&flow) else { return self.counters.count(Reason::Late) };
+        let moving = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut());
+        let Some(under_way) = moving.and_then(|moving| moving.under_way.as_mut()) else {
+            return self.counters.count(Reason::Late);
+        };
+        if let Err(malformed) = under_way.attempt.handle(now, from, bytes, &mut self.rng) {
+            self.counters.count(malformed);
+        }
+        self.moving_steps(now, key);
+        self.settle(key);
+    }
+
+    /// What an attempt wants to send; and what came of it.
+    fn moving_steps(&mut self, now: Instant, key: Key) {
+        let moving = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut());
+        let Some(under_way) = moving.and_then(|moving| moving.under_way.as_mut()) else { return };
+        while let Some((to, bytes)) = under_way.attempt.poll_output() {
+            self.outputs.push_back(Output::SendFlow { key, to: Some(to), bytes });
+        }
+        let result = under_way.attempt.result().cloned();
+        match result {
+            Some(Ok(won)) if !std::mem::replace(&mut under_way.done, true) => self.take_path(now, key, won),
+            Some(Err(_)) => self.attempt_over(now, key),
+            _ => {}
+        }
+    }
+
+    fn attempt_over(&mut self, now: Instant, key: Key) {
+        self.movers.under_way.remove(&key);
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let (relayed, accepting) = (flow.may_move(), flow.accepting);
+        let Some(moving) = &mut flow.moving else { return };
+        if moving.under_way.take().is_some_and(|under_way| !under_way.done) {
+            self.counters.count(Reason::PathsNotFound);
+        }
+        if !relayed || accepting {
+            self.stop_moving(key);
+        } else {
+            moving.next = moving.next.map(|at| at.max(now + LOOK_AGAIN));
+        }
+    }
+
+    /// There is a path: the flow takes it, and all that is said of it.
+    fn take_path(&mut self, now: Instant, key: Key, won: Won) {
+        let Some(flow) = self.flows.get(&key) else { return };
+        let Some(id) = flow.id.filter(|_| flow.is_live()) else { return };
+        let under_way = flow.moving.as_ref().and_then(|moving| moving.under_way.as_ref());
+        let Some(meeting) = under_way.and_then(|under_way| under_way.attempt.meeting()).cloned() else { return };
+        // The pair is another one: of hosts that reach each other.
+        self.unpair(key);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.peer = won.at;
+            flow.way = Some(won.way);
+            flow.met.get_or_insert_default();
+        }
+        self.listens_of(key, &meeting);
+        self.pair(now, key);
+        self.counters.count(Reason::PathsMoved);
+        self.movers.waiting.remove(&key);
+        let Some(flow) = self.flows.get(&key) else { return };
+        let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket(self.epoch));
+        self.out(Output::Moved { flow: id, peer: won.at, way: won.way.as_str(), ticket });
+    }
+
+    fn surroundings(&self, flow: &Flow) -> Surroundings {
+        let Some(member) = &self.member else { return Surroundings::default() };
+        let other = flow.of.and_then(|of| member.others().get(&of.host)).map(|other| other.public);
+        (member.public().map(|public| public.ip()), member.nat(), other)
+    }
+
+    /// Something was heard of the session: where this host or the other is in another place than it was, a path is looked for soon.
+    pub(super) fn look_around(&mut self, now: Instant) {
+        for key in self.movers.waiting.iter().copied().collect::<Vec<_>>() {
+            let spread = self.spread();
+            let Some(flow) = self.flows.get(&key) else { continue };
+            let look = self.surroundings(flow);
+            let Some(moving) = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut()) else { continue };
+            let Some(began) = moving.began.filter(|_| moving.look != look && moving.under_way.is_none()) else {
+                continue;
+            };
+            moving.look = look;
+            moving.pause = FIRST_PAUSE;
+            let soon = (now + spread).max(began + FIRST_PAUSE);
+            moving.next = moving.next.map(|next| next.min(soon));
+            self.settle(key);
+        }
+    }
+}
