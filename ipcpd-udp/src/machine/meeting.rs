@@ -136,6 +136,17 @@ impl Shim {
         true
     }
 
+    /// From a flow's socket; to addresses for which only the other side's word stands, not more than is good for whoever is there.
+    pub(super) fn send_hellos(&mut self, now: Instant, key: Key, sends: Vec<(SocketAddr, Vec<u8>, bool)>) {
+        for (to, bytes, guess) in sends {
+            if guess && self.member.as_mut().is_some_and(|member| !member.may_guess(now, to)) {
+                self.counters.count(Reason::HellosHeld);
+                continue;
+            }
+            self.out(Output::SendFlow { key, to: Some(to), bytes });
+        }
+    }
+
     /// What an attempt wants to send; and what came of it.
     pub(super) fn attempt_steps(&mut self, now: Instant, key: Key) {
         let Some(attempt) = self.attempt(key) else { return };
@@ -144,13 +155,7 @@ impl Shim {
             sends.push((to, bytes, attempt.is_guess(to)));
         }
         let (result, next) = (attempt.result().cloned(), attempt.poll_timeout());
-        for (to, bytes, guess) in sends {
-            if guess && self.member.as_mut().is_some_and(|member| !member.may_guess(now, to)) {
-                self.counters.count(Reason::HellosHeld);
-                continue;
-            }
-            self.out(Output::SendFlow { key, to: Some(to), bytes });
-        }
+        self.send_hellos(now, key, sends);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let accepting = flow.accepting;
         let State::Meeting(meeting) = &mut flow.state else { return };

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use proto::rendezvous::{FlowIds, Introduction, Nat, Refusal};
-use proto::{FlowId, WireId};
+use proto::rendezvous::{FlowIds, Introduction, Nat, Refusal, Seen};
+use proto::{FlowId, HostId, WireId};
 use rand_chacha::rand_core::Rng;
 
 use super::flow::{Flow, State};
@@ -26,6 +26,8 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_secs(6);
 /// Attempts of one side under way, at most; and when another one looks again.
 const MOST_AT_ONCE: usize = 64;
+/// Those that one other host may have asked for.
+const MOST_OF_HOST: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Of a flow that may move.
@@ -48,6 +50,7 @@ struct UnderWay {
     /// The asking side's host and id of it: what comes twice is one.
     of: WireId,
     attempt: Attempt,
+    began: Instant,
     until: Instant,
     /// It has led somewhere.
     done: bool,
@@ -88,6 +91,8 @@ pub(super) struct Movers {
     under_way: BTreeSet<Key>,
     /// Asking side: flows that are to move if they can.
     waiting: BTreeSet<Key>,
+    /// What this host and the list of members were when the waiting ones were looked at; none: to be looked at.
+    looked: Option<(Option<IpAddr>, Nat, Seen)>,
 }
 
 impl Movers {
@@ -172,7 +177,7 @@ impl Shim {
         (moving.began, moving.look) = (Some(now), look);
         let attempt = Attempt::seek(now, setup, name, of.host, moving.round, ids);
         moving.round = (moving.round + 1) % ROUNDS;
-        moving.under_way = Some(UnderWay { of: id, attempt, until: now + PATIENCE, done: false });
+        moving.under_way = Some(UnderWay { of: id, attempt, began: now, until: now + PATIENCE, done: false });
         self.movers.under_way.insert(key);
         self.counters.count(Reason::PathsSought);
         self.moving_steps(now, key);
@@ -197,7 +202,9 @@ impl Shim {
         if known.is_some_and(|under_way| under_way.of == introduction.attempt) {
             return Ok(());
         }
-        if self.stopping.is_some() || self.movers.under_way.len() >= MOST_AT_ONCE {
+        // One whose hellos are out is not given up for what may be an old word.
+        let young = known.is_some_and(|under_way| !under_way.done && now < under_way.began + FIRST_PAUSE / 2);
+        if self.stopping.is_some() || young || self.moves_too_many(key, introduction.asker) {
             return Err(Refusal::TooMany);
         }
         let (local, id) = (flow.local, self.wire_id());
@@ -206,7 +213,7 @@ impl Shim {
         let of = introduction.attempt;
         let attempt = Attempt::meet(now, setup, introduction);
         if let Some(flow) = self.flows.get_mut(&key) {
-            let under_way = UnderWay { of, attempt, until: now + PATIENCE, done: false };
+            let under_way = UnderWay { of, attempt, began: now, until: now + PATIENCE, done: false };
             flow.moving.get_or_insert_default().under_way = Some(under_way);
         }
         self.movers.under_way.insert(key);
@@ -214,6 +221,16 @@ impl Shim {
         self.moving_steps(now, key);
         self.settle(key);
         Ok(())
+    }
+
+    /// Whether there is no place for another attempt that this host asks for.
+    fn moves_too_many(&self, key: Key, host: HostId) -> bool {
+        let asked_by = |key: &&Key| {
+            self.flows.get(key).is_some_and(|flow| flow.accepting && flow.of.is_some_and(|of| of.host == host))
+        };
+        let under_way = &self.movers.under_way;
+        !under_way.contains(&key)
+            && (under_way.len() >= MOST_AT_ONCE || under_way.iter().filter(asked_by).count() >= MOST_OF_HOST)
     }
 
     /// A datagram came to a flow's socket that its program says is not its own.
@@ -237,12 +254,15 @@ impl Shim {
     fn moving_steps(&mut self, now: Instant, key: Key) {
         let moving = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut());
         let Some(under_way) = moving.and_then(|moving| moving.under_way.as_mut()) else { return };
+        let mut sends = Vec::new();
         while let Some((to, bytes)) = under_way.attempt.poll_output() {
-            self.outputs.push_back(Output::SendFlow { key, to: Some(to), bytes });
+            sends.push((to, bytes, under_way.attempt.is_guess(to)));
         }
         let result = under_way.attempt.result().cloned();
+        let found = matches!(result, Some(Ok(_))) && !std::mem::replace(&mut under_way.done, true);
+        self.send_hellos(now, key, sends);
         match result {
-            Some(Ok(won)) if !std::mem::replace(&mut under_way.done, true) => self.take_path(now, key, won),
+            Some(Ok(won)) if found => self.take_path(now, key, won),
             Some(Err(_)) => self.attempt_over(now, key),
             _ => {}
         }
@@ -250,6 +270,8 @@ impl Shim {
 
     fn attempt_over(&mut self, now: Instant, key: Key) {
         self.movers.under_way.remove(&key);
+        // What changed meanwhile was not looked at for this one.
+        self.movers.looked = None;
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let (relayed, accepting) = (flow.may_move(), flow.accepting);
         let Some(moving) = &mut flow.moving else { return };
@@ -293,6 +315,11 @@ impl Shim {
 
     /// Something was heard of the session: where this host or the other is in another place than it was, a path is looked for soon.
     pub(super) fn look_around(&mut self, now: Instant) {
+        let Some(member) = &self.member else { return };
+        let look = (member.public().map(|public| public.ip()), member.nat(), member.seen());
+        if self.movers.looked.replace(look) == Some(look) {
+            return;
+        }
         for key in self.movers.waiting.iter().copied().collect::<Vec<_>>() {
             let spread = self.spread();
             let Some(flow) = self.flows.get(&key) else { continue };

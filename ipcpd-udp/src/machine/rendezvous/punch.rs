@@ -88,8 +88,10 @@ struct Try {
     next: Instant,
     pause: Duration,
     answers: u32,
-    /// A sealed word came from there.
+    /// A sealed word came from there, or seemed to.
     heard: bool,
+    /// What was sent there arrived.
+    proven: bool,
 }
 
 impl Punch {
@@ -147,6 +149,7 @@ impl Punch {
             pause: FIRST_PAUSE,
             answers: 0,
             heard: false,
+            proven: false,
         });
     }
 
@@ -160,9 +163,9 @@ impl Punch {
         self.tries.iter().find(|known| known.to == from && known.heard).map(|known| known.way)
     }
 
-    /// Whether only the other side's word stands for the address: it may be anybody's.
+    /// Whether only the other side's word stands for the address, or what seems to have come from there: it may be anybody's.
     pub fn is_guess(&self, to: SocketAddr) -> bool {
-        self.tries.iter().any(|known| known.to == to && known.way == Way::Local && !known.heard)
+        self.tries.iter().any(|known| known.to == to && known.way != Way::Public && !known.proven)
     }
 
     /// Whether the other side was heard at all.
@@ -245,7 +248,7 @@ impl Punch {
             self.try_address(from, Way::Mapped, now, rng);
             return self.handle_timeout(now, out);
         }
-        tried.heard = true;
+        (tried.heard, tried.proven) = (true, true);
         let exact = tried.first.filter(|_| tried.sent == 1);
         let round_trip = exact.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let (way, challenge) = (tried.way, tried.challenge);
@@ -261,7 +264,7 @@ impl Punch {
     fn chosen(&mut self, from: SocketAddr, chosen: &Hello) {
         let Some(known) = self.tries.iter_mut().find(|known| known.to == from) else { return };
         if !self.asking && known.challenge == chosen.echo {
-            known.heard = true;
+            (known.heard, known.proven) = (true, true);
             let way = known.way;
             self.won.get_or_insert(Won { at: from, way, round_trip: Duration::ZERO });
         }

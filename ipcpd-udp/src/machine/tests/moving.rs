@@ -1,5 +1,6 @@
 //! Relayed message and stream flows, and paths that appear.
 
+use proto::rendezvous::{FlowIds, Introduction, Refusal};
 use sim::{Kind, Link};
 
 use super::super::moving::{FIRST_PAUSE, LONGEST_PAUSE};
@@ -201,4 +202,24 @@ fn nobody_else_is_introduced_to_a_flow() {
     assert!(counted(&world, 1, Reason::PathsSought) <= sought + 2);
     assert_eq!(ways(&world), ["relayed"; 2]);
     world.check().unwrap();
+}
+
+#[test]
+fn an_attempt_that_runs_is_not_given_up_for_another_word() {
+    let mut world = relayed(1, &link());
+    flow(&mut world, proto::Cube::Stream);
+    let now = world.now;
+    let shim = world.hosts[1].shim.as_mut().unwrap();
+    let (_, flow) = shim.flows.iter().find(|(_, flow)| flow.accepting).unwrap();
+    let (ids, asker) = (FlowIds { asker: flow.theirs, asked: flow.ours }, flow.of.unwrap().host);
+    let name = flow.name.clone();
+    let mut ask = |attempt: u64, now: Instant| {
+        let (attempt, name) = (WireId(attempt), name.clone());
+        let introduction = Introduction { asker, attempt, nonce: [0; 16], name, round: 0, moves: Some(ids) };
+        shim.introduced_again(now, introduction, ids)
+    };
+    assert_eq!(ask(1, now), Ok(()));
+    assert_eq!(ask(1, now), Ok(()), "the same again");
+    assert_eq!(ask(2, now), Err(Refusal::TooMany), "a replayed one, say");
+    assert_eq!(ask(2, now + FIRST_PAUSE), Ok(()));
 }
