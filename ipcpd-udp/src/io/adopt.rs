@@ -24,13 +24,16 @@ impl Driver {
         ticket: &[u8],
         socket: OwnedFd,
     ) {
-        let result = ends(&socket).and_then(|(local, peer)| {
+        let ends = ends(&socket);
+        let own = ends.as_ref().ok().map(|(local, _)| *local);
+        let result = ends.and_then(|(local, peer)| {
             let Process { pid, uid, gid } = process;
             let command = self.commands.get(&pid).cloned().unwrap_or_default();
             self.shim.adopt(now, ticket, Owner { pid, uid, gid, command }, local, peer)
         });
         match result {
             Ok(adopted) => {
+                self.is_on(own);
                 let socket = Arc::new(socket);
                 self.overflown_before += u64::from(own::overflown(socket.as_fd()).unwrap_or(0));
                 self.sockets.insert(adopted.key, socket.clone());

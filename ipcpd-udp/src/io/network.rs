@@ -33,16 +33,18 @@ pub(super) struct Network {
     look: Instant,
     /// Where the layer was before.
     left: Vec<IpAddr>,
+    /// Where it was to be, and could not.
+    refused: Option<SocketAddr>,
 }
 
 impl Network {
     pub(super) fn watch() -> Self {
         let opened = open().and_then(handoff::watch_readable);
         let changes = opened.inspect_err(|error| tracing::warn!(%error, "changes of the network are seen late")).ok();
-        Self { changes, look: Instant::now() + SELDOM, left: Vec::new() }
+        Self { changes, look: Instant::now() + SELDOM, left: Vec::new(), refused: None }
     }
 
-    /// Until it is time to look. What is dropped before that is not lost.
+    /// Flows may be left at an address.
     fn leaves(&mut self, before: IpAddr, now: IpAddr) {
         self.left.retain(|ip| *ip != before && *ip != now);
         self.left.push(before);
@@ -51,6 +53,7 @@ impl Network {
         }
     }
 
+    /// Until it is time to look. What is dropped before that is not lost.
     async fn changed(&mut self) {
         loop {
             tokio::select! {
@@ -135,6 +138,17 @@ impl Driver {
         }
     }
 
+    /// A flow that was taken back may be on an address that the layer has left.
+    pub(super) fn is_on(&mut self, local: Option<SocketAddr>) {
+        let listen = self.shim.settings().listen.ip();
+        if let (Some(network), Some(local)) = (&mut self.network, local)
+            && local.ip() != listen
+            && !network.left.contains(&local.ip())
+        {
+            network.leaves(local.ip(), listen);
+        }
+    }
+
     fn go_to(&mut self, now: Instant, before: SocketAddr, at: SocketAddr) {
         let opened = socket::listen(at, false).map_err(|failure| failure.message);
         let watched = opened.and_then(|it| handoff::watch_readable(it.socket).map_err(|error| error.to_string()));
@@ -144,10 +158,17 @@ impl Driver {
                 self.listen = listen;
                 if let Some(network) = &mut self.network {
                     network.leaves(before.ip(), at.ip());
+                    network.refused = None;
                 }
                 self.shim.moved(now, at);
             }
-            Err(why) => tracing::warn!(%at, why, "this host has another address, and the layer stays where it was"),
+            Err(why) => {
+                let Some(network) = &mut self.network else { return };
+                network.leaves(before.ip(), at.ip());
+                if network.refused.replace(at) != Some(at) {
+                    tracing::warn!(%at, why, "this host has another address, and the layer stays where it was; free that port");
+                }
+            }
         }
     }
 }

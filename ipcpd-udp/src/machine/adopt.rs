@@ -128,7 +128,9 @@ impl Shim {
             // The asking side's socket has no peer where it started at a relay, from which it may move.
             None => ticket.qos.cube == Cube::Raw || asks && ticket.way.is_none() || local == self.settings.listen,
         };
-        if ticket.local != local || strayed || local.ip() != self.settings.listen.ip() {
+        // A host behind NATs may have gone to another address since, and have this one still.
+        let elsewhere = self.member.is_none() && local.ip() != self.settings.listen.ip();
+        if ticket.local != local || strayed || elsewhere {
             return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
         }
         if self.by_id.contains_key(&ticket.flow) || self.by_wire.contains_key(&ticket.ours) {

@@ -191,7 +191,7 @@ impl Shim {
         for key in self.flows.iter().filter(|(_, flow)| on_it(flow)).map(|(key, _)| *key).collect::<Vec<_>>() {
             // The peer's NAT lets in nothing from an address that it never sent to: the server says it.
             if let Some(flow) = self.flows.get_mut(&key)
-                && let (Some(of), true) = (flow.of, flow.met.is_some())
+                && let (Some(of), true) = (flow.of, flow.way.is_some())
             {
                 (flow.control, flow.vital.strayed) = (carried_to(of.host), true);
             }
