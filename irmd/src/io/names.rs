@@ -3,11 +3,12 @@
 #![expect(clippy::disallowed_methods, reason = "io owns timers; a follower's task ends with its stream")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proto::MOST_NAMES;
 use proto::v1::{Failure, KnownName, NamesReply, NamesRequest};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -69,6 +70,25 @@ async fn here(asker: &Asker, caller: &Caller, request: &NamesRequest) -> Result<
     }
 }
 
+/// What IPCPs told and the follower has not looked at: the last word of each. Who tells never waits: all that irmd and an
+/// IPCP say to each other shares one connection, which a follower that is not read would stop.
+#[derive(Default)]
+struct Said {
+    last: Mutex<BTreeMap<String, NamesReply>>,
+    news: Notify,
+}
+
+impl Said {
+    fn tell(&self, ipcp: &str, names: NamesReply) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(ipcp.to_owned(), names);
+        self.news.notify_one();
+    }
+
+    fn take(&self) -> BTreeMap<String, NamesReply> {
+        std::mem::take(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// What the layers say, each as its IPCP told last.
 #[derive(Default)]
 struct Layers {
@@ -90,8 +110,8 @@ struct Follower {
 impl Follower {
     async fn run(mut self, to: To, _place: Place) {
         let mut links = self.of.links.changes();
-        let (tell, mut said) = mpsc::channel(4);
-        self.read_all(&tell);
+        let said = Arc::new(Said::default());
+        self.read_all(&said);
         let first = tokio::time::sleep(FIRST_WITHIN);
         tokio::pin!(first);
         let mut waits = true;
@@ -107,7 +127,7 @@ impl Follower {
                 () = to.closed() => return,
                 () = &mut first, if waits => waits = false,
                 changed = links.changed() => match changed {
-                    Ok(()) => self.read_all(&tell),
+                    Ok(()) => self.read_all(&said),
                     Err(_) => return,
                 },
                 changed = self.served.changed() => match (changed, here(&self.of.asker, &self.caller, &self.request).await) {
@@ -115,10 +135,10 @@ impl Follower {
                     // irmd is stopping: who follows comes again.
                     _ => return,
                 },
-                Some((ipcp, names)) = said.recv() => self.heard(&ipcp, names),
+                () = said.news.notified() => {}
                 Some(_) = self.layers.readers.join_next() => {}
             }
-            while let Ok((ipcp, names)) = said.try_recv() {
+            for (ipcp, names) in said.take() {
                 self.heard(&ipcp, names);
             }
         }
@@ -131,7 +151,7 @@ impl Follower {
     }
 
     /// Each attached IPCP has one reader.
-    fn read_all(&mut self, tell: &mpsc::Sender<(String, NamesReply)>) {
+    fn read_all(&mut self, said: &Arc<Said>) {
         let attached: HashMap<String, _> = self.of.links.all().into_iter().collect();
         self.layers.of.retain(|ipcp, (reader, _)| {
             let stays = attached.contains_key(ipcp);
@@ -141,7 +161,7 @@ impl Follower {
             stays
         });
         for ipcp in attached.into_keys().filter(|ipcp| !self.layers.of.contains_key(ipcp)).collect::<Vec<_>>() {
-            let read = read(self.of.links.clone(), ipcp.clone(), self.request.clone(), tell.clone());
+            let read = read(self.of.links.clone(), ipcp.clone(), self.request.clone(), said.clone());
             let reader = self.layers.readers.spawn(read);
             self.layers.of.insert(ipcp, (reader, None));
         }
@@ -158,22 +178,18 @@ impl Follower {
     }
 }
 
-/// What one IPCP says, as long as somebody wants it.
-async fn read(links: Links, ipcp: String, request: NamesRequest, tell: mpsc::Sender<(String, NamesReply)>) {
+/// What one IPCP says, until it is aborted.
+async fn read(links: Links, ipcp: String, request: NamesRequest, said: Arc<Said>) {
     loop {
         if let Some(link) = links.get(&ipcp)
             && let Some(mut names) = ipcp::names(link, request.clone()).await
         {
             while let Ok(Some(names)) = names.message().await {
-                if tell.send((ipcp.clone(), names)).await.is_err() {
-                    return;
-                }
+                said.tell(&ipcp, names);
             }
         }
         // It has no layer yet, or ends: it knows nothing.
-        if tell.send((ipcp.clone(), NamesReply::default())).await.is_err() {
-            return;
-        }
+        said.tell(&ipcp, NamesReply::default());
         tokio::time::sleep(AGAIN).await;
     }
 }

@@ -57,6 +57,7 @@ impl Irm {
         let Some(entry) = self.names.get_mut(name.as_str()) else { return Err(no_name(&name)) };
         entry.layers.insert(text);
         entry.origin = changed(entry.origin);
+        self.names.note_serving();
         self.effects.push_back(Effect::Persist);
         self.register_now(call, &name, Then::Registered, |l| text == "*" || l == text);
         Ok(None)
@@ -87,6 +88,7 @@ impl Irm {
             entry.layers.named.remove(text);
         }
         entry.origin = changed(entry.origin);
+        self.names.note_serving();
         self.effects.push_back(Effect::Persist);
         self.unregister_unwanted(&name, Some(call));
         Ok(None)

@@ -36,7 +36,7 @@ impl Irm {
             entry.layers.all |= all;
             entry.layers.named.extend(request.layers.iter().filter(|l| *l != "*").cloned());
         }
-        if new {
+        if new || request.register {
             self.names.note_serving();
         }
         if let Some(process) = self.processes.get_mut(caller.pid) {
