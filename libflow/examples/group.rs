@@ -10,9 +10,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     while let Some(event) = group.next().await {
         match event {
             GroupEvent::Joined { member, flow } => {
-                flow.send(format!("hello {member}").as_bytes()).await?;
+                // In a task of its own: one that goes at once, or does not read, is no matter of the others'.
                 #[expect(clippy::disallowed_methods, reason = "ends with its flow")]
-                tokio::spawn(listen(member, flow));
+                tokio::spawn(meet(member, flow));
             }
             GroupEvent::Left { member, why } => println!("{member} left: {why}"),
             GroupEvent::Unreached { member, why } => println!("{member} is not reached: {why}"),
@@ -21,7 +21,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn listen(member: String, flow: Arc<Flow>) {
+async fn meet(member: String, flow: Arc<Flow>) {
+    if flow.send(format!("hello {member}").as_bytes()).await.is_err() {
+        return;
+    }
     while let Ok(said) = flow.recv_message().await {
         println!("{member:?} says {:?}", String::from_utf8_lossy(&said));
     }

@@ -145,13 +145,18 @@ impl Work {
         let now = Instant::now();
         match done {
             Done::Called(member, link, result) => {
-                let result = result.map(|flow| self.hold(&member, link, flow)).map_err(|error| error.to_string());
+                let result = result.map(|flow| {
+                    let vouched = flow.peer().identity.is_some();
+                    self.hold(&member, link, flow);
+                    vouched
+                });
+                let result = result.map_err(|error| error.to_string());
                 self.machine.called(now, &member, link, result);
             }
             Done::Came(member, Ok(flow)) => {
-                let link = self.machine.link();
+                let (link, vouched) = (self.machine.link(), flow.peer().identity.is_some());
                 self.hold(&member, link, flow);
-                self.machine.came(now, &member, link);
+                self.machine.came(now, &member, link, vouched);
             }
             Done::Came(member, Err(_)) => self.machine.came_not(&member),
             Done::Ended(member, link, why) => {

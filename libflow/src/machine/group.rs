@@ -19,6 +19,8 @@ const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(15);
 /// A flow that lived so long was no failure.
 const LIVED: Duration = Duration::from_secs(10);
+/// Calls of one member that are answered at a time.
+const ADMITTED: u8 = 2;
 /// Whoever called and was let in has so long to show up.
 const ANSWERING: Duration = Duration::from_secs(10);
 
@@ -56,10 +58,20 @@ enum State {
 struct Member {
     listed: bool,
     state: State,
+    /// Its host vouches for the flow that is here.
+    vouched: bool,
+    /// Calls of its that were let in and have not come yet.
+    admitted: u8,
     /// Calls in a row that came to nothing.
     tries: u32,
     /// What was told of it last.
     why: String,
+}
+
+impl Member {
+    fn new(listed: bool, state: State) -> Self {
+        Self { listed, state, vouched: false, admitted: 0, tries: 0, why: String::new() }
+    }
 }
 
 /// The members of a group, as one of them sees them.
@@ -97,8 +109,7 @@ impl Gathering {
                 return;
             }
             if *name != self.own && !self.members.contains_key(name) {
-                let member = Member { listed: true, state: State::Waiting, tries: 0, why: String::new() };
-                self.members.insert(name.clone(), member);
+                self.members.insert(name.clone(), Member::new(true, State::Waiting));
                 self.call(now, name);
             }
         }
@@ -134,6 +145,10 @@ impl Gathering {
             return Err(format!("of two members the one with the lower name calls, and that is {}", self.own));
         }
         if let Some(member) = self.members.get_mut(name) {
+            if member.admitted >= ADMITTED {
+                return Err(format!("calls of {name} are being answered; ask again in a moment"));
+            }
+            member.admitted += 1;
             // The flow there is stays until another has come.
             if !matches!(member.state, State::Here(..)) {
                 member.state = State::Answering(now + ANSWERING);
@@ -143,18 +158,33 @@ impl Gathering {
         if self.members.len() >= self.most {
             return Err(format!("the group has {} members, as many as it may", self.most + 1));
         }
-        let state = State::Answering(now + ANSWERING);
-        self.members.insert(name.to_owned(), Member { listed: false, state, tries: 0, why: String::new() });
+        let member = Member::new(false, State::Answering(now + ANSWERING));
+        self.members.insert(name.to_owned(), Member { admitted: 1, ..member });
         Ok(())
     }
 
-    /// Who called is here.
-    pub(crate) fn came(&mut self, now: Instant, name: &str, link: Link) {
-        self.here(now, name, link);
+    /// Who called is here; `vouched`: its host says that it is who it says. To be told, or [`came_not`](Self::came_not), once
+    /// for each call that was let in.
+    pub(crate) fn came(&mut self, now: Instant, name: &str, link: Link, vouched: bool) {
+        self.has_come(name);
+        self.here(now, name, link, vouched);
     }
 
     /// Who called and was let in did not come.
     pub(crate) fn came_not(&mut self, name: &str) {
+        if self.has_come(name) == 0 {
+            self.expect_no_longer(name);
+        }
+    }
+
+    /// One call less to wait for; how many there still are.
+    fn has_come(&mut self, name: &str) -> u8 {
+        let Some(member) = self.members.get_mut(name) else { return 0 };
+        member.admitted = member.admitted.saturating_sub(1);
+        member.admitted
+    }
+
+    fn expect_no_longer(&mut self, name: &str) {
         if let Some(member) = self.members.get_mut(name)
             && matches!(member.state, State::Answering(_))
         {
@@ -165,8 +195,8 @@ impl Gathering {
         }
     }
 
-    /// What came of a call: the same link as the flow's, or why there is none.
-    pub(crate) fn called(&mut self, now: Instant, name: &str, link: Link, result: Result<(), String>) {
+    /// What came of a call: whether the host of the flow with this link vouches for the member, or why there is no flow.
+    pub(crate) fn called(&mut self, now: Instant, name: &str, link: Link, result: Result<bool, String>) {
         let Some(member) = self.members.get_mut(name).filter(|member| member.state == State::Calling(link)) else {
             // It has gone meanwhile.
             if result.is_ok() {
@@ -174,7 +204,10 @@ impl Gathering {
             }
             return;
         };
-        let Err(why) = result else { return self.here(now, name, link) };
+        let why = match result {
+            Ok(vouched) => return self.here(now, name, link, vouched),
+            Err(why) => why,
+        };
         member.tries += 1;
         if member.why != why {
             member.why.clone_from(&why);
@@ -183,8 +216,13 @@ impl Gathering {
         self.call(now, name);
     }
 
-    fn here(&mut self, now: Instant, name: &str, link: Link) {
+    fn here(&mut self, now: Instant, name: &str, link: Link, vouched: bool) {
         let Some(member) = self.members.get_mut(name) else { return self.todo.push_back(Todo::End(link)) };
+        // For whom nobody vouches takes no place of somebody who is known.
+        if matches!(member.state, State::Here(..)) && member.vouched && !vouched {
+            return self.todo.push_back(Todo::End(link));
+        }
+        member.vouched = vouched;
         let before = std::mem::replace(&mut member.state, State::Here(link, now));
         member.why.clear();
         if let State::Here(old, _) = before {
@@ -216,7 +254,7 @@ impl Gathering {
         let names: Vec<String> =
             self.members.iter().filter(|(_, member)| due(member)).map(|(name, _)| name.clone()).collect();
         for name in names {
-            self.came_not(&name);
+            self.expect_no_longer(&name);
             let link = self.link();
             if let Some(member) = self.members.get_mut(&name)
                 && matches!(member.state, State::Pausing(_))

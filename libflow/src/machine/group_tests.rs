@@ -39,7 +39,7 @@ fn the_lower_name_calls_and_the_higher_waits() {
     assert!(refused.contains("lower name calls"), "{refused}");
     assert!(group.calling(now, "m").is_err());
     let link = group.link();
-    group.came(now, "a", link);
+    group.came(now, "a", link, false);
     assert_eq!(todo(&mut group), ["joined a"]);
 }
 
@@ -50,7 +50,7 @@ fn who_is_not_listed_yet_may_call_and_stays_as_long_as_its_flow() {
     group.calling(now, "a").unwrap();
     group.listed(now, &names(&[]));
     let link = group.link();
-    group.came(now, "a", link);
+    group.came(now, "a", link, false);
     // The list forgets everybody when the rendezvous restarts; flows do not notice.
     group.listed(now, &names(&["a"]));
     group.listed(now, &names(&[]));
@@ -94,7 +94,7 @@ fn a_flow_that_comes_when_its_member_is_gone_is_ended() {
     group.listed(now, &names(&["b"]));
     let link = call_of(&mut group);
     group.listed(now, &names(&[]));
-    group.called(now, "b", link, Ok(()));
+    group.called(now, "b", link, Ok(false));
     assert_eq!(todo(&mut group), ["end"]);
 }
 
@@ -104,7 +104,7 @@ fn a_pair_whose_flow_breaks_is_tried_again_while_both_are_members() {
     let mut group = Gathering::new("a", 20);
     group.listed(now, &names(&["b"]));
     let first = call_of(&mut group);
-    group.called(now, "b", first, Ok(()));
+    group.called(now, "b", first, Ok(false));
     assert_eq!(todo(&mut group), ["joined b"]);
     let later = now + LIVED;
     group.ended(later, "b", first);
@@ -114,7 +114,7 @@ fn a_pair_whose_flow_breaks_is_tried_again_while_both_are_members() {
     assert_eq!(todo(&mut group), ["call b"]);
     // One that breaks at once is no success: the pauses grow.
     let State::Calling(second) = group.members["b"].state else { panic!("it calls") };
-    group.called(later, "b", second, Ok(()));
+    group.called(later, "b", second, Ok(false));
     group.ended(later, "b", second);
     assert_eq!(group.poll_timeout(), Some(later + 2 * SHORTEST));
 }
@@ -126,12 +126,42 @@ fn another_flow_of_the_same_member_takes_the_first_ones_place() {
     let (first, second) = (group.link(), group.link());
     for link in [first, second] {
         group.calling(now, "a").unwrap();
-        group.came(now, "a", link);
+        group.came(now, "a", link, false);
     }
     assert_eq!(todo(&mut group), ["joined a", "left a", "end", "joined a"]);
     // The first one's end is old news.
     group.ended(now, "a", first);
     assert_eq!(todo(&mut group), [""; 0]);
+}
+
+#[test]
+fn who_is_known_is_not_put_out_by_who_is_not() {
+    let now = Instant::now();
+    let mut group = Gathering::new("z", 20);
+    let links = [group.link(), group.link(), group.link()];
+    for (link, vouched) in links.into_iter().zip([true, false, true]) {
+        group.calling(now, "a").unwrap();
+        group.came(now, "a", link, vouched);
+    }
+    assert_eq!(todo(&mut group), ["joined a", "end", "left a", "end", "joined a"]);
+}
+
+#[test]
+fn few_calls_of_a_member_are_answered_at_a_time() {
+    let now = Instant::now();
+    let mut group = Gathering::new("z", 20);
+    for _ in 0..ADMITTED {
+        group.calling(now, "a").unwrap();
+    }
+    let refused = group.calling(now, "a").unwrap_err();
+    assert!(refused.contains("in a moment"), "{refused}");
+    // One comes to nothing, and the other is let in all the same.
+    group.came_not("a");
+    assert!(group.calling(now, "a").is_ok());
+    let link = group.link();
+    group.came(now, "a", link, false);
+    group.came_not("a");
+    assert_eq!(todo(&mut group), ["joined a"]);
 }
 
 #[test]
@@ -177,11 +207,11 @@ proptest! {
                 0 => group.listed(now, &["a", "b", "c", "d", "e", "f"].into_iter().take(who.into()).map(Into::into).collect()),
                 1 => if group.calling(now, &name).is_ok() {
                     let link = group.link();
-                    group.came(now, &name, link);
+                    group.came(now, &name, link, false);
                 },
                 2 => group.came_not(&name),
                 3 | 4 => if let Some((name, link)) = calls.pop() {
-                    group.called(now, &name, link, if what == 3 { Ok(()) } else { Err("no".into()) });
+                    group.called(now, &name, link, if what == 3 { Ok(false) } else { Err("no".into()) });
                 },
                 5 => if let Some(link) = here.get(&name) { group.ended(now, &name, *link) },
                 _ => {
@@ -268,8 +298,8 @@ impl Mesh {
             (Ok(()), true) => {
                 let far = self.members[to].link();
                 self.flows.push([(from, link), (to, far)]);
-                self.members[to].came(self.now, &caller, far);
-                Ok(())
+                self.members[to].came(self.now, &caller, far, false);
+                Ok(false)
             }
             (Ok(()), false) => {
                 self.members[to].came_not(&caller);
