@@ -13,7 +13,7 @@ as is said there.
 Exit codes:
   0  it was found out
   1  it could not be: the server does not answer, or irmd knows none
-  2  wrong usage, or irmd is not reachable
+  2  wrong usage, a server's name is not found, or irmd is not reachable
 
 Examples:
   irm nat                            at the rendezvous of this host's layer

@@ -27,7 +27,10 @@ pub(super) async fn nat(run_dir: Option<&std::path::Path>, how: Nat) -> Result<(
     if how.via.is_empty() {
         servers.push(resolved(&enrolled(run_dir).await?, None).await?);
     }
-    for via in how.via.iter().take(2) {
+    if how.via.len() > 2 {
+        return Err(Fault::Unable("two servers tell all that servers can; leave out the others".to_owned()));
+    }
+    for via in &how.via {
         let family = servers.first().map(SocketAddr::is_ipv4);
         servers.push(resolved(via, family).await?);
     }

@@ -174,8 +174,10 @@ impl Facts {
             (Some(_), Some(second)) if Some(second) != public => Mapping::AddressDependent,
             (Some(_), Some(_)) => Mapping::EndpointIndependent,
             (Some(_), None) => Mapping::EndpointIndependentOrAddressDependent,
-            // Two ports of one address would have to be asked to know which of both.
-            (None, _) => Mapping::Unknown,
+            // Seen alike from two addresses; or not, and whether by port, too, makes no difference to who is met.
+            (None, Some(second)) if Some(second) == public => Mapping::EndpointIndependent,
+            (None, Some(_)) => Mapping::AddressDependent,
+            (None, None) => Mapping::Unknown,
         }
     }
 

@@ -39,7 +39,7 @@ fn mappings_and_filters_are_told_apart() {
         (another, None, Some(false), Mapping::AddressAndPortDependent, Strict, Direct::OpenFilters),
         (another, another, Some(true), Mapping::AddressAndPortDependent, Open, Direct::OpenFilters),
         (None, None, None, Mapping::Unknown, Filtering::Unknown, Direct::Unknown),
-        (None, same, Some(false), Mapping::Unknown, Filtering::Unknown, Direct::Unknown),
+        (None, same, Some(false), Mapping::EndpointIndependent, Filtering::Unknown, Direct::Unknown),
         (None, None, Some(true), Mapping::Unknown, Open, Direct::Unknown),
     ];
     for (other, second, heard, mapping, filtering, direct) in table {
@@ -121,7 +121,7 @@ ports        preserved: sockets keep their own (RFC 4787, 4.2)
 hairpinning  no: hosts behind it do not reach each other by their public addresses (RFC 4787, 6)
 lifetime     not measured; irm nat --lifetime does (RFC 4787, 4.3)
 direct       with every host but those behind symmetric NATs (a mapping for each destination); with those a relay would do; \
-with hosts behind the same NAT only by their local addresses
+if its mappings are by address, as behind a symmetric NAT; with hosts behind the same NAT only by their local addresses
 "
     );
 }

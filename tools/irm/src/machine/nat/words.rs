@@ -99,7 +99,9 @@ fn direct(found: &Found) -> String {
         }
         Direct::Unknown => "not known: too little was found out",
     };
+    let unsure = found.mapping == Mapping::EndpointIndependentOrAddressDependent && found.direct != Direct::Unknown;
+    let unsure = if unsure { "; if its mappings are by address, as behind a symmetric NAT" } else { "" };
     let beside = found.mapping != Mapping::None && found.hairpinning == Some(Hairpin::No);
     let beside = if beside { "; with hosts behind the same NAT only by their local addresses" } else { "" };
-    format!("{words}{beside}")
+    format!("{words}{unsure}{beside}")
 }
