@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn cargo(root: &Path, debug: bool, words: &[&str]) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = lab::binaries::cargo();
     cargo.current_dir(root).args(&words[..2]).args((!debug).then_some("--release")).args(&words[2..]);
     cargo
 }

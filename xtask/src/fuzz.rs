@@ -78,7 +78,7 @@ fn build(folder: &Path) -> Result<PathBuf> {
     let host = host()?;
     let target_folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| folder.join("target"), PathBuf::from);
     // With --target, what cargo runs while building (build scripts, macros) has no counters and links without libFuzzer.
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let status = lab::binaries::cargo()
         .args(["build", "--release", "--target", &host, "--target-dir"])
         .arg(&target_folder)
         .current_dir(folder)

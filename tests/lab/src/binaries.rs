@@ -85,8 +85,17 @@ pub fn prepare(build: Build<'_>) -> Result<&'static Path> {
     Ok(FOLDER.get_or_init(|| folder))
 }
 
-/// What cargo told this program of its own package. Build scripts of dependencies ask for it (ring's), and would run, and
-/// with them all that depends on them be built, anew each time that cargo is started by a program instead of a shell.
+/// cargo, as a shell starts it: without what cargo told this program of its own package. Build scripts of dependencies ask for
+/// that (ring's), and would run, and with them all that depends on them be built, anew each time.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| is_of_a_package(name))
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
 fn is_of_a_package(name: &str) -> bool {
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"]
         .iter()
@@ -107,13 +116,9 @@ fn run_cargo(build: Build<'_>) -> Result<PathBuf> {
         _ => bail!("{} is neither target/debug nor target/release; set FLOWRING_BIN_DIR", own_folder.display()),
     };
     let target = own_folder.parent().context("a target folder")?;
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = cargo();
     command.args(["build", "--lib", "--bins", "--examples", "--target-dir"]).arg(target);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
-    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| is_of_a_package(name))
-    {
-        command.env_remove(name);
-    }
     for name in CRATES.into_iter().chain(build.also.iter().copied()) {
         command.args(["-p", name]);
     }

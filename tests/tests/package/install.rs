@@ -25,7 +25,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn build() -> Result<PathBuf> {
     let folder = std::env::current_exe()?.parent().and_then(Path::parent).context("the target folder")?.join("deb");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = lab::binaries::cargo();
     cargo.args(["run", "--quiet", "-p", "xtask", "--", "deb", "--debug", "--out"]).arg(&folder);
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().context("cargo")?;
     ensure!(output.status.success(), "no package: {}", String::from_utf8_lossy(&output.stderr));
