@@ -45,38 +45,37 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     tree.library(&built)?;
     if options.debug {
         // Whoever tests links the library that stands in the build's folder, by its own name.
-        done(cargo(root, true, &["build", "--quiet"]).args(["-p", "libflow-capi", "--lib"]))?;
+        done(&mut building(root, true))?;
     }
     tree.documents()?;
     tree.completions()?;
     tree.control(&architecture)?;
     let package = options.out.join(format!("flowring_{VERSION}_{architecture}.deb"));
     let mut pack = Command::new("dpkg-deb");
-    pack.args(["--root-owner-group", "-Zxz", "--build"]).arg(&stage).arg(&package);
+    // Small for those who fetch it; soon made for tests.
+    let effort = if options.debug { "-z1" } else { "-z6" };
+    pack.args(["--root-owner-group", "-Zxz", effort, "--build"]).arg(&stage).arg(&package);
     said(&mut pack)?;
     fs::remove_dir_all(&stage)?;
     println!("{}", package.display());
     Ok(())
 }
 
-fn cargo(root: &Path, debug: bool, words: &[&str]) -> Command {
+/// cargo, building all at once: alone, the library would have its dependencies built with fewer features, all anew.
+fn building(root: &Path, debug: bool) -> Command {
     let mut cargo = lab::binaries::cargo();
-    cargo.current_dir(root).args(&words[..2]).args((!debug).then_some("--release")).args(&words[2..]);
+    cargo.current_dir(root).args(["build", "--quiet", "--bins", "--lib", "-p", "libflow-capi"]);
+    cargo.args((!debug).then_some("--release"));
+    for program in programs() {
+        cargo.arg("-p").arg(program);
+    }
     cargo
 }
 
 /// Builds what is packaged; where it is.
 fn build(root: &Path, debug: bool) -> Result<PathBuf> {
-    let mut built = cargo(root, debug, &["build", "--quiet"]);
-    for program in programs() {
-        built.arg("-p").arg(program);
-    }
-    done(built.arg("--bins"))?;
-    // Programs that link it name its version; those of the tests, in the build's folder, do not.
-    let soname = format!("-Clink-arg=-Wl,-soname,{SONAME}");
-    let mut library =
-        cargo(root, debug, &["rustc", "--quiet", "-p", "libflow-capi", "--lib", "--crate-type", "cdylib"]);
-    done(library.args(["--", &soname]))?;
+    // Programs that link the library name its version; those of the tests, in the build's folder, do not.
+    done(building(root, debug).env("FLOWRING_SONAME", SONAME))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(target.join(if debug { "debug" } else { "release" }))
 }
