@@ -193,8 +193,10 @@ impl Driver {
     /// Runs until irmd shuts the IPCP down.
     pub(super) async fn run(&mut self, calls: &mut mpsc::Receiver<Command>) -> anyhow::Result<()> {
         while !self.stopped {
-            let woken = self.wait(calls).await?;
+            let due = self.shim.poll_timeout().map(|(at, _)| at);
+            let woken = self.wait(due, calls).await?;
             let now = Instant::now();
+            logs::note_late(due, now);
             match woken {
                 Woken::Listen => self.read_listen(now),
                 Woken::Asking => self.read_asking(now),
@@ -222,10 +224,9 @@ impl Driver {
         Ok(())
     }
 
-    async fn wait(&mut self, calls: &mut mpsc::Receiver<Command>) -> anyhow::Result<Woken> {
-        let deadline = self.shim.poll_timeout().map(|(at, _)| at);
+    async fn wait(&mut self, due: Option<Instant>, calls: &mut mpsc::Receiver<Command>) -> anyhow::Result<Woken> {
         let time = async {
-            match deadline {
+            match due {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
                 None => std::future::pending().await,
             }
