@@ -209,7 +209,13 @@ impl Driver {
                     self.shim.answered(now, key, answer);
                 }
                 Woken::Dns(done) => self.dns_done(now, done),
-                Woken::Server(found) => self.shim.server_found(now, found),
+                Woken::Server(found) => {
+                    self.shim.server_found(now, found);
+                    // Which of this host's addresses reaches it is known now.
+                    if self.network.is_some() {
+                        self.look_at_network(now);
+                    }
+                }
                 Woken::Network => self.look_at_network(now),
                 Woken::Time => {}
                 Woken::Watchdog => self.tools.service.alive(&self.summary()),

@@ -222,6 +222,9 @@ fn a_flow_waits_for_the_session() {
     world.ask(0, "echo", 5_000);
     world.run_until_told();
     told(&world).unwrap();
+    let unfound = World::through_rendezvous(3, [Kind::PortRestricted, Kind::Firewall], &link(5));
+    let words = unfound.hosts[0].shim.as_ref().unwrap().session_words().unwrap();
+    assert!(words.contains("is not found yet"), "{words}");
     let mut silent = World::through_rendezvous(3, [Kind::PortRestricted, Kind::Firewall], &link(5));
     silent.server.as_mut().unwrap().1.up = false;
     silent.settle();
