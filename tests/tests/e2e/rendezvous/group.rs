@@ -175,6 +175,28 @@ pub(crate) fn members_on_one_host_need_no_rendezvous() -> Result<()> {
     Ok(())
 }
 
+/// A name that only a program to be started has is free to who joins, and so is one that its member is just leaving; another's is not.
+pub(crate) fn a_member_that_leaves_or_is_to_be_started_may_join() -> Result<()> {
+    let lab = Lab::new()?;
+    let [host] = lab.hosts(["a"])?;
+    let _irmd = host.irmd().start()?;
+    let group = format!("{SESSION}.chat");
+    host.irm(&["name", "create", &format!("{group}.anna")])?;
+    host.irm(&["bind", "program", "/bin/false", "--name", &format!("{group}.anna"), "--auto"])?;
+    let stack = libflow::Stack::find(Some(host.run_dir()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let anna = stack.join(&group, "anna").await.context("a program is bound to the name")?;
+        for _ in 0..20 {
+            drop(stack.join(&group, "bob").await.context("again at once")?);
+        }
+        let taken = stack.join(&group, "anna").await.err().context("twice the same")?;
+        ensure!(taken.to_string().contains("has a member anna already"), "{taken}");
+        drop(anna);
+        Ok(())
+    })
+}
+
 /// Somebody stops a chat's terminal (Ctrl-S), and lines come in: whoever joins meets it all the same, and what is typed there arrives. When
 /// it goes on, the newest lines are shown.
 pub(crate) fn a_stopped_terminal_holds_nobody_up() -> Result<()> {
