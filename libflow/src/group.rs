@@ -62,11 +62,13 @@ impl Join {
         check(&group, &member, &name)?;
         let request =
             proto::v1::NamesRequest { version: protocol_version(), prefix: prefix.clone(), layer: layer.clone() };
-        let names = keeper.call(|reply| Command::Names { request, reply }).await.map_err(of_call)?;
-        let others = gathering::members(&names.borrow(), &prefix);
-        if others.contains(&member) {
+        let mut names = keeper.call(|reply| Command::Names { request, reply }).await.map_err(of_call)?;
+        let runtime = aside::runtime().map_err(ListenError::from_io)?;
+        if !gathering::is_free(&runtime, &mut names, &name).await {
             return Err(JoinError::Taken { group, member });
         }
+        let mut others = gathering::members(&names.borrow(), &prefix);
+        others.remove(&member);
         if others.len() >= most {
             return Err(JoinError::Full { group, most });
         }
@@ -77,7 +79,6 @@ impl Join {
         let listener = listen.await?;
         let (tell, events) = mpsc::channel(gathering::EVENTS);
         let plan = Plan { stack, prefix, member: member.clone(), qos, layer, most };
-        let runtime = aside::runtime().map_err(ListenError::from_io)?;
         let work = aside::begin(&runtime, gathering::gather(plan, listener, names, tell));
         Ok(Group { name: group, member, events, work })
     }

@@ -193,8 +193,10 @@ impl Driver {
     /// Runs until irmd shuts the IPCP down.
     pub(super) async fn run(&mut self, calls: &mut mpsc::Receiver<Command>) -> anyhow::Result<()> {
         while !self.stopped {
-            let woken = self.wait(calls).await?;
+            let due = self.shim.poll_timeout().map(|(at, _)| at);
+            let woken = self.wait(due, calls).await?;
             let now = Instant::now();
+            logs::note_late(due, now);
             match woken {
                 Woken::Listen => self.read_listen(now),
                 Woken::Asking => self.read_asking(now),
@@ -207,7 +209,13 @@ impl Driver {
                     self.shim.answered(now, key, answer);
                 }
                 Woken::Dns(done) => self.dns_done(now, done),
-                Woken::Server(found) => self.shim.server_found(now, found),
+                Woken::Server(found) => {
+                    self.shim.server_found(now, found);
+                    // Which of this host's addresses reaches it is known now.
+                    if self.network.is_some() {
+                        self.look_at_network(now);
+                    }
+                }
                 Woken::Network => self.look_at_network(now),
                 Woken::Time => {}
                 Woken::Watchdog => self.tools.service.alive(&self.summary()),
@@ -222,10 +230,9 @@ impl Driver {
         Ok(())
     }
 
-    async fn wait(&mut self, calls: &mut mpsc::Receiver<Command>) -> anyhow::Result<Woken> {
-        let deadline = self.shim.poll_timeout().map(|(at, _)| at);
+    async fn wait(&mut self, due: Option<Instant>, calls: &mut mpsc::Receiver<Command>) -> anyhow::Result<Woken> {
         let time = async {
-            match deadline {
+            match due {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
                 None => std::future::pending().await,
             }

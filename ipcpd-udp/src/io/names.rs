@@ -17,7 +17,7 @@ const TOGETHER: Duration = Duration::from_millis(20);
 impl Driver {
     pub(super) fn names(&self, prefix: &Name) -> Known {
         let layer = &self.shim.settings().layer;
-        let known = |name: Name| v1::KnownName { name: name.to_string(), here: false, layer: layer.clone() };
+        let known = |name: Name| v1::KnownName { name: name.to_string(), layer: layer.clone(), ..Default::default() };
         let mut names = self.shim.names_below(prefix, MOST_NAMES + 1);
         let more = names.len() > MOST_NAMES;
         names.truncate(MOST_NAMES);

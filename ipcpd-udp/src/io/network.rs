@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "io asks the kernel for routes, and reads the clock")]
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -112,14 +112,26 @@ fn is_gone(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
-/// Puts the address that this host has now into what an IPCP is bootstrapped with, where it follows that.
+/// The address that this host sends most from, or without any network its loopback; of the same IP version.
+fn own_address(like: IpAddr) -> IpAddr {
+    // Addresses for documentation (RFC 5737, 3849): nobody has them, and nothing is sent there.
+    let far: SocketAddr =
+        if like.is_ipv4() { ([192, 0, 2, 1], 9).into() } else { ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into() };
+    let loopback = if like.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
+    towards(far).unwrap_or(loopback)
+}
+
+/// Puts the address that this host has now into what an IPCP is bootstrapped with, where it follows that. Where the rendezvous is not
+/// found and the address of before is gone, any of this host's will do until it is.
 pub(super) async fn settle(bootstrap: &mut Bootstrap) {
     let Some(via) = bootstrap.via.as_ref().filter(|via| via.follow) else { return };
+    let before = bootstrap.listen.ip();
     let found = timeout(PATIENCE, tokio::net::lookup_host(&via.server)).await;
-    let Ok(Ok(mut found)) = found else { return };
-    let own = found.find(|at| at.is_ipv4() == bootstrap.listen.is_ipv4()).and_then(towards);
-    if let Some(own) = own.filter(|own| *own != bootstrap.listen.ip()) {
-        tracing::info!(before = %bootstrap.listen.ip(), now = %own, "this host has another address");
+    let server = found.ok().and_then(Result::ok).and_then(|mut all| all.find(|at| at.is_ipv4() == before.is_ipv4()));
+    let own = server.and_then(towards).or_else(|| is_gone(before).then(|| own_address(before)));
+    if let Some(own) = own.filter(|own| *own != before) {
+        let rendezvous = if server.is_some() { "reached from there" } else { "not found yet" };
+        tracing::info!(%before, now = %own, rendezvous, "this host has another address");
         bootstrap.listen.set_ip(own);
     }
 }
@@ -128,7 +140,9 @@ impl Driver {
     /// The host's addresses or routes may be others: the layer goes to the one that reaches the rendezvous now.
     pub(super) fn look_at_network(&mut self, now: Instant) {
         let before = self.shim.settings().listen;
-        if let Some(own) = self.shim.rendezvous_at().and_then(towards).filter(|own| *own != before.ip()) {
+        let own =
+            self.shim.rendezvous_at().map_or_else(|| is_gone(before.ip()).then(|| own_address(before.ip())), towards);
+        if let Some(own) = own.filter(|own| *own != before.ip()) {
             self.go_to(now, before, SocketAddr::new(own, before.port()));
         }
         let Some(network) = &mut self.network else { return };
@@ -170,5 +184,41 @@ impl Driver {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1;
+
+    use super::*;
+
+    /// A layer at `ip` whose rendezvous is of the other IP version, which is as good as not found.
+    async fn settled(ip: &str, rendezvous: &str) -> SocketAddr {
+        let said = v1::UdpConfig {
+            ip: ip.into(),
+            rendezvous: rendezvous.into(),
+            session: "darkreign".into(),
+            session_key_file: "/k".into(),
+            follow: true,
+            ..Default::default()
+        };
+        let mut bootstrap = Bootstrap::new("lobby", said).unwrap();
+        settle(&mut bootstrap).await;
+        bootstrap.listen
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_gone_is_no_reason_not_to_start() {
+        // Of TEST-NET-3 (RFC 5737): no host has it.
+        let at = settled("203.0.113.77", "[::1]:3360").await;
+        assert!(at.is_ipv4() && !is_gone(at.ip()), "{at}");
+        assert_eq!(at.port(), 3359);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_still_there_stays_where_the_rendezvous_is_not_found() {
+        assert_eq!(settled("127.0.0.2", "[::1]:3360").await.ip(), IpAddr::from([127, 0, 0, 2]));
+        assert_eq!(settled("127.0.0.2", "127.0.0.1:3360").await.ip(), IpAddr::from([127, 0, 0, 1]), "it is found");
     }
 }

@@ -42,6 +42,8 @@ pub(super) const RECOVERING_PAUSE: Duration = Duration::from_secs(1);
 const RECOVERY: Duration = Duration::from_secs(5);
 /// Between probes for accepted flows of which the peer's shim has not spoken yet.
 const UNSURE_PAUSE: Duration = Duration::from_secs(1);
+/// A probe that is due for so long was not forgotten: this host stood still (a paused machine, a stopped process).
+const STOOD_STILL: Duration = Duration::from_secs(1);
 /// Flows asked for at once when a peer's shim is seen to have restarted; each answer brings as many more.
 const ASKED_AT_ONCE: usize = 4;
 
@@ -379,6 +381,7 @@ impl Shim {
     }
 
     fn pair_timeout(&mut self, now: Instant, of: PairKey) {
+        self.stood_still(now, of);
         let Some(pair) = self.pairs.of.get(&of) else { return };
         let silence = now.saturating_duration_since(pair.heard);
         let late = silence >= limit(pair.timeout());
@@ -392,6 +395,22 @@ impl Shim {
         let Some(key) = pair.candidate() else { return };
         pair.turn = now + if pair.unsure.is_empty() { pair.period() } else { UNSURE_PAUSE };
         self.probe(now, of, key);
+    }
+
+    /// Time in which this host could not ask is no silence of the peer's: without it a paused machine would end all its flows when it
+    /// goes on, before it has read what waits for it.
+    fn stood_still(&mut self, now: Instant, of: PairKey) {
+        let Some(pair) = self.pairs.of.get_mut(&of) else { return };
+        let still = now.saturating_duration_since(pair.next);
+        if still < STOOD_STILL {
+            return;
+        }
+        pair.heard += still;
+        for key in &pair.flows {
+            if let Some(flow) = self.flows.get_mut(key) {
+                flow.vital.carried = flow.vital.carried.map(|at| at + still);
+            }
+        }
     }
 
     /// Asks for a flow's count of SDUs received: as the first of a silence, or because its time is up.

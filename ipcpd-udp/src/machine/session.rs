@@ -117,6 +117,9 @@ impl Shim {
                 let others = member.others().len();
                 format!("joined session {session} at {server}: seen as {public}, NAT: {nat}, {others} other members")
             }
+            Standing::Joining if member.server().is_none() => format!(
+                "session {session}: {server} is not found yet; see that a name server says where it is (asked again every 8 s)"
+            ),
             Standing::Joining => {
                 format!("session {session}: {server} does not answer yet; see that it runs and UDP may go there")
             }

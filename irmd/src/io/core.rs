@@ -116,6 +116,7 @@ impl Core {
             };
             // Whoever went away gets nothing any more, before anything is given away.
             let now = Instant::now();
+            logs::note_late(timeout, now);
             for call in inputs.gone.take() {
                 self.calls.remove(&call);
                 self.irm.cancelled(now, call);

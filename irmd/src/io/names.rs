@@ -63,7 +63,7 @@ impl Following {
     }
 }
 
-async fn here(asker: &Asker, caller: &Caller, request: &NamesRequest) -> Result<BTreeSet<String>, Failure> {
+async fn here(asker: &Asker, caller: &Caller, request: &NamesRequest) -> Result<BTreeMap<String, bool>, Failure> {
     match asker.ask(caller.clone(), Command::Names(request.clone())).await? {
         Reply::NamesHere(names) => Ok(names),
         other => Err(nonsense(&other)),
@@ -102,7 +102,7 @@ struct Follower {
     caller: Caller,
     request: NamesRequest,
     served: watch::Receiver<u64>,
-    here: BTreeSet<String>,
+    here: BTreeMap<String, bool>,
     layers: Layers,
     told: Option<NamesReply>,
 }
@@ -195,17 +195,22 @@ async fn read(links: Links, ipcp: String, request: NamesRequest, said: Arc<Said>
 }
 
 /// One list, in order of name; what this host serves before what others do.
-fn merged<'a>(layer: &str, here: &BTreeSet<String>, layers: impl Iterator<Item = &'a NamesReply>) -> NamesReply {
-    let mut all: BTreeSet<(String, bool, String)> =
-        here.iter().map(|name| (name.clone(), false, String::new())).collect();
+fn merged<'a>(layer: &str, here: &BTreeMap<String, bool>, layers: impl Iterator<Item = &'a NamesReply>) -> NamesReply {
+    let mut all: BTreeSet<(String, bool, String, bool)> =
+        here.iter().map(|(name, idle)| (name.clone(), false, String::new(), *idle)).collect();
     let mut more = false;
     for reply in layers {
         more |= reply.more;
         let wanted = reply.names.iter().filter(|known| layer.is_empty() || known.layer == layer);
-        all.extend(wanted.map(|known| (known.name.clone(), true, known.layer.clone())));
+        all.extend(wanted.map(|known| (known.name.clone(), true, known.layer.clone(), false)));
     }
     more |= all.len() > MOST_NAMES;
-    let known = |(name, elsewhere, layer): (String, bool, String)| KnownName { name, here: !elsewhere, layer };
+    let known = |(name, elsewhere, layer, idle): (String, bool, String, bool)| KnownName {
+        name,
+        here: !elsewhere,
+        layer,
+        idle,
+    };
     NamesReply { names: all.into_iter().take(MOST_NAMES).map(known).collect(), more }
 }
 
@@ -214,14 +219,17 @@ mod tests {
     use super::*;
 
     fn reply(names: &[(&str, &str)]) -> NamesReply {
-        let known =
-            |(name, layer): &(&str, &str)| KnownName { name: (*name).into(), here: false, layer: (*layer).into() };
+        let known = |(name, layer): &(&str, &str)| KnownName {
+            name: (*name).into(),
+            layer: (*layer).into(),
+            ..KnownName::default()
+        };
         NamesReply { names: names.iter().map(known).collect(), more: false }
     }
 
     #[test]
     fn lists_are_one_and_bounded() {
-        let here = BTreeSet::from(["chat.b".to_owned()]);
+        let here = BTreeMap::from([("chat.b".to_owned(), false)]);
         let replies = [reply(&[("chat.a", "x"), ("chat.b", "x")]), reply(&[("chat.a", "y"), ("chat.c", "y")])];
         let row = |known: &KnownName| format!("{} {} {}", known.name, known.here, known.layer);
         let all = merged("", &here, replies.iter());

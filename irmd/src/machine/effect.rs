@@ -215,8 +215,8 @@ pub enum Reply {
     Ipcps(Vec<v1::IpcpInfo>),
     /// Names; how they stand in their layers' directories is left to the owner.
     Names(Vec<v1::NameInfo>),
-    /// Names that something on this host serves.
-    NamesHere(std::collections::BTreeSet<String>),
+    /// Names that something on this host serves, and whether that is a program yet to be started.
+    NamesHere(std::collections::BTreeMap<String, bool>),
     /// What this host says of a name, and the IPCPs to ask, in order, with their layers; the owner asks them.
     Resolving(v1::ResolveStep, Vec<(String, String)>),
     /// Flows; counters are left to the owner.

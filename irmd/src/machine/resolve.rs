@@ -16,7 +16,8 @@ impl Irm {
         }
         let served = self.names.below(&prefix).filter(|(name, entry)| **name != prefix && entry.is_bound());
         let wanted = served.filter(|(_, entry)| layer.is_empty() || entry.layers.contains(layer));
-        let names = wanted.map(|(name, _)| name.to_string()).take(MOST_NAMES + 1).collect();
+        let names = wanted.map(|(name, entry)| (name.to_string(), entry.processes().next().is_none()));
+        let names = names.take(MOST_NAMES + 1).collect();
         Ok(Some(Reply::NamesHere(names)))
     }
 

@@ -132,7 +132,8 @@ impl Ipcp for Fake {
     type NamesStream = Pin<Box<dyn Stream<Item = Result<v1::NamesReply, Status>> + Send>>;
 
     async fn names(&self, _: Request<v1::NamesRequest>) -> Result<Response<Self::NamesStream>, Status> {
-        let known = |name: &&str| v1::KnownName { name: (*name).to_owned(), here: false, layer: "net".to_owned() };
+        let known =
+            |name: &&str| v1::KnownName { name: (*name).to_owned(), layer: "net".to_owned(), ..Default::default() };
         let names = self.state.lock().unwrap().known.iter().map(known).collect();
         let told = tokio_stream::once(Ok(v1::NamesReply { names, more: false }));
         Ok(Response::new(Box::pin(told.chain(tokio_stream::pending()))))

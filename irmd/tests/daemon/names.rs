@@ -45,6 +45,28 @@ async fn names_are_told_again_each_time_they_change() {
     assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
 }
 
+/// Of a program that is yet to be started nobody serves the name.
+#[tokio::test]
+async fn who_is_to_be_started_is_idle() {
+    let host = Host::new();
+    let _irmd = host.start().await;
+    let _lease = host.lease().await;
+    let create = v1::NameCreateRequest { name: "chat.a".into(), ..Default::default() };
+    host.admin().name_create(create).await.unwrap();
+    let program = v1::BoundProgram { path: "/bin/false".into(), auto_start: true, ..Default::default() };
+    let bind = v1::BindProgramRequest { name: "chat.a".into(), program: Some(program) };
+    host.admin().bind_program(bind).await.unwrap();
+    let idle = async || {
+        let mut names = host.irm().names(wanted("chat.", "")).await.unwrap().into_inner();
+        let reply =
+            tokio::time::timeout(SOON, names.message()).await.expect("a list in time").unwrap().expect("a list");
+        reply.names.into_iter().map(|known| (known.name, known.here, known.idle)).collect::<Vec<_>>()
+    };
+    assert_eq!(idle().await, [("chat.a".to_owned(), true, true)]);
+    host.serve("chat.a").await;
+    assert_eq!(idle().await, [("chat.a".to_owned(), true, false)]);
+}
+
 #[tokio::test]
 async fn layers_tell_theirs_and_take_them_along() {
     let host = Host::new();

@@ -7,5 +7,5 @@
 pub mod io;
 pub mod machine;
 
-pub use io::{Format, answer, lasting, start};
+pub use io::{Format, answer, lasting, note_late, start};
 pub use machine::filter::{Filter, FilterError, State};

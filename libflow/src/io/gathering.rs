@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use proto::Qos;
 use proto::v1::NamesReply;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -23,6 +24,9 @@ pub(crate) const EVENTS: usize = 16;
 /// A call may take so long: two rounds of hellos, a relay, a handshake.
 const CALL_WITHIN: Duration = Duration::from_secs(15);
 
+/// Whoever has a member's name may be leaving: that gets so long.
+const LEAVING: Duration = Duration::from_secs(2);
+
 /// Who gathers, and how.
 pub(crate) struct Plan {
     pub(crate) stack: Stack,
@@ -38,6 +42,21 @@ pub(crate) struct Plan {
 pub(crate) fn members(names: &NamesReply, prefix: &str) -> BTreeSet<String> {
     let of = names.names.iter().filter_map(|known| known.name.strip_prefix(prefix));
     of.filter(|member| !member.is_empty() && !member.contains('.')).map(str::to_owned).collect()
+}
+
+/// Whether nobody has the name; who has it may be leaving, and gets a moment for that. A program that irmd is to start for the name is
+/// nobody: the one that asks may be it.
+pub(crate) async fn is_free(runtime: &Handle, names: &mut watch::Receiver<NamesReply>, name: &str) -> bool {
+    let taken = |names: &NamesReply| names.names.iter().any(|known| known.name == name && !(known.here && known.idle));
+    let over = {
+        // Whoever joins may be in no runtime.
+        let _timers = runtime.enter();
+        tokio::time::sleep(LEAVING)
+    };
+    tokio::select! {
+        free = async { names.wait_for(|names| !taken(names)).await.is_ok() } => free,
+        () = over => false,
+    }
 }
 
 enum Done {

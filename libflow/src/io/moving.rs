@@ -2,7 +2,7 @@
 //! is the daemon's. The daemon cannot read there itself: it would take what is the program's.
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,9 +13,14 @@ use proto::v1;
 
 use super::core::{Core, Note};
 
-/// Datagrams handed to the daemon in each such time, at most: one attempt at a path takes some dozens.
+/// Datagrams handed to the daemon in each such time, at most: one attempt at a path takes some dozens. Junk takes nobody's share but
+/// its own source's: so many from where the flow goes (the server that introduces is there, too), so many from each of some other
+/// hosts, and so many from all the rest.
 const WINDOW: Duration = Duration::from_secs(1);
-const IN_WINDOW: u32 = 128;
+const OF_KNOWN: u32 = 64;
+const OF_EACH: u32 = 24;
+const EACH: usize = 8;
+const OF_OTHERS: u32 = 64;
 
 /// Where a flow goes that may move.
 pub(super) struct Moving {
@@ -26,7 +31,30 @@ pub(super) struct Moving {
 /// How much was handed to the daemon, since when.
 struct Handed {
     since: Instant,
-    count: u32,
+    known: u32,
+    each: Vec<(IpAddr, u32)>,
+    others: u32,
+}
+
+impl Handed {
+    fn nothing(since: Instant) -> Self {
+        Self { since, known: 0, each: Vec::new(), others: 0 }
+    }
+
+    /// Whether one more from there may go.
+    fn take(&mut self, from: IpAddr, known: bool) -> bool {
+        let (count, most) = match self.each.iter().position(|(ip, _)| *ip == from) {
+            _ if known => (&mut self.known, OF_KNOWN),
+            Some(at) => (&mut self.each[at].1, OF_EACH),
+            None if self.each.len() < EACH => {
+                self.each.push((from, 1));
+                return true;
+            }
+            None => (&mut self.others, OF_OTHERS),
+        };
+        *count += 1;
+        *count <= most
+    }
 }
 
 impl Moving {
@@ -34,7 +62,7 @@ impl Moving {
     pub(super) fn of(socket: &OwnedFd) -> Option<Self> {
         let peer = rustix::net::getpeername(socket.as_fd()).ok().flatten()?;
         let peer = ArcSwap::from_pointee(SocketAddr::try_from(peer).ok()?);
-        Some(Self { peer, handed: Mutex::new(Handed { since: Instant::now(), count: 0 }) })
+        Some(Self { peer, handed: Mutex::new(Handed::nothing(Instant::now())) })
     }
 
     /// Where it goes now.
@@ -42,13 +70,12 @@ impl Moving {
         **self.peer.load()
     }
 
-    fn may_hand(&self, now: Instant) -> bool {
+    fn may_hand(&self, now: Instant, from: IpAddr) -> bool {
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(handed.since) >= WINDOW {
-            *handed = Handed { since: now, count: 0 };
+            *handed = Handed::nothing(now);
         }
-        handed.count += 1;
-        handed.count <= IN_WINDOW
+        handed.take(from, from == self.peer().ip())
     }
 }
 
@@ -68,7 +95,7 @@ impl Core {
     /// Hands what came to the daemon, unless it was handed much already.
     pub(super) fn hand_over(&self, from: SocketAddr, datagram: &[u8]) {
         let (Some(moving), Some(link)) = (&self.moving, &self.link) else { return };
-        if self.is_daemons(datagram) && moving.may_hand(Instant::now()) {
+        if self.is_daemons(datagram) && moving.may_hand(Instant::now(), from.ip()) {
             let (flow_id, from) = (self.id().0, from.to_string());
             link.outside.leave(Note::Heard(v1::Heard { flow_id, from, datagram: datagram.to_vec() }));
         }
@@ -87,9 +114,17 @@ mod tests {
         let moving = Moving::of(&a.into()).unwrap();
         assert_eq!(moving.peer(), b.local_addr().unwrap());
         let now = Instant::now();
-        let handed = |now| (0..1000).filter(|_| moving.may_hand(now)).count();
-        assert_eq!(handed(now), IN_WINDOW as usize);
-        assert_eq!(handed(now + WINDOW), IN_WINDOW as usize);
+        let ip = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let handed = |now, from: IpAddr| (0..1000).filter(|_| moving.may_hand(now, from)).count();
+        for now in [now, now + WINDOW] {
+            // Whoever floods uses up its own share.
+            assert_eq!(handed(now, ip(1)), OF_EACH as usize);
+            assert_eq!(handed(now, moving.peer().ip()), OF_KNOWN as usize);
+            assert_eq!(handed(now, ip(2)), OF_EACH as usize);
+        }
+        // And of sources there are as many as a flood wants.
+        let handed = (3..=u8::MAX).map(|last| handed(now + WINDOW, ip(last))).sum::<usize>();
+        assert_eq!(handed, (EACH - 2) * OF_EACH as usize + OF_OTHERS as usize);
         assert!(Moving::of(&std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into()).is_none());
     }
 }

@@ -116,6 +116,53 @@ fn what_cannot_meet_is_relayed() {
     }
 }
 
+/// In whichever moment something falls silent for good, the program is told within the time that it gave.
+#[test]
+fn a_caller_hears_within_its_deadline_whatever_falls_silent() {
+    let silent = Link { loss: 1.0, ..link(5) };
+    type Falls<'a> = (&'a str, &'a dyn Fn(&mut World));
+    let falls: [Falls<'_>; 4] = [
+        ("the server", &|world| world.server.as_mut().unwrap().1.up = false),
+        ("the other host", &|world| world.hosts[1].crash(world.now, 60_000)),
+        ("its program", &|world| world.hosts[1].manners.answering = Answering::Never),
+        ("the network", &|world| world.relink(&silent, &silent)),
+    ];
+    for kinds in [[Kind::PortRestricted, Kind::AddressRestricted], [Kind::SymmetricRandom; 2]] {
+        for relays in [false, true] {
+            for (what, fall) in &falls {
+                for after in (0..1_200).step_by(30) {
+                    let mut world = met(kinds);
+                    world.server.as_mut().unwrap().1.relays = relays;
+                    world.ask(0, "echo", 2_500);
+                    world.run(after);
+                    fall(&mut world);
+                    world.run_until_told();
+                    let waited = world.hosts[0].story.asked[0].waited().expect("an answer");
+                    assert!(waited <= ms(2_500), "{kinds:?}, {what} after {after} ms: {waited:?}");
+                }
+            }
+        }
+    }
+}
+
+/// The machine is paused under both shims, for longer than silence may last: their flows live.
+#[test]
+fn flows_outlive_a_pause_of_the_machine() {
+    for paused in [21_000, 60_000, 3_600_000] {
+        let mut world = met([Kind::PortRestricted, Kind::Firewall]);
+        world.ask(0, "echo", 5_000);
+        world.run_until_told();
+        world.run(7_000);
+        world.now += ms(paused);
+        world.run(60_000);
+        assert_eq!((world.hosts[0].live().len(), world.hosts[1].live().len()), (1, 1), "{paused} ms");
+        // A peer that vanished is noticed as soon as ever.
+        world.hosts[1].crash(world.now, 600_000);
+        world.run(30_000);
+        assert_eq!(world.hosts[0].live().len(), 0);
+    }
+}
+
 #[test]
 fn a_name_that_nobody_has_is_unknown() {
     let mut world = met([Kind::PortRestricted, Kind::PortRestricted]);
@@ -175,6 +222,9 @@ fn a_flow_waits_for_the_session() {
     world.ask(0, "echo", 5_000);
     world.run_until_told();
     told(&world).unwrap();
+    let unfound = World::through_rendezvous(3, [Kind::PortRestricted, Kind::Firewall], &link(5));
+    let words = unfound.hosts[0].shim.as_ref().unwrap().session_words().unwrap();
+    assert!(words.contains("is not found yet"), "{words}");
     let mut silent = World::through_rendezvous(3, [Kind::PortRestricted, Kind::Firewall], &link(5));
     silent.server.as_mut().unwrap().1.up = false;
     silent.settle();

@@ -71,6 +71,11 @@ impl Asked {
         }
     }
 
+    /// How long it waited for its answer, whatever that was.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        self.told.first().map(|(at, _)| *at - self.at)
+    }
+
     /// How long it took, if it came to a flow.
     pub(super) fn took(&self) -> Option<Duration> {
         match self.told[..] {

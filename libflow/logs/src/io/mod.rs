@@ -15,6 +15,9 @@ use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+mod late;
+pub use late::note_late;
+
 use crate::machine::escape;
 use crate::machine::filter::{Filter, FilterError, State};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::net::{SOON, ipcp};
+use flowring_tests::terminal::Terminal;
 use lab::{Host, Lab, Middlebox, Running, Signal};
 
 use super::stage::{Member, SESSION, Session, await_session, await_survey, only_flow};
@@ -171,6 +172,59 @@ pub(crate) fn members_on_one_host_need_no_rendezvous() -> Result<()> {
     chats[0].sees("* carol left: ")?;
     let dave = Chat::join(&host, "dave", &["--most", "3"])?;
     dave.sees("* alice joined: ")?;
+    Ok(())
+}
+
+/// A name that only a program to be started has is free to who joins, and so is one that its member is just leaving; another's is not.
+pub(crate) fn a_member_that_leaves_or_is_to_be_started_may_join() -> Result<()> {
+    let lab = Lab::new()?;
+    let [host] = lab.hosts(["a"])?;
+    let _irmd = host.irmd().start()?;
+    let group = format!("{SESSION}.chat");
+    host.irm(&["name", "create", &format!("{group}.anna")])?;
+    host.irm(&["bind", "program", "/bin/false", "--name", &format!("{group}.anna"), "--auto"])?;
+    let stack = libflow::Stack::find(Some(host.run_dir()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let anna = stack.join(&group, "anna").await.context("a program is bound to the name")?;
+        for _ in 0..20 {
+            drop(stack.join(&group, "bob").await.context("again at once")?);
+        }
+        let taken = stack.join(&group, "anna").await.err().context("twice the same")?;
+        ensure!(taken.to_string().contains("has a member anna already"), "{taken}");
+        drop(anna);
+        Ok(())
+    })
+}
+
+/// Somebody stops a chat's terminal (Ctrl-S), and lines come in: whoever joins meets it all the same, and what is typed there arrives. When
+/// it goes on, the newest lines are shown.
+pub(crate) fn a_stopped_terminal_holds_nobody_up() -> Result<()> {
+    let lab = Lab::new()?;
+    let [host] = lab.hosts(["a"])?;
+    let _irmd = host.irmd().start()?;
+    let mut bob = Chat::join(&host, "bob", &[])?;
+    let mut command = host.command("rendezvous");
+    command.args(["join", SESSION, "--as", "anna"]);
+    let mut anna = Terminal::start(command, 80, 24)?;
+    anna.await_text(SOON, "bob", |text| text.contains("* bob joined"))?;
+    bob.sees("* anna joined: ")?;
+    // More than terminals and pipes hold.
+    anna.press("\u{13}")?;
+    for n in 0..3_000 {
+        bob.type_in(&format!("line {n} {}", "of many ".repeat(8)))?;
+    }
+    let dora = Chat::join(&host, "dora", &[])?;
+    dora.sees("* anna joined: ")?;
+    anna.press("still here\r")?;
+    bob.sees("anna: still here")?;
+    dora.sees("anna: still here")?;
+    bob.type_in("the end")?;
+    dora.sees("bob: the end")?;
+    anna.press("\u{11}")?;
+    anna.await_text(LATE, "the end", |text| text.contains("bob: the end"))?;
+    anna.press("/quit\r")?;
+    ensure!(anna.wait(SOON)?.success(), "{}", anna.text());
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod moves;
 mod nat;
 mod neighbours;
 mod roaming;
+mod rounds;
 mod services;
 mod several;
 mod stage;
@@ -24,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
     use nat::*;
     use neighbours::*;
     use roaming::*;
+    use rounds::*;
     use services::*;
     use several::*;
     use table::*;
@@ -63,9 +65,14 @@ pub(crate) fn cases() -> Vec<Case> {
         relayed_flows_move_to_a_path_that_appears,
         flows_without_another_way_stay_relayed,
     ];
-    cases.extend(cases![members_on_one_host_need_no_rendezvous]);
+    cases.extend(cases![
+        members_on_one_host_need_no_rendezvous,
+        a_stopped_terminal_holds_nobody_up,
+        a_member_that_leaves_or_is_to_be_started_may_join,
+    ]);
     cases.extend(cases![programs ["dumpcap"]: a_capture_shows_no_amplification_by_the_server]);
     cases.extend(cases![@ true, ["dumpcap"], a_lying_member_has_few_hellos_sent_to_a_third_party]);
+    cases.extend(cases![@ true, ["dumpcap"], a_path_takes_two_round_trips_after_the_introduction]);
     cases.extend(cases![@ true, ["curl"], a_web_server_behind_a_nat_is_fetched_from_behind_another]);
     cases
 }

@@ -13,13 +13,18 @@ use tokio::task::JoinSet;
 use super::irmd::{Irmd, QUICK};
 use super::{Fault, print};
 use crate::cli::{Listing, Nat};
-use crate::machine::nat::{self, Facts, Found, Hairpin, Lifetime, Seen, lifetime};
+use crate::machine::nat::lifetime::{self, Trial};
+use crate::machine::nat::{self, Facts, Found, Hairpin, Hindrance, Lifetime, Seen};
 
 /// A question is asked so often, with this pause.
 const TIMES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(400);
 /// Fresh sockets that are looked at for the order of their ports.
 const SOCKETS: usize = 6;
+/// Fresh sockets until one has a port, or an address, as is needed.
+const OTHERS: usize = 16;
+/// The server sends to none below.
+const LEAST_PORT: u16 = 1_024;
 
 /// What `irm nat` prints.
 pub(super) async fn nat(run_dir: Option<&std::path::Path>, how: Nat) -> Result<(), Fault> {
@@ -223,42 +228,77 @@ async fn lives(server: SocketAddr, most: Duration) -> std::io::Result<Lifetime> 
     print::note(&format!("idle mappings are looked at for {} s", most.as_secs()));
     let mut trials = JoinSet::new();
     for after in lifetime::rungs(most) {
-        let (idle, caller) = (Asker::open(server).await?, Asker::open(server).await?);
-        let Some(answer) = idle.ask(server, &WHERE, server).await else { continue };
+        let Some((idle, public)) = mapped(server).await? else { continue };
         let made = Instant::now();
         trials.spawn(async move {
             tokio::time::sleep_until((made + after).into()).await;
-            (after, reached(&idle, &caller, server, answer.public.port()).await)
+            (after, tried(&idle, server, public).await)
         });
     }
     let mut seen = Vec::new();
     while let Some(trial) = trials.join_next().await {
-        let Ok((after, lived)) = trial else { continue };
-        if !after.is_zero() {
-            let what = if lived { "lives" } else { "is gone" };
-            print::note(&format!("a mapping that was idle for {} s {what}", after.as_secs()));
-        } else if !lived {
+        let Ok((after, trial)) = trial else { continue };
+        seen.push((after, trial));
+        let what = match trial {
             // What cannot be reached at once cannot be reached later.
-            seen.push((after, lived));
-            break;
-        }
-        seen.push((after, lived));
+            Trial::Gone | Trial::Untried(_) if after.is_zero() => break,
+            Trial::Lived if after.is_zero() => continue,
+            Trial::Lived => "lives",
+            Trial::Gone => "is gone",
+            Trial::Untried(_) => "could not be tried",
+        };
+        print::note(&format!("a mapping that was idle for {} s {what}", after.as_secs()));
     }
     seen.sort_unstable();
     Ok(lifetime::lifetime(&seen))
 }
 
-/// Whether the server reaches an idle socket's mapping: another one asks it to.
-async fn reached(idle: &Asker, caller: &Asker, server: SocketAddr, port: u16) -> bool {
-    if port < 1_024 {
-        return false;
+/// A mapping, best of a port that the server can be asked for.
+async fn mapped(server: SocketAddr) -> std::io::Result<Option<(Asker, SocketAddr)>> {
+    let mut best = None;
+    for _ in 0..OTHERS {
+        let idle = Asker::open(server).await?;
+        let Some(answer) = idle.ask(server, &WHERE, server).await else { break };
+        let low = answer.public.port() < LEAST_PORT;
+        best = Some((idle, answer.public));
+        if !low {
+            break;
+        }
     }
-    let (id, bytes) = Asker::bytes(&Said::NatReach { port });
+    Ok(best)
+}
+
+/// Whether the server reaches an idle socket's mapping: another one, of the same public address, asks it to.
+async fn tried(idle: &Asker, server: SocketAddr, public: SocketAddr) -> Trial {
+    if public.port() < LEAST_PORT {
+        return Trial::Untried(Hindrance::LowPorts);
+    }
+    let caller = match beside(server, public.ip()).await {
+        Ok(caller) => caller,
+        Err(why) => return Trial::Untried(why),
+    };
+    let (id, bytes) = Asker::bytes(&Said::NatReach { port: public.port() });
     for _ in 0..TIMES {
         let _ = caller.socket.send_to(&bytes, server).await;
         if idle.heard(id, Some(server), PAUSE).await.is_some() {
-            return true;
+            return Trial::Lived;
         }
     }
-    false
+    Trial::Gone
 }
+
+/// A fresh socket that the server sees at that address: behind a NAT with several, not every one is.
+async fn beside(server: SocketAddr, ip: IpAddr) -> Result<Asker, Hindrance> {
+    for _ in 0..OTHERS {
+        let asker = Asker::open(server).await.map_err(|_| Hindrance::Silent)?;
+        let answer = asker.ask(server, &WHERE, server).await.ok_or(Hindrance::Silent)?;
+        if answer.public.ip() == ip {
+            return Ok(asker);
+        }
+    }
+    Err(Hindrance::OtherAddress)
+}
+
+#[cfg(test)]
+#[path = "nat_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-pub use lifetime::Lifetime;
+pub use lifetime::{Hindrance, Lifetime};
 pub use words::text;
 
 /// Steps of ports up to this are steps; larger ones are chance.

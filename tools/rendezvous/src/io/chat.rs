@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tool::{Admin, Stop};
 
 use super::NAME;
+use super::screen::{self, Screen};
 use crate::cli::Join;
 use crate::machine::chat::{self, LINE, Route, Typed};
 
@@ -25,8 +26,15 @@ const LINES: usize = 64;
 /// What was said last has so long to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A line that a member said.
-type Heard = (String, Vec<u8>);
+/// What comes of a task.
+enum News {
+    /// A line that a member said.
+    Heard(String, Vec<u8>),
+    /// How the flow of somebody who joined goes.
+    Came(String, Arc<Flow>, Route),
+    /// How all flows go.
+    Who(Vec<(String, Route)>),
+}
 
 /// Chats until the input ends.
 pub(super) fn join(join: &Join) -> anyhow::Result<()> {
@@ -49,29 +57,43 @@ async fn chat(join: &Join) -> anyhow::Result<()> {
         joining = joining.layer(&layer);
     }
     let mut group = joining.await?;
-    print::text(&chat::note(&format!("you are {member} in {}; /who shows the others, /quit leaves", group.name())))?;
-    let (tell, mut heard) = mpsc::channel(LINES);
+    let (screen, mut written) = screen::on(std::io::stdout())?;
+    screen.show(chat::note(&format!("you are {member} in {}; /who shows the others, /quit leaves", group.name())));
+    let (tell, mut news) = mpsc::channel(LINES);
     let mut typed = read_input()?;
-    let mut room = Room { own: member, admin, members: BTreeMap::new(), speaking: JoinSet::new(), tell };
+    let mut room = Room {
+        own: member,
+        admin,
+        members: BTreeMap::new(),
+        tasks: JoinSet::new(),
+        tell,
+        screen: screen.clone(),
+        asked: false,
+    };
     loop {
         tokio::select! {
             () = stop.asked() => break,
+            over = written.over() => {
+                over?;
+                break;
+            }
             event = group.next() => match event {
-                Some(event) => room.event(event).await?,
+                Some(event) => room.event(event),
                 None => anyhow::bail!("irmd does not let this program serve its name any more; see irm name list"),
             },
-            Some((member, line)) = heard.recv() => print::text(&chat::heard(&member, &line))?,
+            Some(news) = news.recv() => room.news(news),
             line = typed.recv() => match line.map(|line| chat::typed(&line)) {
                 None | Some(Typed::Quit) => break,
                 Some(Typed::Nothing) => {}
-                Some(Typed::Help(words)) => print::text(&chat::note(&words))?,
-                Some(Typed::Who) => room.who().await?,
-                Some(Typed::Say(line)) => room.say(&line)?,
+                Some(Typed::Help(words)) => screen.show(chat::note(&words)),
+                Some(Typed::Who) => room.who(),
+                Some(Typed::Say(line)) => room.say(&line),
             },
-            Some(_) = room.speaking.join_next() => {}
+            Some(_) = room.tasks.join_next() => {}
         }
     }
     room.leave().await;
+    written.finish(LAST_WORDS).await;
     Ok(())
 }
 
@@ -130,8 +152,11 @@ struct Room {
     own: String,
     admin: Admin,
     members: BTreeMap<String, Present>,
-    speaking: JoinSet<()>,
-    tell: mpsc::Sender<Heard>,
+    tasks: JoinSet<()>,
+    tell: mpsc::Sender<News>,
+    screen: Screen,
+    /// Somebody asked who is there, and is not answered yet.
+    asked: bool,
 }
 
 struct Present {
@@ -140,71 +165,111 @@ struct Present {
     say: mpsc::Sender<Arc<str>>,
     /// Lines were dropped, and that was told.
     slow: bool,
+    /// It was told that it joined.
+    told: bool,
 }
 
 impl Room {
-    async fn event(&mut self, event: GroupEvent) -> anyhow::Result<()> {
+    fn event(&mut self, event: GroupEvent) {
         match event {
             GroupEvent::Joined { member, flow } => {
-                let route = self.route(&flow).await;
-                print::text(&route.joined(&member))?;
                 let (say, lines) = mpsc::channel(LINES);
-                self.speaking.spawn(speak(flow.clone(), lines));
-                self.speaking.spawn(hear(member.clone(), flow.clone(), self.tell.clone()));
-                self.members.insert(member, Present { flow, say, slow: false });
+                self.tasks.spawn(speak(flow.clone(), lines));
+                let (admin, tell, from, of) = (self.admin.clone(), self.tell.clone(), member.clone(), flow.clone());
+                self.tasks.spawn(async move {
+                    let route = route(&admin, &of).await;
+                    if tell.send(News::Came(from.clone(), of.clone(), route)).await.is_ok() {
+                        hear(from, of, tell).await;
+                    }
+                });
+                self.members.insert(member, Present { flow, say, slow: false, told: false });
             }
             GroupEvent::Left { member, why } => {
-                self.members.remove(&member);
-                print::text(&chat::note(&format!("{member} left: {why}")))?;
+                if let Some(Present { flow, told: false, .. }) = self.members.remove(&member) {
+                    self.screen.show(known(&flow).joined(&member));
+                }
+                self.screen.show(chat::note(&format!("{member} left: {why}")));
             }
             GroupEvent::Unreached { member, why } => {
-                print::text(&chat::note(&format!("{member} is not reached, and tried again: {why}")))?;
+                self.screen.show(chat::note(&format!("{member} is not reached, and tried again: {why}")));
             }
         }
-        Ok(())
     }
 
-    /// How a member is reached now: a relayed flow may have moved.
-    async fn route(&self, flow: &Flow) -> Route {
-        let (mut client, path) = (self.admin.client.clone(), self.admin.path());
-        let request = v1::FlowShowRequest { flow_id: flow.id().0 };
-        let shown = tool::answer(&path, LOOK_WITHIN, client.flow_show(request)).await.unwrap_or_default();
-        // irmd may be away for a moment; the flow knows where it began.
-        let known = if shown.peer_address.is_empty() { flow.peer().address.clone() } else { shown.peer_address };
-        let round_trip = flow.path().map(|path| path.rtt).filter(|time| !time.is_zero());
-        Route { way: shown.way, address: known, round_trip }
-    }
-
-    async fn who(&self) -> anyhow::Result<()> {
-        let mut rows = Vec::new();
-        for (member, present) in &self.members {
-            rows.push((member.as_str(), self.route(&present.flow).await));
+    fn news(&mut self, news: News) {
+        match news {
+            News::Heard(member, line) => self.screen.show(chat::heard(&member, &line)),
+            News::Came(member, flow, route) => {
+                let here = self.members.get_mut(&member).filter(|present| Arc::ptr_eq(&present.flow, &flow));
+                if let Some(present) = here {
+                    present.told = true;
+                    self.screen.show(route.joined(&member));
+                }
+            }
+            News::Who(rows) => {
+                self.asked = false;
+                let rows = rows.iter().map(|(member, route)| (member.as_str(), route.clone()));
+                self.screen.show(chat::who(&self.own, rows));
+            }
         }
-        print::text(&chat::who(&self.own, rows))
+    }
+
+    /// Who is there, and how each is reached: asked of irmd all at once. Asked again before that is answered, it is one answer.
+    fn who(&mut self) {
+        if std::mem::replace(&mut self.asked, true) {
+            return;
+        }
+        let mut asked = JoinSet::new();
+        for (member, present) in &self.members {
+            let (admin, member, flow) = (self.admin.clone(), member.clone(), present.flow.clone());
+            asked.spawn(async move { (member, route(&admin, &flow).await) });
+        }
+        let tell = self.tell.clone();
+        self.tasks.spawn(async move {
+            let mut rows = asked.join_all().await;
+            rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            let _ = tell.send(News::Who(rows)).await;
+        });
     }
 
     /// Says a line to all; who does not listen holds nobody up.
-    fn say(&mut self, line: &str) -> anyhow::Result<()> {
+    fn say(&mut self, line: &str) {
         if self.members.is_empty() {
-            print::text(&chat::note("nobody is here to hear that"))?;
+            self.screen.show(chat::note("nobody is here to hear that"));
         }
         let line: Arc<str> = format!("{line}\n").into();
         for (member, present) in &mut self.members {
             let full = matches!(present.say.try_send(line.clone()), Err(mpsc::error::TrySendError::Full(_)));
             if full && !present.slow {
-                print::text(&chat::note(&format!("{member} is slow and misses lines")))?;
+                self.screen.show(chat::note(&format!("{member} is slow and misses lines")));
             }
             present.slow = full;
         }
-        Ok(())
     }
 
     /// What was said arrives first, if that does not take long.
     async fn leave(mut self) {
         self.members.clear();
         drop(self.tell);
-        let _ = tokio::time::timeout(LAST_WORDS, async { while self.speaking.join_next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout(LAST_WORDS, async { while self.tasks.join_next().await.is_some() {} }).await;
     }
+}
+
+/// How a member is reached now: a relayed flow may have moved.
+async fn route(admin: &Admin, flow: &Flow) -> Route {
+    let (mut client, path) = (admin.client.clone(), admin.path());
+    let request = v1::FlowShowRequest { flow_id: flow.id().0 };
+    let shown = tool::answer(&path, LOOK_WITHIN, client.flow_show(request)).await.unwrap_or_default();
+    let known = known(flow);
+    // irmd may be away for a moment.
+    let address = if shown.peer_address.is_empty() { known.address } else { shown.peer_address };
+    Route { way: shown.way, address, round_trip: known.round_trip }
+}
+
+/// What the flow itself knows of that: where it began.
+fn known(flow: &Flow) -> Route {
+    let round_trip = flow.path().map(|path| path.rtt).filter(|time| !time.is_zero());
+    Route { way: String::new(), address: flow.peer().address.clone(), round_trip }
 }
 
 /// Each side says its lines on a stream of its own.
@@ -221,7 +286,7 @@ async fn speak(flow: Arc<Flow>, mut lines: mpsc::Receiver<Arc<str>>) {
     }
 }
 
-async fn hear(member: String, flow: Arc<Flow>, tell: mpsc::Sender<Heard>) {
+async fn hear(member: String, flow: Arc<Flow>, tell: mpsc::Sender<News>) {
     let stream: Result<_, StreamError> = flow.accept_stream().await;
     let Ok(stream) = stream else { return };
     let recv: RecvStream = stream.recv;
@@ -229,7 +294,7 @@ async fn hear(member: String, flow: Arc<Flow>, tell: mpsc::Sender<Heard>) {
     loop {
         let mut line = Vec::new();
         let read = (&mut reader).take(LINE as u64).read_until(b'\n', &mut line).await;
-        if !read.is_ok_and(|read| read > 0) || tell.send((member.clone(), line)).await.is_err() {
+        if !read.is_ok_and(|read| read > 0) || tell.send(News::Heard(member.clone(), line)).await.is_err() {
             return;
         }
     }

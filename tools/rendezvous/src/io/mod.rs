@@ -4,6 +4,7 @@ mod chat;
 mod config;
 mod events;
 mod key;
+mod screen;
 mod serve;
 mod sockets;
 mod start;

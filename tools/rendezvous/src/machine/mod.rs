@@ -2,6 +2,7 @@
 //! values, datagrams and events go out; nothing here has a clock, a socket or randomness of its own.
 
 mod attempts;
+pub mod backlog;
 pub mod chat;
 mod choosing;
 mod cookie;

@@ -9,7 +9,7 @@ use super::words::{
     DAEMON_REPLACED, DAEMON_YOUNG, IPCP_DOWN, IPCP_LOOPING, IPCP_NONE, IPCP_STALE, IPCP_STARTING, IPCP_STOPPED,
     IPCP_STRANGER, IPCP_UNMADE, IRMD_BUILD, IRMD_DEAD, IRMD_FORBIDDEN, IRMD_NO_IRMD, IRMD_NONE, IRMD_OTHERS,
     IRMD_STOPPED, IRMD_STUCK, IRMD_VERSION, RUN_DIR_CLOSED, RUN_DIR_ELSEWHERE, RUN_DIR_FOREIGN, RUN_DIR_MISSING,
-    RUN_DIR_NONE, RUN_DIR_WRITABLE,
+    RUN_DIR_NONE, RUN_DIR_WRITABLE, SESSION_NONE,
 };
 use crate::machine::text::age;
 
@@ -207,6 +207,12 @@ fn one_ipcp(lines: &mut Lines, facts: &Facts, ipcp: &Ipcp) {
                 let (name, layer, address) = (&info.name, &info.layer, &info.address);
                 let again = if info.restarts == 0 { String::new() } else { format!(", started again {times} times") };
                 lines.ok(format!("IPCP {name} (pid {pid}) is a member of {layer} at {address}{again}"));
+                let server = info.config.as_ref().map_or("", |config| config.rendezvous.as_str());
+                // As the IPCP says it of itself; empty where it was not asked or has none.
+                if !info.session.is_empty() && !info.session.starts_with("joined ") {
+                    let values = [("ipcp", name.as_str()), ("why", &info.session), ("server", server)];
+                    lines.find(&SESSION_NONE, &values);
+                }
             }
         }
     }

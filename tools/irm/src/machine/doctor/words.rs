@@ -125,6 +125,10 @@ findings! {
         "IPCP {ipcp} (pid {pid}) is stopped by a signal or a debugger",
         "its layer takes no new flows; flows that are open go on",
         "kill -CONT {pid}";
+    SESSION_NONE, Trouble, "session-not-joined",
+        "IPCP {ipcp} is not in its session: {why}",
+        "flows through the rendezvous do not come about; it goes on trying, and flows that are open go on",
+        "irm nat --via {server}";
     IPCP_STRANGER, Trouble, "ipcp-refused",
         "an IPCP {ipcp} listens at {socket}, and irmd does not know it",
         "it is of another protocol version than irmd, whose log says which, and carries no flows",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::lifetime::Trial;
 use super::*;
 
 fn at(text: &str) -> SocketAddr {
@@ -91,15 +92,24 @@ fn lifetimes_are_between_two_looks() {
     assert_eq!(lifetime::rungs(seconds(15)), [0, 5, 10, 15].map(seconds));
     assert_eq!(lifetime::rungs(seconds(12)), [0, 5, 10, 12].map(seconds));
     assert_eq!(lifetime::rungs(seconds(600)).len(), 18);
-    let table: &[(&[bool], Lifetime)] = &[
-        (&[true, true, true, true], Lifetime::More { lived: seconds(15) }),
-        (&[true, true, false, false], Lifetime::Between { lived: seconds(5), gone: seconds(10) }),
+    let (yes, no) = (Trial::Lived, Trial::Gone);
+    let [other, low] = [Hindrance::OtherAddress, Hindrance::LowPorts].map(Trial::Untried);
+    let unknown = |why| Lifetime::Unknown { why };
+    let table: &[(&[Trial], Lifetime)] = &[
+        (&[yes, yes, yes, yes], Lifetime::More { lived: seconds(15) }),
+        (&[yes, yes, no, no], Lifetime::Between { lived: seconds(5), gone: seconds(10) }),
         // One datagram too many was lost: the shorter is told.
-        (&[true, true, false, true], Lifetime::Between { lived: seconds(5), gone: seconds(10) }),
-        (&[true, false, false, false], Lifetime::Between { lived: seconds(0), gone: seconds(5) }),
-        (&[false, true, true, true], Lifetime::Unknown),
-        (&[true], Lifetime::Unknown),
-        (&[], Lifetime::Unknown),
+        (&[yes, yes, no, yes], Lifetime::Between { lived: seconds(5), gone: seconds(10) }),
+        (&[yes, no, no, no], Lifetime::Between { lived: seconds(0), gone: seconds(5) }),
+        // What could not be tried is not dead.
+        (&[yes, yes, other, yes], Lifetime::More { lived: seconds(15) }),
+        (&[yes, yes, yes, other], Lifetime::More { lived: seconds(10) }),
+        (&[yes, yes, other, no], Lifetime::Between { lived: seconds(5), gone: seconds(15) }),
+        (&[yes, other, low, other], unknown(Hindrance::OtherAddress)),
+        (&[low, yes, yes, yes], unknown(Hindrance::LowPorts)),
+        (&[no, yes, yes, yes], unknown(Hindrance::NotReached)),
+        (&[yes], unknown(Hindrance::NotReached)),
+        (&[], unknown(Hindrance::NotReached)),
     ];
     for (lived, want) in table {
         let trials: Vec<_> = lifetime::rungs(seconds(15)).into_iter().zip(lived.iter().copied()).collect();

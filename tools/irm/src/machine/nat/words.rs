@@ -1,6 +1,6 @@
 //! What was found, for people.
 
-use super::{Direct, Filtering, Found, Hairpin, Lifetime, Mapping, Ports};
+use super::{Direct, Filtering, Found, Hairpin, Hindrance, Lifetime, Mapping, Ports};
 
 /// Keep-alives of flows come this often at the least, seconds.
 const KEPT: u64 = 25;
@@ -76,14 +76,20 @@ fn lifetime(lifetime: Option<Lifetime>) -> String {
     let kept = |gone: u64| if gone <= KEPT { "; flows' keep-alives may come too late" } else { "" };
     match lifetime {
         None => "not measured; irm nat --lifetime does (RFC 4787, 4.3)".to_owned(),
-        Some(Lifetime::Unknown) => {
-            "not to be measured: the server does not reach another port of this host; it may be of an older release"
-                .to_owned()
-        }
+        Some(Lifetime::Unknown { why }) => format!("not to be measured: {}", unmeasured(why)),
         Some(Lifetime::More { lived }) => format!("more than {} s idle (RFC 4787, 4.3)", lived.as_secs()),
         Some(Lifetime::Between { lived, gone }) => {
             format!("between {} and {} s idle (RFC 4787, 4.3){}", lived.as_secs(), gone.as_secs(), kept(gone.as_secs()))
         }
+    }
+}
+
+fn unmeasured(why: Hindrance) -> &'static str {
+    match why {
+        Hindrance::NotReached => "the server does not reach another port of this host; it may be of an older release",
+        Hindrance::LowPorts => "the NAT gave ports below 1,024, which the server is not asked to send to",
+        Hindrance::OtherAddress => "the NAT has several addresses, and no two sockets got the same one",
+        Hindrance::Silent => "the server answered at first, and then no more",
     }
 }
 

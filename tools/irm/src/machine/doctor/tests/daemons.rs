@@ -48,6 +48,16 @@ pub(super) const CASES: &[Case] = &[
         "(mode 0700)",
         "chmod a+rx /run/f",
     ),
+    (
+        |f| {
+            let info = &mut f.ipcps[0].info;
+            info.config.as_mut().unwrap().rendezvous = "rdv.example:3360".into();
+            info.session = "session darkreign: rdv.example:3360 is not found yet".into();
+        },
+        "session-not-joined",
+        "is not in its session: session darkreign: rdv.example:3360 is not found yet",
+        "irm nat --via rdv.example:3360",
+    ),
     (|f| irmd_is(f, Irmd::Dead), "irmd-dead", "nobody listens at /run/f/irmd.sock", "irmd --run-dir /run/f"),
     (
         |f| {
