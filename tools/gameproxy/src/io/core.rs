@@ -18,7 +18,7 @@ use crate::machine::door::{Choice, ClientId, Door, Player};
 use crate::machine::pool::Pool;
 use crate::machine::queue::{Agenda, Chance, Fate, Item, Queue};
 use crate::machine::routes::{Over, RouteId, Routes, Side};
-use crate::said::rule::{Dropped, Way};
+use crate::said::rule::Dropped;
 
 /// Players of one client side at a time, whatever the limits: each has a descriptor.
 const MOST: usize = 16_384;
@@ -185,9 +185,18 @@ impl Core {
     /// A datagram waits in its route's queue.
     fn wait(&mut self, now: Instant, id: RouteId, from: Side, due: Instant, data: &[u8]) {
         let Some((_, route)) = self.routes.get_mut(id) else { return };
-        let Way { room, full, .. } = route.way(from);
+        let way = route.way(from);
+        let (room, full) = (way.room(route.more[from as usize]), way.full);
         let queue = &mut route.queues[from as usize];
-        let item = Item { due, came: now, what: self.pool.take(data) };
+        // So much waits of all players together: each makes room for its own.
+        if !self.pool.has_room(data.len())
+            && let Some(old) = queue.pop_front()
+        {
+            self.pool.give(old);
+            self.tally.dropped(Dropped::QueueFull);
+        }
+        let Some(what) = self.pool.take(data) else { return self.tally.dropped(Dropped::QueueFull) };
+        let item = Item { due, came: now, what };
         if let Some(dropped) = queue.push(item, room, full) {
             self.pool.give(dropped);
             self.tally.dropped(Dropped::QueueFull);

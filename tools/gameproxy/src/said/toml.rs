@@ -234,7 +234,7 @@ impl Keys {
                 delay: of(self.delay, way.delay),
                 jitter: of(self.jitter, way.jitter),
                 loss: self.loss.map_or(way.loss, |Word(Pair(up, down))| if back { down.0 } else { up.0 }),
-                room: self.queue.map_or(way.room, |room| room.0),
+                queue: self.queue.map(|room| room.0).or(way.queue),
                 full: self.when_full.map_or(way.full, |word| word.0),
             }
         };

@@ -51,7 +51,8 @@ fn every_key_is_read() {
     assert_eq!(q2.to[0].tokens, [b"key1".to_vec(), vec![0, 255, 97, 98]]);
     assert_eq!((q2.to[1].place.to_string(), q2.to[1].tokens.len()), ("[fd00::1]:27911".to_owned(), 0));
     let ms = Duration::from_millis;
-    let way = Way { delay: ms(30), jitter: Duration::from_micros(500), loss: 5_000, room: 8, full: Full::DropNew };
+    let way =
+        Way { delay: ms(30), jitter: Duration::from_micros(500), loss: 5_000, queue: Some(8), full: Full::DropNew };
     let want = Carriage {
         up: way,
         down: Way { delay: ms(20), jitter: ms(1), loss: 0, ..way },
