@@ -252,3 +252,23 @@ fn who_has_no_answer_makes_room_when_descriptors_run_out() {
     server.send_to(b"so you are", first).unwrap();
     assert_eq!(hears(&real, b"so you are"), at);
 }
+
+#[test]
+fn who_was_sent_where_nobody_is_gets_another_server() {
+    let (server, target) = udp("127.0.0.1:0");
+    let (at, nobody) = (SocketAddr::from(([127, 0, 0, 1], free())), free());
+    let rules = std::env::temp_dir().join(format!("gameproxy-astray-{}.toml", std::process::id()));
+    // Nobody is pruned meanwhile, and each server has its turn.
+    let text = format!(
+        "access = ['allow *']\n[[redirect]]\nfrom = '{at}'\nto = ['127.0.0.1:{nobody}', '{target}']\nprune-after = '1h'\n"
+    );
+    std::fs::write(&rules, text).unwrap();
+    let _proxy = Proxy::start(&["local", "--config", rules.to_str().unwrap(), "--log", "error"], Stdio::null());
+    let players: Vec<(UdpSocket, SocketAddr)> = (0..8).map(|_| udp("127.0.0.1:0")).collect();
+    for (player, _) in &players {
+        let from = heard(player, at, &server, b"I join");
+        server.send_to(b"welcome", from).unwrap();
+        assert_eq!(hears(player, b"welcome"), at);
+    }
+    let _ = std::fs::remove_file(rules);
+}

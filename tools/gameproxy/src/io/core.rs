@@ -58,6 +58,8 @@ pub(super) struct Core {
     tally: Arc<Tally>,
     /// Somebody may be delayed for fairness.
     leveled: bool,
+    /// Routes whose server is not there while another is: their players go there with their next datagrams.
+    astray: Vec<RouteId>,
 }
 
 /// A player, for who looks.
@@ -91,6 +93,7 @@ impl Core {
             through,
             tally,
             leveled: false,
+            astray: Vec::new(),
         }
     }
 
@@ -154,6 +157,10 @@ impl Core {
         }
         let mut door = door(&self.door);
         let change = door.answered(now, &route.choice, is_there);
+        // One that has answered may be starting again, and knows its players then.
+        if !is_there && route.answers_in.is_none() && door.has_other(&route.choice) {
+            self.astray.push(id);
+        }
         let (redirect, server) = (door.name_of(route.choice.line), route.choice.server);
         match change {
             Some(Change::WentDown) => tracing::warn!("redirect {redirect}: nobody is at the server {server}"),
@@ -245,8 +252,11 @@ impl Core {
         }
     }
 
-    /// Ends the routes that somebody was silent on; `ended` is told which.
+    /// Ends the routes that somebody was silent on, or that lead nowhere; `ended` is told which.
     pub(super) fn expire(&mut self, now: Instant, ended: &mut dyn FnMut(&Player, Over)) {
+        while let Some(id) = self.astray.pop() {
+            self.close(id, Over::Unreachable, ended);
+        }
         while let Some((id, over)) = self.routes.poll_silent(now) {
             self.close(id, over, ended);
         }
