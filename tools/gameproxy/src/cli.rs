@@ -70,7 +70,7 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Carrier::Message)]
         carrier: Carrier,
         /// Serve the byte stream on descriptor 0, as inetd passes it, until it ends
-        #[arg(long, conflicts_with = "name")]
+        #[arg(long, conflicts_with_all = ["name", "metrics", "drain", "watch"])]
         inetd: bool,
         /// Which redirects.
         #[command(flatten)]
@@ -185,7 +185,7 @@ pub struct Run {
     #[arg(long, value_name = "TIME", value_parser = service::values::time)]
     pub drain: Option<Duration>,
     /// Read the configuration again whenever it changes
-    #[arg(long)]
+    #[arg(long, requires = "config")]
     pub watch: bool,
     /// Where the sockets are.
     #[command(flatten)]
@@ -272,6 +272,8 @@ mod tests {
             "gameproxy client",
             "gameproxy server",
             "gameproxy server --name a --inetd",
+            "gameproxy server --inetd --redirect 1=10.0.0.1:1 --drain 5s",
+            "gameproxy client --server flow:a --watch",
         ];
         for line in lines {
             assert_eq!(parse(line).map(|_| ()).map_err(|error| error.exit_code()), Err(2), "{line}");

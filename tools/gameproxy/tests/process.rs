@@ -272,3 +272,51 @@ fn who_was_sent_where_nobody_is_gets_another_server() {
     }
     let _ = std::fs::remove_file(rules);
 }
+
+/// Sends until the stream brings it; what came up to there.
+fn framed(player: &UdpSocket, at: SocketAddr, stream: &mut TcpStream, words: &[u8]) -> Vec<u8> {
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (deadline, mut came, mut buffer) = (Instant::now() + SOON, Vec::new(), [0; 4096]);
+    while Instant::now() < deadline {
+        let _ = player.send_to(words, at);
+        let len = stream.read(&mut buffer).unwrap_or(0);
+        came.extend_from_slice(&buffer[..len]);
+        if let Some(place) = came.windows(words.len()).position(|window| window == words) {
+            return came[..place + words.len()].to_vec();
+        }
+    }
+    panic!("{words:?} did not come");
+}
+
+#[test]
+fn a_client_side_with_names_in_its_file_opens_their_ports_and_lets_its_players_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let at = SocketAddr::from(([127, 0, 0, 1], free()));
+    let rules = std::env::temp_dir().join(format!("gameproxy-names-{}.conf", std::process::id()));
+    std::fs::write(&rules, format!("global allow localhost redirect localhost port {} to far.invalid 1", at.port()))
+        .unwrap();
+    let rules = rules.to_str().unwrap();
+    let words =
+        ["client", "--server", &server, "--carrier", "stream", "--config", rules, "--log", "error", "--drain", "1h"];
+    let mut proxy = Proxy::start(&words, Stdio::null());
+    let mut stream = listener.accept().unwrap().0;
+    let (player, _) = udp("127.0.0.1:0");
+    framed(&player, at, &mut stream, b"I join");
+    let term = || assert!(Command::new("kill").args(["-TERM", &proxy.0.id().to_string()]).status().unwrap().success());
+    term();
+    // Until it heeds the signal others are let in, each with a socket of its own.
+    let deadline = Instant::now() + SOON;
+    loop {
+        assert!(Instant::now() < deadline, "newcomers are let in");
+        let (late, _) = udp("127.0.0.1:0");
+        late.send_to(b"let me in", at).unwrap();
+        let came = framed(&player, at, &mut stream, b"I am still there");
+        if !came.windows(9).any(|window| window == b"let me in") {
+            break;
+        }
+    }
+    term();
+    assert!(proxy.end().success());
+    let _ = std::fs::remove_file(rules);
+}

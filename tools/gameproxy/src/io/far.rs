@@ -185,7 +185,7 @@ impl Far {
             match order {
                 Order::Stop => return false,
                 // It has no ports.
-                Order::Front(_) => {}
+                Order::Front(_) | Order::Close => {}
                 Order::Revise => self.revise(now, road),
                 Order::Look(answer) => {
                     let _ = answer.send(Report {

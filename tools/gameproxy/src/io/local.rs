@@ -121,6 +121,8 @@ impl Local {
                     }
                 }
                 Order::Revise => self.core.revise(now, &mut |_, _| {}),
+                // Its door is.
+                Order::Close => {}
             }
         }
         true

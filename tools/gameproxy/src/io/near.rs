@@ -60,6 +60,8 @@ pub(super) struct Near {
     learner: Option<Learner>,
     /// When it looks at the machine's addresses.
     look: Instant,
+    /// Nobody new may play: it is being stopped.
+    closed: bool,
 }
 
 /// The way to the server side.
@@ -99,6 +101,7 @@ impl Near {
             open_again: None,
             learner: front.is_none().then(|| Learner::new(Instant::now(), own::addresses())),
             look: Instant::now() + LOOK,
+            closed: false,
         };
         if let Some(front) = front {
             near.set(Instant::now(), front);
@@ -335,13 +338,13 @@ impl Near {
 
     /// What players say, and what this is told; false: to stop.
     fn collect(&mut self, now: Instant) -> bool {
-        let Self { edge, players, sockets, batch, way, tally, .. } = self;
+        let Self { edge, players, sockets, batch, way, tally, closed, .. } = self;
         let mut told = false;
         for number in sockets.ready() {
             match number {
                 ORDERS => told = true,
                 number if number & PORT != 0 => edge.take(now, number, batch, |player, data, front| {
-                    let put = match known(now, players, &player, front) {
+                    let put = match known(now, players, &player, front, *closed) {
                         Ok(()) => up(way, &player, data),
                         Err(why) => Put::Dropped(why),
                     };
@@ -364,6 +367,7 @@ impl Near {
                 Order::Front(front) => self.set(now, front),
                 // It has no door.
                 Order::Revise => {}
+                Order::Close => self.closed = true,
                 Order::Look(answer) => {
                     let report = Report {
                         counts: self.tally.read(),
@@ -388,9 +392,16 @@ impl Near {
 }
 
 /// The player is there from now on, if it may be.
-fn known(now: Instant, players: &mut Routes<Player, ()>, player: &Player, front: &Front) -> Result<(), Dropped> {
+fn known(
+    now: Instant,
+    players: &mut Routes<Player, ()>,
+    player: &Player,
+    front: &Front,
+    closed: bool,
+) -> Result<(), Dropped> {
     let id = match players.find(player) {
         Some(id) => id,
+        None if closed => return Err(Dropped::Stopping),
         None if !front.lets(player.client) => return Err(Dropped::Denied),
         None => {
             if !players.has_room() {
