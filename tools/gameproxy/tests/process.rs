@@ -320,3 +320,18 @@ fn a_client_side_with_names_in_its_file_opens_their_ports_and_lets_its_players_e
     assert!(proxy.end().success());
     let _ = std::fs::remove_file(rules);
 }
+
+#[test]
+fn who_looks_for_servers_by_broadcast_is_answered() {
+    let (server, target) = udp("127.0.0.1:0");
+    for any in ["", "[::]:"] {
+        let port = free();
+        let _proxy = Proxy::local(&format!("{any}{port}={target}"), &[]);
+        let (player, _) = udp("127.0.0.1:0");
+        player.set_broadcast(true).unwrap();
+        let everybody = SocketAddr::from(([127, 255, 255, 255], port));
+        let from = heard(&player, everybody, &server, b"info 34");
+        server.send_to(b"a game", from).unwrap();
+        assert_eq!(hears(&player, b"a game"), SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+}
