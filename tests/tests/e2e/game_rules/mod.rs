@@ -37,5 +37,6 @@ pub(crate) fn cases() -> Vec<Case> {
         players_of_a_fair_game_have_the_same_round_trip,
         players_of_both_families_reach_servers_of_both,
         players_of_both_families_are_proxied_in_one_process,
+        a_player_at_an_address_of_one_link_is_answered_through_a_flow,
     ]
 }

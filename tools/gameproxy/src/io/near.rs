@@ -1,6 +1,7 @@
 //! The client side of one server side: the ports that players send to, and the way, which is made again whenever it is lost.
 #![expect(clippy::disallowed_methods, reason = "io/: the clock and timers")]
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,7 +49,9 @@ type Dialling = Pin<Box<dyn Future<Output = Result<Road, String>> + Send>>;
 pub(super) struct Near {
     dial: Dial,
     edge: Edge,
-    players: Routes<Player, ()>,
+    /// By what is said of them between the two sides, each with the address that its datagrams come from: one of a single link
+    /// has that link in it, which nobody else knows.
+    players: Routes<Player, SocketAddr>,
     sockets: Sockets,
     orders: Orders,
     tally: Arc<Tally>,
@@ -117,10 +120,10 @@ impl Near {
             tracing::error!("the port {at} cannot be opened: {error}; it is tried again each second");
         }
         self.open_again = (!failed.is_empty()).then(|| now + OPEN_AGAIN);
-        let gone = self.players.iter().filter(|(_, player, ())| !allowed.lets(player.client));
+        let gone = self.players.iter().filter(|(_, player, _)| !allowed.lets(player.client));
         let gone: Vec<_> = gone.map(|(id, ..)| id).collect();
         for id in gone {
-            if let Some((player, ())) = self.players.close(id) {
+            if let Some((player, _)) = self.players.close(id) {
                 self.tally.over(Over::Removed);
                 self.say(&Said::End(player, Over::Removed as u8));
             }
@@ -168,7 +171,7 @@ impl Near {
             self.edge.flush();
             self.tick(now);
         }
-        let all: Vec<Player> = self.players.iter().map(|(_, player, ())| *player).collect();
+        let all: Vec<Player> = self.players.iter().map(|(_, player, _)| *player).collect();
         for player in all {
             self.say(&Said::End(player, Over::Stopped as u8));
         }
@@ -235,10 +238,10 @@ impl Near {
     fn silent(&mut self, now: Instant, id: RouteId, over: Over) {
         let silence = self.players.silence(now, id).unwrap_or(FORGET);
         if silence < FORGET {
-            let Some(player) = self.players.get(id).map(|(player, ())| *player) else { return };
+            let Some(player) = self.players.get(id).map(|(player, _)| *player) else { return };
             self.players.look_again(now + silence.min(FORGET - silence), id);
             self.say(&Said::Ask(player));
-        } else if let Some((player, ())) = self.players.close(id) {
+        } else if let Some((player, _)) = self.players.close(id) {
             self.tally.over(over);
             self.say(&Said::End(player, over as u8));
         }
@@ -302,10 +305,9 @@ impl Near {
         let mut pong = None;
         let mut controls: Vec<Vec<u8>> = Vec::new();
         let taken = road.take(|said| match said {
-            Ok(Said::Datagram(player, data)) => match players.find(&player) {
-                Some(id) => {
-                    players.heard(now, id, Side::Server);
-                    edge.put(&player, data);
+            Ok(Said::Datagram(player, data)) => match heard_of(now, players, &player) {
+                Some(client) => {
+                    edge.put(&Player { client, ..player }, data);
                     tally.carried(Side::Server, data.len());
                 }
                 // Nobody here has sent from there: no server makes this side send to whom it likes.
@@ -394,12 +396,13 @@ impl Near {
 /// The player is there from now on, if it may be.
 fn known(
     now: Instant,
-    players: &mut Routes<Player, ()>,
+    players: &mut Routes<Player, SocketAddr>,
     player: &Player,
     front: &Front,
     closed: bool,
 ) -> Result<(), Dropped> {
-    let id = match players.find(player) {
+    let said = player.as_said();
+    let id = match players.find(&said) {
         Some(id) => id,
         None if closed => return Err(Dropped::Stopping),
         None if !front.lets(player.client) => return Err(Dropped::Denied),
@@ -408,11 +411,18 @@ fn known(
                 let oldest = players.to_evict().ok_or(Dropped::TooManyPlayers)?;
                 players.close(oldest);
             }
-            players.open(now, *player, ASK, ()).ok_or(Dropped::TooManyPlayers)?
+            players.open(now, said, ASK, player.client).ok_or(Dropped::TooManyPlayers)?
         }
     };
-    players.heard(now, id, Side::Player);
+    if let Some(client) = players.heard(now, id, Side::Player) {
+        *client = player.client;
+    }
     Ok(())
+}
+
+/// Where a player is of whom the server side says something.
+fn heard_of(now: Instant, players: &mut Routes<Player, SocketAddr>, player: &Player) -> Option<SocketAddr> {
+    players.heard(now, players.find(player)?, Side::Server).copied()
 }
 
 fn up(way: &mut Way, player: &Player, data: &[u8]) -> Put {

@@ -25,6 +25,14 @@ pub struct Player {
     pub client: SocketAddr,
 }
 
+impl Player {
+    /// As the other side names it: without the link that an IPv6 address may be of.
+    pub fn as_said(&self) -> Self {
+        let plain = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
+        Self { orig: plain(self.orig), client: plain(self.client) }
+    }
+}
+
 /// The most that stands before the data, of an SDU or in a byte stream.
 pub const HEAD: usize = 1 + 16 + 16 + 4 + 4;
 /// The four words of the byte stream, which its length counts.
