@@ -329,7 +329,8 @@ impl Near {
             Ok(Said::Control(bytes)) if controls.len() < CONTROLS => controls.push(bytes.to_vec()),
             // It is asked for again.
             Ok(Said::Control(_)) => {}
-            Err(_) => tally.dropped(Dropped::Malformed),
+            // A piece is put together with others before it is heard.
+            Ok(Said::Piece(_)) | Err(_) => tally.dropped(Dropped::Malformed),
         });
         if let Some(number) = pong {
             road.say(&Said::Pong(number));
