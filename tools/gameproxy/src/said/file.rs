@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use service::Fault;
 
-use super::rule::{Host, Redirect, Rules, Way};
+use super::rule::{Host, Place, Redirect, Rules, Way};
 use super::{grammar, toml};
 
 /// Most entries of all access lists together.
@@ -80,6 +80,7 @@ impl File {
             doubts.push("nobody may play, since no access list lets anybody in; write global allow *".to_owned());
         }
         doubts.extend(self.rules.redirects.iter().filter_map(short_queue));
+        doubts.extend(self.rules.redirects.iter().filter_map(no_own_source));
         let mut before: HashMap<_, &str> = HashMap::new();
         for redirect in &self.rules.redirects {
             let key = (&redirect.on, &redirect.from);
@@ -114,6 +115,17 @@ fn short_queue(redirect: &Redirect) -> Option<String> {
             slowest.delay + slowest.jitter
         )
     })
+}
+
+/// Own sources of players, where servers are elsewhere: they see all players at one address, and whom they ban are all.
+fn no_own_source(redirect: &Redirect) -> Option<String> {
+    let mut places = redirect.to.iter().map(|target| &target.place);
+    let elsewhere = |place: &&Place| place.address().is_some_and(|at| !(at.ip().is_loopback() && at.is_ipv4()));
+    let place = places.find(elsewhere).filter(|_| redirect.carriage.own_source)?;
+    Some(format!(
+        "own-source of the redirect {} is for servers at 127.0.0.1, and does nothing for {place}; leave it out, or use proxy-header",
+        redirect.name
+    ))
 }
 
 /// Names are for status and metrics: no two are the same.

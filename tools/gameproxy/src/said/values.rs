@@ -34,6 +34,9 @@ impl FromStr for Delay {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('+') {
+            return Err(format!("'{text}' is one time too many at this place; write one, such as 30ms"));
+        }
         grammar::delays(text).map(|(time, _)| Self(time))
     }
 }
