@@ -325,9 +325,14 @@ impl Core {
         for item in route.queues.iter_mut().flat_map(Queue::drain) {
             self.pool.give(item.what);
         }
-        door(&self.door).leave(self.through, player, &route.choice);
+        let redirect = {
+            let mut door = door(&self.door);
+            let name = door.name_of(route.choice.line).to_owned();
+            door.leave(self.through, player, &route.choice);
+            name
+        };
         self.tally.over(over);
-        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, server = %route.choice.server,
+        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, redirect, server = %route.choice.server,
             up = route.carried[0], down = route.carried[1], why = over.words(), "a player went");
         ended(&player, over);
     }

@@ -57,7 +57,9 @@ impl Core {
             return Err(reason(errno));
         }
         self.tally.opened();
-        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, server = %choice.server, "a player came");
+        let redirect = door(&self.door).name_of(choice.line).to_owned();
+        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, redirect,
+            server = %choice.server, "a player came");
         Ok(id)
     }
 
