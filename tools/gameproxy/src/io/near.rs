@@ -37,7 +37,7 @@ const ASK: Prune = Prune { after: Duration::from_secs(3), of: Silence::Both };
 /// Then a player is forgotten, whatever the server side knows.
 const FORGET: Duration = Duration::from_secs(120);
 /// Ports that could not be opened are tried again so often.
-const OPEN_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const OPEN_AGAIN: Duration = Duration::from_secs(1);
 /// How often the machine's addresses are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// Of what one batch says of the configuration so much is heeded: all parts that are asked for at once.
