@@ -206,8 +206,12 @@ pub struct Health {
 /// What a server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
-    /// Quake II's connectionless `status`.
+    /// Quake II's connectionless `status`, which QuakeWorld answers, too.
     Quake2,
+    /// Quake III's connectionless `getstatus`, as all games of its engine answer.
+    Quake3,
+    /// Valve's `A2S_INFO`, as games of the Source engine and many others answer.
+    Source,
 }
 
 /// Where in a datagram its token is; it is taken out before delivery.
@@ -352,6 +356,14 @@ impl From<SocketAddr> for Place {
 }
 
 impl Place {
+    /// A place as it is written in TOML and on the command line: `HOST:PORT`, or where `any` address will do a port alone.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one sentence.
+    pub fn parse(text: &str, any: bool) -> Result<Self, String> {
+        super::toml::place(text, any)
+    }
+
     /// Its address, where it is no name.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.host {
