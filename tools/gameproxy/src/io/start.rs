@@ -57,7 +57,7 @@ fn given(from: &RulesFrom) -> anyhow::Result<Given> {
     let way = |delay| Way { delay, ..Way::default() };
     let redirects = from.redirect.iter().map(|(from, to)| Redirect {
         carriage: Carriage { up: way(up), down: way(down), ..Carriage::default() },
-        ..Redirect::new((*from).into(), (*to).into())
+        ..Redirect::new(from.clone(), to.clone())
     });
     let any = Net { host: grammar::ANY, mask: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) };
     let everybody = Access { verdict: Verdict::Allow, from: any, ports: (0, u16::MAX) };
