@@ -58,6 +58,8 @@ pub(super) struct Core {
     tally: Arc<Tally>,
     /// Somebody may be delayed for fairness.
     leveled: bool,
+    /// Descriptors from this number on are not for players.
+    reserved: u64,
     /// Routes whose server is not there while another is: their players go there with their next datagrams.
     astray: Vec<RouteId>,
 }
@@ -93,6 +95,7 @@ impl Core {
             through,
             tally,
             leveled: false,
+            reserved: enter::reserved(),
             astray: Vec::new(),
         }
     }
