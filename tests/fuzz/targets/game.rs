@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use gameproxy::machine::pieces::Pieces;
 use gameproxy::said::file::File;
 use gameproxy::said::frame::{Said, decapsulate, encapsulate};
 use gameproxy::said::grammar;
@@ -16,6 +17,11 @@ fuzz_target!(|bytes: &[u8]| {
     match kind % 6 {
         0 => {
             if let Ok(said) = Said::parse(bytes) {
+                if let Said::Piece(piece) = said {
+                    let mut pieces = Pieces::default();
+                    let whole = pieces.take(&piece);
+                    assert!(whole.is_none_or(|whole| piece.count == 1 && whole == piece.bytes));
+                }
                 let mut again = Vec::new();
                 said.put(&mut again);
                 // Addresses of IPv4 may come as IPv6.

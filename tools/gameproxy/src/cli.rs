@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::said::rule::Place;
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done; it was stopped
@@ -70,7 +72,7 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Carrier::Message)]
         carrier: Carrier,
         /// Serve the byte stream on descriptor 0, as inetd passes it, until it ends
-        #[arg(long, conflicts_with = "name")]
+        #[arg(long, conflicts_with_all = ["name", "metrics", "drain", "watch"])]
         inetd: bool,
         /// Which redirects.
         #[command(flatten)]
@@ -160,9 +162,9 @@ pub struct RulesFrom {
     /// The configuration
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A redirect for everyone: where players send to, such as 27910 or 10.0.0.1:27910, and a server
+    /// A redirect for everyone: where players send to, such as 27910 or 10.0.0.1:27910, and a server, such as q2.example.org:27910
     #[arg(long, value_name = "FROM=TO", value_parser = redirect, conflicts_with = "config")]
-    pub redirect: Vec<(SocketAddr, SocketAddr)>,
+    pub redirect: Vec<(Place, Place)>,
     /// Delays from player to server and back of --redirect, such as 30ms or 30ms+20ms
     #[arg(long, value_name = "UP[+DOWN]", value_parser = delays, requires = "redirect")]
     pub delay: Option<(Duration, Duration)>,
@@ -185,7 +187,7 @@ pub struct Run {
     #[arg(long, value_name = "TIME", value_parser = service::values::time)]
     pub drain: Option<Duration>,
     /// Read the configuration again whenever it changes
-    #[arg(long)]
+    #[arg(long, requires = "config")]
     pub watch: bool,
     /// Where the sockets are.
     #[command(flatten)]
@@ -223,14 +225,10 @@ pub enum Role {
     Server,
 }
 
-fn redirect(text: &str) -> Result<(SocketAddr, SocketAddr), String> {
+fn redirect(text: &str) -> Result<(Place, Place), String> {
     let wrong = || format!("'{text}' is no redirect; give one such as 27910=10.0.0.1:27910");
     let (from, to) = text.split_once('=').ok_or_else(wrong)?;
-    let from = match from.parse::<u16>() {
-        Ok(port) => SocketAddr::from(([0, 0, 0, 0], port)),
-        Err(_) => from.parse().map_err(|_| wrong())?,
-    };
-    Ok((from, to.parse().map_err(|_| wrong())?))
+    Ok((Place::parse(from, true)?, Place::parse(to, false)?))
 }
 
 fn delays(text: &str) -> Result<(Duration, Duration), String> {
@@ -253,10 +251,11 @@ mod tests {
 
     #[test]
     fn redirects_and_delays_are_read() {
-        let line = "gameproxy local --redirect 27910=10.0.0.1:27911 --redirect [::1]:5=[::2]:6 --delay 30ms+20ms";
+        let line = "gameproxy local --redirect 27910=10.0.0.1:27911 --redirect [::1]:5=[::2]:6 \
+                    --redirect gate.example:7=q2.example:8 --delay 30ms+20ms";
         let Some(Command::Local { rules, .. }) = parse(line).unwrap().command else { panic!("no local") };
-        assert_eq!(rules.redirect[0], ("0.0.0.0:27910".parse().unwrap(), "10.0.0.1:27911".parse().unwrap()));
-        assert_eq!(rules.redirect[1], ("[::1]:5".parse().unwrap(), "[::2]:6".parse().unwrap()));
+        let words: Vec<String> = rules.redirect.iter().map(|(from, to)| format!("{from} {to}")).collect();
+        assert_eq!(words, ["0.0.0.0:27910 10.0.0.1:27911", "[::1]:5 [::2]:6", "gate.example:7 q2.example:8"]);
         assert_eq!(rules.delay, Some((Duration::from_millis(30), Duration::from_millis(20))));
     }
 
@@ -266,12 +265,15 @@ mod tests {
             "gameproxy local --redirect 1",
             "gameproxy local --redirect 1=2",
             "gameproxy local --redirect 70000=10.0.0.1:1",
+            "gameproxy local --redirect 1=*:5",
             "gameproxy local --delay 5ms",
             "gameproxy local --redirect 1=10.0.0.1:1 --delay 5",
             "gameproxy local --redirect 1=10.0.0.1:1 --delay 11s",
             "gameproxy client",
             "gameproxy server",
             "gameproxy server --name a --inetd",
+            "gameproxy server --inetd --redirect 1=10.0.0.1:1 --drain 5s",
+            "gameproxy client --server flow:a --watch",
         ];
         for line in lines {
             assert_eq!(parse(line).map(|_| ()).map_err(|error| error.exit_code()), Err(2), "{line}");

@@ -116,7 +116,8 @@ fn answers_come_from_the_address_that_was_spoken_to() {
     let (player, _) = udp("127.0.0.1:0");
     for ip in [[127, 0, 0, 5], [127, 0, 0, 6]] {
         let at = SocketAddr::from((ip, port));
-        let from = heard(&player, at, &server, b"hello");
+        // Words of each: on a loaded machine they come more than once, and late.
+        let from = heard(&player, at, &server, &ip);
         server.send_to(b"from there", from).unwrap();
         assert_eq!(hears(&player, b"from there"), at);
     }
@@ -238,7 +239,10 @@ fn who_has_no_answer_makes_room_when_descriptors_run_out() {
     let ((server, target), (real, _)) = (udp("127.0.0.1:0"), udp("127.0.0.1:0"));
     let at = SocketAddr::from(([127, 0, 0, 1], free()));
     let binary = env!("CARGO_BIN_EXE_gameproxy");
-    let line = format!("ulimit -n 64 && exec {binary} local --redirect {at}={target} --log error");
+    let folder = std::env::temp_dir().join(format!("gameproxy-full-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let run_dir = folder.to_str().unwrap();
+    let line = format!("ulimit -n 64 && exec {binary} local --redirect {at}={target} --log error --run-dir {run_dir}");
     let _proxy = Proxy(Command::new("sh").args(["-c", &line]).stdin(Stdio::null()).spawn().unwrap());
     let first = heard(&real, at, &server, b"I join");
     server.send_to(b"welcome", first).unwrap();
@@ -248,7 +252,95 @@ fn who_has_no_answer_makes_room_when_descriptors_run_out() {
         let (made_up, _) = udp("127.0.0.1:0");
         heard(&made_up, at, &server, &[n; 3]);
     }
+    // All places are taken, and who looks is answered.
+    let looked = Command::new(binary).args(["status", "local", "--json", "--run-dir", run_dir]).output().unwrap();
+    let status = String::from_utf8_lossy(&looked.stdout);
+    assert!(looked.status.success() && status.contains("\"a new player needed its place\""), "{status}");
+    let _ = std::fs::remove_dir_all(folder);
     assert_eq!(heard(&real, at, &server, b"I am still there"), first);
     server.send_to(b"so you are", first).unwrap();
     assert_eq!(hears(&real, b"so you are"), at);
+}
+
+#[test]
+fn who_was_sent_where_nobody_is_gets_another_server() {
+    let (server, target) = udp("127.0.0.1:0");
+    let (at, nobody) = (SocketAddr::from(([127, 0, 0, 1], free())), free());
+    let rules = std::env::temp_dir().join(format!("gameproxy-astray-{}.toml", std::process::id()));
+    // Nobody is pruned meanwhile, and each server has its turn.
+    let text = format!(
+        "access = ['allow *']\n[[redirect]]\nfrom = '{at}'\nto = ['127.0.0.1:{nobody}', '{target}']\nprune-after = '1h'\n"
+    );
+    std::fs::write(&rules, text).unwrap();
+    let _proxy = Proxy::start(&["local", "--config", rules.to_str().unwrap(), "--log", "error"], Stdio::null());
+    let players: Vec<(UdpSocket, SocketAddr)> = (0..8).map(|_| udp("127.0.0.1:0")).collect();
+    for (player, _) in &players {
+        let from = heard(player, at, &server, b"I join");
+        server.send_to(b"welcome", from).unwrap();
+        assert_eq!(hears(player, b"welcome"), at);
+    }
+    let _ = std::fs::remove_file(rules);
+}
+
+/// Sends until the stream brings it; what came up to there.
+fn framed(player: &UdpSocket, at: SocketAddr, stream: &mut TcpStream, words: &[u8]) -> Vec<u8> {
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (deadline, mut came, mut buffer) = (Instant::now() + SOON, Vec::new(), [0; 4096]);
+    while Instant::now() < deadline {
+        let _ = player.send_to(words, at);
+        let len = stream.read(&mut buffer).unwrap_or(0);
+        came.extend_from_slice(&buffer[..len]);
+        if let Some(place) = came.windows(words.len()).position(|window| window == words) {
+            return came[..place + words.len()].to_vec();
+        }
+    }
+    panic!("{words:?} did not come");
+}
+
+#[test]
+fn a_client_side_with_names_in_its_file_opens_their_ports_and_lets_its_players_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let at = SocketAddr::from(([127, 0, 0, 1], free()));
+    let rules = std::env::temp_dir().join(format!("gameproxy-names-{}.conf", std::process::id()));
+    std::fs::write(&rules, format!("global allow localhost redirect localhost port {} to far.invalid 1", at.port()))
+        .unwrap();
+    let rules = rules.to_str().unwrap();
+    let words =
+        ["client", "--server", &server, "--carrier", "stream", "--config", rules, "--log", "error", "--drain", "1h"];
+    let mut proxy = Proxy::start(&words, Stdio::null());
+    let mut stream = listener.accept().unwrap().0;
+    let (player, _) = udp("127.0.0.1:0");
+    framed(&player, at, &mut stream, b"I join");
+    let term = || assert!(Command::new("kill").args(["-TERM", &proxy.0.id().to_string()]).status().unwrap().success());
+    term();
+    // Until it heeds the signal others are let in, each with a socket of its own.
+    let deadline = Instant::now() + SOON;
+    loop {
+        assert!(Instant::now() < deadline, "newcomers are let in");
+        let (late, _) = udp("127.0.0.1:0");
+        late.send_to(b"let me in", at).unwrap();
+        let came = framed(&player, at, &mut stream, b"I am still there");
+        if !came.windows(9).any(|window| window == b"let me in") {
+            break;
+        }
+    }
+    term();
+    assert!(proxy.end().success());
+    let _ = std::fs::remove_file(rules);
+}
+
+#[test]
+fn who_looks_for_servers_by_broadcast_is_answered() {
+    let (server, target) = udp("127.0.0.1:0");
+    for (any, words) in [("", b"info 34"), ("[::]:", b"info 35")] {
+        let port = free();
+        let _proxy = Proxy::local(&format!("{any}{port}={target}"), &[]);
+        let (player, _) = udp("127.0.0.1:0");
+        player.set_broadcast(true).unwrap();
+        let everybody = SocketAddr::from(([127, 255, 255, 255], port));
+        let from = heard(&player, everybody, &server, words);
+        server.send_to(b"a game", from).unwrap();
+        assert_eq!(hears(&player, b"a game"), SocketAddr::from(([127, 0, 0, 1], port)));
+    }
 }

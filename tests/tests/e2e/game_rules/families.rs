@@ -1,10 +1,10 @@
 //! Players and servers of both families of addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use anyhow::{Context as _, Result, ensure};
 use flowring_tests::net::{Net, SOON};
-use lab::Host;
+use lab::{Host, wait_until};
 
 use super::stage::{await_status, client, local, metrics, round_trip, server, udp, udp_echo, udp_echo_of};
 
@@ -94,5 +94,38 @@ pub(super) fn players_of_both_families_are_proxied_in_one_process() -> Result<()
     for line in ["gameproxy_players 6", "gameproxy_dropped_datagrams_total{reason=\"denied\"} 1"] {
         ensure!(page.lines().any(|said| said == line), "{line} is not in\n{page}");
     }
+    Ok(())
+}
+
+/// An address of one link only, with that link: as any host with IPv6 has on each.
+fn link_local(host: &Host) -> Result<SocketAddrV6> {
+    let mut found = None;
+    wait_until(SOON, "an address of one link", || {
+        let all = host.run("cat", &["/proc/net/if_inet6"]).map(|output| output.out).unwrap_or_default();
+        // Address, link, length, scope (20: of one link), flags (40: not yet known to be nobody else's), name.
+        let words = all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut good = words.filter(|words| matches!(words[..], [_, _, _, "20", flags, _] if flags != "40"));
+        found = good.find_map(|words| {
+            let ip = u128::from_str_radix(words[0], 16).ok()?;
+            Some(SocketAddrV6::new(ip.into(), 0, 0, u32::from_str_radix(words[1], 16).ok()?))
+        });
+        found.is_some()
+    })?;
+    found.context("no address of one link")
+}
+
+pub(super) fn a_player_at_an_address_of_one_link_is_answered_through_a_flow() -> Result<()> {
+    let net = Net::up6(&["game"])?;
+    let target = udp_echo(&net.b, 27_910)?;
+    let text = format!("global allow * redirect :: port 5 to {} {}", target.ip(), target.port());
+    let _far = server(&net.b, "game", &text, &[])?;
+    let _near = client(&net.a, "game")?;
+    await_status(&net.a, "client", "its port to be open", |status| {
+        status["ports"].as_array().map(Vec::len) == Some(1)
+    })?;
+    let mut at = link_local(&net.a)?;
+    at.set_port(5);
+    let player = net.a.socket_at(Ipv6Addr::UNSPECIFIED.into(), 0)?;
+    ensure!(round_trip(&player, at.into(), b"over one link")? == b"over one link");
     Ok(())
 }

@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         players_of_a_game_are_limited_and_so_is_their_rate,
         strangers_reach_no_player_of_a_game,
         made_up_players_disturb_no_game,
-        game_datagrams_that_are_too_long_are_dropped_alone,
+        game_datagrams_longer_than_an_sdu_go_in_pieces,
         other_rules_of_a_game_keep_who_may_stay,
         a_game_server_that_is_not_found_keeps_no_other_waiting,
         a_stop_waits_for_players_of_a_game_where_it_is_told_to,
@@ -37,5 +37,6 @@ pub(crate) fn cases() -> Vec<Case> {
         players_of_a_fair_game_have_the_same_round_trip,
         players_of_both_families_reach_servers_of_both,
         players_of_both_families_are_proxied_in_one_process,
+        a_player_at_an_address_of_one_link_is_answered_through_a_flow,
     ]
 }

@@ -32,7 +32,8 @@ pub struct Received {
     pub segment: usize,
     /// Who sent it; none on a connected socket.
     pub from: Option<SocketAddr>,
-    /// Which address of this host it was sent to, where the socket was [told to say](say_local).
+    /// Which address of this host it was sent to, where the socket was [told to say](say_local). Of a broadcast: the one that is
+    /// to answer.
     pub to: Option<IpAddr>,
 }
 
@@ -187,7 +188,11 @@ pub fn join(socket: impl AsFd) {
 /// The kernel says to which address of this host each datagram came.
 pub fn say_local(socket: impl AsFd, v6: bool) -> io::Result<()> {
     match v6 {
-        true => set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        // Of what comes over IPv4, too, which says the address of this host even for a broadcast.
+        true => {
+            set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
+            set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO)
+        }
         false => set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO),
     }
 }
@@ -215,7 +220,13 @@ fn controls_of(header: &libc::msghdr) -> (usize, Option<IpAddr>) {
                 }
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                    // Where a broadcast goes to is nobody's address to answer from.
+                    let own = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
+                    to = Some(if to.is_some_and(|to: IpAddr| to.is_ipv6()) {
+                        own.to_ipv6_mapped().into()
+                    } else {
+                        own.into()
+                    });
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info = data.cast::<libc::in6_pktinfo>().read_unaligned();

@@ -18,7 +18,7 @@ use crate::machine::door::{Choice, ClientId, Door, Player};
 use crate::machine::pool::Pool;
 use crate::machine::queue::{Agenda, Chance, Fate, Item, Queue};
 use crate::machine::routes::{Over, RouteId, Routes, Side};
-use crate::said::rule::{Dropped, Way};
+use crate::said::rule::Dropped;
 
 /// Players of one client side at a time, whatever the limits: each has a descriptor.
 const MOST: usize = 16_384;
@@ -58,6 +58,10 @@ pub(super) struct Core {
     tally: Arc<Tally>,
     /// Somebody may be delayed for fairness.
     leveled: bool,
+    /// Descriptors from this number on are not for players.
+    reserved: u64,
+    /// Routes whose server is not there while another is: their players go there with their next datagrams.
+    astray: Vec<RouteId>,
 }
 
 /// A player, for who looks.
@@ -91,6 +95,8 @@ impl Core {
             through,
             tally,
             leveled: false,
+            reserved: enter::reserved(),
+            astray: Vec::new(),
         }
     }
 
@@ -154,6 +160,10 @@ impl Core {
         }
         let mut door = door(&self.door);
         let change = door.answered(now, &route.choice, is_there);
+        // One that has answered may be starting again, and knows its players then.
+        if !is_there && route.answers_in.is_none() && door.has_other(&route.choice) {
+            self.astray.push(id);
+        }
         let (redirect, server) = (door.name_of(route.choice.line), route.choice.server);
         match change {
             Some(Change::WentDown) => tracing::warn!("redirect {redirect}: nobody is at the server {server}"),
@@ -185,9 +195,18 @@ impl Core {
     /// A datagram waits in its route's queue.
     fn wait(&mut self, now: Instant, id: RouteId, from: Side, due: Instant, data: &[u8]) {
         let Some((_, route)) = self.routes.get_mut(id) else { return };
-        let Way { room, full, .. } = route.way(from);
+        let way = route.way(from);
+        let (room, full) = (way.room(route.more[from as usize]), way.full);
         let queue = &mut route.queues[from as usize];
-        let item = Item { due, came: now, what: self.pool.take(data) };
+        // So much waits of all players together: each makes room for its own.
+        if !self.pool.has_room(data.len())
+            && let Some(old) = queue.pop_front()
+        {
+            self.pool.give(old);
+            self.tally.dropped(Dropped::QueueFull);
+        }
+        let Some(what) = self.pool.take(data) else { return self.tally.dropped(Dropped::QueueFull) };
+        let item = Item { due, came: now, what };
         if let Some(dropped) = queue.push(item, room, full) {
             self.pool.give(dropped);
             self.tally.dropped(Dropped::QueueFull);
@@ -236,8 +255,11 @@ impl Core {
         }
     }
 
-    /// Ends the routes that somebody was silent on; `ended` is told which.
+    /// Ends the routes that somebody was silent on, or that lead nowhere; `ended` is told which.
     pub(super) fn expire(&mut self, now: Instant, ended: &mut dyn FnMut(&Player, Over)) {
+        while let Some(id) = self.astray.pop() {
+            self.close(id, Over::Unreachable, ended);
+        }
         while let Some((id, over)) = self.routes.poll_silent(now) {
             self.close(id, over, ended);
         }
@@ -306,9 +328,14 @@ impl Core {
         for item in route.queues.iter_mut().flat_map(Queue::drain) {
             self.pool.give(item.what);
         }
-        door(&self.door).leave(self.through, player, &route.choice);
+        let redirect = {
+            let mut door = door(&self.door);
+            let name = door.name_of(route.choice.line).to_owned();
+            door.leave(self.through, player, &route.choice);
+            name
+        };
         self.tally.over(over);
-        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, server = %route.choice.server,
+        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, redirect, server = %route.choice.server,
             up = route.carried[0], down = route.carried[1], why = over.words(), "a player went");
         ended(&player, over);
     }

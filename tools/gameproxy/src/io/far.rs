@@ -185,7 +185,7 @@ impl Far {
             match order {
                 Order::Stop => return false,
                 // It has no ports.
-                Order::Front(_) => {}
+                Order::Front(_) | Order::Close => {}
                 Order::Revise => self.revise(now, road),
                 Order::Look(answer) => {
                     let _ = answer.send(Report {
@@ -229,7 +229,8 @@ fn take(
         Ok(Said::Control(bytes)) if answers.control.len() < CONTROLS => answers.control.push(bytes.to_vec()),
         // What it wants to know it asks again.
         Ok(Said::Control(_)) => {}
-        Err(_) => tally.dropped(Dropped::Malformed),
+        // A piece is put together with others before it is heard.
+        Ok(Said::Piece(_)) | Err(_) => tally.dropped(Dropped::Malformed),
     }
 }
 

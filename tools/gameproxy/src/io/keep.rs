@@ -75,7 +75,7 @@ impl Carrying {
 /// Keeps what carries.
 pub(super) struct Keeper {
     pub(super) carrying: Carrying,
-    /// Where players are let in; none at a client side.
+    /// Where players are let in. At a client side: what its own file says, if it has one.
     pub(super) door: Option<SharedDoor>,
     pub(super) source: Option<Source>,
     pub(super) began: Instant,
@@ -143,7 +143,7 @@ impl Keeper {
                 News::Told(Told::Stop) => break,
                 News::Asked(Asked { ask: Ask::Stop { drain_ms }, answer }) => {
                     self.drain = drain_ms.map_or(self.drain, Duration::from_millis);
-                    let _ = answer.send(Answer::Done(format!("{} players are there", self.players())));
+                    let _ = answer.send(Answer::Done(format!("{} players are there", self.players().await)));
                     break;
                 }
                 News::Asked(asked) => self.answer(asked).await,
@@ -182,17 +182,26 @@ impl Keeper {
     async fn stop(&mut self, signals: &mut Signals, asks: &mut mpsc::Receiver<Asked>) {
         self.stopping = true;
         manager(&[NotifyState::Stopping]);
-        let Some(door) = self.door.clone().filter(|_| !self.drain.is_zero()) else { return };
-        lock(&door).close();
+        if self.drain.is_zero() {
+            return;
+        }
+        match &self.door {
+            Some(door) if !self.is_client() => lock(door).close(),
+            _ => {
+                for (_, desk) in self.carrying.desks() {
+                    desk.give(Order::Close);
+                }
+            }
+        }
         let end = Instant::now() + self.drain;
-        if self.players() > 0 {
+        let there = self.players().await;
+        if there > 0 {
             tracing::info!(
-                "stopping: {} players may go on for {:?}; a second signal ends them at once",
-                self.players(),
+                "stopping: {there} players may go on for {:?}; a second signal ends them at once",
                 self.drain
             );
         }
-        while lock(&door).players() > 0 && Instant::now() < end {
+        while self.players().await > 0 && Instant::now() < end {
             tokio::select! {
                 () = signals.stop() => break,
                 () = tokio::time::sleep(GONE) => {}
@@ -231,7 +240,10 @@ impl Keeper {
         };
         let file = read(source)?;
         let (redirects, entries) = (file.rules.redirects.len(), file.rules.access.len());
-        lock(door).reload(file.rules);
+        lock(door).reload(match self.carrying {
+            Carrying::Ways(_) => Front::part(file.rules),
+            Carrying::Local(_) | Carrying::Sides(..) => file.rules,
+        });
         self.look_up();
         self.changed();
         Ok(format!("{redirects} redirects, {entries} entries for all of them"))
@@ -274,7 +286,7 @@ impl Keeper {
     fn changed(&self) {
         let Some(door) = &self.door else { return };
         for (_, desk) in self.carrying.desks() {
-            if matches!(self.carrying, Carrying::Local(_)) {
+            if !matches!(self.carrying, Carrying::Sides(..)) {
                 let mut door = lock(door);
                 door.machine(ClientId::default(), own::addresses());
                 desk.give(Order::Front(local_front(&door)));
@@ -320,8 +332,17 @@ impl Keeper {
         }
     }
 
-    fn players(&self) -> u32 {
-        self.door.as_ref().map_or(0, |door| lock(door).players())
+    /// Whether this is a client side, whose players another side lets in.
+    pub(super) fn is_client(&self) -> bool {
+        matches!(self.carrying, Carrying::Ways(_))
+    }
+
+    /// How many players are there.
+    async fn players(&self) -> u64 {
+        match &self.door {
+            Some(door) if !self.is_client() => lock(door).players().into(),
+            _ => report::over_ways(&self.carrying).await,
+        }
     }
 }
 

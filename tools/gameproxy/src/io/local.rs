@@ -12,6 +12,7 @@ use rustix::event::epoll;
 use super::clock::{CLOCK, Clock};
 use super::core::{Core, Put, SharedDoor};
 use super::edge::{Edge, PORT};
+use super::near::OPEN_AGAIN;
 use super::orders::{Desk, ORDERS, Order, Orders, Report, orders};
 use super::tally::Tally;
 use crate::machine::door::ClientId;
@@ -30,6 +31,8 @@ pub(super) struct Local {
     orders: Orders,
     clock: Clock,
     tally: Arc<Tally>,
+    /// When ports that could not be opened are tried again.
+    open_again: Option<Instant>,
 }
 
 impl Local {
@@ -45,7 +48,7 @@ impl Local {
         let (desk, orders) = orders(&epoll).context("the kernel gives no eventfd")?;
         let core = Core::new(epoll.clone(), door, ClientId::default(), tally.clone(), super::seed());
         let clock = Clock::new(&epoll).context("the kernel gives no clock")?;
-        Ok((Self { epoll, edge, core, orders, clock, tally }, desk))
+        Ok((Self { epoll, edge, core, orders, clock, tally, open_again: None }, desk))
     }
 
     /// Carries until it is told to stop.
@@ -53,7 +56,8 @@ impl Local {
         let mut events = [const { std::mem::MaybeUninit::uninit() }; EVENTS];
         let mut batch = Batch::new();
         loop {
-            self.clock.set(self.core.poll_timeout()).context("the clock cannot be set")?;
+            let due = self.core.poll_timeout().into_iter().chain(self.open_again).min();
+            self.clock.set(due).context("the clock cannot be set")?;
             let ready = match epoll::wait(&*self.epoll, &mut events, None) {
                 Ok((ready, _)) => ready,
                 Err(rustix::io::Errno::INTR) => continue,
@@ -80,6 +84,10 @@ impl Local {
             });
             edge.flush();
             core.expire(now, &mut |_, _| {});
+            if self.open_again.is_some_and(|due| due <= now) {
+                let failed = self.edge.open_missing();
+                self.open_again = (!failed.is_empty()).then(|| now + OPEN_AGAIN);
+            }
         }
     }
 
@@ -114,13 +122,15 @@ impl Local {
                     });
                 }
                 Order::Front(front) => {
-                    for (at, error) in self.edge.set(front) {
-                        tracing::error!(
-                            "the port {at} cannot be opened: {error}; it is tried again when the rules are read again"
-                        );
+                    let failed = self.edge.set(front);
+                    for (at, error) in &failed {
+                        tracing::error!("the port {at} cannot be opened: {error}; it is tried again each second");
                     }
+                    self.open_again = (!failed.is_empty()).then(|| now + OPEN_AGAIN);
                 }
                 Order::Revise => self.core.revise(now, &mut |_, _| {}),
+                // Its door is.
+                Order::Close => {}
             }
         }
         true

@@ -1,6 +1,7 @@
 //! The client side of one server side: the ports that players send to, and the way, which is made again whenever it is lost.
 #![expect(clippy::disallowed_methods, reason = "io/: the clock and timers")]
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ const ASK: Prune = Prune { after: Duration::from_secs(3), of: Silence::Both };
 /// Then a player is forgotten, whatever the server side knows.
 const FORGET: Duration = Duration::from_secs(120);
 /// Ports that could not be opened are tried again so often.
-const OPEN_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const OPEN_AGAIN: Duration = Duration::from_secs(1);
 /// How often the machine's addresses are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// Of what one batch says of the configuration so much is heeded: all parts that are asked for at once.
@@ -48,7 +49,9 @@ type Dialling = Pin<Box<dyn Future<Output = Result<Road, String>> + Send>>;
 pub(super) struct Near {
     dial: Dial,
     edge: Edge,
-    players: Routes<Player, ()>,
+    /// By what is said of them between the two sides, each with the address that its datagrams come from: one of a single link
+    /// has that link in it, which nobody else knows.
+    players: Routes<Player, SocketAddr>,
     sockets: Sockets,
     orders: Orders,
     tally: Arc<Tally>,
@@ -60,6 +63,8 @@ pub(super) struct Near {
     learner: Option<Learner>,
     /// When it looks at the machine's addresses.
     look: Instant,
+    /// Nobody new may play: it is being stopped.
+    closed: bool,
 }
 
 /// The way to the server side.
@@ -99,6 +104,7 @@ impl Near {
             open_again: None,
             learner: front.is_none().then(|| Learner::new(Instant::now(), own::addresses())),
             look: Instant::now() + LOOK,
+            closed: false,
         };
         if let Some(front) = front {
             near.set(Instant::now(), front);
@@ -114,10 +120,10 @@ impl Near {
             tracing::error!("the port {at} cannot be opened: {error}; it is tried again each second");
         }
         self.open_again = (!failed.is_empty()).then(|| now + OPEN_AGAIN);
-        let gone = self.players.iter().filter(|(_, player, ())| !allowed.lets(player.client));
+        let gone = self.players.iter().filter(|(_, player, _)| !allowed.lets(player.client));
         let gone: Vec<_> = gone.map(|(id, ..)| id).collect();
         for id in gone {
-            if let Some((player, ())) = self.players.close(id) {
+            if let Some((player, _)) = self.players.close(id) {
                 self.tally.over(Over::Removed);
                 self.say(&Said::End(player, Over::Removed as u8));
             }
@@ -165,7 +171,7 @@ impl Near {
             self.edge.flush();
             self.tick(now);
         }
-        let all: Vec<Player> = self.players.iter().map(|(_, player, ())| *player).collect();
+        let all: Vec<Player> = self.players.iter().map(|(_, player, _)| *player).collect();
         for player in all {
             self.say(&Said::End(player, Over::Stopped as u8));
         }
@@ -232,10 +238,10 @@ impl Near {
     fn silent(&mut self, now: Instant, id: RouteId, over: Over) {
         let silence = self.players.silence(now, id).unwrap_or(FORGET);
         if silence < FORGET {
-            let Some(player) = self.players.get(id).map(|(player, ())| *player) else { return };
+            let Some(player) = self.players.get(id).map(|(player, _)| *player) else { return };
             self.players.look_again(now + silence.min(FORGET - silence), id);
             self.say(&Said::Ask(player));
-        } else if let Some((player, ())) = self.players.close(id) {
+        } else if let Some((player, _)) = self.players.close(id) {
             self.tally.over(over);
             self.say(&Said::End(player, over as u8));
         }
@@ -299,10 +305,9 @@ impl Near {
         let mut pong = None;
         let mut controls: Vec<Vec<u8>> = Vec::new();
         let taken = road.take(|said| match said {
-            Ok(Said::Datagram(player, data)) => match players.find(&player) {
-                Some(id) => {
-                    players.heard(now, id, Side::Server);
-                    edge.put(&player, data);
+            Ok(Said::Datagram(player, data)) => match heard_of(now, players, &player) {
+                Some(client) => {
+                    edge.put(&Player { client, ..player }, data);
                     tally.carried(Side::Server, data.len());
                 }
                 // Nobody here has sent from there: no server makes this side send to whom it likes.
@@ -324,7 +329,8 @@ impl Near {
             Ok(Said::Control(bytes)) if controls.len() < CONTROLS => controls.push(bytes.to_vec()),
             // It is asked for again.
             Ok(Said::Control(_)) => {}
-            Err(_) => tally.dropped(Dropped::Malformed),
+            // A piece is put together with others before it is heard.
+            Ok(Said::Piece(_)) | Err(_) => tally.dropped(Dropped::Malformed),
         });
         if let Some(number) = pong {
             road.say(&Said::Pong(number));
@@ -335,13 +341,13 @@ impl Near {
 
     /// What players say, and what this is told; false: to stop.
     fn collect(&mut self, now: Instant) -> bool {
-        let Self { edge, players, sockets, batch, way, tally, .. } = self;
+        let Self { edge, players, sockets, batch, way, tally, closed, .. } = self;
         let mut told = false;
         for number in sockets.ready() {
             match number {
                 ORDERS => told = true,
                 number if number & PORT != 0 => edge.take(now, number, batch, |player, data, front| {
-                    let put = match known(now, players, &player, front) {
+                    let put = match known(now, players, &player, front, *closed) {
                         Ok(()) => up(way, &player, data),
                         Err(why) => Put::Dropped(why),
                     };
@@ -364,6 +370,7 @@ impl Near {
                 Order::Front(front) => self.set(now, front),
                 // It has no door.
                 Order::Revise => {}
+                Order::Close => self.closed = true,
                 Order::Look(answer) => {
                     let report = Report {
                         counts: self.tally.read(),
@@ -388,20 +395,35 @@ impl Near {
 }
 
 /// The player is there from now on, if it may be.
-fn known(now: Instant, players: &mut Routes<Player, ()>, player: &Player, front: &Front) -> Result<(), Dropped> {
-    let id = match players.find(player) {
+fn known(
+    now: Instant,
+    players: &mut Routes<Player, SocketAddr>,
+    player: &Player,
+    front: &Front,
+    closed: bool,
+) -> Result<(), Dropped> {
+    let said = player.as_said();
+    let id = match players.find(&said) {
         Some(id) => id,
+        None if closed => return Err(Dropped::Stopping),
         None if !front.lets(player.client) => return Err(Dropped::Denied),
         None => {
             if !players.has_room() {
                 let oldest = players.to_evict().ok_or(Dropped::TooManyPlayers)?;
                 players.close(oldest);
             }
-            players.open(now, *player, ASK, ()).ok_or(Dropped::TooManyPlayers)?
+            players.open(now, said, ASK, player.client).ok_or(Dropped::TooManyPlayers)?
         }
     };
-    players.heard(now, id, Side::Player);
+    if let Some(client) = players.heard(now, id, Side::Player) {
+        *client = player.client;
+    }
     Ok(())
+}
+
+/// Where a player is of whom the server side says something.
+fn heard_of(now: Instant, players: &mut Routes<Player, SocketAddr>, player: &Player) -> Option<SocketAddr> {
+    players.heard(now, players.find(player)?, Side::Server).copied()
 }
 
 fn up(way: &mut Way, player: &Player, data: &[u8]) -> Put {

@@ -26,6 +26,8 @@ pub(super) enum Order {
     Front(Front),
     /// The door has other rules, or knows other addresses: players change, or go, and the client side is told.
     Revise,
+    /// Nobody new is let in any more.
+    Close,
     /// Somebody looks.
     Look(oneshot::Sender<Report>),
     /// It is over.

@@ -45,7 +45,7 @@ pub(super) async fn status(keeper: &Keeper, players: usize) -> Status {
         sum.add(&tally.read());
     }
     count(&mut status, &sum);
-    if let Some(door) = &keeper.door {
+    if let Some(door) = keeper.door.as_ref().filter(|_| !keeper.is_client()) {
         let door = lock(door);
         status.redirects = redirects(&door);
         status.players_total = door.players().into();
@@ -54,6 +54,12 @@ pub(super) async fn status(keeper: &Keeper, players: usize) -> Status {
         status.players_total = status.ways.iter().map(|way| way.players).sum();
     }
     status
+}
+
+/// How many players go over the ways of a client side.
+pub(super) async fn over_ways(carrying: &Carrying) -> u64 {
+    let reports = reports(carrying).await;
+    reports.iter().filter_map(|(_, report)| report.way.as_ref()).map(|way| way.players as u64).sum()
 }
 
 async fn reports(carrying: &Carrying) -> Vec<(ClientId, Report)> {

@@ -9,6 +9,7 @@ use libflow::{Flow, FlowError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core::Put;
+use crate::machine::pieces::{self, Pieces};
 use crate::said::frame::{HEAD, LONGEST, Malformed, Player, Said, WORDS, decapsulate, encapsulate};
 use crate::said::rule::Dropped;
 
@@ -41,6 +42,9 @@ pub(super) struct Messages {
     scratch: Vec<u8>,
     /// What is no player's datagram, and found no room: it goes as soon as there is some.
     owed: VecDeque<Vec<u8>>,
+    /// Of datagrams that fit no SDU: what has come, how many were sent.
+    pieces: Pieces,
+    cut: u32,
 }
 
 /// A byte stream, what came, and what is to go.
@@ -66,6 +70,8 @@ impl Road {
             came: libflow::Batch::new(),
             scratch: Vec::with_capacity(2048 + HEAD),
             owed: VecDeque::new(),
+            pieces: Pieces::default(),
+            cut: 0,
         })
     }
 
@@ -128,7 +134,19 @@ impl Road {
     pub(super) fn take(&mut self, mut each: impl FnMut(Result<Said<'_>, Malformed>)) -> Result<(), Over> {
         match self {
             Self::Messages(messages) => {
-                messages.came.iter().for_each(|sdu| each(Said::parse(sdu)));
+                for sdu in messages.came.iter() {
+                    match Said::parse(sdu) {
+                        Ok(Said::Piece(piece)) => {
+                            let Some(whole) = messages.pieces.take(&piece) else { continue };
+                            // Nothing but datagrams is ever cut.
+                            each(Said::parse(&whole).and_then(|said| match said {
+                                Said::Datagram(..) => Ok(said),
+                                _ => Err(Malformed::Kind(whole[0])),
+                            }));
+                        }
+                        said => each(said),
+                    }
+                }
                 messages.came.clear();
                 Ok(())
             }
@@ -159,13 +177,38 @@ impl Messages {
         self.scratch.clear();
         said.put(&mut self.scratch);
         match self.flow.try_send(&self.scratch) {
-            Ok(()) => Put::Done,
-            Err(FlowError::WouldBlock) => Put::Full,
-            Err(FlowError::TooLong { .. }) => Put::Dropped(Dropped::TooLong),
-            // Who hears learns of it, too.
-            Err(FlowError::Gone(_)) => Put::Dropped(Dropped::NoFlow),
-            Err(_) => Put::Dropped(Dropped::Refused),
+            Err(FlowError::TooLong { limit, .. }) => self.put_pieces(limit),
+            sent => outcome(sent),
         }
+    }
+
+    /// Sends what is in the scratch buffer in pieces. Those that are gone when there is no room for the rest are gone in vain.
+    fn put_pieces(&mut self, limit: usize) -> Put {
+        self.cut = self.cut.wrapping_add(1);
+        let Some(pieces) = pieces::cut(self.cut, &self.scratch, limit) else { return Put::Dropped(Dropped::TooLong) };
+        let mut sdu = Vec::with_capacity(limit);
+        for piece in pieces {
+            sdu.clear();
+            Said::Piece(piece).put(&mut sdu);
+            match outcome(self.flow.try_send(&sdu)) {
+                Put::Done => {}
+                Put::Full if piece.place > 0 => return Put::Dropped(Dropped::QueueFull),
+                not => return not,
+            }
+        }
+        Put::Done
+    }
+}
+
+/// What the flow made of an SDU.
+fn outcome(sent: Result<(), FlowError>) -> Put {
+    match sent {
+        Ok(()) => Put::Done,
+        Err(FlowError::WouldBlock) => Put::Full,
+        Err(FlowError::TooLong { .. }) => Put::Dropped(Dropped::TooLong),
+        // Who hears learns of it, too.
+        Err(FlowError::Gone(_)) => Put::Dropped(Dropped::NoFlow),
+        Err(_) => Put::Dropped(Dropped::Refused),
     }
 }
 

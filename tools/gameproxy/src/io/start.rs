@@ -26,6 +26,7 @@ use super::tally::Tally;
 use super::{NAME, lookups, own};
 use crate::cli::{Carrier, RulesFrom, Run};
 use crate::machine::door::{ClientId, Door};
+use crate::machine::front::Front;
 use crate::machine::metrics;
 use crate::said::control::Ask;
 use crate::said::file::{self, File};
@@ -56,7 +57,7 @@ fn given(from: &RulesFrom) -> anyhow::Result<Given> {
     let way = |delay| Way { delay, ..Way::default() };
     let redirects = from.redirect.iter().map(|(from, to)| Redirect {
         carriage: Carriage { up: way(up), down: way(down), ..Carriage::default() },
-        ..Redirect::new((*from).into(), (*to).into())
+        ..Redirect::new(from.clone(), to.clone())
     });
     let any = Net { host: grammar::ANY, mask: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) };
     let everybody = Access { verdict: Verdict::Allow, from: any, ports: (0, u16::MAX) };
@@ -128,7 +129,13 @@ pub(super) fn local(from: &RulesFrom, run: &Run) -> anyhow::Result<()> {
 pub(super) fn client(servers: &[String], carrier: Carrier, from: &RulesFrom, run: &Run) -> anyhow::Result<()> {
     begin(run)?;
     let own = from.config.is_some() || !from.redirect.is_empty();
-    let front = own.then(|| given(from)).transpose()?.map(|given| keep::local_front(&Door::new(given.file.rules)));
+    let mut given = own.then(|| given(from)).transpose()?;
+    if let Some(given) = &mut given {
+        given.file.rules = Front::part(std::mem::take(&mut given.file.rules));
+    }
+    let door = given.as_ref().map(|given| Door::new(given.file.rules.clone()));
+    let front = door.as_ref().map(keep::local_front);
+    let door = door.map(|door| Arc::new(Mutex::new(door)));
     if own && servers.len() > 1 {
         bail!(
             "which of the servers is --redirect for? Give it with one --server, and start another gameproxy for the other"
@@ -148,7 +155,7 @@ pub(super) fn client(servers: &[String], carrier: Carrier, from: &RulesFrom, run
         }
         // It cannot wait for its sockets any more.
         let ended = async { sides.join_next().await.unwrap_or(Ok(Ok(())))? };
-        keep(Carrying::Ways(desks.clone()), None, None, run, ended).await?;
+        keep(Carrying::Ways(desks.clone()), door, given, run, ended).await?;
         for desk in desks {
             desk.give(Order::Stop);
         }

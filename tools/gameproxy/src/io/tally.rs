@@ -9,7 +9,7 @@ use crate::said::rule::Dropped;
 /// Classes of waiting times: class n is below 2^n microseconds, the last is without bound.
 const CLASSES: usize = 24;
 /// One more than the highest number of [`Over`].
-const OVERS: usize = 7;
+const OVERS: usize = 8;
 
 /// Counters of one engine.
 #[derive(Debug, Default)]

@@ -251,6 +251,18 @@ impl Door {
         self.line_mut(choice.line)?.answered(now, choice.server, is_there)
     }
 
+    /// Whether a player could go to another server of its redirect: one that is taken for alive, and has its tokens.
+    pub fn has_other(&self, choice: &Choice) -> bool {
+        let (Some(redirect), Some(line)) = (self.rules.redirects.get(choice.redirect), self.line(choice.line)) else {
+            return false;
+        };
+        let tokens = |target: usize| redirect.to.get(target).map_or(&[][..], |target| &target.tokens);
+        let shares =
+            |target| redirect.token.is_none() || tokens(choice.target).iter().any(|own| tokens(target).contains(own));
+        let could = |target| line.is_up(target) && self.server(redirect, target).is_some() && shares(target);
+        (0..redirect.to.len()).any(|target| target != choice.target && could(target))
+    }
+
     /// The server that is to be asked now; [`Self::checked`] follows once.
     pub fn poll_check(&mut self, now: Instant) -> Option<Check> {
         for place in 0..self.lines.len() {

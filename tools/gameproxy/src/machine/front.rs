@@ -26,6 +26,16 @@ impl Front {
         Offer::of(rules, names).front(&machine)
     }
 
+    /// What of rules concerns a client side that has a file of its own: not where the datagrams go, nor the names that only that
+    /// needs.
+    pub fn part(mut rules: Rules) -> Rules {
+        for redirect in &mut rules.redirects {
+            redirect.to.clear();
+            redirect.access.clear();
+        }
+        rules
+    }
+
     /// Whether a player may send.
     pub fn lets(&self, player: SocketAddr) -> bool {
         matching::lets(&self.access, &Names::default(), player)

@@ -163,6 +163,11 @@ impl Line {
         if is_there { self.balance.succeeded(target) } else { self.balance.failed(now, target) }
     }
 
+    /// Whether a server is taken for alive.
+    pub fn is_up(&self, target: usize) -> bool {
+        self.balance.is_up(target)
+    }
+
     /// The server that is to be asked now.
     pub fn poll_check(&mut self, now: Instant) -> Option<usize> {
         self.balance.poll_check(now)

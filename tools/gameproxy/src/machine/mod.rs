@@ -10,6 +10,7 @@ pub mod matching;
 pub mod metrics;
 pub mod names;
 pub mod offer;
+pub mod pieces;
 pub mod pool;
 pub mod pulse;
 pub mod queue;

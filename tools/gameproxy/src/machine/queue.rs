@@ -101,6 +101,11 @@ impl<T> Queue<T> {
         self.items.pop_front()
     }
 
+    /// The next, due or not: it is not to go.
+    pub fn pop_front(&mut self) -> Option<T> {
+        self.items.pop_front().map(|item| item.what)
+    }
+
     /// One that could not go is the next again.
     pub fn put_back(&mut self, item: Item<T>) {
         self.items.push_front(item);

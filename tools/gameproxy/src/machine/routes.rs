@@ -54,12 +54,21 @@ pub enum Over {
     Removed = 5,
     /// The proxy ends, or what the player came through.
     Stopped = 6,
+    /// Nobody was at its server, and there is another.
+    Unreachable = 7,
 }
 
 impl Over {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::PlayerSilent, Self::ServerSilent, Self::Evicted, Self::Told, Self::Removed, Self::Stopped];
+    pub const ALL: [Self; 7] = [
+        Self::PlayerSilent,
+        Self::ServerSilent,
+        Self::Evicted,
+        Self::Told,
+        Self::Removed,
+        Self::Stopped,
+        Self::Unreachable,
+    ];
 
     /// For people.
     pub fn words(self) -> &'static str {
@@ -68,8 +77,9 @@ impl Over {
             Self::ServerSilent => "the server was silent",
             Self::Evicted => "a new player needed its place",
             Self::Told => "the other side said so",
-            Self::Removed => "its redirect is gone",
+            Self::Removed => "the rules have no place for it any more",
             Self::Stopped => "the way is gone",
+            Self::Unreachable => "nobody was at its server",
         }
     }
 }

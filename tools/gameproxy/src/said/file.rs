@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use service::Fault;
 
-use super::rule::{Host, Rules};
+use super::rule::{Host, Place, Redirect, Rules, Way};
 use super::{grammar, toml};
 
 /// Most entries of all access lists together.
 pub const MOST_ENTRIES: usize = 4096;
 /// Most redirects: the client side has a socket for each.
 pub const MOST_REDIRECTS: usize = 1024;
+
+/// Games send and are sent more datagrams a second than that.
+const SLOW: f64 = 100.0;
 
 /// What a file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +79,8 @@ impl File {
         if self.rules.access.is_empty() {
             doubts.push("nobody may play, since no access list lets anybody in; write global allow *".to_owned());
         }
+        doubts.extend(self.rules.redirects.iter().filter_map(short_queue));
+        doubts.extend(self.rules.redirects.iter().filter_map(no_own_source));
         let mut before: HashMap<_, &str> = HashMap::new();
         for redirect in &self.rules.redirects {
             let key = (&redirect.on, &redirect.from);
@@ -93,6 +98,34 @@ impl File {
         }
         doubts
     }
+}
+
+/// A queue that is too short for its delay: what comes faster drops what has not waited long enough.
+fn short_queue(redirect: &Redirect) -> Option<String> {
+    let waits = |way: &Way| (way.delay + way.jitter).as_secs_f64();
+    let ways = [redirect.carriage.up, redirect.carriage.down];
+    let slowest = ways.into_iter().max_by(|a, b| waits(a).total_cmp(&waits(b)))?;
+    let queue = f64::from(slowest.queue?);
+    let through = queue / waits(&slowest);
+    (through < SLOW).then(|| {
+        format!(
+            "of each player the redirect {} carries {through:.0} datagrams a second at most, since its queue of {queue} is for a delay \
+             of {:?}; leave queue out, or make it longer",
+            redirect.name,
+            slowest.delay + slowest.jitter
+        )
+    })
+}
+
+/// Own sources of players, where servers are elsewhere: they see all players at one address, and whom they ban are all.
+fn no_own_source(redirect: &Redirect) -> Option<String> {
+    let mut places = redirect.to.iter().map(|target| &target.place);
+    let elsewhere = |place: &&Place| place.address().is_some_and(|at| !(at.ip().is_loopback() && at.is_ipv4()));
+    let place = places.find(elsewhere).filter(|_| redirect.carriage.own_source)?;
+    Some(format!(
+        "own-source of the redirect {} is for servers at 127.0.0.1, and does nothing for {place}; leave it out, or use proxy-header",
+        redirect.name
+    ))
 }
 
 /// Names are for status and metrics: no two are the same.

@@ -6,6 +6,7 @@
 //! end        1 · reason (1) · 4 or 6 · the same four words
 //! ask        5 · 0 · 4 or 6 · the same four words
 //! ping       2 · 8 bytes           pong   3 · the same 8 bytes
+//! piece      7 · number (4) · place (1) · pieces (1) · bytes (of a datagram as above that fits no SDU)
 //! control    16 · …                (what the server side tells the client side)
 //!
 //! byte stream   length (4) · orig ip (4) · client ip (4) · client port (4) · orig port (4) · data
@@ -25,8 +26,18 @@ pub struct Player {
     pub client: SocketAddr,
 }
 
+impl Player {
+    /// As the other side names it: without the link that an IPv6 address may be of.
+    pub fn as_said(&self) -> Self {
+        let plain = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
+        Self { orig: plain(self.orig), client: plain(self.client) }
+    }
+}
+
 /// The most that stands before the data, of an SDU or in a byte stream.
 pub const HEAD: usize = 1 + 16 + 16 + 4 + 4;
+/// What stands before the bytes of a piece.
+pub const PIECE_HEAD: usize = 1 + 4 + 1 + 1;
 /// The four words of the byte stream, which its length counts.
 pub const WORDS: usize = 16;
 /// The longest data of a datagram: that of UDP over IPv4 and IPv6.
@@ -38,6 +49,7 @@ const END: u8 = 1;
 const PING: u8 = 2;
 const PONG: u8 = 3;
 const ASK: u8 = 5;
+const PIECE: u8 = 7;
 const CONTROL: u8 = 16;
 
 /// An SDU.
@@ -53,8 +65,23 @@ pub enum Said<'a> {
     Ping(u64),
     /// The answer.
     Pong(u64),
+    /// Of a datagram that fits no SDU.
+    Piece(Piece<'a>),
     /// What the server side tells the client side about its configuration, and is told.
     Control(&'a [u8]),
+}
+
+/// A part of a [`Said::Datagram`], of its tag, words and data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// Which datagram's, counted by who sends.
+    pub number: u32,
+    /// Which of its pieces, from 0.
+    pub place: u8,
+    /// How many it has.
+    pub count: u8,
+    /// Of all but the last as many.
+    pub bytes: &'a [u8],
 }
 
 /// Why bytes are nothing that is said.
@@ -106,6 +133,10 @@ impl<'a> Said<'a> {
                 let number = u64::from_be_bytes(bytes);
                 Ok(if kind == PING { Self::Ping(number) } else { Self::Pong(number) })
             }
+            PIECE => {
+                let (&[a, b, c, d, place, count], bytes) = rest.split_first_chunk().ok_or(Malformed::Short)?;
+                Ok(Self::Piece(Piece { number: u32::from_be_bytes([a, b, c, d]), place, count, bytes }))
+            }
             CONTROL => Ok(Self::Control(rest)),
             kind => Err(Malformed::Kind(kind)),
         }
@@ -135,6 +166,12 @@ impl<'a> Said<'a> {
             Self::Pong(number) => {
                 out.push(PONG);
                 out.extend_from_slice(&number.to_be_bytes());
+            }
+            Self::Piece(Piece { number, place, count, bytes }) => {
+                out.push(PIECE);
+                out.extend_from_slice(&number.to_be_bytes());
+                out.extend_from_slice(&[*place, *count]);
+                out.extend_from_slice(bytes);
             }
             Self::Control(bytes) => {
                 out.push(CONTROL);

@@ -94,6 +94,27 @@ pub fn host(text: &str) -> Result<Host, String> {
     words.host("an address or a host name").and_then(|host| words.end().map(|()| host)).map_err(|(_, what)| what)
 }
 
+/// Whether a server can be there.
+///
+/// # Errors
+/// What is wrong with it, in one sentence.
+pub(super) fn one_host(host: &Host) -> Result<(), String> {
+    let Host::Address(ip) = host else { return Ok(()) };
+    let (everybody, one_link) = match ip.to_canonical() {
+        IpAddr::V4(v4) => (v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast(), false),
+        IpAddr::V6(v6) => (v6.is_unspecified() || v6.is_multicast(), v6.is_unicast_link_local()),
+    };
+    if everybody {
+        return Err("the server of a redirect is one host; write its address or its name".to_owned());
+    }
+    if one_link {
+        return Err(format!(
+            "{ip} is of one link and does not say of which; write an address of the server that it has everywhere"
+        ));
+    }
+    Ok(())
+}
+
 struct Words<'a> {
     text: &'a str,
     at: usize,
@@ -288,9 +309,7 @@ impl<'a> Words<'a> {
         self.skip();
         let at = self.at;
         let host = self.host("the address or the host name of the server")?;
-        if host == ANY {
-            return Err((at, "the server of a redirect is one host; write its address or its name".to_owned()));
-        }
+        one_host(&host).map_err(|what| (at, what))?;
         let to = Place { host, port: self.number("the port of the server, 1 to 65535,", 1)? };
         let mut redirect = Redirect::new(from, to);
         if let Some(on) = on {

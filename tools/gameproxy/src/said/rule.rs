@@ -7,6 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+/// Datagrams that wait at most where nothing is delayed.
+const QUEUE: u16 = 64;
+/// And for each millisecond of a delay: of a player who sends or is sent 2,000 a second none is dropped.
+const QUEUE_PER_MS: u128 = 2;
+/// The longest queue, whatever the delay.
+pub const LONGEST_QUEUE: u16 = 4096;
+
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -126,10 +133,22 @@ pub struct Way {
     pub jitter: Duration,
     /// So many of a million are lost.
     pub loss: u32,
-    /// So many wait at most, of one player.
-    pub room: u16,
+    /// So many wait at most, of one player. `None`: as many as its delay asks for, see [`Self::room`].
+    pub queue: Option<u16>,
     /// Which is dropped when more come.
     pub full: Full,
+}
+
+impl Way {
+    /// How many of a player's datagrams wait at most, where each waits for `more` than the way says.
+    ///
+    /// A delayed datagram waits although nothing is in its way. A queue that holds fewer than come within the delay would drop each
+    /// before its time, and let none through: the room grows with the delay.
+    pub fn room(&self, more: Duration) -> u16 {
+        let wished = (self.delay + self.jitter + more).as_millis().saturating_mul(QUEUE_PER_MS);
+        let grown = u16::try_from(wished).unwrap_or(u16::MAX).saturating_add(QUEUE).min(LONGEST_QUEUE);
+        self.queue.unwrap_or(grown)
+    }
 }
 
 /// Which datagram is dropped when a queue is full.
@@ -187,8 +206,12 @@ pub struct Health {
 /// What a server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
-    /// Quake II's connectionless `status`.
+    /// Quake II's connectionless `status`, which QuakeWorld answers, too.
     Quake2,
+    /// Quake III's connectionless `getstatus`, as all games of its engine answer.
+    Quake3,
+    /// Valve's `A2S_INFO`, as games of the Source engine and many others answer.
+    Source,
 }
 
 /// Where in a datagram its token is; it is taken out before delivery.
@@ -316,7 +339,7 @@ impl Redirect {
 
 impl Default for Way {
     fn default() -> Self {
-        Self { delay: Duration::ZERO, jitter: Duration::ZERO, loss: 0, room: 64, full: Full::default() }
+        Self { delay: Duration::ZERO, jitter: Duration::ZERO, loss: 0, queue: None, full: Full::default() }
     }
 }
 
@@ -333,6 +356,14 @@ impl From<SocketAddr> for Place {
 }
 
 impl Place {
+    /// A place as it is written in TOML and on the command line: `HOST:PORT`, or where `any` address will do a port alone.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one sentence.
+    pub fn parse(text: &str, any: bool) -> Result<Self, String> {
+        super::toml::place(text, any)
+    }
+
     /// Its address, where it is no name.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.host {
@@ -363,6 +394,16 @@ impl fmt::Display for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_holds_what_comes_within_the_delay() {
+        let ms = Duration::from_millis;
+        let way = |delay: u64, jitter: u64| Way { delay: ms(delay), jitter: ms(jitter), ..Way::default() };
+        assert_eq!(way(0, 0).room(ms(0)), 64);
+        assert_eq!(way(100, 10).room(ms(5)), 64 + 230);
+        assert_eq!(way(10_000, 10_000).room(ms(0)), LONGEST_QUEUE);
+        assert_eq!(Way { queue: Some(3), ..way(100, 0) }.room(ms(0)), 3, "as was said");
+    }
 
     #[test]
     fn each_reason_has_the_place_of_its_number() {

@@ -164,7 +164,11 @@ fn entries(texts: &[Spanned<String>]) -> Result<Vec<Access>, Wrong> {
     texts.iter().map(|text| grammar::access(text.get_ref()).map_err(|wrong| inside(text, wrong))).collect()
 }
 
-fn place(text: &str, any: bool) -> Result<Place, String> {
+/// A place as it is written in TOML and on the command line; where `any` address will do a port alone is one.
+///
+/// # Errors
+/// What is wrong with it, in one sentence.
+pub(super) fn place(text: &str, any: bool) -> Result<Place, String> {
     let word = text.trim();
     let (host, port) = match word.rsplit_once(':') {
         None if any && word.parse::<u16>().is_ok() => ("*", word),
@@ -175,8 +179,8 @@ fn place(text: &str, any: bool) -> Result<Place, String> {
         Some(parts) => parts,
     };
     let host = grammar::host(host)?;
-    if host == grammar::ANY && !any {
-        return Err("the server of a redirect is one host; write its address or its name".to_owned());
+    if !any {
+        grammar::one_host(&host)?;
     }
     let port = port.parse::<u16>().ok().filter(|port| *port > 0);
     let port = port.ok_or_else(|| format!("'{word}' has no good port; it is a number from 1 to 65535"))?;
@@ -234,7 +238,7 @@ impl Keys {
                 delay: of(self.delay, way.delay),
                 jitter: of(self.jitter, way.jitter),
                 loss: self.loss.map_or(way.loss, |Word(Pair(up, down))| if back { down.0 } else { up.0 }),
-                room: self.queue.map_or(way.room, |room| room.0),
+                queue: self.queue.map(|room| room.0).or(way.queue),
                 full: self.when_full.map_or(way.full, |word| word.0),
             }
         };

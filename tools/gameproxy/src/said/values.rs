@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::grammar;
+use super::rule::LONGEST_QUEUE;
 use super::words::LONGEST_TOKEN;
 
 /// The bound of `fair-ping = true`.
@@ -33,6 +34,9 @@ impl FromStr for Delay {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('+') {
+            return Err(format!("'{text}' is one time too many at this place; write one, such as 30ms"));
+        }
         grammar::delays(text).map(|(time, _)| Self(time))
     }
 }
@@ -59,8 +63,8 @@ pub(super) struct Room(pub(super) u16);
 impl<'de> Deserialize<'de> for Room {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let room = i64::deserialize(from)?;
-        let room = u16::try_from(room).ok().filter(|room| (1..=4096).contains(room)).map(Self);
-        room.ok_or_else(|| de::Error::custom("queue is a number of datagrams from 1 to 4096"))
+        let room = u16::try_from(room).ok().filter(|room| (1..=LONGEST_QUEUE).contains(room)).map(Self);
+        room.ok_or_else(|| de::Error::custom(format!("queue is a number of datagrams from 1 to {LONGEST_QUEUE}")))
     }
 }
 

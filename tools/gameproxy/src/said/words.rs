@@ -50,7 +50,9 @@ impl FromStr for Query {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "quake2" => Ok(Self::Quake2),
-            _ => Err(format!("a query is \"quake2\", not {text:?}")),
+            "quake3" => Ok(Self::Quake3),
+            "source" => Ok(Self::Source),
+            _ => Err(format!("a query is \"quake2\", \"quake3\" or \"source\", not {text:?}")),
         }
     }
 }

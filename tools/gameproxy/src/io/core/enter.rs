@@ -1,10 +1,11 @@
 //! New players: let in, given a route and a socket.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::{Core, Route, door};
 use crate::io::route::reason;
@@ -12,6 +13,15 @@ use crate::io::upstream;
 use crate::machine::door::{Choice, Player};
 use crate::machine::routes::{Over, RouteId};
 use crate::said::rule::Dropped;
+
+/// Descriptors that players leave to who looks, to files that are read again and to new client sides.
+const RESERVED: u64 = 32;
+
+/// The number of the first that is not for players.
+pub(super) fn reserved() -> u64 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    limit - RESERVED.min(limit / 4)
+}
 
 impl Core {
     /// The first datagram of a player who is not there, who is let in or not. Whom it evicts is told to `ended`.
@@ -57,7 +67,9 @@ impl Core {
             return Err(reason(errno));
         }
         self.tally.opened();
-        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, server = %choice.server, "a player came");
+        let redirect = door(&self.door).name_of(choice.line).to_owned();
+        tracing::info!(target: "gameproxy::player", client = %player.client, orig = %player.orig, redirect,
+            server = %choice.server, "a player came");
         Ok(id)
     }
 
@@ -73,13 +85,20 @@ impl Core {
             let oldest = self.routes.to_evict().ok_or(Dropped::TooManyPlayers)?;
             self.close(oldest, Over::Evicted, ended);
         }
-        match upstream::open(choice, player) {
+        match self.open_socket(choice, player) {
             Err(Errno::MFILE | Errno::NFILE) => {
                 let oldest = self.routes.to_evict().ok_or(Dropped::TooManyPlayers)?;
                 self.close(oldest, Over::Evicted, ended);
-                upstream::open(choice, player).map_err(reason)
+                self.open_socket(choice, player).map_err(reason)
             }
             done => done.map_err(reason),
         }
+    }
+
+    /// The kernel gives the lowest number that is free: what has a high one has taken nearly the last.
+    fn open_socket(&self, choice: &Choice, player: &Player) -> Result<OwnedFd, Errno> {
+        let socket = upstream::open(choice, player)?;
+        let is_reserved = u64::try_from(socket.as_raw_fd()).is_ok_and(|number| number >= self.reserved);
+        if is_reserved { Err(Errno::MFILE) } else { Ok(socket) }
     }
 }

@@ -213,3 +213,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn another_server_is_one_that_lives_and_has_the_token() {
+    let text = "access = ['allow *']\n[[redirect]]\nfrom = '1'\nto = ['10.0.0.1:1', '10.0.0.2:1']\n[[redirect]]\nfrom = '2'\n\
+                token = 'front 1'\nto = [{ address = '10.0.0.1:1', tokens = ['h'] }, { address = '10.0.0.2:1', tokens = ['x'] }]\n\
+                [[redirect]]\nfrom = '3'\nto = ['10.0.0.1:1', 'unknown.example:1']";
+    let (mut door, now) = (door(text), Instant::now());
+    let choice = enter(&mut door, "10.0.0.9:1", "10.9.9.9:1").unwrap();
+    let other = enter(&mut door, "10.0.0.9:2", "10.9.9.9:1").unwrap();
+    assert!(choice.server != other.server && door.has_other(&choice) && door.has_other(&other));
+    // Nobody is there: who asks next has nowhere else to go.
+    let changes = [(); 3].map(|()| door.answered(now, &other, false));
+    assert_eq!(changes, [None, None, Some(Change::WentDown)]);
+    assert!(!door.has_other(&choice) && door.has_other(&other));
+    let with_token = enter(&mut door, "10.0.0.9:1", "10.9.9.9:2").unwrap();
+    assert!(!door.has_other(&with_token), "the other has another token");
+    let alone = enter(&mut door, "10.0.0.9:1", "10.9.9.9:3").unwrap();
+    assert!(!door.has_other(&alone), "the other's name is not known");
+}

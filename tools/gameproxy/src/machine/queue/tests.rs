@@ -30,6 +30,19 @@ fn the_old_is_dropped_or_the_new() {
 }
 
 #[test]
+fn a_steady_stream_comes_through_a_delay() {
+    let way = Way { delay: Duration::from_millis(200), ..Way::default() };
+    let (mut queue, mut chance, mut out) = (Queue::default(), Chance::new(1), 0);
+    for ms in 0..2000 {
+        let Fate::At(due) = chance.fate(at(ms), &way, Duration::ZERO) else { panic!("a delay") };
+        let item = Item { due, came: at(ms), what: ms };
+        assert_eq!(queue.push(item, way.room(Duration::ZERO), way.full), None, "dropped before its time");
+        out += std::iter::from_fn(|| queue.pop(at(ms))).count();
+    }
+    assert_eq!(out, 1800);
+}
+
+#[test]
 fn what_jitter_makes_earlier_overtakes() {
     let mut queue = Queue::default();
     for (due, what) in [(30, 0), (10, 1), (20, 2), (10, 3)] {

@@ -41,6 +41,20 @@ fn names_are_apart_and_doubts_are_told() {
     let doubts = file.doubts();
     assert!(doubts[0].starts_with("nobody may play"), "{doubts:?}");
     assert!(doubts[1].starts_with("the redirect 10.0.0.1:5 (2) is reached by those only"), "{doubts:?}");
+    let slow = read(
+        "access = ['allow *']\n[[redirect]]\nfrom = '5'\nto = 'a.example:6'\ndelay = '1s+3s'\nqueue = 30\n\
+         [[redirect]]\nfrom = '6'\nto = 'a.example:6'\ndelay = '1s+3s'\n[[redirect]]\nfrom = '7'\nto = 'a.example:6'\nqueue = 1",
+    );
+    let doubts = slow.doubts();
+    assert!(doubts[0].starts_with("of each player the redirect 0.0.0.0:5 carries 10 datagrams a second"), "{doubts:?}");
+    assert_eq!(doubts.len(), 1);
+    let own = read(
+        "access = ['allow *']\n[defaults]\nown-source = true\n[[redirect]]\nfrom = '5'\nto = ['127.0.0.2:6', 'localhost:7']\n\
+         [[redirect]]\nfrom = '6'\nto = '10.0.0.1:6'",
+    );
+    let doubts = own.doubts();
+    assert!(doubts[0].starts_with("own-source of the redirect 0.0.0.0:6 is for servers at 127.0.0.1"), "{doubts:?}");
+    assert_eq!(doubts.len(), 1);
     let mut fine = read("global allow *\nredirect 10.0.0.1 port 5 to a.example 6");
     assert_eq!(fine.doubts(), Vec::<String>::new());
     let host = Host::Address("10.0.0.2".parse().unwrap());

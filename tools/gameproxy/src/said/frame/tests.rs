@@ -26,6 +26,8 @@ fn sdus_are_these_bytes() {
     assert_eq!(bytes(Said::Datagram(v6, b"")), [&[6][..], &ip(1), &ip(2), &[0, 0, 1, 2, 0, 0, 0, 1]].concat());
     assert_eq!(bytes(Said::Ping(258)), b"\x02\0\0\0\0\0\0\x01\x02");
     assert_eq!(bytes(Said::Pong(1)), b"\x03\0\0\0\0\0\0\0\x01");
+    let piece = Piece { number: 258, place: 3, count: 4, bytes: b"x" };
+    assert_eq!(bytes(Said::Piece(piece)), b"\x07\0\0\x01\x02\x03\x04x");
     assert_eq!(bytes(Said::Control(b"x")), b"\x10x");
 }
 
@@ -44,7 +46,8 @@ fn a_byte_stream_is_these_bytes() {
 #[test]
 fn nonsense_is_told_apart() {
     assert_eq!(Said::parse(b""), Err(Malformed::Short));
-    assert_eq!(Said::parse(b"\x07"), Err(Malformed::Kind(7)));
+    assert_eq!(Said::parse(b"\x08"), Err(Malformed::Kind(8)));
+    assert_eq!(Said::parse(b"\x07\0\0\0\0\0"), Err(Malformed::Short));
     assert_eq!(Said::parse(&[4; 16]), Err(Malformed::Port(0x0404_0404)));
     assert_eq!(Said::parse(&[6; 30]), Err(Malformed::Short));
     assert_eq!(Said::parse(&[[4].as_slice(), &[0; 15]].concat()), Err(Malformed::Short));
@@ -69,7 +72,8 @@ fn any_player() -> impl Strategy<Value = Player> {
 proptest! {
     #[test]
     fn what_is_put_is_read(player in any_player(), data: Vec<u8>, number: u64, reason: u8) {
-        let all = [Said::Datagram(player, &data), Said::End(player, reason), Said::Ask(player), Said::Ping(number), Said::Pong(number), Said::Control(&data)];
+        let piece = Piece { number: number as u32, place: reason, count: reason, bytes: &data };
+        let all = [Said::Piece(piece), Said::Datagram(player, &data), Said::End(player, reason), Said::Ask(player), Said::Ping(number), Said::Pong(number), Said::Control(&data)];
         for said in all {
             let sdu = bytes(said);
             prop_assert_eq!(Said::parse(&sdu), Ok(said));

@@ -51,7 +51,8 @@ fn every_key_is_read() {
     assert_eq!(q2.to[0].tokens, [b"key1".to_vec(), vec![0, 255, 97, 98]]);
     assert_eq!((q2.to[1].place.to_string(), q2.to[1].tokens.len()), ("[fd00::1]:27911".to_owned(), 0));
     let ms = Duration::from_millis;
-    let way = Way { delay: ms(30), jitter: Duration::from_micros(500), loss: 5_000, room: 8, full: Full::DropNew };
+    let way =
+        Way { delay: ms(30), jitter: Duration::from_micros(500), loss: 5_000, queue: Some(8), full: Full::DropNew };
     let want = Carriage {
         up: way,
         down: Way { delay: ms(20), jitter: ms(1), loss: 0, ..way },
@@ -89,6 +90,11 @@ fn faults_have_their_place() {
         ("[[redirect]]\nfrom = '5'\nto = '*:5'", "3:6: the server of a redirect is one host"),
         ("[[redirect]]\nfrom = '5'\nto = 'fd00::1:5'", "3:6: an IPv6 address needs brackets; write [fd00::1]:PORT"),
         ("[[redirect]]\nfrom = '5'\nto = 'a:1'\ndelay = '5'", "4:9: "),
+        ("[[redirect]]\nfrom = '5'\nto = 'a:1'\ndelay = '3s+2s+1s'", "4:9: '2s+1s' is one time too many"),
+        ("[[redirect]]\nfrom = '5'\nto = 'a:1'\nfair-ping = '3s+2s'", "4:13: '3s+2s' is one time too many"),
+        ("[[redirect]]\nfrom = '5'\nto = '224.0.0.1:1'", "3:6: the server of a redirect is one host"),
+        ("[[redirect]]\nfrom = '5'\nto = '[::]:1'", "3:6: the server of a redirect is one host"),
+        ("[[redirect]]\nfrom = '5'\nto = '[fe80::1]:1'", "3:6: fe80::1 is of one link"),
         ("[[redirect]]\nfrom = '5'\nto = 'a:1'\ndelay = '20s'", "4:9: a delay is at most 10 s"),
         ("[[redirect]]\nfrom = '5'\nto = 'a:1'\nloss = '101%'", "4:8: "),
         ("[[redirect]]\nfrom = '5'\nto = 'a:1'\nqueue = 0", "4:9: queue is a number of datagrams from 1 to 4096"),
