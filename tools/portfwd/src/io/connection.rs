@@ -156,7 +156,7 @@ pub(crate) async fn target(live: &Live, worker: usize) -> Result<Wire, Refusal> 
         live.running.tried(index, tried.as_ref().err());
         match tried {
             Ok(wire) => {
-                live.joined(index, claim);
+                live.joined(index, || claim);
                 return Ok(wire);
             }
             // Another target would not have it either.

@@ -133,7 +133,7 @@ impl<K: Copy + Eq + Hash> Upward<K> {
             connection::turned_away(&live, &Refusal::of_dial(&errno.into()));
             return None;
         }
-        live.joined(target, claim);
+        live.joined(target, || claim);
         let listed = self.worker.roster.list(live.clone());
         let up = Up { id, socket, target, answered: false, live, _listed: listed, _place: place };
         if self.ups.len() <= id.place() {
