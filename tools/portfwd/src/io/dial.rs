@@ -3,15 +3,17 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::forward::Verdict;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use service::resolve::Named;
 
+use super::room::Hungry;
 use super::running::Target;
 use super::socket::Socket;
 use crate::machine::cause::Refusal;
@@ -19,6 +21,8 @@ use crate::said::end::{End, Host, Place};
 
 /// Until a Unix socket's backlog, which is full, is tried again.
 const BUSY: Duration = Duration::from_millis(5);
+/// Until a descriptor is asked for again where there was none.
+const FULL: Duration = Duration::from_millis(20);
 /// What each address of a host that has several is given at least.
 const LEAST: Duration = Duration::from_millis(250);
 
@@ -28,7 +32,7 @@ pub(crate) async fn dial(target: &Target, limit: Duration, keepalive: Option<Dur
     let silent = || Refusal::here(Verdict::TimedOut, format!("{target} did not answer within {limit:?}"));
     let dialled = async {
         match target {
-            End::Unix(path) => unix(path).await.map_err(|error| told(target, &error)),
+            End::Unix(path) => unix(path, now() + limit).await.map_err(|error| told(target, &error)),
             End::Tcp(place) => tcp(target, place, host, limit, keepalive).await,
             End::Udp(_) | End::Flow(_) => Err(Refusal::here(Verdict::Failed, format!("{target} is no stream socket"))),
         }
@@ -48,8 +52,9 @@ async fn tcp(
     let addresses = addresses(place, host).await?;
     let mut last = None;
     for (index, address) in addresses.iter().enumerate() {
+        let fd = socket(family(*address), deadline).await.map_err(|error| told(target, &error))?;
         let share = deadline.saturating_duration_since(now()) / u32::try_from(addresses.len() - index).unwrap_or(1);
-        match within(share.max(LEAST), connect(*address, keepalive)).await {
+        match within(share.max(LEAST), connect(fd, *address, keepalive)).await {
             Some(Ok(socket)) => return Ok(socket),
             Some(Err(error)) => last = Some(told(target, &error)),
             None => last = Some(Refusal::here(Verdict::TimedOut, format!("{address} does not answer"))),
@@ -75,10 +80,25 @@ async fn addresses(place: &Place, host: Option<&Arc<Named>>) -> Result<Vec<Socke
     }
 }
 
-async fn connect(address: SocketAddr, keepalive: Option<Duration>) -> io::Result<Socket> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
+}
+
+/// A socket. Where there are no descriptors it waits for one, ahead of clients that are not accepted yet.
+async fn socket(family: AddressFamily, deadline: Instant) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    loop {
+        match rustix::net::socket_with(family, SocketType::STREAM, flags, None) {
+            Err(Errno::MFILE | Errno::NFILE) if now() + FULL < deadline => {
+                let _hungry = Hungry::new();
+                pause(FULL).await;
+            }
+            made => return Ok(made?),
+        }
+    }
+}
+
+async fn connect(fd: OwnedFd, address: SocketAddr, keepalive: Option<Duration>) -> io::Result<Socket> {
     // What one side wrote goes on at once.
     sockopt::set_tcp_nodelay(&fd, true)?;
     if let Some(after) = keepalive {
@@ -100,10 +120,9 @@ async fn connect(address: SocketAddr, keepalive: Option<Duration>) -> io::Result
     }
 }
 
-async fn unix(path: &Path) -> io::Result<Socket> {
+async fn unix(path: &Path, deadline: Instant) -> io::Result<Socket> {
     let address = unix_address(path)?;
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let fd = socket(AddressFamily::UNIX, deadline).await?;
     loop {
         match rustix::net::connect(&fd, &address) {
             Ok(()) => return Socket::new(fd, false),
