@@ -261,3 +261,15 @@ fn a_rule_that_comes_back_goes_on_counting() {
     assert_eq!(forwarder.rule(2), Value::Null, "it is listed once");
     assert_eq!(ask(&mut open, b"x").unwrap(), b"x");
 }
+
+#[test]
+fn zones_have_names() {
+    let (port, target) = (port(), echo());
+    let _forwarder = Forwarder::start(&format!("[::1%lo]:{port} -> {target}\n"), 1024);
+    let Ok(mut client) = TcpStream::connect(("::1", port)) else { panic!("nobody listens at ::1") };
+    assert_eq!(ask(&mut client, b"x").unwrap(), b"x");
+    let folder = tempfile::tempdir().unwrap();
+    let output = tell(folder.path(), &[&format!("[fe80::1%nosuch0]:{port}"), "80"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("this host has no interface nosuch0") && output.status.code() == Some(1), "{said}");
+}

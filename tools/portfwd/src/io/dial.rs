@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,6 +70,10 @@ async fn addresses(place: &Place, host: Option<&Arc<Named>>) -> Result<Vec<Socke
         Host::This => Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)]),
         Host::Address(IpAddr::V6(address), zone) => Ok(vec![SocketAddrV6::new(*address, port, 0, *zone).into()]),
         Host::Address(address, _) => Ok(vec![SocketAddr::new(*address, port)]),
+        Host::Zoned(there) => match zoned(there, port) {
+            Ok(address) => Ok(vec![address]),
+            Err(error) => Err(Refusal::here(Verdict::Unreachable, error.to_string())),
+        },
         Host::Named(name) => match host {
             Some(host) => match host.addresses().await {
                 Ok(found) => Ok(found.iter().map(|address| SocketAddr::new(*address, port)).collect()),
@@ -131,6 +135,15 @@ async fn unix(path: &Path, deadline: Instant) -> io::Result<Socket> {
             Err(other) => return Err(other.into()),
         }
     }
+}
+
+/// An address of the zone, which is an interface that may come and go, and get another number.
+pub(crate) fn zoned((address, zone): &(Ipv6Addr, String), port: u16) -> io::Result<SocketAddr> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, flags, None)?;
+    let number = rustix::net::netdevice::name_to_index(&socket, zone)
+        .map_err(|_| io::Error::other(format!("this host has no interface {zone}; see `ip link`")))?;
+    Ok(SocketAddrV6::new(*address, port, 0, number).into())
 }
 
 /// A path, or with `@` a name of the abstract namespace, as the kernel takes it.
