@@ -19,7 +19,7 @@ const KEPT: usize = 16;
 const PIPES: usize = 256;
 
 /// Descriptors that clients leave to the targets of those who are there, to files and to who asks for the status.
-const RESERVE: u64 = 32;
+const RESERVE: u64 = 16;
 
 static OPEN_PIPES: AtomicUsize = AtomicUsize::new(0);
 static HUNGRY: AtomicUsize = AtomicUsize::new(0);
