@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tool::watched;
 
 use super::connection::carry;
+use super::room::{self, Hungry};
 use super::running::Running;
 use super::worker::{Phase, Worker};
 
@@ -84,6 +85,8 @@ async fn taking(
             return None;
         }
     };
+    // The last connection's descriptor was of the last ones.
+    let mut scarce = false;
     loop {
         let ready = tokio::select! {
             ready = socket.readable() => ready,
@@ -94,8 +97,14 @@ async fn taking(
         for _ in 0..AT_ONCE {
             // Between two connections the rule may change.
             let running = gate.rules.borrow().clone()?;
+            if Hungry::any() || scarce && !spare(&socket) {
+                starved(worker, &running, Errno::MFILE).await;
+                break;
+            }
+            scarce = false;
             match rustix::net::acceptfrom_with(&socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((fd, from)) => {
+                    scarce = room::is_scarce(&fd);
                     let client = from.and_then(super::socket::internet);
                     carried.spawn(carry(fd, client, tcp, running, worker.clone()));
                 }
@@ -119,6 +128,11 @@ async fn taking(
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// There are descriptors for another connection and its target.
+fn spare(socket: &tokio::io::unix::AsyncFd<OwnedFd>) -> bool {
+    socket.get_ref().try_clone().is_ok_and(|made| !room::is_scarce(&made))
 }
 
 fn is_starved(errno: Errno) -> bool {

@@ -14,13 +14,14 @@ use super::log;
 use super::over::Seat;
 use super::proxy;
 use super::pump::Pump;
+use super::roster::Listed;
 use super::running::{Running, Target};
 use super::socket::Socket;
 use super::tls::Connector;
 use super::wire::Wire;
 use super::worker::Worker;
-use crate::machine::cause::Refusal;
-use crate::machine::life::Outcome;
+use crate::machine::cause::{Cause, Refusal};
+use crate::machine::life::{Outcome, Side};
 use crate::machine::text::label;
 use crate::said::end::End;
 use crate::said::rule::ProxyVersion;
@@ -66,44 +67,90 @@ pub(crate) async fn carry(
     let unmet = Unmet(Some(Wire::Socket(socket)));
     let place = running.admit(client);
     let live = Arc::new(Live::new(running, client, listener, now()));
+    let mut entry = Entry::new(live, &worker);
     let _place = match place {
         Ok(place) => place,
-        Err(refusal) => return refused(&live, &refusal),
+        Err(refusal) => return entry.refused(&refusal),
     };
+    let mut unmet = unmet;
     // In a box of its own, which is gone when the connection is made.
-    let (live, unmet) = match live.running.speaks_first() {
-        false => (live, unmet),
-        true => match Box::pin(welcome(unmet, live)).await {
-            Ok(welcomed) => welcomed,
-            Err((live, refusal)) => return refused(&live, &refusal),
-        },
+    if entry.live.running.speaks_first()
+        && let Err(refusal) = Box::pin(welcome(&mut unmet, &mut entry, &worker)).await
+    {
+        drop(unmet);
+        return entry.refused(&refusal);
+    }
+    let pump = match Box::pin(meet(unmet, &entry.live, worker.number)).await {
+        Met::Target(client, target) => Pump::new(client, target, entry.live.clone(), now()),
+        Met::Refusal(refusal) => return entry.refused(&refusal),
+        Met::Left => return entry.left(),
     };
-    let _listed = worker.roster.list(live.clone());
-    let pump = match Box::pin(meet(unmet, &live, worker.number)).await {
-        Met::Target(client, target) => Pump::new(client, target, live.clone(), now()),
-        Met::Refusal(refusal) => return refused(&live, &refusal),
-        Met::Left => return log::left(&live, now()),
-    };
-    ended(&live, &pump.await);
+    let outcome = pump.await;
+    entry.ended(&outcome);
+}
+
+/// A connection's place among those that live, and its line in the log, which it gets however it ends: dropped before anything
+/// was said of it, it was stopped.
+pub(crate) struct Entry {
+    pub(crate) live: Arc<Live>,
+    listed: Option<Listed>,
+}
+
+impl Entry {
+    pub(crate) fn new(live: Arc<Live>, worker: &Worker) -> Self {
+        Self { listed: Some(worker.roster.list(live.clone())), live }
+    }
+
+    /// Another is the client, as a header says.
+    fn renew(&mut self, live: Arc<Live>, worker: &Worker) {
+        self.listed = Some(worker.roster.list(live.clone()));
+        self.live = live;
+    }
+
+    /// It was carried to its end.
+    pub(crate) fn ended(mut self, outcome: &Outcome) {
+        ended(&self.live, outcome);
+        self.listed = None;
+    }
+
+    /// No target took it.
+    pub(crate) fn refused(mut self, refusal: &Refusal) {
+        refused(&self.live, refusal);
+        self.listed = None;
+    }
+
+    /// The client went away before a target had it.
+    pub(crate) fn left(self) {
+        self.ended(&Outcome::Broken { by: Some(Side::Client), cause: Cause::plain(Broken::Reset) });
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.listed.is_some() {
+            ended(&self.live, &Outcome::Broken { by: None, cause: Cause::plain(Broken::Stopped) });
+        }
+    }
 }
 
 /// What a client has to say before it is connected: who it is, by the PROXY protocol, and TLS' handshake.
-async fn welcome(mut unmet: Unmet, live: Arc<Live>) -> Result<(Arc<Live>, Unmet), (Arc<Live>, Refusal)> {
-    let running = live.running.clone();
+async fn welcome(unmet: &mut Unmet, entry: &mut Entry, worker: &Worker) -> Result<(), Refusal> {
+    let running = entry.live.running.clone();
     let options = &running.rule.options;
-    let mut live = live;
     if options.proxy_in
         && let Some(Wire::Socket(socket)) = &mut unmet.0
     {
         match within(options.connect_timeout, proxy::read(socket)).await {
             Ok(Some((client, listener))) => {
-                live = Arc::new(Live::new(running.clone(), Some(client), Some(listener), live.since));
-                if let Err(refusal) = running.admit_address(client) {
-                    return Err((live, refusal));
-                }
+                let live = Live::new(running.clone(), Some(client), Some(listener), entry.live.since);
+                entry.renew(Arc::new(live), worker);
             }
+            // Who brought it speaks for itself.
             Ok(None) => {}
-            Err(words) => return Err((live, Refusal::here(Verdict::Failed, format!("its PROXY header: {words}")))),
+            Err(words) => return Err(Refusal::here(Verdict::Failed, format!("its PROXY header: {words}"))),
+        }
+        if let Some(client) = entry.live.client {
+            running.admit_address(client)?;
         }
     }
     if let Some(tls) = &running.tls
@@ -113,10 +160,10 @@ async fn welcome(mut unmet: Unmet, live: Arc<Live>) -> Result<(Arc<Live>, Unmet)
             .await
         {
             Ok(wire) => unmet.0 = Some(wire),
-            Err(words) => return Err((live, Refusal::here(Verdict::Failed, format!("its TLS handshake: {words}")))),
+            Err(words) => return Err(Refusal::here(Verdict::Failed, format!("its TLS handshake: {words}"))),
         }
     }
-    Ok((live, unmet))
+    Ok(())
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
@@ -156,7 +203,7 @@ pub(crate) async fn target(live: &Live, worker: usize) -> Result<Wire, Refusal> 
         live.running.tried(index, tried.as_ref().err());
         match tried {
             Ok(wire) => {
-                live.joined(index, claim);
+                live.joined(index, || claim);
                 return Ok(wire);
             }
             // Another target would not have it either.
@@ -209,7 +256,7 @@ async fn introduce(
 }
 
 /// No target took it.
-pub(crate) fn refused(live: &Live, refusal: &Refusal) {
+fn refused(live: &Live, refusal: &Refusal) {
     live.running.counters.refused(refusal.label());
     log::refused(live, refusal, now());
 }

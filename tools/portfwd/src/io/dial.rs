@@ -2,16 +2,18 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::forward::Verdict;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use service::resolve::Named;
 
+use super::room::Hungry;
 use super::running::Target;
 use super::socket::Socket;
 use crate::machine::cause::Refusal;
@@ -19,6 +21,8 @@ use crate::said::end::{End, Host, Place};
 
 /// Until a Unix socket's backlog, which is full, is tried again.
 const BUSY: Duration = Duration::from_millis(5);
+/// Until a descriptor is asked for again where there was none.
+const FULL: Duration = Duration::from_millis(20);
 /// What each address of a host that has several is given at least.
 const LEAST: Duration = Duration::from_millis(250);
 
@@ -28,7 +32,7 @@ pub(crate) async fn dial(target: &Target, limit: Duration, keepalive: Option<Dur
     let silent = || Refusal::here(Verdict::TimedOut, format!("{target} did not answer within {limit:?}"));
     let dialled = async {
         match target {
-            End::Unix(path) => unix(path).await.map_err(|error| told(target, &error)),
+            End::Unix(path) => unix(path, now() + limit).await.map_err(|error| told(target, &error)),
             End::Tcp(place) => tcp(target, place, host, limit, keepalive).await,
             End::Udp(_) | End::Flow(_) => Err(Refusal::here(Verdict::Failed, format!("{target} is no stream socket"))),
         }
@@ -48,8 +52,9 @@ async fn tcp(
     let addresses = addresses(place, host).await?;
     let mut last = None;
     for (index, address) in addresses.iter().enumerate() {
+        let fd = socket(family(*address), deadline).await.map_err(|error| told(target, &error))?;
         let share = deadline.saturating_duration_since(now()) / u32::try_from(addresses.len() - index).unwrap_or(1);
-        match within(share.max(LEAST), connect(*address, keepalive)).await {
+        match within(share.max(LEAST), connect(fd, *address, keepalive)).await {
             Some(Ok(socket)) => return Ok(socket),
             Some(Err(error)) => last = Some(told(target, &error)),
             None => last = Some(Refusal::here(Verdict::TimedOut, format!("{address} does not answer"))),
@@ -65,6 +70,10 @@ async fn addresses(place: &Place, host: Option<&Arc<Named>>) -> Result<Vec<Socke
         Host::This => Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)]),
         Host::Address(IpAddr::V6(address), zone) => Ok(vec![SocketAddrV6::new(*address, port, 0, *zone).into()]),
         Host::Address(address, _) => Ok(vec![SocketAddr::new(*address, port)]),
+        Host::Zoned(there) => match zoned(there, port) {
+            Ok(address) => Ok(vec![address]),
+            Err(error) => Err(Refusal::here(Verdict::Unreachable, error.to_string())),
+        },
         Host::Named(name) => match host {
             Some(host) => match host.addresses().await {
                 Ok(found) => Ok(found.iter().map(|address| SocketAddr::new(*address, port)).collect()),
@@ -75,10 +84,25 @@ async fn addresses(place: &Place, host: Option<&Arc<Named>>) -> Result<Vec<Socke
     }
 }
 
-async fn connect(address: SocketAddr, keepalive: Option<Duration>) -> io::Result<Socket> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
+}
+
+/// A socket. Where there are no descriptors it waits for one, ahead of clients that are not accepted yet.
+async fn socket(family: AddressFamily, deadline: Instant) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    loop {
+        match rustix::net::socket_with(family, SocketType::STREAM, flags, None) {
+            Err(Errno::MFILE | Errno::NFILE) if now() + FULL < deadline => {
+                let _hungry = Hungry::new();
+                pause(FULL).await;
+            }
+            made => return Ok(made?),
+        }
+    }
+}
+
+async fn connect(fd: OwnedFd, address: SocketAddr, keepalive: Option<Duration>) -> io::Result<Socket> {
     // What one side wrote goes on at once.
     sockopt::set_tcp_nodelay(&fd, true)?;
     if let Some(after) = keepalive {
@@ -100,10 +124,9 @@ async fn connect(address: SocketAddr, keepalive: Option<Duration>) -> io::Result
     }
 }
 
-async fn unix(path: &Path) -> io::Result<Socket> {
+async fn unix(path: &Path, deadline: Instant) -> io::Result<Socket> {
     let address = unix_address(path)?;
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let fd = socket(AddressFamily::UNIX, deadline).await?;
     loop {
         match rustix::net::connect(&fd, &address) {
             Ok(()) => return Socket::new(fd, false),
@@ -112,6 +135,15 @@ async fn unix(path: &Path) -> io::Result<Socket> {
             Err(other) => return Err(other.into()),
         }
     }
+}
+
+/// An address of the zone, which is an interface that may come and go, and get another number.
+pub(crate) fn zoned((address, zone): &(Ipv6Addr, String), port: u16) -> io::Result<SocketAddr> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, flags, None)?;
+    let number = rustix::net::netdevice::name_to_index(&socket, zone)
+        .map_err(|_| io::Error::other(format!("this host has no interface {zone}; see `ip link`")))?;
+    Ok(SocketAddrV6::new(*address, port, 0, number).into())
 }
 
 /// A path, or with `@` a name of the abstract namespace, as the kernel takes it.

@@ -102,6 +102,9 @@ impl Engine {
                 let listen = if layers.is_empty() { listen } else { listen.layers(layers) };
                 let listener = listen.await.map_err(serving)?;
                 let (udp, worker) = (running.rule.is_udp(), self.next_worker());
+                if udp {
+                    running.look_up().await;
+                }
                 let rules = watch::Sender::new(Some(running));
                 match udp {
                     true => worker.spawn(udp::far(worker.clone(), rules.subscribe(), listener)),
@@ -113,6 +116,7 @@ impl Engine {
                 Ok(Opened { rules, listening: None, gate: None })
             }
             End::Udp(place) => {
+                running.look_up().await;
                 let socket = udp::open(place).map_err(|error| super::listen::of_udp(&running.rule.listen, &error))?;
                 let (worker, to_flow) = (self.next_worker(), running.rule.targets.iter().any(|end| !end.is_udp()));
                 let rules = watch::Sender::new(Some(running));

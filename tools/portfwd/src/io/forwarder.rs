@@ -223,7 +223,9 @@ impl Forwarder {
         }
         let mut late = Vec::new();
         for is in &plan.open_after {
-            late.push((*is, self.engine.running(file.rules[*is].clone(), None)?));
+            let rule = file.rules[*is].clone();
+            let former = self.former(&rule);
+            late.push((*is, self.engine.running(rule, former)?));
         }
         // From here on nothing is taken back.
         let mut old: Vec<Option<InForce>> = self.rules.drain(..).map(Some).collect();
@@ -266,13 +268,19 @@ impl Forwarder {
 
     /// A rule that was not there before, on an end that may have been closed a moment ago.
     async fn open_new(&self, rule: Rule) -> anyhow::Result<InForce> {
-        let running = self.engine.running(rule, None)?;
+        let former = self.former(&rule);
+        let running = self.engine.running(rule, former)?;
         let late = self.closed.iter().any(|(_, end)| overlap(end, &running.rule.listen));
         let opened = match late {
             true => self.engine.open_patiently(running.clone()).await?,
             false => self.engine.open(running.clone()).await?,
         };
         Ok(InForce { running, opened: Ok(opened) })
+    }
+
+    /// A rule that was taken away and has connections left goes on counting where it is there again.
+    fn former(&self, rule: &Rule) -> Option<&Running> {
+        self.removed.iter().map(|running| &**running).find(|former| former.rule.name == rule.name)
     }
 
     async fn open_again(&mut self) {
@@ -286,7 +294,9 @@ impl Forwarder {
 
     /// Rules that are taken away are known as long as they have connections.
     fn forget(&mut self) {
-        self.removed.retain(|running| running.counters.open() > 0);
+        let again =
+            |removed: &Running| self.rules.iter().any(|rule| Arc::ptr_eq(&rule.running.counters, &removed.counters));
+        self.removed.retain(|running| running.counters.open() > 0 && !again(running));
     }
 
     /// How it is, with so many connections.

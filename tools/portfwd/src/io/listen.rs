@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 
-use super::dial::{keep_alive, unix_address};
+use super::dial::{keep_alive, unix_address, zoned};
 use crate::said::end::{End, Host, Place};
 use crate::said::rule::Rule;
 
@@ -153,6 +153,10 @@ fn tcp(rule: &Rule, place: &Place) -> Result<Vec<OwnedFd>, ListenError> {
         }
         Host::Address(IpAddr::V6(address), zone) => vec![SocketAddrV6::new(*address, port, 0, *zone).into()],
         Host::Address(address, _) => vec![SocketAddr::new(*address, port)],
+        Host::Zoned(there) => {
+            let there = zoned(there, port);
+            vec![there.map_err(|error| ListenError::NoAddress(end.clone(), error.to_string()))?]
+        }
         Host::Named(name) => std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), port))
             .map_err(|error| ListenError::NoAddress(end.clone(), error.to_string()))?
             .collect(),

@@ -43,9 +43,9 @@ impl Live {
     }
 
     /// It is connected to this target.
-    pub(crate) fn joined(&self, target: usize, claim: Claim) {
+    pub(crate) fn joined(&self, target: usize, claim: impl FnOnce() -> Claim) {
         // It is connected once.
-        let _ = self.target.set((target, claim));
+        self.target.get_or_init(|| (target, claim()));
     }
 
     /// Where it was connected to, once it is.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::live::Live;
 use crate::machine::cause::Refusal;
-use crate::machine::life::{Outcome, Side};
+use crate::machine::life::Outcome;
 use crate::machine::text;
 
 /// A connection has ended.
@@ -35,15 +35,6 @@ pub(crate) fn refused(live: &Live, refusal: &Refusal, now: Instant) {
         end = refusal.label(),
         why = %refusal,
     );
-}
-
-/// The client went away before a target had it.
-pub(crate) fn left(live: &Live, now: Instant) {
-    let outcome = Outcome::Broken {
-        by: Some(Side::Client),
-        cause: crate::machine::cause::Cause::plain(proto::forward::Broken::Reset),
-    };
-    ended(live, &outcome, now);
 }
 
 fn address(address: Option<SocketAddr>) -> String {

@@ -2,10 +2,12 @@
 //! thread has its own.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::process::{Resource, getrlimit};
 
 /// Bytes of a buffer: read at once.
 pub(crate) const BUFFER: usize = 64 << 10;
@@ -16,7 +18,12 @@ const KEPT: usize = 16;
 /// Pipes of all workers, those in use among them. Connections that find none copy.
 const PIPES: usize = 256;
 
+/// Descriptors that clients leave to the targets of those who are there, to files and to who asks for the status.
+const RESERVE: u64 = 16;
+
 static OPEN_PIPES: AtomicUsize = AtomicUsize::new(0);
+static HUNGRY: AtomicUsize = AtomicUsize::new(0);
+static STRANGERS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static BUFFERS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
@@ -37,6 +44,63 @@ pub(crate) fn give_back(buffer: Box<[u8]>) {
     });
 }
 
+/// Descriptors of this process; as it was when first asked, which is behind what raises it.
+fn descriptors() -> u64 {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(|| getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+/// A descriptor, which was just made, is of the last ones: the kernel gives the lowest that is free.
+pub(crate) fn is_scarce(made: &impl AsRawFd) -> bool {
+    let limit = descriptors();
+    u64::try_from(made.as_raw_fd()).is_ok_and(|number| number >= limit - RESERVE.min(limit / 8))
+}
+
+/// Who was accepted and waits for a descriptor towards a target: nobody is accepted before.
+#[derive(Debug)]
+pub(crate) struct Hungry(());
+
+impl Hungry {
+    /// One more.
+    pub(crate) fn new() -> Self {
+        HUNGRY.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+
+    /// Whether there are any.
+    pub(crate) fn any() -> bool {
+        HUNGRY.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Hungry {
+    fn drop(&mut self) {
+        HUNGRY.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A client over UDP whom no target has answered, and who may be forged. All of them together have a quarter of the descriptors.
+#[derive(Debug)]
+pub(crate) struct Stranger(());
+
+impl Stranger {
+    /// One more; `None`: there are enough.
+    pub(crate) fn take() -> Option<Self> {
+        let most = usize::try_from(descriptors() / 4).unwrap_or(usize::MAX);
+        if STRANGERS.fetch_add(1, Ordering::Relaxed) < most {
+            return Some(Self(()));
+        }
+        STRANGERS.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        STRANGERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A pipe: bytes that never come to user memory.
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -54,7 +118,8 @@ impl Pipe {
             OPEN_PIPES.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let Ok((read, write)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) else {
+        let made = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok();
+        let Some((read, write)) = made.filter(|(_, write)| !is_scarce(write)) else {
             OPEN_PIPES.fetch_sub(1, Ordering::Relaxed);
             return None;
         };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::forward::Verdict;
 use service::balance::{Balance, Change};
@@ -21,6 +21,9 @@ use crate::machine::cause::Refusal;
 use crate::said::control::{RuleStatus, TargetStatus};
 use crate::said::end::End;
 use crate::said::rule::{Accept, Options, Rule};
+
+/// How long a rule for datagrams is not opened, at most, because a target's host is looked up.
+const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// A rule in force. A reload that changes its options makes another with the same counters; connections keep theirs.
 #[derive(Debug)]
@@ -165,6 +168,20 @@ impl Running {
         let door = Mutex::new(Door::new(options));
         let (balance, alive) = (Mutex::new(balance), watch::Sender::new(alive));
         Ok(Arc::new(Self { counters, tls, targets, door, balance, alive, rule }))
+    }
+
+    /// Waits, not for long, for the addresses of targets that are named: datagrams do not wait for them.
+    pub(crate) async fn look_up(&self) {
+        let hosts: Vec<_> = self.targets.iter().filter_map(|target| target.host.clone()).collect();
+        // All at the same time.
+        hosts.iter().for_each(|host| drop(host.at_hand()));
+        let all = async {
+            for host in hosts {
+                // What it comes to is in the log, and asked for again.
+                let _ = host.addresses().await;
+            }
+        };
+        let _ = tokio::time::timeout(LOOK_UP, all).await;
     }
 
     /// Whether somebody is told what a client connected to.

@@ -10,10 +10,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::accept::{all, cut};
-use super::connection::{ended, now, refused, target};
+use super::connection::{Entry, now, target};
 use super::live::Live;
 use super::pump::Pump;
-use super::roster::Listed;
 use super::running::{Place, Running};
 use super::wire::{LOOK, Wire};
 use super::worker::Worker;
@@ -137,18 +136,17 @@ async fn starved(worker: &Worker, rules: &Rules) {
 async fn carry(stream: Stream, running: Arc<Running>, worker: Arc<Worker>) {
     // In a box of its own, which is gone when the connection is made.
     let Some(met) = Box::pin(meet(stream, running, &worker)).await else { return };
-    let Met { stream, target, live, _place, _listed } = met;
-    let pump = Pump::new(Wire::stream(stream, None), target, live.clone(), now());
-    ended(&live, &pump.await);
+    let Met { stream, target, entry, _place } = met;
+    let outcome = Pump::new(Wire::stream(stream, None), target, entry.live.clone(), now()).await;
+    entry.ended(&outcome);
 }
 
 /// A stream whose target took the connection.
 struct Met {
     stream: Stream,
     target: Wire,
-    live: Arc<Live>,
+    entry: Entry,
     _place: Place,
-    _listed: Listed,
 }
 
 async fn meet(mut stream: Stream, running: Arc<Running>, worker: &Arc<Worker>) -> Option<Met> {
@@ -171,27 +169,32 @@ async fn meet(mut stream: Stream, running: Arc<Running>, worker: &Arc<Worker>) -
     };
     let admitted = running.admit(opening.client);
     let live = Arc::new(Live::new(running, opening.client, opening.listener, now()));
+    let entry = Entry::new(live, worker);
     let place = match admitted {
         Ok(place) => place,
-        Err(refusal) => return refuse(stream, &live, &refusal).await,
+        Err(refusal) => return refuse(stream, entry, &refusal).await,
     };
-    let listed = worker.roster.list(live.clone());
     let found = tokio::select! {
         biased;
-        found = target(&live, worker.number) => found,
+        found = target(&entry.live, worker.number) => Some(found),
         // The far side gave up, or is gone.
-        () = gone(&mut stream) => return None,
+        () = gone(&mut stream) => None,
     };
     let target = match found {
-        Ok(target) => target,
-        Err(refusal) => return refuse(stream, &live, &refusal).await,
+        Some(Ok(target)) => target,
+        Some(Err(refusal)) => return refuse(stream, entry, &refusal).await,
+        None => {
+            entry.left();
+            return None;
+        }
     };
     let said = stream.write_all(&Answer::connected().encode()).await;
     if said.is_err() {
         target.reset(Broken::Reset);
+        entry.left();
         return None;
     }
-    Some(Met { stream, target, live, _place: place, _listed: listed })
+    Some(Met { stream, target, entry, _place: place })
 }
 
 /// What the stream begins with; `None`: it ended.
@@ -210,8 +213,8 @@ async fn gone(stream: &mut Stream) {
     }
 }
 
-async fn refuse<T>(stream: Stream, live: &Live, refusal: &Refusal) -> Option<T> {
-    refused(live, refusal);
+async fn refuse<T>(stream: Stream, entry: Entry, refusal: &Refusal) -> Option<T> {
+    entry.refused(refusal);
     answer(stream, &refusal.answer()).await;
     None
 }

@@ -85,6 +85,7 @@ impl Connector {
             (None, End::Tcp(Place { host: Host::Named(name), .. })) => ServerName::try_from(name.clone())
                 .map_err(|_| anyhow!("{name} is no name that a certificate could have; add target-tls.sni"))?,
             (None, End::Tcp(Place { host: Host::Address(address, _), .. })) => ServerName::from(*address),
+            (None, End::Tcp(Place { host: Host::Zoned(there), .. })) => ServerName::from(IpAddr::from(there.0)),
             (None, End::Tcp(Place { host: Host::This, .. })) => ServerName::from(IpAddr::from([127, 0, 0, 1])),
             (None, _) => bail!("{target} has no host that a certificate could be of; add target-tls.sni"),
         };

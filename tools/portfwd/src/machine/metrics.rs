@@ -1,6 +1,6 @@
 //! The status as metrics, in OpenMetrics' text format, which Prometheus reads. Names and units are by its conventions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -12,8 +12,55 @@ use crate::said::control::{RuleStatus, Status};
 pub use service::figures::CONTENT_TYPE;
 
 /// A page of metrics.
-pub fn page(status: Status) -> Result<String, fmt::Error> {
+pub fn page(mut status: Status) -> Result<String, fmt::Error> {
+    status.rules = joined(status.rules);
     figures::page(Page(status))
+}
+
+/// One of each name: two samples with the same labels are none. Rules may be called alike, and one that was taken away and has
+/// connections left may be there again.
+fn joined(rules: Vec<RuleStatus>) -> Vec<RuleStatus> {
+    let mut joined: Vec<RuleStatus> = Vec::with_capacity(rules.len());
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for mut rule in rules {
+        let targets = std::mem::take(&mut rule.targets);
+        let place = *places.entry(rule.name.clone()).or_insert(joined.len());
+        match joined.get_mut(place) {
+            Some(known) => add(known, rule),
+            None => joined.push(rule),
+        }
+        for target in targets {
+            let known = joined[place].targets.iter_mut().find(|known| known.target == target.target);
+            match known {
+                Some(known) => {
+                    known.up |= target.up;
+                    known.open += target.open;
+                    known.connected += target.connected;
+                    known.failed += target.failed;
+                }
+                None => joined[place].targets.push(target),
+            }
+        }
+    }
+    joined
+}
+
+fn add(known: &mut RuleStatus, rule: RuleStatus) {
+    // Of those that are in force all have to listen.
+    if rule.state != "removed" && (known.state == "removed" || known.state == "listening") {
+        known.state = rule.state;
+    }
+    known.open += rule.open;
+    known.accepted += rule.accepted;
+    known.bytes_in += rule.bytes_in;
+    known.bytes_out += rule.bytes_out;
+    for (sums, more) in
+        [(&mut known.refused, rule.refused), (&mut known.ended, rule.ended), (&mut known.dropped, rule.dropped)]
+    {
+        for (reason, count) in more {
+            *sums.entry(reason).or_default() += count;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -135,5 +182,38 @@ mod tests {
             assert!(page.lines().any(|said| said == line), "{line} is not in\n{page}");
         }
         assert!(page.ends_with("# EOF\n"));
+    }
+    #[test]
+    fn rules_and_targets_that_are_called_alike_are_one() {
+        let target = |up| TargetStatus { target: "80".into(), up, open: 1, connected: 7, failed: 2 };
+        let rule = |state: &str, targets| RuleStatus {
+            name: "web".into(),
+            state: state.into(),
+            accepted: 5,
+            ended: BTreeMap::from([("clean".into(), 2)]),
+            targets,
+            ..RuleStatus::default()
+        };
+        let rules = vec![
+            rule("removed", vec![target(true)]),
+            rule("listening", vec![target(false), target(true)]),
+            rule("removed", vec![]),
+        ];
+        let page = page(Status { rules, ..Status::default() }).unwrap();
+        let lines = [
+            "portfwd_listening{rule=\"web\"} 1",
+            "portfwd_accepted_total{rule=\"web\"} 15",
+            "portfwd_ended_total{rule=\"web\",reason=\"clean\"} 6",
+            "portfwd_target_connected_total{rule=\"web\",target=\"80\"} 21",
+            "portfwd_target_up{rule=\"web\",target=\"80\"} 1",
+        ];
+        for line in lines {
+            assert!(page.lines().any(|said| said == line), "{line} is not in\n{page}");
+        }
+        let mut series: Vec<&str> = page.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+        series.sort_unstable();
+        let all = series.len();
+        series.dedup();
+        assert_eq!(series.len(), all, "{page}");
     }
 }

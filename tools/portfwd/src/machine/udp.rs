@@ -116,6 +116,15 @@ impl<K: Copy + Eq + Hash> Sessions<K> {
             || self.by_client.len() == self.bounds.most && !self.unanswered.is_empty()
     }
 
+    /// Ends the session that waits longest for its first answer, so that there is room for another; none: all are spoken on both
+    /// ways.
+    pub fn make_room(&mut self) -> Option<SessionId> {
+        let &(_, oldest) = self.unanswered.first()?;
+        let evicted = self.id(oldest);
+        self.free_place(oldest);
+        evicted
+    }
+
     /// The session of a client, if there is one.
     pub fn find(&self, client: &K) -> Option<SessionId> {
         self.by_client.get(client).and_then(|place| self.id(*place))
@@ -133,9 +142,13 @@ impl<K: Copy + Eq + Hash> Sessions<K> {
         if self.by_client.len() >= self.bounds.most {
             // Where bounds became narrower one that goes would not make room.
             let room = self.by_client.len() == self.bounds.most;
-            let Some(&(_, oldest)) = self.unanswered.first().filter(|_| room) else { return Arrival::Full };
-            evicted = self.id(oldest);
-            self.free_place(oldest);
+            if !room {
+                return Arrival::Full;
+            }
+            evicted = self.make_room();
+            if evicted.is_none() {
+                return Arrival::Full;
+            }
         }
         Arrival::New(self.begin(now, client), evicted)
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `7005` | a TCP port: where it listens, of all addresses; as a target, of this host |
 //! | `10.0.0.1:7005`, `[fd00::1]:7005` | a TCP port of an address |
+//! | `[fe80::1%eth0]:7005` | of a link-local address, with its interface's name or number |
 //! | `*:7005`, `:7005` | as `7005` |
 //! | `host.example:7005` | a TCP port of a host, found by its name |
 //! | `8000-8099`, `10.0.0.1:8000-8099` | ports, the last included |
@@ -23,6 +24,9 @@ use proto::Name;
 const MAX_HOST: usize = 253;
 /// Longest path of a Unix socket, bytes: `sun_path` without its NUL.
 const MAX_PATH: usize = 107;
+
+/// Longest name of an interface, bytes: `IFNAMSIZ` without its NUL.
+const MAX_INTERFACE: usize = 15;
 
 /// What may stand before an end's first colon.
 const KINDS: [&str; 4] = ["tcp", "udp", "unix", "flow"];
@@ -56,6 +60,8 @@ pub enum Host {
     This,
     /// An address; of IPv6 perhaps with its zone's number (`fe80::1%2`), else 0.
     Address(IpAddr, u32),
+    /// An address of IPv6 with its zone's name, an interface of this host (`fe80::1%eth0`).
+    Zoned(Box<(Ipv6Addr, String)>),
     /// A name, in small letters, whose addresses are looked up.
     Named(String),
 }
@@ -88,6 +94,9 @@ pub enum EndError {
     /// What stands in the brackets is no address.
     #[error("'{0}' is no IPv6 address")]
     Address(String),
+    /// A link-local address alone, which every interface has.
+    #[error("{0} is of one link; write [{0}%INTERFACE]:PORT, such as [{0}%eth0]:80")]
+    Zone(Ipv6Addr),
     /// No host's name.
     #[error("'{0}' is no host; a host's name has letters, digits, '-' and dots between them, 253 characters at most")]
     Host(String),
@@ -203,9 +212,14 @@ fn place(text: &str) -> Result<Place, EndError> {
     }
     if let Some(rest) = text.strip_prefix('[') {
         let (inside, behind) = rest.split_once(']').ok_or_else(|| EndError::Address(text.to_owned()))?;
-        let (address, zone) = v6(inside).ok_or_else(|| EndError::Address(inside.to_owned()))?;
+        let host = v6(inside).ok_or_else(|| EndError::Address(inside.to_owned()))?;
         let port = behind.strip_prefix(':').ok_or_else(|| EndError::NoPort(format!("[{inside}]")))?;
-        return Ok(Place { host: Host::Address(address.into(), zone), ports: ports(port)? });
+        if let Host::Address(IpAddr::V6(address), 0) = host
+            && address.is_unicast_link_local()
+        {
+            return Err(EndError::Zone(address));
+        }
+        return Ok(Place { host, ports: ports(port)? });
     }
     let Some((host, port)) = text.rsplit_once(':') else {
         // A number was meant to be a port, a word to be a host.
@@ -227,11 +241,19 @@ fn place(text: &str) -> Result<Place, EndError> {
     Ok(Place { host: host.parse()?, ports: ports(port)? })
 }
 
-/// An IPv6 address, perhaps with the number of its zone.
-fn v6(text: &str) -> Option<(Ipv6Addr, u32)> {
-    match text.split_once('%') {
-        Some((address, zone)) => Some((address.parse().ok()?, zone.parse().ok()?)),
-        None => Some((text.parse().ok()?, 0)),
+/// An IPv6 address, perhaps with its zone's number or name.
+fn v6(text: &str) -> Option<Host> {
+    let Some((address, zone)) = text.split_once('%') else { return Some(Host::Address(text.parse().ok()?, 0)) };
+    let address: Ipv6Addr = address.parse().ok()?;
+    // As the kernel has them.
+    let named = (1..=MAX_INTERFACE).contains(&zone.len())
+        && zone.chars().all(|c| c != '/' && c != '%' && !c.is_whitespace() && !c.is_control());
+    match zone.parse() {
+        Ok(number) => Some(Host::Address(address.into(), number)),
+        Err(_) if named && !zone.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(Host::Zoned(Box::new((address, zone.to_owned()))))
+        }
+        Err(_) => None,
     }
 }
 
@@ -287,6 +309,7 @@ impl fmt::Display for Place {
             Host::Address(IpAddr::V6(address), 0) => write!(f, "[{address}]:{}", self.ports),
             Host::Address(IpAddr::V6(address), zone) => write!(f, "[{address}%{zone}]:{}", self.ports),
             Host::Address(address, _) => write!(f, "{address}:{}", self.ports),
+            Host::Zoned(zoned) => write!(f, "[{}%{}]:{}", zoned.0, zoned.1, self.ports),
             Host::Named(name) => write!(f, "{name}:{}", self.ports),
         }
     }

@@ -23,6 +23,7 @@ fn ends_are_read_as_the_table_says() {
         ("192.168.0.1:8005", tcp(address("192.168.0.1"), 8005, 8005)),
         ("[fd00::1]:80", tcp(address("fd00::1"), 80, 80)),
         ("[fe80::1%3]:80", tcp(Host::Address("fe80::1".parse().unwrap(), 3), 80, 80)),
+        ("[fe80::1%eth0.5]:80", tcp(Host::Zoned(Box::new(("fe80::1".parse().unwrap(), "eth0.5".to_owned()))), 80, 80)),
         ("8000-8099", tcp(Host::This, 8000, 8099)),
         ("10.0.0.1:9000-9099", tcp(address("10.0.0.1"), 9000, 9099)),
         ("[::1]:1-65535", tcp(address("::1"), 1, 65535)),
@@ -60,6 +61,11 @@ fn what_is_no_end_is_told_why() {
         ("fd00::1", "needs brackets"),
         ("[fd00::1]", "write [fd00::1]:PORT"),
         ("[fd00::g]:80", "'fd00::g' is no IPv6 address"),
+        ("[fe80::1]:80", "write [fe80::1%INTERFACE]:PORT"),
+        ("[fe80::1%]:80", "'fe80::1%' is no IPv6 address"),
+        ("[fe80::1%4294967296]:80", "is no IPv6 address"),
+        ("[fe80::1%a b]:80", "is no IPv6 address"),
+        ("[fe80::1%averylongname999]:80", "is no IPv6 address"),
         ("[fd00::1:80", "is no IPv6 address"),
         ("unix:relative", "is no path"),
         ("unix:/", "is no path"),
@@ -88,7 +94,14 @@ fn host() -> impl Strategy<Value = Host> + Clone {
     prop_oneof![
         Just(Host::This),
         any::<[u8; 4]>().prop_map(|bytes| Host::Address(IpAddr::V4(Ipv4Addr::from(bytes)), 0)),
-        (any::<[u8; 16]>(), any::<u32>()).prop_map(|(bytes, zone)| Host::Address(Ipv6Addr::from(bytes).into(), zone)),
+        (any::<[u8; 16]>(), any::<u32>())
+            .prop_map(|(bytes, zone)| Host::Address(Ipv6Addr::from(bytes).into(), zone))
+            .prop_filter(
+                "of one link",
+                |host| !matches!(host, Host::Address(IpAddr::V6(v6), 0) if v6.is_unicast_link_local())
+            ),
+        (any::<[u8; 16]>(), "[a-z][a-z0-9.@]{0,14}")
+            .prop_map(|(bytes, zone)| Host::Zoned(Box::new((Ipv6Addr::from(bytes), zone)))),
         "[a-z][a-z0-9]{0,9}(\\.[a-z0-9]{1,5}){0,2}".prop_map(Host::Named),
     ]
 }

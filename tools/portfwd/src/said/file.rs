@@ -129,9 +129,10 @@ pub fn overlap(a: &End, b: &End) -> bool {
     let any = |host: &Host| match host {
         Host::This => true,
         Host::Address(address, _) => address.is_unspecified(),
-        Host::Named(_) => false,
+        Host::Zoned(..) | Host::Named(_) => false,
     };
-    let v6 = |host: &Host| matches!(host, Host::Address(address, _) if address.is_ipv6());
+    let v6 =
+        |host: &Host| matches!(host, Host::Zoned(..)) || matches!(host, Host::Address(address, _) if address.is_ipv6());
     match (a, b) {
         (End::Tcp(a), End::Tcp(b)) | (End::Udp(a), End::Udp(b)) => {
             let Place { host: one, ports } = a;

@@ -1,6 +1,7 @@
 //! A rule: what listens, where it forwards to, and how.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 pub use service::balance::{Health, Policy as Balance};
 
-use super::end::End;
+use super::end::{End, Host, Place};
+use super::file::overlap;
 
 /// One rule, as it is carried out: one listening end, with one port at most. Those of a range are made of it by
 /// [`Rule::each`].
@@ -120,6 +122,9 @@ pub enum RuleError {
     /// A flow to a flow.
     #[error("{0} -> {1} would forward a flow to a flow; allocate to the second name instead")]
     FlowToFlow(End, End),
+    /// What listens would be its own client.
+    #[error("{0} -> {1} would forward to itself; give another target")]
+    Itself(End, End),
     /// An option that datagrams, or flows, have no use for.
     #[error("{option} does not go with {end}; {instead}")]
     Unfit {
@@ -181,7 +186,9 @@ impl Rule {
     /// has as many ports as the listening end, which go one to one, or a single port, where all go.
     pub fn each(&self) -> Result<Vec<Self>, RuleError> {
         self.check()?;
-        let Some(ports) = self.listen.ports().filter(|ports| ports.len() > 1) else { return Ok(vec![self.clone()]) };
+        let Some(ports) = self.listen.ports().filter(|ports| ports.len() > 1) else {
+            return self.clone().elsewhere().map(|rule| vec![rule]);
+        };
         let one = |(index, port): (usize, u16)| {
             let listen = self.listen.with_port(port);
             let targets = self.targets.iter().map(|target| match target.ports().and_then(|ports| ports.get(index)) {
@@ -192,9 +199,17 @@ impl Rule {
                 true => listen.to_string(),
                 false => format!("{}:{port}", self.name),
             };
-            Self { name, targets: targets.collect(), listen, options: self.options.clone() }
+            Self { name, targets: targets.collect(), listen, options: self.options.clone() }.elsewhere()
         };
-        Ok(ports.iter().enumerate().map(one).collect())
+        ports.iter().enumerate().map(one).collect()
+    }
+
+    /// That no target of a single port is the listening end: each connection would make another, until there are no descriptors.
+    fn elsewhere(self) -> Result<Self, RuleError> {
+        match self.targets.iter().find(|target| is_same(&self.listen, target)) {
+            Some(target) => Err(RuleError::Itself(self.listen.clone(), target.clone())),
+            None => Ok(self),
+        }
     }
 
     fn check(&self) -> Result<(), RuleError> {
@@ -252,6 +267,23 @@ impl Rule {
     }
 }
 
+/// Whether a connection to `target` comes to `listen` on the same host, as far as that is written.
+fn is_same(listen: &End, target: &End) -> bool {
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let (at, to) = match (listen, target) {
+        (End::Tcp(at), End::Tcp(to)) | (End::Udp(at), End::Udp(to)) => (at, to),
+        (End::Unix(at), End::Unix(to)) => return at == to,
+        _ => return false,
+    };
+    let to = match to.host {
+        Host::This => Host::Address(loopback, 0),
+        ref host => host.clone(),
+    };
+    let own = matches!(to, Host::Address(address, _) if address.is_loopback()) || to == at.host;
+    let there = End::Tcp(Place { host: to, ports: target.ports().unwrap_or(at.ports) });
+    own && overlap(&End::Tcp(at.clone()), &there)
+}
+
 /// As a line of a file: `LISTEN -> TARGET, TARGET`.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -278,13 +310,16 @@ mod tests {
 
     #[test]
     fn a_range_is_many_rules() {
-        let table: [(&str, &[&str]); 6] = [
+        let table: [(&str, &[&str]); 9] = [
             ("7005 -> 192.168.0.1:8005", &["7005 -> 192.168.0.1:8005"]),
             ("8000-8001 -> 10.0.0.1:9000-9001", &["8000 -> 10.0.0.1:9000", "8001 -> 10.0.0.1:9001"]),
             ("8000-8001 -> 10.0.0.1:80", &["8000 -> 10.0.0.1:80", "8001 -> 10.0.0.1:80"]),
             ("8000-8001 -> flow:web, unix:/w", &["8000 -> flow:web, unix:/w", "8001 -> flow:web, unix:/w"]),
             ("udp:53-54 -> udp:[::1]:1-2", &["udp:53 -> udp:[::1]:1", "udp:54 -> udp:[::1]:2"]),
             ("flow:dns -> udp:10.0.0.1:53", &["flow:dns -> udp:10.0.0.1:53"]),
+            ("10.0.0.1:80 -> 80", &["10.0.0.1:80 -> 80"]),
+            ("0.0.0.0:80 -> [::1]:80", &["0.0.0.0:80 -> [::1]:80"]),
+            ("80 -> 10.0.0.1:80", &["80 -> 10.0.0.1:80"]),
         ];
         for (text, want) in table {
             let each: Vec<String> = rule(text).each().unwrap().iter().map(ToString::to_string).collect();
@@ -305,6 +340,14 @@ mod tests {
             ("flow:a -> udp:53, 80", "udp:53 carries datagrams and 80"),
             ("flow:a -> flow:b", "allocate to the second name"),
             ("7005 -> ", "7005 has no target"),
+            ("7005 -> 7005", "forward to itself"),
+            ("7005 -> 80, 127.0.0.1:7005", "forward to itself"),
+            ("127.0.0.1:7005 -> 7005", "forward to itself"),
+            ("10.0.0.1:7005 -> 10.0.0.1:7005", "forward to itself"),
+            ("udp:[::]:53 -> udp:127.0.0.1:53", "forward to itself"),
+            ("8000-8002 -> 8000-8002", "forward to itself"),
+            ("8000-8002 -> 8001", "8001 -> 8001 would forward to itself"),
+            ("unix:/a -> unix:/a", "forward to itself"),
         ];
         for (text, want) in table {
             let error = rule(text).each().expect_err(text).to_string();

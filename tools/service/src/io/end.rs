@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::print;
+use super::{logfile, print};
 
 /// It could not be done.
 const FAILED: u8 = 1;
@@ -30,6 +30,7 @@ impl<E: Into<anyhow::Error>> From<E> for Bad {
 
 /// The exit code of a command; says what went wrong.
 pub fn end(program: &str, done: Result<(), Bad>) -> ExitCode {
+    logfile::flush();
     let (code, words) = match done {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Bad::Usage(words)) => (USAGE, words),

@@ -3,13 +3,18 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use anyhow::{Context as _, anyhow};
 use tracing_subscriber::EnvFilter;
 
+use super::behind::Behind;
+
 /// A file of this size, bytes, becomes the old one, in place of the one before.
 const LARGEST: u64 = 16_000_000;
+
+/// The log of this process.
+static BEGUN: OnceLock<Behind> = OnceLock::new();
 
 /// A log in a file. What is left of it in case of a panic is there, too: it is this process' standard error.
 #[derive(Debug)]
@@ -53,19 +58,30 @@ impl Write for LogFile {
     }
 }
 
-/// From now on `tracing` writes what `filter` lets through, to a file or to standard error.
+/// From now on `tracing` writes what `filter` lets through, to a file or to standard error. Nobody waits for either: what they
+/// cannot take is lost, and the log says how much that was. Before the process ends: [`flush`].
 pub fn begin(program: &str, filter: &str, file: Option<&Path>) -> anyhow::Result<()> {
     let filter: EnvFilter =
         filter.parse().map_err(|error| anyhow!("--log {filter}: {error}; try info or {program}=debug"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
-    match file {
-        None => log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init(),
+    let behind = match file {
+        None => Behind::start(io::stderr()),
         Some(path) => {
             let file = LogFile::open(path).with_context(|| format!("the log {} cannot be opened", path.display()))?;
-            log.with_ansi(false).with_writer(Mutex::new(file)).init();
+            Behind::start(file)
         }
-    }
+    };
+    let behind = behind.context("the thread of the log cannot be started")?;
+    let ansi = file.is_none() && io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    log.with_ansi(ansi).with_writer(Mutex::new(BEGUN.get_or_init(|| behind).clone())).init();
     Ok(())
+}
+
+/// Has what was said be written, before the process ends.
+pub fn flush() {
+    if let Some(behind) = BEGUN.get() {
+        behind.flush();
+    }
 }
 
 #[cfg(test)]

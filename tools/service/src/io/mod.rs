@@ -1,5 +1,6 @@
 //! What is done: files, sockets, look-ups.
 
+mod behind;
 pub mod control;
 pub mod end;
 pub mod folder;

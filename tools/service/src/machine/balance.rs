@@ -85,6 +85,8 @@ struct Target {
     hash: u64,
     life: Life,
     check: Check,
+    /// Checks say whether it lives: while it is dead no connection has to find out.
+    checked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +112,7 @@ impl Balance {
             name,
             life: Life::Up { failures: 0 },
             check: if health.check.is_some() { Check::First } else { Check::Never },
+            checked: false,
         };
         let targets = names.into_iter().map(target).collect();
         Self { policy, health, targets, next: 0 }
@@ -142,7 +145,8 @@ impl Balance {
     }
 
     /// The target for a client's next attempt, none where all have been tried. `open` tells how many connections a target
-    /// has. A target that was down and since longer than `retry` is tried by this connection, and by no other for as long again.
+    /// has. A target that was down and since longer than `retry`, and that no check asks, is tried by this connection, and by no
+    /// other for as long again.
     pub fn pick(
         &mut self,
         now: Instant,
@@ -152,7 +156,7 @@ impl Balance {
     ) -> Option<usize> {
         let due = |target: &Target| match target.life {
             Life::Up { .. } => true,
-            Life::Down { until, .. } => until <= now,
+            Life::Down { until, .. } => !target.checked && until <= now,
         };
         let fresh = |place: &usize| !tried.contains(place);
         let chosen = self
@@ -228,6 +232,7 @@ impl Balance {
     pub fn checked(&mut self, now: Instant, target: usize, reached: bool) -> Option<Change> {
         let (interval, known) = self.health.check.zip(self.targets.get_mut(target))?;
         known.check = Check::At(now + interval);
+        known.checked = true;
         if reached { self.succeeded(target) } else { self.failed(now, target) }
     }
 

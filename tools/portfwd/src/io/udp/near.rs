@@ -28,6 +28,8 @@ use crate::machine::life::{Outcome, Side};
 use crate::machine::udp::{Arrival, SessionId, Sessions};
 use crate::said::end::End;
 
+/// Bytes of clients' datagrams that wait while a flow is allocated; more are dropped.
+const HELD: usize = 256 << 10;
 /// After a flow that was not allocated none is asked for again so long.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -57,6 +59,9 @@ struct Near {
     talks: Vec<Option<Talk>>,
     way: Way,
     message: Vec<u8>,
+    /// What came while there was no flow yet.
+    held: Vec<(SessionId, Box<[u8]>)>,
+    held_bytes: usize,
 }
 
 /// A client.
@@ -80,6 +85,8 @@ pub(crate) async fn serve(worker: Arc<Worker>, mut rules: Rules, clients: OwnedF
         talks: Vec::new(),
         way: Way::None(None),
         message: Vec::with_capacity(2048),
+        held: Vec::new(),
+        held_bytes: 0,
     };
     if let Err(error) = near.run(&mut rules, clients).await {
         tracing::error!("rule {name} cannot carry datagrams any more: {error}");
@@ -132,6 +139,10 @@ impl Near {
         {
             // The sessions go on, at another far side.
             self.way = Way::None(None);
+            let held = self.unheld().len() as u64;
+            if held > 0 {
+                self.running.counters.dropped("no flow", held);
+            }
             self.unanswered();
         }
         self.running = running;
@@ -150,11 +161,21 @@ impl Near {
                 self.running.tried(target, None);
                 self.way = Way::Flow(target, Arc::new(flow));
                 self.unanswered();
+                for talk in self.talks.iter().flatten() {
+                    talk.live.joined(target, || self.running.claim(target));
+                }
+                for (id, datagram) in self.unheld() {
+                    self.send(id, &datagram);
+                }
             }
             Err(error) => {
                 let refusal = Refusal::of_alloc(&error);
                 self.running.tried(target, Some(&refusal));
                 tracing::warn!("rule {}: {refusal}; datagrams are dropped", self.running.rule.name);
+                let held = self.unheld().len() as u64;
+                if held > 0 {
+                    self.running.counters.dropped("no flow", held);
+                }
                 self.way = Way::None(Some(Instant::now() + AGAIN));
             }
         }
@@ -190,18 +211,33 @@ impl Near {
 
     fn forward(&mut self, now: Instant, key: Client, listener: Option<SocketAddr>, datagram: &[u8]) {
         let Some(id) = self.session(now, key, listener) else { return };
-        let Some(Some(talk)) = self.talks.get(id.place()) else { return };
-        let flow = match &self.way {
-            Way::Flow(_, flow) => flow,
-            way => {
-                self.running.counters.dropped("no flow", 1);
-                let wait = matches!(way, Way::None(Some(before)) if *before > now) || matches!(way, Way::Allocating(_));
-                if !wait {
-                    self.ask();
-                }
-                return;
+        if matches!(self.way, Way::None(before) if before.is_none_or(|before| before <= now)) {
+            self.ask();
+        }
+        match self.way {
+            Way::Flow(..) => self.send(id, datagram),
+            // The first one is a question, mostly, which would be asked again late or never.
+            Way::Allocating(_) if self.held_bytes + datagram.len() + 64 <= HELD => {
+                self.held_bytes += datagram.len() + 64;
+                self.held.push((id, datagram.into()));
             }
-        };
+            Way::Allocating(_) | Way::None(_) => self.running.counters.dropped("no flow", 1),
+        }
+    }
+
+    /// What waited for a flow.
+    fn unheld(&mut self) -> Vec<(SessionId, Box<[u8]>)> {
+        self.held_bytes = 0;
+        std::mem::take(&mut self.held)
+    }
+
+    fn send(&mut self, id: SessionId, datagram: &[u8]) {
+        // It may be over by now, and its place another's.
+        let Some(Some(talk)) = self.talks.get(id.place()) else { return };
+        let Way::Flow(_, flow) = &self.way else { return };
+        if talk.id != id {
+            return;
+        }
         let said = match talk.answered {
             true => Said::Data(datagram),
             false => Said::First(talk.live.client, datagram),
@@ -247,7 +283,7 @@ impl Near {
             }
         };
         if let Way::Flow(target, _) = &self.way {
-            live.joined(*target, self.running.claim(*target));
+            live.joined(*target, || self.running.claim(*target));
         }
         let listed = self.worker.roster.list(live.clone());
         if self.talks.len() <= id.place() {

@@ -8,6 +8,7 @@ use proto::forward::Verdict;
 use rustix::io::Errno;
 
 use super::batch;
+use crate::io::dial::zoned;
 use crate::io::running::Target;
 use crate::machine::cause::Refusal;
 use crate::said::end::{End, Host, Place};
@@ -23,6 +24,7 @@ pub(crate) fn open(place: &Place) -> io::Result<OwnedFd> {
         },
         Host::Address(IpAddr::V6(address), zone) => Ok(bound(SocketAddrV6::new(*address, port, 0, *zone).into())?),
         Host::Address(address, _) => Ok(bound(SocketAddr::new(*address, port))?),
+        Host::Zoned(there) => Ok(bound(zoned(there, port)?)?),
         Host::Named(name) => {
             let mut found = std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), port))?;
             let first = found.next().ok_or_else(|| io::Error::other(format!("{name} has no address")))?;
@@ -47,6 +49,9 @@ pub(super) fn connected(target: &Target) -> Result<OwnedFd, Refusal> {
         (Host::This, _) => (Ipv4Addr::LOCALHOST, port).into(),
         (Host::Address(IpAddr::V6(address), zone), _) => SocketAddrV6::new(*address, port, 0, *zone).into(),
         (Host::Address(address, _), _) => (*address, port).into(),
+        (Host::Zoned(there), _) => {
+            zoned(there, port).map_err(|error| Refusal::here(Verdict::Unreachable, error.to_string()))?
+        }
         (Host::Named(name), named) => {
             let known = named.as_ref().and_then(|named| named.at_hand());
             let first = known.as_ref().and_then(|known| known.first().copied());

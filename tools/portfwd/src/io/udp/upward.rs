@@ -14,6 +14,7 @@ use super::batch::{self, Batch, Received, Sending};
 use super::{bounds, sockets};
 use crate::io::connection;
 use crate::io::live::Live;
+use crate::io::room::{self, Stranger};
 use crate::io::roster::Listed;
 use crate::io::running::{Place, Running};
 use crate::io::worker::Worker;
@@ -41,7 +42,8 @@ struct Up {
     id: SessionId,
     socket: OwnedFd,
     target: usize,
-    answered: bool,
+    /// No target has answered it.
+    stranger: Option<Stranger>,
     live: Arc<Live>,
     _listed: Listed,
     _place: Place,
@@ -99,18 +101,37 @@ impl<K: Copy + Eq + Hash> Upward<K> {
         }
     }
 
-    fn begin(&mut self, now: Instant, from: From<K>) -> Option<SessionId> {
-        let running = self.running.clone();
-        if !self.sessions.has_room() {
-            running.counters.dropped("too many clients", 1);
+    /// Room for a newcomer, where one whom nobody answered may have to go: of the rule's sessions, which those of other flows count
+    /// among, and of all rules' strangers.
+    fn room(&mut self) -> Option<Stranger> {
+        let most = self.running.rule.options.max_connections;
+        let full = most.is_some_and(|most| self.running.counters.open() >= most.get());
+        if (full || !self.sessions.has_room()) && !self.evict() {
             return None;
         }
+        Stranger::take().or_else(|| if self.evict() { Stranger::take() } else { None })
+    }
+
+    fn evict(&mut self) -> bool {
+        let evicted = self.sessions.make_room();
+        if let Some(id) = evicted {
+            self.over(id, &Outcome::Clean);
+        }
+        evicted.is_some()
+    }
+
+    fn begin(&mut self, now: Instant, from: From<K>) -> Option<SessionId> {
+        let running = self.running.clone();
+        let Some(stranger) = self.room() else {
+            running.counters.dropped("too many clients", 1);
+            return None;
+        };
         let live = Arc::new(Live::new(running.clone(), from.client, from.listener, now));
         let refused = |refusal: &Refusal| connection::turned_away(&live, refusal);
         let place = running.admit_session(from.client).inspect_err(refused).ok()?;
         let (target, claim, socket) = {
             let (index, target, claim) = running.targets(from.client).next()?;
-            let made = sockets::connected(target);
+            let made = sockets::connected(target).and_then(spared);
             let made = made.inspect_err(|refusal| running.tried(index, Some(refusal))).inspect_err(refused);
             (index, claim, made.ok()?)
         };
@@ -133,9 +154,9 @@ impl<K: Copy + Eq + Hash> Upward<K> {
             connection::turned_away(&live, &Refusal::of_dial(&errno.into()));
             return None;
         }
-        live.joined(target, claim);
+        live.joined(target, || claim);
         let listed = self.worker.roster.list(live.clone());
-        let up = Up { id, socket, target, answered: false, live, _listed: listed, _place: place };
+        let up = Up { id, socket, target, stranger: Some(stranger), live, _listed: listed, _place: place };
         if self.ups.len() <= id.place() {
             self.ups.resize_with(id.place() + 1, || None);
         }
@@ -191,7 +212,7 @@ impl<K: Copy + Eq + Hash> Upward<K> {
             Ok(0) => {}
             Ok(_) => {
                 let Some(key) = self.sessions.from_target(now, id) else { return };
-                if !std::mem::replace(&mut up.answered, true) {
+                if up.stranger.take().is_some() {
                     up.live.running.tried(up.target, None);
                 }
                 for place in first..batch.len() {
@@ -217,7 +238,7 @@ impl<K: Copy + Eq + Hash> Upward<K> {
                 counters.dropped(refusal.label(), 1);
                 let mut known = false;
                 if let Some(Some(up)) = self.ups.get(id.place()) {
-                    known = !up.answered && !up.live.running.is_up(up.target);
+                    known = up.stranger.is_some() && !up.live.running.is_up(up.target);
                     up.live.running.tried(up.target, Some(&refusal));
                 }
                 let cause = match refusal.verdict {
@@ -269,6 +290,14 @@ impl<K: Copy + Eq + Hash> Upward<K> {
             self.sessions.end(up.id);
             connection::ended(&up.live, &Outcome::Broken { by: None, cause: cause.clone() });
         }
+    }
+}
+
+/// The last descriptors are not for clients over UDP, whom anybody can forge.
+fn spared(socket: OwnedFd) -> Result<OwnedFd, Refusal> {
+    match room::is_scarce(&socket) {
+        true => Err(Refusal::of_dial(&io::Error::from_raw_os_error(libc::EMFILE))),
+        false => Ok(socket),
     }
 }
 

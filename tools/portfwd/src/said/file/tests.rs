@@ -166,9 +166,9 @@ fn no_two_rules_listen_at_the_same() {
 
 #[test]
 fn a_file_has_so_many_rules_and_no_more() {
-    assert_eq!(read("1-9999 -> 80\n10000 -> 80").unwrap().rules.len(), 10_000);
-    assert!(fault("1-9999 -> 80\n10000-10001 -> 80").starts_with("2:1: these are more than 10000 rules"));
-    assert!(fault("1-65535 -> 80").contains("more than"));
+    assert_eq!(read("1-9999 -> 10.0.0.1:80\n10000 -> 80").unwrap().rules.len(), 10_000);
+    assert!(fault("1-9999 -> 10.0.0.1:80\n10000-10001 -> 80").starts_with("2:1: these are more than 10000 rules"));
+    assert!(fault("1-65535 -> 10.0.0.1:80").contains("more than"));
 }
 
 proptest! {

@@ -230,3 +230,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_dead_target_that_is_checked_is_left_to_the_checks() {
+    let (now, mut balance) = balance(Policy::RoundRobin, Health { check: Some(s(60)), ..HEALTH }, 2);
+    down(&mut balance, now, 1);
+    let picks = |balance: &mut Balance, at| [(); 2].map(|()| balance.pick(at, None, &[], |_| 0).unwrap());
+    assert!(picks(&mut balance, now + s(10)).contains(&1), "no check has ever asked it, as a flow's");
+    balance.poll_check(now + s(30));
+    assert_eq!(balance.checked(now + s(30), 1, false), None);
+    assert_eq!(picks(&mut balance, now + s(50)), [0, 0]);
+    assert_eq!(balance.pick(now + s(50), None, &[0], |_| 0), Some(1), "but where there is no other");
+    assert_eq!(balance.checked(now + s(90), 1, true), Some(Change::CameUp));
+    assert!(picks(&mut balance, now + s(90)).contains(&1));
+}
