@@ -2,6 +2,8 @@
 //!
 //! An end without TLS' own closing word is a cut, and told as one; a half that was ended properly leaves the other one open.
 
+mod verify;
+
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -9,14 +11,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use self::verify::{Anybody, Known};
 use super::socket::Socket;
 use super::wire::{Layered, Wire};
 use crate::said::end::{End, Host, Place};
@@ -70,14 +74,16 @@ impl Connector {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .context("TLS cannot be used")?;
-        let config = match (tls.verify, &tls.ca) {
-            (false, _) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anybody(provider())))
-                .with_no_client_auth(),
-            (true, Some(ca)) => builder.with_root_certificates(roots(ca)?).with_no_client_auth(),
-            (true, None) => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
+        let checks = |roots| WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+        let verifier: Arc<dyn ServerCertVerifier> = match (tls.verify, &tls.ca) {
+            (false, _) => Arc::new(Anybody(provider())),
+            (true, Some(ca)) => {
+                let inner = checks(roots(ca)?).with_context(|| format!("{} cannot vouch", ca.display()))?;
+                Arc::new(Known { inner, known: certificates(ca)? })
+            }
+            (true, None) => checks(system_roots()?).context("the system's CAs cannot vouch")?,
         };
+        let config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         let name = match (&tls.sni, target) {
             (Some(name), _) => ServerName::try_from(name.clone()).map_err(|_| {
                 anyhow!("{name:?} is no name that a certificate could have; write another target-tls.sni")
@@ -148,45 +154,6 @@ fn system_roots() -> anyhow::Result<RootCertStore> {
         bail!("the system has no CAs{why}; install ca-certificates, or name a file in target-tls.ca");
     }
     Ok(roots)
-}
-
-/// Takes whoever can sign for the certificate that it shows, as `verify = false` says.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -288,6 +255,28 @@ mod tests {
             let (server, _) = shaken(&files.server(Some("good.pem")), &files.client("good.pem", "web.test")).await;
             let said = server.map(|_| ()).unwrap_err().to_string();
             assert!(said.contains("sent no certificates"), "{said}");
+        });
+    }
+
+    /// As `openssl req -x509` makes them: a server's certificate that may also be a CA's.
+    #[test]
+    fn a_certificate_that_is_named_itself_is_taken_and_no_other_of_its_kind() {
+        let files = Files::new();
+        for name in ["good", "other"] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["web.test".to_owned()]).unwrap();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            std::fs::write(files.path(&format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+            std::fs::write(files.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+        run(async {
+            let table = [("good.pem", "web.test", None), ("good.pem", "mail.test", Some("not valid for name"))];
+            for (ca, name, wrong) in table.into_iter().chain([("other.pem", "web.test", Some("invalid peer"))]) {
+                let (_, client) = shaken(&files.server(None), &files.client(ca, name)).await;
+                let said = client.map(|_| ()).err().map(|error| error.to_string());
+                assert_eq!(said.is_some(), wrong.is_some(), "{ca} {name}: {said:?}");
+                assert!(wrong.is_none_or(|wrong| said.as_ref().is_some_and(|said| said.contains(wrong))), "{said:?}");
+            }
         });
     }
 
