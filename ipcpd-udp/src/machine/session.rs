@@ -76,6 +76,8 @@ impl Shim {
                         self.handle_control(now, carried_to(from), &payload);
                     }
                 }
+                Event::Measure => self.open_measuring(now),
+                Event::Measured => self.close_measuring(now),
                 Event::Introduction(introduction) => {
                     self.counters.count(Reason::Introductions);
                     let attempt = introduction.attempt;
@@ -90,6 +92,7 @@ impl Shim {
         while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
             self.out(Output::SendListen { to, bytes });
         }
+        self.measuring_steps(now);
         self.look_around(now);
     }
 

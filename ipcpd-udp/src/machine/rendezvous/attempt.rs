@@ -13,6 +13,7 @@ use proto::rendezvous::{
 use proto::{HostId, Name, WireId};
 use rand_chacha::ChaCha12Rng;
 
+use super::predict::{self, Level};
 use super::punch::{Punch, Way, Won};
 pub use super::trouble::Trouble;
 use super::{Sends, Session, nat};
@@ -249,7 +250,9 @@ impl Attempt {
         };
         let head = Head { session: session.id, member: session.host, sender: *ours, receiver: theirs };
         let asking = matches!(self.goal, Goal::Ask { .. });
-        let punch = Punch::new(now, asking, head, key, &meeting, locals, rng);
+        let predicts = predict::may_do(self.own_nat(), meeting.nat) && session.punch >= Level::Predict;
+        let predicted = predict::next_of(meeting.nat, meeting.public).filter(|_| predicts);
+        let punch = Punch::new(now, asking, head, key, &meeting, locals, predicted, rng);
         self.stage = Stage::Punching(Box::new(punch));
         self.meeting = Some(meeting);
         self.handle_timeout(now);
@@ -330,11 +333,21 @@ impl Attempt {
         Some(head.encode(&session.key, &Said::Bind(Bind { cookie, peer, attempt, nonce })))
     }
 
+    /// What is said of this side's. Where a flow is to move, its socket has been seen by the server before: which port comes next
+    /// is not known, and another socket is of no use.
+    fn own_nat(&self) -> Nat {
+        let moves = match &self.goal {
+            Goal::Ask { moves, .. } => moves.is_some(),
+            Goal::Meet { introduction } => introduction.moves.is_some(),
+        };
+        if moves { Nat { step: 0, search: false, ..self.setup.nat } } else { self.setup.nat }
+    }
+
     fn question(&self) -> Vec<u8> {
-        let Setup { session, ours, locals, cookie, nat, round_trip, .. } = &self.setup;
+        let Setup { session, ours, locals, cookie, round_trip, .. } = &self.setup;
         let head = Head { session: session.id, member: session.host, sender: *ours, receiver: WireId(0) };
         let round_trip_us = round_trip.map_or(0, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
-        let (cookie, locals, nat) = (cookie.clone(), locals.clone(), *nat);
+        let (cookie, locals, nat) = (cookie.clone(), locals.clone(), self.own_nat());
         let said = match &self.goal {
             Goal::Ask { name, peer, round, moves } => Said::Introduce(Introduce {
                 cookie,

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::rendezvous::{
-    Change, Changes, Envelope, Head, Introduction, Join, Joined, Malformed, NameChange, NamesAt, Nat, Refusal, Said,
-    Seen,
+    Change, Changes, Envelope, Head, Introduction, Join, Joined, Malformed, Mapping, NameChange, NamesAt, Nat, Refusal,
+    Said, Seen,
 };
 use proto::{BootId, HostId, Name, WireId};
 use rand_chacha::ChaCha12Rng;
@@ -15,6 +15,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::guesses::Guesses;
 use super::nat::Survey;
+use super::predict::{Level, Steps};
 use super::{Sends, Session};
 
 /// Between the first two JOINs that no answer comes to; doubles.
@@ -73,6 +74,10 @@ pub enum Event {
     Carried(HostId, Vec<u8>),
     /// It stands otherwise than before.
     Stands(Standing),
+    /// Open [`SOCKETS`](super::predict::SOCKETS) sockets; say [`Member::measure`].
+    Measure,
+    /// Close them.
+    Measured,
 }
 
 /// One member.
@@ -101,6 +106,9 @@ pub struct Member {
     others: BTreeMap<HostId, Other>,
     relay: u16,
     survey: Option<Survey>,
+    steps: Option<Steps>,
+    /// The server's other port, where the ports' order is to be asked for.
+    other: Option<SocketAddr>,
     nat: Nat,
     guesses: Guesses,
     out: Sends,
@@ -132,6 +140,8 @@ impl Member {
             others: BTreeMap::new(),
             relay: 0,
             survey: None,
+            steps: None,
+            other: None,
             nat: Nat::default(),
             guesses: Guesses::new(rng),
             out: Sends::new(),
@@ -162,6 +172,7 @@ impl Member {
     pub fn moved(&mut self, now: Instant, local: SocketAddr) {
         self.local = local;
         self.survey = None;
+        self.stop_measuring();
         self.public = None;
         (self.asked, self.unanswered, self.pause) = (None, 0, FIRST_PAUSE);
         if !matches!(self.standing, Standing::Left) {
@@ -217,6 +228,7 @@ impl Member {
         self.standing = Standing::Left;
         self.next = None;
         self.survey = None;
+        self.stop_measuring();
     }
 
     fn head(&self) -> Head {
@@ -246,6 +258,7 @@ impl Member {
             survey.handle_timeout(now, &mut self.out);
         }
         self.surveyed();
+        self.measured();
         if self.next.is_none_or(|next| next > now) {
             return;
         }
@@ -419,16 +432,55 @@ impl Member {
     }
 
     fn surveyed(&mut self) {
-        if let Some(nat) = self.survey.as_ref().and_then(Survey::found) {
-            self.nat = nat;
-            self.survey = None;
+        let Some(survey) = self.survey.take_if(|survey| survey.found().is_some()) else { return };
+        self.stop_measuring();
+        self.nat = survey.found().unwrap_or_default();
+        if self.nat.mapping == Mapping::PortDependent && self.session.punch >= Level::Predict {
+            self.other = survey.other();
+            self.events.push_back(Event::Measure);
+        }
+    }
+
+    /// The sockets are open, as many as could be.
+    pub fn measure(&mut self, now: Instant, rng: &mut ChaCha12Rng) {
+        if let (Some(server), Some(other)) = (self.server, self.other.take()) {
+            self.steps = Some(Steps::new(now, server, other, self.head(), rng));
+        }
+    }
+
+    /// What is to be sent from which of them.
+    pub fn poll_measuring(&mut self, now: Instant) -> Vec<(usize, SocketAddr, Vec<u8>)> {
+        let sends = self.steps.as_mut().map(|steps| steps.handle_timeout(now)).unwrap_or_default();
+        self.measured();
+        sends
+    }
+
+    /// A datagram came to one of them.
+    pub fn handle_measuring(&mut self, socket: usize, from: SocketAddr, bytes: &[u8]) {
+        if let Some(steps) = &mut self.steps {
+            steps.handle(socket, from, bytes);
+        }
+        self.measured();
+    }
+
+    fn measured(&mut self) {
+        if let Some(steps) = self.steps.take_if(|steps| steps.is_over()) {
+            self.nat.step = steps.found();
+            self.events.push_back(Event::Measured);
+        }
+    }
+
+    fn stop_measuring(&mut self) {
+        if self.other.take().is_some() || self.steps.take().is_some() {
+            self.events.push_back(Event::Measured);
         }
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
         let survey = self.survey.as_ref().and_then(Survey::poll_timeout);
-        [self.next, survey].into_iter().flatten().min()
+        let steps = self.steps.as_ref().and_then(Steps::poll_timeout);
+        [self.next, survey, steps].into_iter().flatten().min()
     }
 
     /// The next datagram to send from the listen port.
@@ -468,7 +520,7 @@ impl Member {
 
     /// What stands before this host.
     pub fn nat(&self) -> Nat {
-        self.nat
+        Nat { search: self.session.punch == Level::Search, ..self.nat }
     }
 
     /// For the sockets of flows.

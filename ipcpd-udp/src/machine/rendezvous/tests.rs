@@ -10,10 +10,12 @@ use sim::{Behaviour, Kind, Link, Realm};
 
 use super::attempt::Trouble;
 use super::member::Standing;
+use super::predict::Level;
 use super::punch::{Punch, Way};
 use world::{Outcome, World, ms};
 
 mod members;
+mod predicted;
 pub(in crate::machine) mod server;
 mod world;
 
@@ -142,8 +144,9 @@ fn a_failure_names_both_nats() {
     let mut world = World::pair(6, Kind::SymmetricRandom, Kind::PortRestricted, slow(10));
     world.survey();
     let Err(Outcome::Trouble(trouble)) = world.allocate() else { panic!("it cannot") };
-    let symmetric = Nat { mapping: Mapping::PortDependent, filtering: Filtering::PortDependent };
-    let restricted = Nat { mapping: Mapping::EndpointIndependent, filtering: Filtering::PortDependent };
+    let strict = Nat { filtering: Filtering::PortDependent, ..Nat::default() };
+    let symmetric = Nat { mapping: Mapping::PortDependent, ..strict };
+    let restricted = Nat { mapping: Mapping::EndpointIndependent, ..strict };
     let Trouble::NoPath { own, peer, .. } = &trouble else { panic!("{trouble:?}") };
     assert_eq!((*own, *peer), (symmetric, restricted));
     assert_eq!(
@@ -170,7 +173,8 @@ fn nats_are_found_out() {
             _ => Mapping::EndpointIndependent,
         };
         let filtering = if strict(kind) { Filtering::PortDependent } else { Filtering::Open };
-        assert_eq!(nat, Nat { mapping, filtering }, "{kind:?}");
+        let step = i16::from(kind == Kind::SymmetricSequential);
+        assert_eq!(nat, Nat { mapping, filtering, step, search: false }, "{kind:?}");
     }
 }
 
@@ -206,7 +210,16 @@ fn the_other_ip_version_is_not_waited_for() {
             nat: Nat::default(),
             start_us: 0,
         };
-        let punch = Punch::new(world.now, true, head, key.clone(), &meeting, &[own], &mut world.rng.clone());
+        let punch = Punch::new(
+            world.now,
+            true,
+            head,
+            key.clone(),
+            &meeting,
+            &[own],
+            std::iter::empty(),
+            &mut world.rng.clone(),
+        );
         (punch.tried(), punch.until() - punch.begins())
     };
     assert_eq!(tried(vec!["[fd00::3]:5000".parse().unwrap()]), (0, Duration::ZERO));

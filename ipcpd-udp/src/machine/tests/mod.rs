@@ -224,6 +224,7 @@ impl Shim {
         assert!(self.flows.is_empty(), "{:?}", self.flows);
         assert!(self.by_attempt.is_empty(), "{:?}", self.by_attempt);
         assert!(self.movers.is_empty(), "{:?}", self.movers);
+        assert!(self.sides.is_empty(), "{:?}", self.sides);
         assert!(self.by_peer.is_empty(), "{:?}", self.by_peer);
         assert!(self.pairs.is_empty() && self.catching.is_empty(), "{:?} {:?}", self.pairs, self.catching);
         let left =

@@ -8,6 +8,7 @@ use sim::{Event, Kind, Link, Network, Realm};
 
 use proto::rendezvous::SessionId;
 
+use super::super::rendezvous::predict::Level;
 use super::super::rendezvous::tests::server::Server;
 use super::super::rendezvous::{Rendezvous, Session};
 use super::host::{Answering, Host, Sent};
@@ -93,7 +94,12 @@ impl World {
         world.hosts[1].serve("echo");
         let server = Server::new(addr("198.51.100.1:3360"));
         for (host, id) in world.hosts.iter_mut().zip([1_000_000, 2_000_000]) {
-            let session = Session { id: SessionId::of("darkreign"), key: server.key.clone(), host: HostId(id) };
+            let session = Session {
+                id: SessionId::of("darkreign"),
+                key: server.key.clone(),
+                host: HostId(id),
+                punch: Level::default(),
+            };
             host.meet_at(Rendezvous { server: server.at.to_string(), name: "darkreign".into(), session });
         }
         let station = world.net.host(Realm::INTERNET, server.at.ip(), Link::default(), Link::default());
