@@ -45,6 +45,7 @@ mod ports;
 mod program;
 pub mod rendezvous;
 mod saying;
+mod searching;
 mod server;
 mod session;
 mod shared;
@@ -72,6 +73,7 @@ use moving::Movers;
 use peers::Peers;
 use ports::{Ports, Resting};
 use rendezvous::member::Member;
+use searching::Searches;
 use sides::Sides;
 use table::Phase;
 
@@ -112,6 +114,7 @@ pub struct Shim {
     movers: Movers,
     /// Sockets that are no flow's.
     sides: Sides,
+    searches: Searches,
     /// The same as by_peer, of flows that are over.
     left: Resting<SocketAddr>,
     /// Accepting side: flows with a second socket on their port.
@@ -149,6 +152,7 @@ impl Shim {
             by_attempt: HashMap::new(),
             movers: Movers::default(),
             sides: Sides::default(),
+            searches: Searches::default(),
             peers: Peers::new(PEERS),
             pairs: Pairs::default(),
             answers: Answers::default(),

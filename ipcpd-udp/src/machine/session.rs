@@ -54,6 +54,7 @@ impl Shim {
 
     /// What the member wants to say, and to be done.
     pub(super) fn session_steps(&mut self, now: Instant) {
+        self.measuring_steps(now);
         while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
             self.out(Output::SendListen { to, bytes });
         }
@@ -92,7 +93,6 @@ impl Shim {
         while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
             self.out(Output::SendListen { to, bytes });
         }
-        self.measuring_steps(now);
         self.look_around(now);
     }
 

@@ -1,4 +1,5 @@
-//! Sockets that are no flow's, each with a key of its own: those by which the order of a NAT's ports is found out.
+//! Sockets that are no flow's, each with a key of its own: those by which the order of a NAT's ports is found out, and those of
+//! which one is to become a flow's.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,78 +11,108 @@ use super::{Reason, Shim};
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Sides(BTreeMap<Key, Side>);
+pub(super) struct Sides {
+    by_key: BTreeMap<Key, Side>,
+    by_use: BTreeMap<Use, Key>,
+}
 
 /// What a socket is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Use {
     /// The n-th that asks the server where it is seen.
     Measuring(usize),
+    /// The n-th that searches a path for a flow.
+    Searching(Key, usize),
 }
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 struct Side {
     what: Use,
+    port: u16,
     /// Once it is open.
     local: Option<SocketAddr>,
 }
 
 impl Sides {
     pub(super) fn has(&self, key: Key) -> bool {
-        self.0.contains_key(&key)
+        self.by_key.contains_key(&key)
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_key.is_empty() && self.by_use.is_empty()
     }
 
-    /// Those for which something is so.
-    fn keys(&self, is_so: impl Fn(Use) -> bool) -> Vec<Key> {
-        self.0.iter().filter(|(_, side)| is_so(side.what)).map(|(key, _)| *key).collect()
+    fn insert(&mut self, key: Key, what: Use, port: u16) {
+        self.by_key.insert(key, Side { what, port, local: None });
+        self.by_use.insert(what, key);
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Side> {
+        let side = self.by_key.remove(&key)?;
+        self.by_use.remove(&side.what);
+        Some(side)
     }
 
     /// The open one that is for this.
-    fn open_for(&self, what: Use) -> Option<Key> {
-        self.0.iter().find(|(_, side)| side.what == what && side.local.is_some()).map(|(key, _)| *key)
+    pub(super) fn open_for(&self, what: Use) -> Option<Key> {
+        let key = self.by_use.get(&what)?;
+        self.by_key.get(key).and_then(|side| side.local).map(|_| *key)
+    }
+
+    /// It becomes a flow's, and its port with it.
+    pub(super) fn take(&mut self, what: Use) -> Option<Key> {
+        let key = self.open_for(what)?;
+        self.remove(key).map(|_| key)
     }
 }
 
 impl Shim {
-    fn open_side(&mut self, now: Instant, what: Use) {
-        let Some(port) = self.ports.choose(now, self.settings.cp, &mut self.rng) else { return };
+    pub(super) fn open_side(&mut self, now: Instant, range: (u16, u16), what: Use) {
+        let Some(port) = self.ports.choose(now, range, &mut self.rng) else { return };
+        // At once: many are opened in a row.
+        self.ports.hold(port);
         let key = self.next_key();
-        self.sides.0.insert(key, Side { what, local: None });
+        self.sides.insert(key, what, port);
         self.out(Output::Open { key, port, watch: true });
     }
 
-    fn close_side(&mut self, now: Instant, key: Key) {
-        if let Some(local) = self.sides.0.remove(&key).and_then(|side| side.local) {
-            self.ports.leave(local.port());
-            self.ports.rest(now, local.port());
-            self.out(Output::Close { key });
+    /// Those that are for something.
+    pub(super) fn close_sides(&mut self, now: Instant, is_so: impl Fn(Use) -> bool) {
+        let keys: Vec<Key> = self.sides.by_use.iter().filter(|(what, _)| is_so(**what)).map(|(_, key)| *key).collect();
+        for key in keys {
+            // One that is not open yet is closed as soon as it is.
+            let Some(Side { port, local, .. }) = self.sides.remove(key) else { continue };
+            self.ports.leave(port);
+            self.ports.rest(now, port);
+            if local.is_some() {
+                self.out(Output::Close { key });
+            }
         }
     }
 
     /// The socket is open; or there is none: the others do without.
     pub(super) fn side_opened(&mut self, now: Instant, key: Key, local: Option<SocketAddr>) {
-        let Some(side) = self.sides.0.get_mut(&key) else { return };
+        let Some(side) = self.sides.by_key.get_mut(&key) else { return };
         side.local = local;
-        let what = side.what;
-        match local {
-            Some(local) => self.ports.hold(local.port()),
-            None => drop(self.sides.0.remove(&key)),
+        let Side { what, port, .. } = *side;
+        if local.is_none() {
+            self.ports.leave(port);
+            self.sides.remove(key);
         }
-        match what {
-            Use::Measuring(_) => self.begin_measuring(now),
+        match (what, local) {
+            (Use::Measuring(_), _) => self.begin_measuring(now),
+            (Use::Searching(flow, n), Some(local)) => self.search_opened(flow, n, local),
+            (Use::Searching(..), None) => {}
         }
     }
 
     /// A datagram came to it.
     pub(super) fn handle_side(&mut self, now: Instant, key: Key, from: SocketAddr, bytes: &[u8]) {
-        let Some(side) = self.sides.0.get(&key) else { return };
+        let Some(side) = self.sides.by_key.get(&key) else { return };
         match side.what {
+            Use::Searching(flow, n) => self.handle_search(now, flow, n, from, bytes),
             Use::Measuring(n) if proto::rendezvous::is_ours(bytes) => {
                 if let Some(member) = &mut self.member {
                     member.handle_measuring(n, from, bytes);
@@ -95,14 +126,15 @@ impl Shim {
     /// The order in which ports are given is to be found out.
     pub(super) fn open_measuring(&mut self, now: Instant) {
         self.close_measuring(now);
-        (0..predict::SOCKETS).for_each(|n| self.open_side(now, Use::Measuring(n)));
+        let range = self.settings.cp;
+        (0..predict::SOCKETS).for_each(|n| self.open_side(now, range, Use::Measuring(n)));
         self.begin_measuring(now);
     }
 
     /// Once all are open that can be.
     fn begin_measuring(&mut self, now: Instant) {
         let waits = |side: &Side| matches!(side.what, Use::Measuring(_)) && side.local.is_none();
-        if !self.sides.0.values().any(waits)
+        if !self.sides.by_key.values().any(waits)
             && let Some(member) = &mut self.member
         {
             member.measure(now, &mut self.rng);
@@ -112,9 +144,7 @@ impl Shim {
 
     /// It was, or is not to be any more.
     pub(super) fn close_measuring(&mut self, now: Instant) {
-        for key in self.sides.keys(|what| matches!(what, Use::Measuring(_))) {
-            self.close_side(now, key);
-        }
+        self.close_sides(now, |what| matches!(what, Use::Measuring(_)));
     }
 
     /// What is to be sent for that.

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::rendezvous::{
-    Change, Changes, Envelope, Head, Introduction, Join, Joined, Malformed, Mapping, NameChange, NamesAt, Nat, Refusal,
-    Said, Seen,
+    Change, Changes, Envelope, Head, Introduction, Join, Joined, Malformed, NameChange, NamesAt, Nat, Refusal, Said,
+    Seen,
 };
 use proto::{BootId, HostId, Name, WireId};
 use rand_chacha::ChaCha12Rng;
@@ -15,8 +15,10 @@ use rand_chacha::rand_core::Rng;
 
 use super::guesses::Guesses;
 use super::nat::Survey;
-use super::predict::{Level, Steps};
+use super::predict::Steps;
 use super::{Sends, Session};
+
+mod measuring;
 
 /// Between the first two JOINs that no answer comes to; doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -431,51 +433,6 @@ impl Member {
         }
     }
 
-    fn surveyed(&mut self) {
-        let Some(survey) = self.survey.take_if(|survey| survey.found().is_some()) else { return };
-        self.stop_measuring();
-        self.nat = survey.found().unwrap_or_default();
-        if self.nat.mapping == Mapping::PortDependent && self.session.punch >= Level::Predict {
-            self.other = survey.other();
-            self.events.push_back(Event::Measure);
-        }
-    }
-
-    /// The sockets are open, as many as could be.
-    pub fn measure(&mut self, now: Instant, rng: &mut ChaCha12Rng) {
-        if let (Some(server), Some(other)) = (self.server, self.other.take()) {
-            self.steps = Some(Steps::new(now, server, other, self.head(), rng));
-        }
-    }
-
-    /// What is to be sent from which of them.
-    pub fn poll_measuring(&mut self, now: Instant) -> Vec<(usize, SocketAddr, Vec<u8>)> {
-        let sends = self.steps.as_mut().map(|steps| steps.handle_timeout(now)).unwrap_or_default();
-        self.measured();
-        sends
-    }
-
-    /// A datagram came to one of them.
-    pub fn handle_measuring(&mut self, socket: usize, from: SocketAddr, bytes: &[u8]) {
-        if let Some(steps) = &mut self.steps {
-            steps.handle(socket, from, bytes);
-        }
-        self.measured();
-    }
-
-    fn measured(&mut self) {
-        if let Some(steps) = self.steps.take_if(|steps| steps.is_over()) {
-            self.nat.step = steps.found();
-            self.events.push_back(Event::Measured);
-        }
-    }
-
-    fn stop_measuring(&mut self) {
-        if self.other.take().is_some() || self.steps.take().is_some() {
-            self.events.push_back(Event::Measured);
-        }
-    }
-
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
         let survey = self.survey.as_ref().and_then(Survey::poll_timeout);
@@ -513,6 +470,16 @@ impl Member {
         self.guesses.may(now, to)
     }
 
+    /// Whether a search may try one more port of an address.
+    pub fn may_probe(&mut self, now: Instant, to: SocketAddr) -> bool {
+        self.guesses.may_probe(now, to)
+    }
+
+    /// Whether one more search may open sockets.
+    pub fn may_open(&mut self, now: Instant) -> bool {
+        self.guesses.may_open(now)
+    }
+
     /// Where the server sees the listen port.
     pub fn public(&self) -> Option<SocketAddr> {
         self.public
@@ -520,7 +487,7 @@ impl Member {
 
     /// What stands before this host.
     pub fn nat(&self) -> Nat {
-        Nat { search: self.session.punch == Level::Search, ..self.nat }
+        Nat { search: self.session.punch == super::predict::Level::Search, ..self.nat }
     }
 
     /// For the sockets of flows.

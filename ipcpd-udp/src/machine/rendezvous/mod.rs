@@ -18,6 +18,7 @@ pub mod member;
 pub mod nat;
 pub mod predict;
 pub mod punch;
+pub mod search;
 #[cfg(test)]
 pub(in crate::machine) mod tests;
 pub mod trouble;

@@ -203,6 +203,11 @@ impl Punch {
         self.tries.len()
     }
 
+    /// As whom this side speaks, and the key that its words are sealed with.
+    pub fn speaks(&self) -> (Head, AttemptKey) {
+        (self.head, self.key.clone())
+    }
+
     /// The key that the other's words are sealed with.
     pub fn key(&self) -> &AttemptKey {
         &self.key

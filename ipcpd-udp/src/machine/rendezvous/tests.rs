@@ -16,6 +16,7 @@ use world::{Outcome, World, ms};
 
 mod members;
 mod predicted;
+mod searched;
 pub(in crate::machine) mod server;
 mod world;
 
@@ -154,7 +155,7 @@ fn a_failure_names_both_nats() {
         "no direct path to alice.chat (2 addresses tried); you: a NAT with another mapping for each port (symmetric) that \
          filters by port, peer: a NAT with endpoint-independent mapping that filters by port; cannot be punched because this \
          side's port changes with where it sends to, and the peer's filter passes only ports it has sent to; a relay would do: \
-         start the rendezvous with --relay"
+         start the rendezvous with --relay; so might a search: enroll with --punch search, as the peer has to"
     );
 }
 
@@ -225,7 +226,15 @@ fn the_other_ip_version_is_not_waited_for() {
     assert_eq!(tried(vec!["[fd00::3]:5000".parse().unwrap()]), (0, Duration::ZERO));
     let (tries, waits) = tried(vec!["192.168.1.9:5000".parse().unwrap()]);
     assert!(tries == 1 && waits > Duration::from_secs(1), "an address of this version is tried");
-    let trouble = Trouble::NoPath { own: Nat::default(), peer: Nat::default(), tried: 0, heard: false, relay: None };
+    let trouble = Trouble::NoPath {
+        own: Nat::default(),
+        peer: Nat::default(),
+        tried: 0,
+        heard: false,
+        plain: false,
+        searched: false,
+        relay: None,
+    };
     let said = trouble.sentence(&Name::new("echo").unwrap(), own);
     assert!(said.contains("other IP version") && said.contains("relay") && !trouble.is_worth_another(), "{said}");
 }

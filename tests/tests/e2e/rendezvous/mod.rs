@@ -66,6 +66,8 @@ pub(crate) fn cases() -> Vec<Case> {
         flows_without_another_way_stay_relayed,
         ports_in_a_row_are_predicted,
         ports_are_not_predicted_where_that_is_off,
+        ports_at_random_are_searched_for,
+        nothing_is_searched_in_vain,
     ];
     cases.extend(cases![members_on_one_host_need_no_rendezvous]);
     cases.extend(cases![programs ["dumpcap"]: a_capture_shows_no_amplification_by_the_server]);

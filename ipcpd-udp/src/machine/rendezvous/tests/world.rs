@@ -13,6 +13,7 @@ use super::super::attempt::{Attempt, Setup, Trouble};
 use super::super::member::{self, Member};
 use super::super::predict::SOCKETS;
 use super::super::punch::Way;
+use super::super::search::{self, Role};
 use super::server::Server;
 use super::*;
 use std::time::Instant;
@@ -21,6 +22,8 @@ const LISTEN: u16 = 3359;
 /// The asker's socket, and the other's.
 const CP: u16 = 40_001;
 const SP: u16 = 50_001;
+/// Sockets of a search, from this one on.
+const SEARCHING: u16 = 42_000;
 /// Sockets that find out in which order a NAT gives ports, from this one on.
 const NEIGHBOUR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 200));
 const MEASURING: u16 = 41_000;
@@ -81,6 +84,8 @@ pub(super) struct World {
     mirror: Option<Host>,
     pub(super) mirrored: u32,
     requested: bool,
+    /// When the first search began.
+    pub(super) searched: Option<Instant>,
     /// What hosts that are added do beyond plain hellos.
     pub(super) punch: Level,
     neighbour: Option<Neighbour>,
@@ -118,6 +123,7 @@ impl World {
             mirror: None,
             mirrored: 0,
             requested: false,
+            searched: None,
             punch: Level::default(),
             neighbour: None,
             deaf: None,
@@ -187,6 +193,31 @@ impl World {
         self.mirror = Some(self.net.host(beside, address.parse().unwrap(), Link::default(), Link::default()));
     }
 
+    /// What the owner of an attempt does for a search.
+    fn search(&mut self, n: usize) {
+        let (now, at, address) = (self.now, self.hosts[n].at, self.hosts[n].address);
+        let socket_at = |socket: usize| SocketAddr::new(address, SEARCHING + u16::try_from(socket).unwrap());
+        for port in self.hosts[n].attempts.keys().copied().collect::<Vec<_>>() {
+            let Some(attempt) = self.hosts[n].attempts.get_mut(&port) else { continue };
+            if let Some(role) = attempt.wants_search().map(|(role, _)| role) {
+                attempt.begin_search(now, true, &mut self.rng);
+                if let (Role::Opens, Some(search)) = (role, attempt.search()) {
+                    (0..search::SOCKETS).for_each(|socket| search.opened(socket, socket_at(socket)));
+                }
+                self.searched.get_or_insert(now);
+            }
+            while let Some((socket, to, bytes)) = attempt.search().and_then(|search| search.poll_output()) {
+                *self.sent_to.entry(to).or_default() += 1;
+                let from = socket.map_or(SocketAddr::new(address, port), socket_at);
+                self.net.send(now, at, from, to, bytes);
+            }
+            if let Some((_, local)) = attempt.take_found() {
+                let attempt = self.hosts[n].attempts.remove(&port).unwrap();
+                self.hosts[n].attempts.insert(local.port(), attempt);
+            }
+        }
+    }
+
     /// Both join.
     pub(super) fn join(&mut self) {
         let server = self.server.at;
@@ -230,14 +261,15 @@ impl World {
         let mut met = None;
         while self.now < limit {
             self.step();
-            let attempt = &self.hosts[0].attempts[&CP];
+            let (port, attempt) = self.hosts[0].attempts.first_key_value().expect("it asks");
+            let port = *port;
             if attempt.meeting().is_some() {
                 met.get_or_insert(self.now);
             }
             match attempt.result().cloned() {
                 Some(Ok(won)) => {
                     let took = self.now - met.unwrap();
-                    self.check_other_side(won.at);
+                    self.check_other_side(port, won.at);
                     return Ok(Path { at: won.at, way: won.way, took });
                 }
                 Some(Err(trouble)) => return Err(Outcome::Trouble(trouble)),
@@ -248,13 +280,13 @@ impl World {
     }
 
     /// What the asker says next arrives at the other, from an address that a sealed hello came from.
-    fn check_other_side(&mut self, at: SocketAddr) {
+    fn check_other_side(&mut self, port: u16, at: SocketAddr) {
         for _ in 0..20 {
-            let (asker, from) = (self.hosts[0].at, SocketAddr::new(self.hosts[0].address, CP));
+            let (asker, from) = (self.hosts[0].at, SocketAddr::new(self.hosts[0].address, port));
             self.net.send(self.now, asker, from, at, REQUEST.to_vec());
             self.run(ms(200));
         }
-        let asked = self.hosts[1].attempts.get(&SP).expect("it met");
+        let asked = self.hosts[1].attempts.values().next().expect("it met");
         assert!(self.requested && matches!(asked.result(), Some(Ok(_))), "{:?}", asked.result());
     }
 
@@ -320,8 +352,11 @@ impl World {
         // What comes to where a host has been is lost.
         let Some(n) = self.hosts.iter().position(|known| known.at == host) else { return };
         if bytes == REQUEST {
-            let asked = self.hosts[n].attempts.get_mut(&to.port()).unwrap();
-            self.requested |= asked.take(from).is_some();
+            let socket = to.port().checked_sub(SEARCHING).map(usize::from);
+            for (port, asked) in &mut self.hosts[n].attempts {
+                self.requested |= *port == to.port() && asked.take(from).is_some()
+                    || socket.is_some_and(|socket| asked.take_search(socket, from));
+            }
             return;
         }
         assert!(is_ours(bytes) || !self.noise.is_empty());
@@ -330,6 +365,12 @@ impl World {
         }
         if to.port() == LISTEN {
             let _ = self.hosts[n].member.handle(now, from, bytes, &mut self.rng);
+        } else if let Some(socket) = to.port().checked_sub(SEARCHING).map(usize::from)
+            && !self.hosts[n].attempts.contains_key(&to.port())
+        {
+            for attempt in self.hosts[n].attempts.values_mut() {
+                let _ = attempt.handle_search(now, socket, from, bytes, &mut self.rng);
+            }
         } else if self.deaf == Some(n) && from.ip() != self.server.at.ip() {
             // Lost.
         } else if let Some(attempt) = self.hosts[n].attempts.get_mut(&to.port()) {
@@ -359,6 +400,7 @@ impl World {
                 let port = MEASURING + u16::try_from(socket).unwrap();
                 self.net.send(now, at, SocketAddr::new(address, port), to, bytes);
             }
+            self.search(n);
             for port in self.hosts[n].attempts.keys().copied().collect::<Vec<_>>() {
                 while let Some((to, bytes)) = self.hosts[n].attempts.get_mut(&port).unwrap().poll_output() {
                     *self.sent_to.entry(to).or_default() += 1;
