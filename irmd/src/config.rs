@@ -12,10 +12,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 mod lookup;
 mod options;
+mod punch;
 mod rules;
 mod trust;
 
 pub use options::{EVENTS, Options, metrics_address};
+pub use punch::Punch;
 pub use rules::{Account, Pattern, PatternEntry, Range, Rules, Who};
 pub use trust::{Cas, Identity, MOST_TRUST, ReadCas, TrustEntry};
 
@@ -92,6 +94,9 @@ pub struct Ipcp {
     /// Its address is the one that the rendezvous is reached from, when that changes, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
+    /// What it does where hellos to known addresses come to nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub punch: Option<Punch>,
     /// irmd starts its process; else somebody else does, such as a service manager.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub start: bool,
@@ -382,6 +387,9 @@ impl Ipcp {
             let text = "needs all of rendezvous, session and session-key, or none; add what is missing";
             return Err(format!("[[ipcp]] {name} {text}"));
         }
+        if self.punch.is_some() && self.rendezvous.is_none() {
+            return Err(format!("[[ipcp]] {name} has punch and no rendezvous to be introduced by; leave it out"));
+        }
         if self.follow && self.rendezvous.is_none() {
             return Err(format!("[[ipcp]] {name} has follow and no rendezvous to follow the way to; leave it out"));
         }
@@ -434,6 +442,7 @@ impl Ipcp {
                 session: self.session.clone().unwrap_or_default(),
                 session_key_file: self.session_key.clone().unwrap_or_default(),
                 follow: self.follow,
+                punch: Punch::said(self.punch).into(),
             },
         ))
     }
@@ -458,6 +467,7 @@ impl Ipcp {
             session: None,
             session_key: None,
             follow: false,
+            punch: None,
             start: true,
             restart,
             hosts: BTreeMap::new(),
@@ -485,6 +495,7 @@ impl Ipcp {
         entry.check_dns()?;
         (entry.rendezvous, entry.session) = (text(&udp.rendezvous), text(&udp.session));
         (entry.session_key, entry.follow) = (text(&udp.session_key_file), udp.follow);
+        entry.punch = Punch::of(udp.punch());
         entry.check_session()?;
         for host in &udp.hosts {
             check_host(&host.name, &host.address)?;

@@ -32,7 +32,12 @@ fn nat() -> impl Strategy<Value = Nat> {
     use Mapping::*;
     let mapping = proptest::sample::select(vec![Unknown, None, EndpointIndependent, PortDependent]);
     let filtering = proptest::sample::select(vec![Filtering::Unknown, Filtering::Open, Filtering::PortDependent]);
-    (mapping, filtering).prop_map(|(mapping, filtering)| Nat { mapping, filtering })
+    (mapping, filtering, any::<i16>(), any::<bool>()).prop_map(|(mapping, filtering, step, search)| Nat {
+        mapping,
+        filtering,
+        step,
+        search,
+    })
 }
 
 fn cookie() -> impl Strategy<Value = Vec<u8>> {

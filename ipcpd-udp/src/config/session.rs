@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use proto::Name;
 use proto::rendezvous::PORT;
 use proto::v1::{self, Failure};
 
 use super::invalid;
+use crate::machine::rendezvous::predict::Level;
 
 /// What the command line says about a rendezvous.
 #[derive(Clone, Debug, Default, Args)]
@@ -25,6 +26,20 @@ pub struct SessionArgs {
     /// --ip is the address that the rendezvous is reached from: go along when that changes.
     #[arg(long, requires = "via")]
     pub follow: bool,
+    /// What is done where hellos to known addresses come to nothing.
+    #[arg(long, requires = "via", value_name = "HOW")]
+    pub punch: Option<Punch>,
+}
+
+/// What a member does where a NAT gives each mapping another port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Punch {
+    /// Nothing.
+    Plain,
+    /// Says hello to the ports that the other's NAT would give next.
+    Predict,
+    /// Without a relay also searches, by many sockets or ports.
+    Search,
 }
 
 /// A rendezvous and a session there.
@@ -38,6 +53,8 @@ pub struct Via {
     pub key_file: PathBuf,
     /// The layer's address is the one that the server is reached from.
     pub follow: bool,
+    /// Beyond hellos to known addresses.
+    pub punch: Level,
 }
 
 impl SessionArgs {
@@ -46,6 +63,13 @@ impl SessionArgs {
         let Some(via) = &self.via else { return };
         said.rendezvous.clone_from(via);
         said.follow = self.follow;
+        let punch = match self.punch {
+            None => v1::Punch::Unspecified,
+            Some(Punch::Plain) => v1::Punch::Plain,
+            Some(Punch::Predict) => v1::Punch::Predict,
+            Some(Punch::Search) => v1::Punch::Search,
+        };
+        said.set_punch(punch);
         said.session = self.session.clone().unwrap_or_default();
         // irmd writes it down, and the next IPCP may run in another folder.
         let absolute = |path| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
@@ -58,8 +82,9 @@ impl Via {
     /// Checks what was said; none without a rendezvous.
     pub fn new(said: &v1::UdpConfig) -> Result<Option<Self>, Failure> {
         if said.rendezvous.is_empty() {
-            let nothing = said.session.is_empty() && said.session_key_file.is_empty() && !said.follow;
-            let text = "a session or its key is given without a rendezvous; add --via";
+            let nothing =
+                said.session.is_empty() && said.session_key_file.is_empty() && !said.follow && said.punch == 0;
+            let text = "a session, its key or how to punch is given without a rendezvous; add --via";
             return if nothing { Ok(None) } else { Err(invalid(text.to_owned())) };
         }
         let server = server(&said.rendezvous).ok_or_else(|| {
@@ -79,7 +104,12 @@ impl Via {
             return Err(invalid(text.to_owned()));
         }
         let (session, key_file) = (said.session.clone(), PathBuf::from(&said.session_key_file));
-        Ok(Some(Self { server, session, key_file, follow: said.follow }))
+        let punch = match said.punch() {
+            v1::Punch::Plain => Level::Plain,
+            v1::Punch::Unspecified | v1::Punch::Predict => Level::Predict,
+            v1::Punch::Search => Level::Search,
+        };
+        Ok(Some(Self { server, session, key_file, follow: said.follow, punch }))
     }
 }
 
@@ -138,6 +168,7 @@ mod tests {
             v1::UdpConfig { session: String::new(), ..good.clone() },
             v1::UdpConfig { session: "two words".into(), ..good.clone() },
             v1::UdpConfig { follow: true, sp_listen: true, ..good.clone() },
+            v1::UdpConfig { rendezvous: String::new(), punch: 3, ..v1::UdpConfig::default() },
             v1::UdpConfig { session_key_file: String::new(), ..good },
         ] {
             assert!(Via::new(&bad).is_err(), "{bad:?}");

@@ -37,10 +37,7 @@ impl Driver {
             | Output::Join { .. }
             | Output::CheckDropped { .. }
             | Output::Detach { .. }) => self.act_on_listen_port(now, output),
-            Output::Connect { key, peer, filter } => {
-                let result = self.connect_socket(key, peer, &filter);
-                self.shim.connected(now, key, result);
-            }
+            Output::Connect { key, peer, filter } => self.connect_flow(now, key, peer, &filter),
             Output::Catch { key } => self.open_catcher(key),
             Output::Uncatch { key } => drop(self.catchers.remove(&key)),
             Output::Move { key, peer } => self.move_flow(key, peer),
@@ -81,6 +78,7 @@ impl Driver {
                     self.asking.remove(&socket);
                 }
             }
+            Output::Swap { key, with } => self.swap_socket(key, with),
             Output::Stopped => self.stopped = true,
             told => self.tell(told),
         }
@@ -163,6 +161,23 @@ impl Driver {
         }
         self.sockets.insert(key, Arc::new(socket));
         Ok(local)
+    }
+
+    /// What is still to be read of the one comes with it; of the other it is lost.
+    fn swap_socket(&mut self, key: Key, with: Key) {
+        let Some(socket) = self.sockets.remove(&with) else { return };
+        self.asking.remove(&socket);
+        if let Err(error) = self.asking.add(key, &socket) {
+            tracing::warn!(%error, "a flow's socket cannot be watched");
+        }
+        if let Some(before) = self.sockets.insert(key, socket) {
+            self.asking.remove(&before);
+        }
+    }
+
+    fn connect_flow(&mut self, now: Instant, key: Key, peer: SocketAddr, filter: &Filter) {
+        let result = self.connect_socket(key, peer, filter);
+        self.shim.connected(now, key, result);
     }
 
     fn connect_socket(&mut self, key: Key, peer: SocketAddr, filter: &Filter) -> Result<u32, String> {

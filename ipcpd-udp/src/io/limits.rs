@@ -1,6 +1,6 @@
 //! What the system gives: descriptors, ports, memory.
 
-/// Descriptors that flows leave alone: catchers, sockets of irmd, leases of programs, files.
+/// Descriptors that flows leave alone: catchers, sockets of searches (512), of irmd, leases of programs, files.
 const RESERVE: u64 = 1536;
 
 /// Memory of this process, bytes; 0 where /proc does not say.

@@ -22,7 +22,7 @@ pub(super) fn open(bootstrap: &Bootstrap, host: HostId) -> Result<Option<Rendezv
         return Err(Failure::new(FailureKind::Invalid, text));
     }
     let (id, key) = (SessionId::of(&via.session), SessionKey::new(&via.session, &secret));
-    let session = Session { id, key, host };
+    let session = Session { id, key, host, punch: via.punch };
     Ok(Some(Rendezvous { server: via.server.clone(), name: via.session.clone(), session }))
 }
 

@@ -126,6 +126,10 @@ reasons! {
     PathsNotFound = "paths_not_found",
     /// Hellos that were not sent: too many went to that network, of which only other members say that they are there.
     HellosHeld = "hellos_held",
+    /// Searches by many sockets or ports.
+    PathsSearched = "paths_searched",
+    /// Searches that were not begun: as many as may be were under way, or were a moment ago.
+    SearchesHeld = "searches_held",
     /// Deallocs that were never acknowledged.
     DeallocUnheard = "deallocs_unheard",
 }

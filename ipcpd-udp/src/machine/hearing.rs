@@ -90,7 +90,7 @@ impl Shim {
 
     /// Whether what comes to the flow's socket is this machine's to read: a program's it is once it is connected.
     pub fn reads(&self, key: Key) -> bool {
-        let Some(flow) = self.flows.get(&key) else { return false };
+        let Some(flow) = self.flows.get(&key) else { return self.sides.has(key) };
         match flow.state {
             State::Asking(_) | State::Promised(_) | State::Knocking(_) | State::Meeting(_) | State::Refusing(_) => true,
             State::Waiting(_) => flow.met.is_some(),

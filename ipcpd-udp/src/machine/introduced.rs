@@ -158,6 +158,7 @@ impl Shim {
 
     /// The request came over the path that was found: from here on it is a request like any other.
     fn met_request(&mut self, now: Instant, key: Key, from: SocketAddr, extension: Extension) {
+        self.end_search(now, key);
         self.note_listens(key);
         let token = self.token();
         let deadline = match extension.deadline_ms {

@@ -125,6 +125,7 @@ impl Shim {
 
     /// Closes the flow's socket, if it has one. Its port rests, unless nobody ever heard of it.
     pub(super) fn close(&mut self, now: Instant, key: Key) {
+        self.end_search(now, key);
         if self.flows.get(&key).is_some_and(|flow| flow.local.is_some()) {
             self.detach(now, key, true);
         }

@@ -44,7 +44,7 @@ pub struct Row {
     pub sdu_limit: u32,
     /// Requests that were sent to the peer; 0 where this host accepts.
     pub asked: u32,
-    /// What the peer's address is, where a rendezvous introduced the two: "local", "public", "mapped".
+    /// What the peer's address is, where a rendezvous introduced the two: "local", "public", "mapped", "predicted".
     pub way: &'static str,
     /// Since its program took it, if it has.
     pub taken: Option<Duration>,

@@ -13,6 +13,7 @@ use super::directory::Target;
 use super::flow::{Asking, Opening, State};
 use super::output::{Ask, Key, Output};
 use super::rendezvous::attempt::{Attempt, ROUNDS, Setup, Trouble};
+use super::rendezvous::nat;
 use super::rendezvous::punch::{Way, Won};
 use super::session::NOT_YET;
 use super::table::Cause;
@@ -149,6 +150,7 @@ impl Shim {
 
     /// What an attempt wants to send; and what came of it.
     pub(super) fn attempt_steps(&mut self, now: Instant, key: Key) {
+        self.search_steps(now, key);
         let Some(attempt) = self.attempt(key) else { return };
         let mut sends = Vec::new();
         while let Some((to, bytes)) = attempt.poll_output() {
@@ -176,6 +178,14 @@ impl Shim {
         };
         let meeting = meeting.clone();
         self.listens_of(key, &meeting);
+        let own = self.member.as_ref().map(|member| member.nat()).unwrap_or_default();
+        if nat::hindrance(own, meeting.nat).is_some()
+            && let Some(flow) = self.flows.get_mut(&key)
+        {
+            // The path was found only because its port was predicted or searched for: that of a listen port is not.
+            flow.control = carried_to(meeting.peer);
+            flow.met.iter_mut().for_each(|met| met.listens.clear());
+        }
     }
 
     /// The same, as the server said it.
@@ -198,6 +208,7 @@ impl Shim {
     /// The asking side has its path: the request goes there.
     fn path_found(&mut self, now: Instant, key: Key, won: Won) {
         self.counters.count(if won.way == Way::Relayed { Reason::PathsRelayed } else { Reason::PathsFound });
+        self.end_search(now, key);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let State::Meeting(Meeting { deadline, .. }) = flow.state else { return };
         flow.peer = won.at;

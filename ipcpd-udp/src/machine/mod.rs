@@ -45,9 +45,11 @@ mod ports;
 mod program;
 pub mod rendezvous;
 mod saying;
+mod searching;
 mod server;
 mod session;
 mod shared;
+mod sides;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -71,6 +73,8 @@ use moving::Movers;
 use peers::Peers;
 use ports::{Ports, Resting};
 use rendezvous::member::Member;
+use searching::Searches;
+use sides::Sides;
 use table::Phase;
 
 /// Hosts remembered as extended.
@@ -108,6 +112,9 @@ pub struct Shim {
     by_attempt: HashMap<(HostId, WireId), Key>,
     /// Relayed flows that may move.
     movers: Movers,
+    /// Sockets that are no flow's.
+    sides: Sides,
+    searches: Searches,
     /// The same as by_peer, of flows that are over.
     left: Resting<SocketAddr>,
     /// Accepting side: flows with a second socket on their port.
@@ -144,6 +151,8 @@ impl Shim {
             member,
             by_attempt: HashMap::new(),
             movers: Movers::default(),
+            sides: Sides::default(),
+            searches: Searches::default(),
             peers: Peers::new(PEERS),
             pairs: Pairs::default(),
             answers: Answers::default(),
@@ -210,6 +219,7 @@ impl Shim {
             return self.counters.count(Reason::Spoofed);
         }
         match via {
+            Via::Flow(key) if self.sides.has(key) => self.handle_side(now, key, from, bytes),
             Via::Flow(key) if self.handle_meeting(now, key, from, bytes) => {}
             Via::Flow(key) => self.handle_answer(now, key, from, bytes),
             Via::Catcher(key) => self.handle_caught(key, from, bytes),
@@ -221,6 +231,9 @@ impl Shim {
 
     /// The flow's socket was opened, or not.
     pub fn opened(&mut self, now: Instant, key: Key, result: Result<SocketAddr, OpenError>) {
+        if self.sides.has(key) {
+            return self.side_opened(now, key, result.ok());
+        }
         let Some(flow) = self.flows.get_mut(&key) else {
             // Over in the meantime.
             return if result.is_ok() {

@@ -453,6 +453,13 @@ pub enum Output {
         /// The flow.
         key: Key,
     },
+    /// The flow has another socket from now on, and the one it had is closed. Both are watched, neither is connected.
+    Swap {
+        /// The flow.
+        key: Key,
+        /// Whose key the socket has had.
+        with: Key,
+    },
     /// Close this process' descriptor of the socket.
     Close {
         /// The flow.

@@ -54,6 +54,7 @@ impl Shim {
 
     /// What the member wants to say, and to be done.
     pub(super) fn session_steps(&mut self, now: Instant) {
+        self.measuring_steps(now);
         while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
             self.out(Output::SendListen { to, bytes });
         }
@@ -76,6 +77,8 @@ impl Shim {
                         self.handle_control(now, carried_to(from), &payload);
                     }
                 }
+                Event::Measure => self.open_measuring(now),
+                Event::Measured => self.close_measuring(now),
                 Event::Introduction(introduction) => {
                     self.counters.count(Reason::Introductions);
                     let attempt = introduction.attempt;

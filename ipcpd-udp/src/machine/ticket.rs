@@ -165,6 +165,7 @@ fn way_code(way: Option<Way>) -> u8 {
         Some(Way::Public) => 2,
         Some(Way::Mapped) => 3,
         Some(Way::Relayed) => 4,
+        Some(Way::Predicted) => 6,
     }
 }
 
@@ -174,6 +175,7 @@ fn way_of(code: u8) -> Option<Way> {
         2 => Some(Way::Public),
         3 => Some(Way::Mapped),
         4 => Some(Way::Relayed),
+        6 => Some(Way::Predicted),
         _ => None,
     }
 }

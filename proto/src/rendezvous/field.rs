@@ -31,6 +31,8 @@ pub(super) const RELAY: u8 = 25;
 pub(super) const RESET: u8 = 26;
 pub(super) const NAT: u8 = 27;
 pub(super) const PORT: u8 = 28;
+pub(super) const STEP: u8 = 30;
+pub(super) const SEARCH: u8 = 31;
 
 pub(super) const ADD_NAME: u8 = 64;
 pub(super) const REMOVE_NAME: u8 = 65;

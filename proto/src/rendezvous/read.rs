@@ -110,7 +110,9 @@ fn round_trip(fields: &Fields<'_>) -> Result<u32, Malformed> {
 
 /// What a later version may say beyond is not known here.
 fn nat(fields: &Fields<'_>) -> Result<Nat, Malformed> {
-    fields.or(field::NAT, Nat::default(), |value| {
+    let step = fields.or(field::STEP, 0, |value| value.try_into().ok().map(i16::from_be_bytes))?;
+    let search = fields.or(field::SEARCH, false, flag)?;
+    let (mapping, filtering) = fields.or(field::NAT, Default::default(), |value| {
         let [mapping, filtering] = value else { return None };
         let mapping = match mapping {
             1 => Mapping::None,
@@ -123,8 +125,9 @@ fn nat(fields: &Fields<'_>) -> Result<Nat, Malformed> {
             2 => Filtering::PortDependent,
             _ => Filtering::Unknown,
         };
-        Some(Nat { mapping, filtering })
-    })
+        Some((mapping, filtering))
+    })?;
+    Ok(Nat { mapping, filtering, step, search })
 }
 
 fn seen(value: &[u8]) -> Option<Seen> {

@@ -357,6 +357,10 @@ pub struct Nat {
     pub mapping: Mapping,
     /// Who may send to that.
     pub filtering: Filtering,
+    /// With another mapping for each port: from the port of one to that of the next; 0: not known, or in no order.
+    pub step: i16,
+    /// The member takes part in a search by many ports.
+    pub search: bool,
 }
 
 /// RFC 4787, section 4.1.

@@ -95,7 +95,7 @@ fn put_round_trip(out: &mut Vec<u8>, microseconds: u32) {
     }
 }
 
-/// Two bytes: mapping, filtering. Not said where nothing is known.
+/// Two bytes: mapping, filtering; what is known beyond. Not said where nothing is known.
 fn put_nat(out: &mut Vec<u8>, nat: Nat) {
     let mapping = match nat.mapping {
         Mapping::Unknown => 0,
@@ -108,8 +108,14 @@ fn put_nat(out: &mut Vec<u8>, nat: Nat) {
         Filtering::Open => 1,
         Filtering::PortDependent => 2,
     };
-    if nat != Nat::default() {
+    if (mapping, filtering) != (0, 0) {
         put(out, field::NAT, &[mapping, filtering]);
+    }
+    if nat.step != 0 {
+        put(out, field::STEP, &nat.step.to_be_bytes());
+    }
+    if nat.search {
+        put(out, field::SEARCH, &[]);
     }
 }
 

@@ -18,7 +18,7 @@ pub use capture::Capture;
 pub use doctor::Doctor;
 pub use flow::{FlowCommand, FlowEvents, FlowList, Sort, State};
 pub use identity::{IdentityCommand, Who, Whom};
-pub use ipcp::{Bootstrap, Echo, Enroll, HostCommand, IpcpCommand, IpcpType};
+pub use ipcp::{Bootstrap, Echo, Enroll, HostCommand, IpcpCommand, IpcpType, Punch};
 pub use log::Log;
 pub use name::{BindCommand, NameCommand, Policy, UnbindCommand};
 pub use nat::Nat;

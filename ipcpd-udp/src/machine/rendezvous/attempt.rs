@@ -13,9 +13,13 @@ use proto::rendezvous::{
 use proto::{HostId, Name, WireId};
 use rand_chacha::ChaCha12Rng;
 
+use super::predict::{self, Level};
 use super::punch::{Punch, Way, Won};
 pub use super::trouble::Trouble;
 use super::{Sends, Session, nat};
+use searching::Searching;
+
+mod searching;
 
 /// Between the first two questions to the server where its distance is not known.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -85,6 +89,9 @@ pub struct Attempt {
     goal: Goal,
     stage: Stage,
     meeting: Option<Meeting>,
+    searching: Searching,
+    /// The search's socket that the path goes from.
+    found_by: Option<usize>,
     out: Sends,
     result: Option<Result<Won, Trouble>>,
 }
@@ -108,7 +115,8 @@ impl Attempt {
     fn begin(now: Instant, setup: Setup, goal: Goal) -> Self {
         let pause = setup.round_trip.map_or(FIRST_PAUSE, |time| (time * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
         let stage = Stage::Introducing { next: now, pause, asked: 0, told: false };
-        let mut attempt = Self { setup, goal, stage, meeting: None, out: Sends::new(), result: None };
+        let (searching, out) = (Searching::default(), Sends::new());
+        let mut attempt = Self { setup, goal, stage, meeting: None, searching, found_by: None, out, result: None };
         attempt.handle_timeout(now);
         attempt
     }
@@ -249,7 +257,9 @@ impl Attempt {
         };
         let head = Head { session: session.id, member: session.host, sender: *ours, receiver: theirs };
         let asking = matches!(self.goal, Goal::Ask { .. });
-        let punch = Punch::new(now, asking, head, key, &meeting, locals, rng);
+        let predicts = predict::may_do(self.own_nat(), meeting.nat) && session.punch >= Level::Predict;
+        let predicted = predict::next_of(meeting.nat, meeting.public).filter(|_| predicts);
+        let punch = Punch::new(now, asking, head, key, &meeting, locals, predicted, rng);
         self.stage = Stage::Punching(Box::new(punch));
         self.meeting = Some(meeting);
         self.handle_timeout(now);
@@ -262,7 +272,9 @@ impl Attempt {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.search_timeout(now);
         let (deadline, asking) = (self.setup.deadline, matches!(self.goal, Goal::Ask { .. }));
+        let searches = self.searches_until();
         match &mut self.stage {
             Stage::Introducing { asked, told, .. } if now >= deadline => {
                 let trouble = if *told { Trouble::PeerAbsent } else { Trouble::ServerSilent(*asked) };
@@ -278,13 +290,15 @@ impl Attempt {
                 self.out.push_back((self.setup.server, question));
             }
             Stage::Punching(punch) => {
-                let until = until(punch, asking, &self.setup, self.meeting.as_ref());
+                let until = until(punch, asking, &self.setup, self.meeting.as_ref(), searches);
                 if now < until || punch.won().is_some() {
                     return punch.handle_timeout(now, &mut self.out);
                 }
                 let (tried, heard) = (punch.tried(), punch.heard_any());
                 let peer = self.meeting.as_ref().map_or(Nat::default(), |meeting| meeting.nat);
-                let trouble = Trouble::NoPath { own: self.setup.nat, peer, tried, heard, relay: None };
+                let (own, searched) = (self.setup.nat, searches.is_some());
+                let plain = self.setup.session.punch == Level::Plain;
+                let trouble = Trouble::NoPath { own, peer, tried, heard, plain, searched, relay: None };
                 match self.setup.relay.filter(|_| now < deadline && (tried == 0 || !self.may_meet_again(peer))) {
                     Some(at) => self.begin_relaying(now, at, trouble),
                     None => self.fail(trouble),
@@ -330,11 +344,21 @@ impl Attempt {
         Some(head.encode(&session.key, &Said::Bind(Bind { cookie, peer, attempt, nonce })))
     }
 
+    /// What is said of this side's. Where a flow is to move, its socket has been seen by the server before: which port comes next
+    /// is not known, and another socket is of no use.
+    fn own_nat(&self) -> Nat {
+        let moves = match &self.goal {
+            Goal::Ask { moves, .. } => moves.is_some(),
+            Goal::Meet { introduction } => introduction.moves.is_some(),
+        };
+        if moves { Nat { step: 0, search: false, ..self.setup.nat } } else { self.setup.nat }
+    }
+
     fn question(&self) -> Vec<u8> {
-        let Setup { session, ours, locals, cookie, nat, round_trip, .. } = &self.setup;
+        let Setup { session, ours, locals, cookie, round_trip, .. } = &self.setup;
         let head = Head { session: session.id, member: session.host, sender: *ours, receiver: WireId(0) };
         let round_trip_us = round_trip.map_or(0, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
-        let (cookie, locals, nat) = (cookie.clone(), locals.clone(), *nat);
+        let (cookie, locals, nat) = (cookie.clone(), locals.clone(), self.own_nat());
         let said = match &self.goal {
             Goal::Ask { name, peer, round, moves } => Said::Introduce(Introduce {
                 cookie,
@@ -365,8 +389,8 @@ impl Attempt {
             Stage::Introducing { next, .. } => Some(deadline.min(*next)),
             Stage::Punching(punch) if punch.won().is_none() => {
                 let asking = matches!(self.goal, Goal::Ask { .. });
-                let until = until(punch, asking, &self.setup, self.meeting.as_ref());
-                Some(punch.poll_timeout().map_or(until, |next| next.min(until)))
+                let until = until(punch, asking, &self.setup, self.meeting.as_ref(), self.searches_until());
+                [punch.poll_timeout(), self.next_of_search(punch), Some(until)].into_iter().flatten().min()
             }
             Stage::Relaying(relaying) if self.result.is_none() => {
                 Some(if relaying.both { deadline } else { deadline.min(relaying.next) })
@@ -377,10 +401,11 @@ impl Attempt {
 }
 
 /// Until when hellos go out. The asked side waits for the other's word until its deadline, unless there is a relay to ask.
-fn until(punch: &Punch, asking: bool, setup: &Setup, meeting: Option<&Meeting>) -> Instant {
+fn until(punch: &Punch, asking: bool, setup: &Setup, meeting: Option<&Meeting>, searches: Option<Instant>) -> Instant {
     let peer = meeting.map_or(Nat::default(), |meeting| meeting.nat);
     let hopeless = setup.relay.is_some() && nat::hindrance(setup.nat, peer).is_some();
     let round = if hopeless { punch.begins() + HOPELESS } else { punch.until() };
+    let round = searches.map_or(round, |until| until.max(round));
     if asking || setup.relay.is_some() { round.min(setup.deadline) } else { setup.deadline }
 }
 

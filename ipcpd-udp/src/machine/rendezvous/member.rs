@@ -15,7 +15,10 @@ use rand_chacha::rand_core::Rng;
 
 use super::guesses::Guesses;
 use super::nat::Survey;
+use super::predict::Steps;
 use super::{Sends, Session};
+
+mod measuring;
 
 /// Between the first two JOINs that no answer comes to; doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -73,6 +76,10 @@ pub enum Event {
     Carried(HostId, Vec<u8>),
     /// It stands otherwise than before.
     Stands(Standing),
+    /// Open [`SOCKETS`](super::predict::SOCKETS) sockets; say [`Member::measure`].
+    Measure,
+    /// Close them.
+    Measured,
 }
 
 /// One member.
@@ -101,6 +108,9 @@ pub struct Member {
     others: BTreeMap<HostId, Other>,
     relay: u16,
     survey: Option<Survey>,
+    steps: Option<Steps>,
+    /// The server's other port, where the ports' order is to be asked for.
+    other: Option<SocketAddr>,
     nat: Nat,
     guesses: Guesses,
     out: Sends,
@@ -132,6 +142,8 @@ impl Member {
             others: BTreeMap::new(),
             relay: 0,
             survey: None,
+            steps: None,
+            other: None,
             nat: Nat::default(),
             guesses: Guesses::new(rng),
             out: Sends::new(),
@@ -162,6 +174,7 @@ impl Member {
     pub fn moved(&mut self, now: Instant, local: SocketAddr) {
         self.local = local;
         self.survey = None;
+        self.stop_measuring();
         self.public = None;
         (self.asked, self.unanswered, self.pause) = (None, 0, FIRST_PAUSE);
         if !matches!(self.standing, Standing::Left) {
@@ -217,6 +230,7 @@ impl Member {
         self.standing = Standing::Left;
         self.next = None;
         self.survey = None;
+        self.stop_measuring();
     }
 
     fn head(&self) -> Head {
@@ -246,6 +260,7 @@ impl Member {
             survey.handle_timeout(now, &mut self.out);
         }
         self.surveyed();
+        self.measured();
         if self.next.is_none_or(|next| next > now) {
             return;
         }
@@ -418,17 +433,11 @@ impl Member {
         }
     }
 
-    fn surveyed(&mut self) {
-        if let Some(nat) = self.survey.as_ref().and_then(Survey::found) {
-            self.nat = nat;
-            self.survey = None;
-        }
-    }
-
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
         let survey = self.survey.as_ref().and_then(Survey::poll_timeout);
-        [self.next, survey].into_iter().flatten().min()
+        let steps = self.steps.as_ref().and_then(Steps::poll_timeout);
+        [self.next, survey, steps].into_iter().flatten().min()
     }
 
     /// The next datagram to send from the listen port.
@@ -461,6 +470,16 @@ impl Member {
         self.guesses.may(now, to)
     }
 
+    /// Whether a search may try one more port of an address.
+    pub fn may_probe(&mut self, now: Instant, to: SocketAddr) -> bool {
+        self.guesses.may_probe(now, to)
+    }
+
+    /// Whether one more search may open sockets.
+    pub fn may_open(&mut self, now: Instant) -> bool {
+        self.guesses.may_open(now)
+    }
+
     /// Where the server sees the listen port.
     pub fn public(&self) -> Option<SocketAddr> {
         self.public
@@ -468,7 +487,7 @@ impl Member {
 
     /// What stands before this host.
     pub fn nat(&self) -> Nat {
-        self.nat
+        Nat { search: self.session.punch == super::predict::Level::Search, ..self.nat }
     }
 
     /// For the sockets of flows.

@@ -16,7 +16,9 @@ pub mod attempt;
 mod guesses;
 pub mod member;
 pub mod nat;
+pub mod predict;
 pub mod punch;
+pub mod search;
 #[cfg(test)]
 pub(in crate::machine) mod tests;
 pub mod trouble;
@@ -30,6 +32,8 @@ pub struct Session {
     pub key: SessionKey,
     /// This host.
     pub host: HostId,
+    /// What it does where hellos to known addresses come to nothing.
+    pub punch: predict::Level,
 }
 
 /// The session that a layer's members meet in.

@@ -65,6 +65,11 @@ impl Survey {
         self.over.then_some(self.found)
     }
 
+    /// The server's other port, once it said which.
+    pub fn other(&self) -> Option<SocketAddr> {
+        self.other
+    }
+
     /// Whether a datagram answers one of these questions.
     pub fn is_answer(&self, from: SocketAddr, head: &Head) -> bool {
         head.receiver == self.head.sender && (from == self.server || Some(from) == self.other)
@@ -146,8 +151,12 @@ pub fn words(nat: Nat) -> String {
         Mapping::EndpointIndependent => "a NAT with endpoint-independent mapping",
         Mapping::PortDependent => "a NAT with another mapping for each port (symmetric)",
     };
+    let mapping = match nat.step {
+        0 => mapping.to_owned(),
+        step => format!("{mapping}, its ports in steps of {step},"),
+    };
     match nat.filtering {
-        Filtering::Unknown => mapping.to_owned(),
+        Filtering::Unknown => mapping,
         Filtering::Open => format!("{mapping} that filters by address at most"),
         Filtering::PortDependent => format!("{mapping} that filters by port"),
     }
@@ -222,7 +231,7 @@ mod tests {
             (own, None, false, Mapping::None, Filtering::Unknown),
         ];
         for (main, other, passes, mapping, filtering) in table {
-            let want = Nat { mapping: *mapping, filtering: *filtering };
+            let want = Nat { mapping: *mapping, filtering: *filtering, ..Nat::default() };
             assert_eq!(found(main, *other, *passes), want, "{main} {other:?} {passes}");
         }
     }

@@ -18,6 +18,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// To one address.
 const MOST_HELLOS: u32 = 10;
+/// To one that was only predicted and from where nothing was heard: the first one opens this side's filter.
+const MOST_PREDICTED: u32 = 2;
 /// The same answer to the same hello: so often to one address.
 const MOST_ANSWERS: u32 = 20;
 /// Addresses that the other's introduction may name.
@@ -36,6 +38,8 @@ pub enum Way {
     Public,
     /// Nobody named it; a hello came from there.
     Mapped,
+    /// The other's NAT was expected to give it next.
+    Predicted,
     /// The server's relay.
     Relayed,
 }
@@ -47,6 +51,7 @@ impl Way {
             Self::Local => "local",
             Self::Public => "public",
             Self::Mapped => "mapped",
+            Self::Predicted => "predicted",
             Self::Relayed => "relayed",
         }
     }
@@ -94,8 +99,18 @@ struct Try {
     proven: bool,
 }
 
+impl Try {
+    fn may_go_on(&self) -> bool {
+        let unheard = self.way == Way::Predicted && !self.heard;
+        self.sent < if unheard { MOST_PREDICTED } else { MOST_HELLOS }
+    }
+}
+
 impl Punch {
     /// Begins once `meeting` came. `head`: this side as the sender, the other's id as the receiver. `locals`: this socket's own.
+    /// `predicted`: where the other may be seen by this side. They come first: where both sides' ports are counted up, each one's
+    /// n-th hello goes to the port of the other's n-th.
+    #[expect(clippy::too_many_arguments, reason = "what an attempt begins with, each of another kind")]
     pub fn new(
         now: Instant,
         asking: bool,
@@ -103,6 +118,7 @@ impl Punch {
         key: AttemptKey,
         meeting: &Meeting,
         locals: &[SocketAddr],
+        predicted: impl Iterator<Item = SocketAddr>,
         rng: &mut ChaCha12Rng,
     ) -> Self {
         let start = now + Duration::from_micros(meeting.start_us.into()).min(Duration::from_secs(2));
@@ -118,11 +134,14 @@ impl Punch {
             until: start + ROUND,
             won: None,
         };
+        for to in predicted.filter(|to| is_candidate(*to)) {
+            punch.try_address(to, Way::Predicted, start, rng);
+        }
         let named = std::iter::once((meeting.public, Way::Public));
         for (to, way) in named.chain(meeting.locals.iter().map(|local| (*local, Way::Local))) {
             let own = locals.contains(&to) || to == meeting.own_public;
             let family = locals.first().is_none_or(|own| own.is_ipv4() == to.is_ipv4());
-            if punch.tries.len() < MOST_NAMED && is_candidate(to) && !own && family {
+            if punch.count() < MOST_NAMED && is_candidate(to) && !own && family {
                 punch.try_address(to, way, start, rng);
             }
         }
@@ -135,7 +154,8 @@ impl Punch {
     }
 
     fn try_address(&mut self, to: SocketAddr, way: Way, at: Instant, rng: &mut ChaCha12Rng) {
-        if self.tries.len() >= MOST_TRIES || self.tries.iter().any(|known| known.to == to) {
+        let full = way != Way::Predicted && self.count() >= MOST_TRIES;
+        if full || self.tries.iter().any(|known| known.to == to) {
             return;
         }
         let challenge = rng.next_u64().max(1);
@@ -151,6 +171,11 @@ impl Punch {
             heard: false,
             proven: false,
         });
+    }
+
+    /// Addresses that are tried, but for those that were predicted.
+    fn count(&self) -> usize {
+        self.tries.iter().filter(|known| known.way != Way::Predicted).count()
     }
 
     /// The path, once there is one. The asking side's choice; the other knows it from CHOSEN.
@@ -176,6 +201,11 @@ impl Punch {
     /// Addresses that were tried.
     pub fn tried(&self) -> usize {
         self.tries.len()
+    }
+
+    /// As whom this side speaks, and the key that its words are sealed with.
+    pub fn speaks(&self) -> (Head, AttemptKey) {
+        (self.head, self.key.clone())
     }
 
     /// The key that the other's words are sealed with.
@@ -276,7 +306,7 @@ impl Punch {
             return;
         }
         let (head, key, seen_at) = (self.head, self.key.clone(), self.seen_at);
-        for known in self.tries.iter_mut().filter(|known| known.next <= now && known.sent < MOST_HELLOS) {
+        for known in self.tries.iter_mut().filter(|known| known.next <= now && known.may_go_on()) {
             let locals = self.locals.clone();
             let hello = Said::Hello(Hello { challenge: known.challenge, echo: 0, seen_at, locals });
             out.push_back((known.to, head.encode_between(&key, &hello)));
@@ -289,7 +319,7 @@ impl Punch {
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.tries.iter().filter(|known| known.sent < MOST_HELLOS).map(|known| known.next);
+        let due = self.tries.iter().filter(|known| known.may_go_on()).map(|known| known.next);
         due.min().filter(|_| self.won.is_none())
     }
 

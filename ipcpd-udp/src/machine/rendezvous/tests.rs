@@ -10,10 +10,13 @@ use sim::{Behaviour, Kind, Link, Realm};
 
 use super::attempt::Trouble;
 use super::member::Standing;
+use super::predict::Level;
 use super::punch::{Punch, Way};
 use world::{Outcome, World, ms};
 
 mod members;
+mod predicted;
+mod searched;
 pub(in crate::machine) mod server;
 mod world;
 
@@ -142,8 +145,9 @@ fn a_failure_names_both_nats() {
     let mut world = World::pair(6, Kind::SymmetricRandom, Kind::PortRestricted, slow(10));
     world.survey();
     let Err(Outcome::Trouble(trouble)) = world.allocate() else { panic!("it cannot") };
-    let symmetric = Nat { mapping: Mapping::PortDependent, filtering: Filtering::PortDependent };
-    let restricted = Nat { mapping: Mapping::EndpointIndependent, filtering: Filtering::PortDependent };
+    let strict = Nat { filtering: Filtering::PortDependent, ..Nat::default() };
+    let symmetric = Nat { mapping: Mapping::PortDependent, ..strict };
+    let restricted = Nat { mapping: Mapping::EndpointIndependent, ..strict };
     let Trouble::NoPath { own, peer, .. } = &trouble else { panic!("{trouble:?}") };
     assert_eq!((*own, *peer), (symmetric, restricted));
     assert_eq!(
@@ -151,7 +155,7 @@ fn a_failure_names_both_nats() {
         "no direct path to alice.chat (2 addresses tried); you: a NAT with another mapping for each port (symmetric) that \
          filters by port, peer: a NAT with endpoint-independent mapping that filters by port; cannot be punched because this \
          side's port changes with where it sends to, and the peer's filter passes only ports it has sent to; a relay would do: \
-         start the rendezvous with --relay"
+         start the rendezvous with --relay; so might a search: enroll with --punch search, as the peer has to"
     );
 }
 
@@ -170,7 +174,8 @@ fn nats_are_found_out() {
             _ => Mapping::EndpointIndependent,
         };
         let filtering = if strict(kind) { Filtering::PortDependent } else { Filtering::Open };
-        assert_eq!(nat, Nat { mapping, filtering }, "{kind:?}");
+        let step = i16::from(kind == Kind::SymmetricSequential);
+        assert_eq!(nat, Nat { mapping, filtering, step, search: false }, "{kind:?}");
     }
 }
 
@@ -206,13 +211,30 @@ fn the_other_ip_version_is_not_waited_for() {
             nat: Nat::default(),
             start_us: 0,
         };
-        let punch = Punch::new(world.now, true, head, key.clone(), &meeting, &[own], &mut world.rng.clone());
+        let punch = Punch::new(
+            world.now,
+            true,
+            head,
+            key.clone(),
+            &meeting,
+            &[own],
+            std::iter::empty(),
+            &mut world.rng.clone(),
+        );
         (punch.tried(), punch.until() - punch.begins())
     };
     assert_eq!(tried(vec!["[fd00::3]:5000".parse().unwrap()]), (0, Duration::ZERO));
     let (tries, waits) = tried(vec!["192.168.1.9:5000".parse().unwrap()]);
     assert!(tries == 1 && waits > Duration::from_secs(1), "an address of this version is tried");
-    let trouble = Trouble::NoPath { own: Nat::default(), peer: Nat::default(), tried: 0, heard: false, relay: None };
+    let trouble = Trouble::NoPath {
+        own: Nat::default(),
+        peer: Nat::default(),
+        tried: 0,
+        heard: false,
+        plain: false,
+        searched: false,
+        relay: None,
+    };
     let said = trouble.sentence(&Name::new("echo").unwrap(), own);
     assert!(said.contains("other IP version") && said.contains("relay") && !trouble.is_worth_another(), "{said}");
 }

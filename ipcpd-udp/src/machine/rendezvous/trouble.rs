@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use proto::Name;
-use proto::rendezvous::{Nat, Refusal};
+use proto::rendezvous::{Mapping, Nat, Refusal};
 
-use super::nat;
+use super::{nat, search};
 
 /// Why there is no path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub enum Trouble {
         tried: usize,
         /// Hellos came in, and answers did not.
         heard: bool,
+        /// This side predicts no ports, nor says how its own may be.
+        plain: bool,
+        /// Many sockets or ports were tried, too.
+        searched: bool,
         /// What the relay said; nothing where there is none.
         relay: Option<Refusal>,
     },
@@ -36,7 +40,7 @@ pub enum Trouble {
 impl Trouble {
     /// Whether fresh ports may help. Where no address could be tried, they do not.
     pub fn is_worth_another(&self) -> bool {
-        matches!(self, Self::NoPath { relay: None, tried: 1.., .. })
+        matches!(self, Self::NoPath { relay: None, tried: 1.., searched: false, .. })
     }
 
     /// What happened to the flow, and what to do.
@@ -52,9 +56,13 @@ impl Trouble {
             Self::PeerAbsent => format!(
                 "the host that has {name} was told by {server} and did not come; its ipcpd-udp may just have ended, try again"
             ),
-            Self::NoPath { own, peer, tried, heard, relay } => {
+            Self::NoPath { own, peer, tried, heard, plain, searched, relay } => {
                 let relay = match relay {
-                    None => "a relay would do: start the rendezvous with --relay".to_owned(),
+                    None => format!(
+                        "a relay would do: start the rendezvous with --relay{}{}",
+                        if *plain { unpredicted(*own, *peer) } else { "" },
+                        further(*own, *peer, *searched)
+                    ),
                     Some(refusal) => format!("and not relayed: {}", said(*refusal)),
                 };
                 no_path(name, *own, *peer, *tried, *heard, &relay)
@@ -80,6 +88,27 @@ fn no_path(name: &Name, own: Nat, peer: Nat, tried: usize, heard: bool, relay: &
         nat::words(own),
         nat::words(peer)
     )
+}
+
+/// Where this side takes no part in prediction, and that might do.
+fn unpredicted(own: Nat, peer: Nat) -> &'static str {
+    let hopeless = peer.mapping == Mapping::PortDependent && peer.step == 0;
+    if nat::hindrance(own, peer).is_none() || hopeless {
+        return "";
+    }
+    "; so might prediction, if the symmetric NAT counts its ports: enroll without --punch plain"
+}
+
+/// What else was done, or could be.
+fn further(own: Nat, peer: Nat, searched: bool) -> &'static str {
+    let willing = |nat: Nat| Nat { search: true, ..nat };
+    match (own.search, peer.search) {
+        _ if searched => "; a search by many ports found none either, another try may",
+        _ if search::role(willing(own), willing(peer)).is_none() => "",
+        (true, true) => "",
+        (false, _) => "; so might a search: enroll with --punch search, as the peer has to",
+        (true, false) => "; so might a search: the peer has to be enrolled with --punch search, too",
+    }
 }
 
 fn said(refusal: Refusal) -> &'static str {

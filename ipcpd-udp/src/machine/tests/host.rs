@@ -320,6 +320,7 @@ impl Host {
                 self.sockets.get_mut(&number).unwrap().key = None;
                 self.sweep(number);
             }
+            Output::Swap { key, with } => self.swap(key, with),
             Output::Ended { flow, reason } => self.story.ended(flow, reason),
             Output::Count { key, flow } => {
                 let sent = self.story.sent.get(&flow).copied().unwrap_or(0);
@@ -338,6 +339,14 @@ impl Host {
             Output::Again { key, next } => self.story.again(key, next),
             found => unreachable!("these hosts have no DNS: {found:?}"),
         }
+    }
+
+    fn swap(&mut self, key: Key, with: Key) {
+        let number = self.by_key.remove(&with).expect("an open socket");
+        self.sockets.get_mut(&number).unwrap().key = Some(key);
+        let before = self.by_key.insert(key, number).expect("an open socket");
+        self.sockets.get_mut(&before).unwrap().key = None;
+        self.sweep(before);
     }
 
     /// What callers and programs are told.

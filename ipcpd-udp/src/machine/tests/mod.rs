@@ -28,6 +28,7 @@ mod moving;
 mod open;
 mod programs;
 mod protected;
+mod punching;
 mod recovering;
 mod results;
 mod server;
@@ -224,6 +225,7 @@ impl Shim {
         assert!(self.flows.is_empty(), "{:?}", self.flows);
         assert!(self.by_attempt.is_empty(), "{:?}", self.by_attempt);
         assert!(self.movers.is_empty(), "{:?}", self.movers);
+        assert!(self.sides.is_empty() && self.searches.is_empty(), "{:?} {:?}", self.sides, self.searches);
         assert!(self.by_peer.is_empty(), "{:?}", self.by_peer);
         assert!(self.pairs.is_empty() && self.catching.is_empty(), "{:?} {:?}", self.pairs, self.catching);
         let left =

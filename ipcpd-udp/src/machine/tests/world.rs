@@ -8,6 +8,7 @@ use sim::{Event, Kind, Link, Network, Realm};
 
 use proto::rendezvous::SessionId;
 
+use super::super::rendezvous::predict::Level;
 use super::super::rendezvous::tests::server::Server;
 use super::super::rendezvous::{Rendezvous, Session};
 use super::host::{Answering, Host, Sent};
@@ -84,6 +85,11 @@ impl World {
 
     /// Both are behind boxes, and members of a session: host 0 asks for "echo" of host 1 through a rendezvous.
     pub(super) fn through_rendezvous(seed: u64, kinds: [Kind; 2], link: &Link) -> Self {
+        Self::punching(seed, kinds, link, Level::default())
+    }
+
+    /// The same, and what both do beyond plain hellos.
+    pub(super) fn punching(seed: u64, kinds: [Kind; 2], link: &Link, punch: Level) -> Self {
         let mut world = Self::new(seed, kinds[0], link);
         let place = kinds[1].build(&mut world.net, "203.0.113.2".parse().unwrap());
         let inner = SocketAddr::new(place.address, PORT);
@@ -93,7 +99,7 @@ impl World {
         world.hosts[1].serve("echo");
         let server = Server::new(addr("198.51.100.1:3360"));
         for (host, id) in world.hosts.iter_mut().zip([1_000_000, 2_000_000]) {
-            let session = Session { id: SessionId::of("darkreign"), key: server.key.clone(), host: HostId(id) };
+            let session = Session { id: SessionId::of("darkreign"), key: server.key.clone(), host: HostId(id), punch };
             host.meet_at(Rendezvous { server: server.at.to_string(), name: "darkreign".into(), session });
         }
         let station = world.net.host(Realm::INTERNET, server.at.ip(), Link::default(), Link::default());

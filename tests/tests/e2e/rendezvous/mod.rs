@@ -6,6 +6,7 @@ mod life;
 mod moves;
 mod nat;
 mod neighbours;
+mod punch;
 mod roaming;
 mod rounds;
 mod services;
@@ -24,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
     use moves::*;
     use nat::*;
     use neighbours::*;
+    use punch::*;
     use roaming::*;
     use rounds::*;
     use services::*;
@@ -64,6 +66,10 @@ pub(crate) fn cases() -> Vec<Case> {
         a_session_that_is_full_says_so_until_one_leaves,
         relayed_flows_move_to_a_path_that_appears,
         flows_without_another_way_stay_relayed,
+        ports_in_a_row_are_predicted,
+        ports_are_not_predicted_where_that_is_off,
+        ports_at_random_are_searched_for,
+        nothing_is_searched_in_vain,
     ];
     cases.extend(cases![
         members_on_one_host_need_no_rendezvous,

@@ -84,6 +84,15 @@ impl Session {
         self.enroll(host, Duration::ZERO)
     }
 
+    /// The same with further words for its enrolment.
+    pub(crate) fn member_with(&self, name: &str, kind: Middlebox, more: &[&str]) -> Result<Member> {
+        let host = self.lab.host_behind(name, kind)?;
+        let irmd = host.irmd().start()?;
+        enroll_with(&host, &self.via(), &self.key, more)?;
+        await_session(&host, "joined session")?;
+        Ok(Member { host, irmd })
+    }
+
     /// The same with a link that takes so long.
     pub(crate) fn far_member(&self, name: &str, kind: Middlebox, delay: Duration) -> Result<Member> {
         let host = self.lab.host_behind(name, kind)?;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use proto::v1;
+
 use super::Listing;
 use crate::machine::argument::{
     HostEntry, PortRange, host_entry, ip_address, ipcp_name, layer_name, name, name_server, port_range,
@@ -80,9 +82,35 @@ pub struct Enroll {
     /// UDP port that takes allocations
     #[arg(long, default_value_t = 3359, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
+    /// What is done where hellos to known addresses come to nothing [default: predict]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub punch: Option<Punch>,
     /// Leave it down when it ends
     #[arg(long)]
     pub no_restart: bool,
+}
+
+/// What a member does where a NAT gives each mapping another port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Punch {
+    /// Nothing
+    Plain,
+    /// Says hello to the ports that the other's NAT would give next
+    Predict,
+    /// And where there is no relay, searches by 256 sockets or 1,024 ports; both sides have to say so
+    Search,
+}
+
+impl Punch {
+    /// As irmd is told.
+    pub fn said(punch: Option<Self>) -> v1::Punch {
+        match punch {
+            None => v1::Punch::Unspecified,
+            Some(Self::Plain) => v1::Punch::Plain,
+            Some(Self::Predict) => v1::Punch::Predict,
+            Some(Self::Search) => v1::Punch::Search,
+        }
+    }
 }
 
 /// `irm ipcp bootstrap …`

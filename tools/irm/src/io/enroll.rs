@@ -7,7 +7,7 @@ use proto::rendezvous::PORT;
 use proto::v1;
 
 use super::{Fault, program};
-use crate::cli::Enroll;
+use crate::cli::{Enroll, Punch};
 
 /// What irmd is asked for.
 pub(super) fn request(options: Enroll) -> Result<v1::IpcpBootstrapRequest, Fault> {
@@ -23,6 +23,7 @@ pub(super) fn request(options: Enroll) -> Result<v1::IpcpBootstrapRequest, Fault
         session: options.session,
         session_key_file: program::text(options.key_file)?,
         follow,
+        punch: Punch::said(options.punch).into(),
         ..v1::UdpConfig::default()
     };
     Ok(v1::IpcpBootstrapRequest {

@@ -464,6 +464,7 @@ fn way_text(way: &str) -> String {
         "local" => "direct, at the peer's local address".to_owned(),
         "public" => "direct, at the peer's public address".to_owned(),
         "mapped" => "direct, at an address that the peer's NAT made for it".to_owned(),
+        "predicted" => "direct, at a port that the peer's NAT was expected to give next".to_owned(),
         "relayed" => "through the rendezvous' relay".to_owned(),
         other => printable(other),
     }

@@ -45,6 +45,7 @@ struct UdpRow {
     rendezvous: Option<String>,
     session: Option<String>,
     session_key: Option<String>,
+    punch: Option<&'static str>,
 }
 
 impl From<v1::UdpConfig> for UdpRow {
@@ -53,6 +54,12 @@ impl From<v1::UdpConfig> for UdpRow {
         let echo = match config.echo() {
             v1::EchoMoment::OnArrival => "on-arrival",
             v1::EchoMoment::Unspecified | v1::EchoMoment::OnAccept => "on-accept",
+        };
+        let punch = match config.punch() {
+            v1::Punch::Unspecified => None,
+            v1::Punch::Plain => Some("plain"),
+            v1::Punch::Predict => Some("predict"),
+            v1::Punch::Search => Some("search"),
         };
         Self {
             port: set(config.port).unwrap_or(3359),
@@ -69,6 +76,7 @@ impl From<v1::UdpConfig> for UdpRow {
             rendezvous: given(config.rendezvous),
             session: given(config.session),
             session_key: given(config.session_key_file),
+            punch,
             ip: config.ip,
         }
     }
@@ -191,7 +199,7 @@ udp1  udp   -      down: killed by signal 9  -                 -      0         
     #[test]
     fn ipcps_as_json() {
         let row = IpcpRow::from(sample().remove(0));
-        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"session":null,"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"sp_listen":false,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}],"dns_zone":null,"dns_servers":[],"dns_key":null,"dns_lifetime_s":null,"dns_ttl_s":null,"rendezvous":null,"session":null,"session_key":null}}"#;
+        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"session":null,"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"sp_listen":false,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}],"dns_zone":null,"dns_servers":[],"dns_key":null,"dns_lifetime_s":null,"dns_ttl_s":null,"rendezvous":null,"session":null,"session_key":null,"punch":null}}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), want);
     }
 }

@@ -62,7 +62,7 @@ pub fn note(text: &str) -> String {
 /// How a member is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// As the listing of flows has it: "local", "public", "mapped", "relayed"; empty: as the directory says.
+    /// As the listing of flows has it: "local", "public", "mapped", "predicted", "relayed"; empty: as the directory says.
     pub way: String,
     /// The other end's; empty within this host.
     pub address: String,
@@ -79,6 +79,7 @@ impl Route {
             "relayed" => format!("relayed by {at}"),
             "local" | "public" => format!("direct, at its {} address {at}", self.way),
             "mapped" => format!("direct, at the address {at} that its NAT made for this flow"),
+            "predicted" => format!("direct, at the address {at} that its NAT was expected to give next"),
             "" => format!("direct, at {at}"),
             other => format!("{other}, at {at}"),
         }

@@ -11,7 +11,9 @@ use sim::{Event, Host, Network};
 use super::super::Session;
 use super::super::attempt::{Attempt, Setup, Trouble};
 use super::super::member::{self, Member};
+use super::super::predict::SOCKETS;
 use super::super::punch::Way;
+use super::super::search::{self, Role};
 use super::server::Server;
 use super::*;
 use std::time::Instant;
@@ -20,6 +22,11 @@ const LISTEN: u16 = 3359;
 /// The asker's socket, and the other's.
 const CP: u16 = 40_001;
 const SP: u16 = 50_001;
+/// Sockets of a search, from this one on.
+const SEARCHING: u16 = 42_000;
+/// Sockets that find out in which order a NAT gives ports, from this one on.
+const NEIGHBOUR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 200));
+const MEASURING: u16 = 41_000;
 /// What the asker says once it has a path.
 const REQUEST: &[u8] = b"request";
 /// An allocation ends by then.
@@ -36,7 +43,7 @@ pub(super) fn ms(n: u64) -> Duration {
 
 pub(super) fn session(host: u64) -> Session {
     let key = SessionKey::new("darkreign", b"secret");
-    Session { id: SessionId::of("darkreign"), key, host: HostId(host) }
+    Session { id: SessionId::of("darkreign"), key, host: HostId(host), punch: Level::default() }
 }
 
 /// A member's host.
@@ -77,6 +84,21 @@ pub(super) struct World {
     mirror: Option<Host>,
     pub(super) mirrored: u32,
     requested: bool,
+    /// When the first search began.
+    pub(super) searched: Option<Instant>,
+    /// What hosts that are added do beyond plain hellos.
+    pub(super) punch: Level,
+    neighbour: Option<Neighbour>,
+    /// What others send to this host's sockets for flows is lost, but for the server's.
+    pub(super) deaf: Option<usize>,
+}
+
+/// Another host behind the same box: every so often it sends to where it never sent before.
+struct Neighbour {
+    at: Host,
+    every: Duration,
+    next: Instant,
+    port: u16,
 }
 
 impl World {
@@ -101,13 +123,23 @@ impl World {
             mirror: None,
             mirrored: 0,
             requested: false,
+            searched: None,
+            punch: Level::default(),
+            neighbour: None,
+            deaf: None,
         }
     }
 
     /// An asker behind one kind of box, and one who is asked behind another.
     pub(super) fn pair(seed: u64, asker: Kind, asked: Kind, link: Link) -> Self {
+        Self::pair_with(seed, [asker, asked], link, [Level::default(); 2])
+    }
+
+    /// The same, and what each does beyond plain hellos.
+    pub(super) fn pair_with(seed: u64, kinds: [Kind; 2], link: Link, punch: [Level; 2]) -> Self {
         let mut world = Self::new(seed);
-        for (kind, outer) in [(asker, "203.0.113.1"), (asked, "203.0.113.2")] {
+        for ((kind, outer), punch) in kinds.into_iter().zip(["203.0.113.1", "203.0.113.2"]).zip(punch) {
+            world.punch = punch;
             let place = kind.build(&mut world.net, outer.parse().unwrap());
             world.host(place.realm, &place.address.to_string(), link.clone());
         }
@@ -118,7 +150,8 @@ impl World {
         let address: IpAddr = address.parse().unwrap();
         let number = self.hosts.len() as u64 + 1;
         let listen = SocketAddr::new(address, LISTEN);
-        let member = Member::new(session(number), BootId(number), listen, &mut self.rng);
+        let session = Session { punch: self.punch, ..session(number) };
+        let member = Member::new(session, BootId(number), listen, &mut self.rng);
         let at = self.net.host(realm, address, link.clone(), link);
         self.realms.push(realm);
         self.hosts.push(Member1 { at, address, member, attempts: BTreeMap::new() });
@@ -133,6 +166,22 @@ impl World {
         self.hosts[n].member.moved(now, SocketAddr::new(address, LISTEN));
     }
 
+    /// Somebody else is behind the same box as a host, and begins something new every so often.
+    pub(super) fn neighbour(&mut self, n: usize, every: Duration) {
+        let at = self.net.host(self.realms[n], NEIGHBOUR, Link::default(), Link::default());
+        self.neighbour = Some(Neighbour { at, every, next: self.now, port: 10_000 });
+    }
+
+    fn neighbour_talks(&mut self) {
+        let Some(Neighbour { at, every, next, port }) = &mut self.neighbour else { return };
+        while *next <= self.now {
+            *next += *every;
+            *port += 1;
+            let (from, to) = (SocketAddr::new(NEIGHBOUR, 5_000), SocketAddr::new(self.server.at.ip(), *port));
+            self.net.send(self.now, *at, from, to, b"something else".to_vec());
+        }
+    }
+
     /// A stranger beside the asker, who sends back what comes.
     pub(super) fn mirror_at(&mut self, address: &str) {
         let inside =
@@ -142,6 +191,31 @@ impl World {
         self.host(inside, address, Link { delay: ms(10), ..Link::default() });
         let beside = self.realms[0];
         self.mirror = Some(self.net.host(beside, address.parse().unwrap(), Link::default(), Link::default()));
+    }
+
+    /// What the owner of an attempt does for a search.
+    fn search(&mut self, n: usize) {
+        let (now, at, address) = (self.now, self.hosts[n].at, self.hosts[n].address);
+        let socket_at = |socket: usize| SocketAddr::new(address, SEARCHING + u16::try_from(socket).unwrap());
+        for port in self.hosts[n].attempts.keys().copied().collect::<Vec<_>>() {
+            let Some(attempt) = self.hosts[n].attempts.get_mut(&port) else { continue };
+            if let Some(role) = attempt.wants_search().map(|(role, _)| role) {
+                attempt.begin_search(now, true, &mut self.rng);
+                if let (Role::Opens, Some(search)) = (role, attempt.search()) {
+                    (0..search::SOCKETS).for_each(|socket| search.opened(socket, socket_at(socket)));
+                }
+                self.searched.get_or_insert(now);
+            }
+            while let Some((socket, to, bytes)) = attempt.search().and_then(|search| search.poll_output()) {
+                *self.sent_to.entry(to).or_default() += 1;
+                let from = socket.map_or(SocketAddr::new(address, port), socket_at);
+                self.net.send(now, at, from, to, bytes);
+            }
+            if let Some((_, local)) = attempt.take_found() {
+                let attempt = self.hosts[n].attempts.remove(&port).unwrap();
+                self.hosts[n].attempts.insert(local.port(), attempt);
+            }
+        }
     }
 
     /// Both join.
@@ -187,14 +261,15 @@ impl World {
         let mut met = None;
         while self.now < limit {
             self.step();
-            let attempt = &self.hosts[0].attempts[&CP];
+            let (port, attempt) = self.hosts[0].attempts.first_key_value().expect("it asks");
+            let port = *port;
             if attempt.meeting().is_some() {
                 met.get_or_insert(self.now);
             }
             match attempt.result().cloned() {
                 Some(Ok(won)) => {
                     let took = self.now - met.unwrap();
-                    self.check_other_side(won.at);
+                    self.check_other_side(port, won.at);
                     return Ok(Path { at: won.at, way: won.way, took });
                 }
                 Some(Err(trouble)) => return Err(Outcome::Trouble(trouble)),
@@ -205,13 +280,13 @@ impl World {
     }
 
     /// What the asker says next arrives at the other, from an address that a sealed hello came from.
-    fn check_other_side(&mut self, at: SocketAddr) {
+    fn check_other_side(&mut self, port: u16, at: SocketAddr) {
         for _ in 0..20 {
-            let (asker, from) = (self.hosts[0].at, SocketAddr::new(self.hosts[0].address, CP));
+            let (asker, from) = (self.hosts[0].at, SocketAddr::new(self.hosts[0].address, port));
             self.net.send(self.now, asker, from, at, REQUEST.to_vec());
             self.run(ms(200));
         }
-        let asked = self.hosts[1].attempts.get(&SP).expect("it met");
+        let asked = self.hosts[1].attempts.values().next().expect("it met");
         assert!(self.requested && matches!(asked.result(), Some(Ok(_))), "{:?}", asked.result());
     }
 
@@ -219,7 +294,7 @@ impl World {
         let ours = WireId(self.rng.next_u64());
         let host = &self.hosts[n];
         Setup {
-            session: session(n as u64 + 1),
+            session: host.member.session().clone(),
             server: self.server.at,
             relay: host.member.relay(),
             ours,
@@ -235,6 +310,9 @@ impl World {
     pub(super) fn step(&mut self) {
         self.flush();
         let mut next = self.now + ms(100);
+        if let Some(neighbour) = &self.neighbour {
+            next = next.min(neighbour.next.max(self.now));
+        }
         let timers = self.hosts.iter().flat_map(|host| {
             host.attempts.values().map(Attempt::poll_timeout).chain([host.member.poll_timeout()]).flatten()
         });
@@ -247,6 +325,7 @@ impl World {
                 self.arrived(datagram.host, datagram.from, datagram.to, &datagram.bytes);
             }
         }
+        self.neighbour_talks();
         let now = self.now;
         for host in &mut self.hosts {
             host.member.handle_timeout(now);
@@ -267,16 +346,33 @@ impl World {
             self.mirrored += 1;
             return self.net.send(now, host, to, from, bytes.to_vec());
         }
+        if self.neighbour.as_ref().is_some_and(|neighbour| neighbour.at == host) {
+            return;
+        }
         // What comes to where a host has been is lost.
         let Some(n) = self.hosts.iter().position(|known| known.at == host) else { return };
         if bytes == REQUEST {
-            let asked = self.hosts[n].attempts.get_mut(&to.port()).unwrap();
-            self.requested |= asked.take(from).is_some();
+            let socket = to.port().checked_sub(SEARCHING).map(usize::from);
+            for (port, asked) in &mut self.hosts[n].attempts {
+                self.requested |= *port == to.port() && asked.take(from).is_some()
+                    || socket.is_some_and(|socket| asked.take_search(socket, from));
+            }
             return;
         }
         assert!(is_ours(bytes) || !self.noise.is_empty());
+        if let Some(socket) = to.port().checked_sub(MEASURING).map(usize::from).filter(|socket| *socket < SOCKETS) {
+            return self.hosts[n].member.handle_measuring(socket, from, bytes);
+        }
         if to.port() == LISTEN {
             let _ = self.hosts[n].member.handle(now, from, bytes, &mut self.rng);
+        } else if let Some(socket) = to.port().checked_sub(SEARCHING).map(usize::from)
+            && !self.hosts[n].attempts.contains_key(&to.port())
+        {
+            for attempt in self.hosts[n].attempts.values_mut() {
+                let _ = attempt.handle_search(now, socket, from, bytes, &mut self.rng);
+            }
+        } else if self.deaf == Some(n) && from.ip() != self.server.at.ip() {
+            // Lost.
         } else if let Some(attempt) = self.hosts[n].attempts.get_mut(&to.port()) {
             let _ = attempt.handle(now, from, bytes, &mut self.rng);
         }
@@ -286,7 +382,9 @@ impl World {
     fn flush(&mut self) {
         for n in 0..self.hosts.len() {
             while let Some(event) = self.hosts[n].member.poll_event() {
-                if let member::Event::Introduction(introduction) = event
+                if event == member::Event::Measure {
+                    self.hosts[n].member.measure(self.now, &mut self.rng);
+                } else if let member::Event::Introduction(introduction) = event
                     && self.hosts[n].attempts.is_empty()
                 {
                     let setup = self.setup(n, SP);
@@ -298,6 +396,11 @@ impl World {
             while let Some((to, bytes)) = self.hosts[n].member.poll_output() {
                 self.net.send(now, at, SocketAddr::new(address, LISTEN), to, bytes);
             }
+            for (socket, to, bytes) in self.hosts[n].member.poll_measuring(now) {
+                let port = MEASURING + u16::try_from(socket).unwrap();
+                self.net.send(now, at, SocketAddr::new(address, port), to, bytes);
+            }
+            self.search(n);
             for port in self.hosts[n].attempts.keys().copied().collect::<Vec<_>>() {
                 while let Some((to, bytes)) = self.hosts[n].attempts.get_mut(&port).unwrap().poll_output() {
                     *self.sent_to.entry(to).or_default() += 1;

@@ -74,8 +74,14 @@ fn enroll(info: &v1::IpcpInfo, udp: &v1::UdpConfig, layer: &str, ip: &str) -> St
     let port = if matches!(udp.port, 0 | 3359) { String::new() } else { format!(" --port {}", udp.port) };
     // One that follows its host's address finds it by itself.
     let at = if udp.follow { String::new() } else { format!(" --ip {}", quoted(ip)) };
+    let punch = match udp.punch() {
+        v1::Punch::Unspecified => "",
+        v1::Punch::Plain => " --punch plain",
+        v1::Punch::Predict => " --punch predict",
+        v1::Punch::Search => " --punch search",
+    };
     format!(
-        "irm ipcp enroll --name {} --layer {} --via {} --session {} --key-file {}{at}{port}",
+        "irm ipcp enroll --name {} --layer {} --via {} --session {} --key-file {}{at}{port}{punch}",
         quoted(&info.name),
         quoted(layer),
         quoted(&udp.rendezvous),
@@ -121,6 +127,9 @@ mod tests {
         let mut follows = info.clone();
         follows.config.as_mut().unwrap().follow = true;
         assert_eq!(bootstrap(&follows, None), want.strip_suffix(" --ip 192.168.1.2").unwrap());
+        let mut searches = info;
+        searches.config.as_mut().unwrap().set_punch(v1::Punch::Search);
+        assert_eq!(bootstrap(&searches, None), format!("{want} --punch search"));
     }
 
     #[test]
