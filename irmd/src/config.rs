@@ -92,6 +92,9 @@ pub struct Ipcp {
     /// Its address is the one that the rendezvous is reached from, when that changes, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
+    /// Its host's router is asked to map ports.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub map_ports: bool,
     /// irmd starts its process; else somebody else does, such as a service manager.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub start: bool,
@@ -385,6 +388,11 @@ impl Ipcp {
         if self.follow && self.rendezvous.is_none() {
             return Err(format!("[[ipcp]] {name} has follow and no rendezvous to follow the way to; leave it out"));
         }
+        if self.map_ports && self.rendezvous.is_none() {
+            return Err(format!(
+                "[[ipcp]] {name} has map-ports and no rendezvous, for whose flows alone ports are mapped; leave it out"
+            ));
+        }
         match &self.session_key {
             Some(path) if !path.starts_with('/') || path.contains('\0') => {
                 Err(format!("[[ipcp]] {name}: the key file {path:?} has no absolute path; write it from /"))
@@ -434,6 +442,7 @@ impl Ipcp {
                 session: self.session.clone().unwrap_or_default(),
                 session_key_file: self.session_key.clone().unwrap_or_default(),
                 follow: self.follow,
+                map_ports: self.map_ports,
             },
         ))
     }
@@ -458,6 +467,7 @@ impl Ipcp {
             session: None,
             session_key: None,
             follow: false,
+            map_ports: false,
             start: true,
             restart,
             hosts: BTreeMap::new(),
@@ -485,6 +495,7 @@ impl Ipcp {
         entry.check_dns()?;
         (entry.rendezvous, entry.session) = (text(&udp.rendezvous), text(&udp.session));
         (entry.session_key, entry.follow) = (text(&udp.session_key_file), udp.follow);
+        entry.map_ports = udp.map_ports;
         entry.check_session()?;
         for host in &udp.hosts {
             check_host(&host.name, &host.address)?;

@@ -25,6 +25,9 @@ pub struct SessionArgs {
     /// --ip is the address that the rendezvous is reached from: go along when that changes.
     #[arg(long, requires = "via")]
     pub follow: bool,
+    /// Ask this host's router to map ports, for flows that find no other path: PCP, NAT-PMP, UPnP.
+    #[arg(long, requires = "via")]
+    pub map_ports: bool,
 }
 
 /// A rendezvous and a session there.
@@ -38,6 +41,8 @@ pub struct Via {
     pub key_file: PathBuf,
     /// The layer's address is the one that the server is reached from.
     pub follow: bool,
+    /// This host's router is asked to map ports.
+    pub map_ports: bool,
 }
 
 impl SessionArgs {
@@ -45,7 +50,7 @@ impl SessionArgs {
     pub fn say(&self, said: &mut v1::UdpConfig) {
         let Some(via) = &self.via else { return };
         said.rendezvous.clone_from(via);
-        said.follow = self.follow;
+        (said.follow, said.map_ports) = (self.follow, self.map_ports);
         said.session = self.session.clone().unwrap_or_default();
         // irmd writes it down, and the next IPCP may run in another folder.
         let absolute = |path| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
@@ -58,7 +63,8 @@ impl Via {
     /// Checks what was said; none without a rendezvous.
     pub fn new(said: &v1::UdpConfig) -> Result<Option<Self>, Failure> {
         if said.rendezvous.is_empty() {
-            let nothing = said.session.is_empty() && said.session_key_file.is_empty() && !said.follow;
+            let nothing =
+                said.session.is_empty() && said.session_key_file.is_empty() && !said.follow && !said.map_ports;
             let text = "a session or its key is given without a rendezvous; add --via";
             return if nothing { Ok(None) } else { Err(invalid(text.to_owned())) };
         }
@@ -79,7 +85,7 @@ impl Via {
             return Err(invalid(text.to_owned()));
         }
         let (session, key_file) = (said.session.clone(), PathBuf::from(&said.session_key_file));
-        Ok(Some(Self { server, session, key_file, follow: said.follow }))
+        Ok(Some(Self { server, session, key_file, follow: said.follow, map_ports: said.map_ports }))
     }
 }
 

@@ -138,6 +138,7 @@ impl Shim {
             }
         }
         self.uncatch(key);
+        self.release_mapping(key);
         self.out(Output::Close { key });
     }
 }

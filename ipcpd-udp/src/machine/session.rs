@@ -90,6 +90,7 @@ impl Shim {
         while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
             self.out(Output::SendListen { to, bytes });
         }
+        self.look_at_router(now);
         self.look_around(now);
     }
 
@@ -115,7 +116,10 @@ impl Shim {
                 let public = member.public().map_or_else(|| "nowhere".to_owned(), |public| public.to_string());
                 let nat = nat::words(member.nat());
                 let others = member.others().len();
-                format!("joined session {session} at {server}: seen as {public}, NAT: {nat}, {others} other members")
+                let router = self.router_words().map_or_else(String::new, |words| format!("; {words}"));
+                format!(
+                    "joined session {session} at {server}: seen as {public}, NAT: {nat}, {others} other members{router}"
+                )
             }
             Standing::Joining => {
                 format!("session {session}: {server} does not answer yet; see that it runs and UDP may go there")

@@ -28,6 +28,7 @@ rendezvous = "rdv.example:3360"
 session = "darkreign"
 session-key = "/etc/flowring/darkreign.key"
 follow = true
+map-ports = true
 restart = false
 hosts = { echo = "10.0.0.2", "game.q2" = "[fd00::2]:3400" }
 
@@ -76,6 +77,7 @@ fn a_full_file_is_read_and_written_back() {
     assert_eq!((udp.dns_servers.len(), udp.dns_lifetime_s, udp.dns_ttl_s), (2, 600, 30));
     assert_eq!((udp.rendezvous.as_str(), udp.session.as_str()), ("rdv.example:3360", "darkreign"));
     assert_eq!((udp.session_key_file.as_str(), udp.follow), ("/etc/flowring/darkreign.key", true));
+    assert!(udp.map_ports);
     assert_eq!(config.ipcps[1].bootstrap(), None);
     assert!(!config.ipcps[0].restart && config.ipcps[1].restart);
     assert_eq!(config.names[0].programs[0].args, ["--listen", "echo"]);
@@ -114,6 +116,7 @@ fn mistakes_are_named() {
         ("[[ipcp]]\nname = \"a\"\ndns-zone = \"z\"\ndns-key = \"k\"", "no absolute path"),
         ("[[ipcp]]\nname = \"a\"\nsession = \"s\"", "needs all of rendezvous"),
         ("[[ipcp]]\nname = \"a\"\nfollow = true", "no rendezvous to follow the way to"),
+        ("[[ipcp]]\nname = \"a\"\nmap-ports = true", "for whose flows alone ports are mapped"),
         ("[[ipcp]]\nname = \"a\"\nrendezvous = \"r\"\nsession = \"s\"\nsession-key = \"k\"", "no absolute path"),
         ("[[name]]\nname = \"two words\"", "no white space"),
         ("[[name]]\nname = \"a\"\n[[name.program]]\npath = \"oping\"", "is no absolute path"),

@@ -102,6 +102,8 @@ pub struct Member {
     relay: u16,
     survey: Option<Survey>,
     nat: Nat,
+    /// The router hands on what comes for the listen port.
+    mapped: bool,
     guesses: Guesses,
     out: Sends,
     events: VecDeque<Event>,
@@ -133,6 +135,7 @@ impl Member {
             relay: 0,
             survey: None,
             nat: Nat::default(),
+            mapped: false,
             guesses: Guesses::new(rng),
             out: Sends::new(),
             events: VecDeque::new(),
@@ -420,7 +423,9 @@ impl Member {
 
     fn surveyed(&mut self) {
         if let Some(nat) = self.survey.as_ref().and_then(Survey::found) {
-            self.nat = nat;
+            // What a mapped port lets in says nothing of the others'.
+            let filtering = if self.mapped { self.nat.filtering } else { nat.filtering };
+            self.nat = Nat { filtering, ..nat };
             self.survey = None;
         }
     }
@@ -469,6 +474,16 @@ impl Member {
     /// What stands before this host.
     pub fn nat(&self) -> Nat {
         self.nat
+    }
+
+    /// Whether it is still being found out what stands before this host.
+    pub fn is_surveying(&self) -> bool {
+        self.survey.is_some()
+    }
+
+    /// The router maps the listen port from now on, or not any more.
+    pub fn set_mapped(&mut self, mapped: bool) {
+        self.mapped = mapped;
     }
 
     /// For the sockets of flows.

@@ -82,6 +82,7 @@ pub(super) fn settings(listen: &str) -> Settings {
         limits: Limits::default(),
         dns: None,
         rendezvous: None,
+        map_ports: false,
     }
 }
 

@@ -3,6 +3,7 @@
 mod amplifier;
 mod group;
 mod life;
+mod mapped;
 mod moves;
 mod nat;
 mod neighbours;
@@ -20,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
     use amplifier::*;
     use group::*;
     use life::*;
+    use mapped::*;
     use moves::*;
     use nat::*;
     use neighbours::*;
@@ -64,6 +66,13 @@ pub(crate) fn cases() -> Vec<Case> {
         flows_without_another_way_stay_relayed,
     ];
     cases.extend(cases![members_on_one_host_need_no_rendezvous]);
+    cases.extend(cases![@ true, ["miniupnpd"],
+        symmetric_hosts_meet_where_a_router_maps_by_pcp,
+        symmetric_hosts_meet_where_a_router_maps_by_nat_pmp,
+        symmetric_hosts_meet_where_a_router_maps_by_upnp,
+        a_router_that_refuses_leaves_flows_as_they_were,
+        a_router_that_stops_costs_no_flow
+    ]);
     cases.extend(cases![programs ["dumpcap"]: a_capture_shows_no_amplification_by_the_server]);
     cases.extend(cases![@ true, ["dumpcap"], a_lying_member_has_few_hellos_sent_to_a_third_party]);
     cases.extend(cases![@ true, ["curl"], a_web_server_behind_a_nat_is_fetched_from_behind_another]);

@@ -80,6 +80,9 @@ pub struct Enroll {
     /// UDP port that takes allocations
     #[arg(long, default_value_t = 3359, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
+    /// Ask this host's router to map ports to it (PCP, NAT-PMP, UPnP): for flows that would find no direct path
+    #[arg(long)]
+    pub map_ports: bool,
     /// Leave it down when it ends
     #[arg(long)]
     pub no_restart: bool,

@@ -23,6 +23,7 @@ pub(super) fn request(options: Enroll) -> Result<v1::IpcpBootstrapRequest, Fault
         session: options.session,
         session_key_file: program::text(options.key_file)?,
         follow,
+        map_ports: options.map_ports,
         ..v1::UdpConfig::default()
     };
     Ok(v1::IpcpBootstrapRequest {

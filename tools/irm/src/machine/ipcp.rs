@@ -25,6 +25,7 @@ pub struct IpcpRow {
     rss_bytes: u64,
     counters: BTreeMap<String, u64>,
     session: Option<String>,
+    router_maps: Option<String>,
     config: Option<UdpRow>,
 }
 
@@ -45,6 +46,7 @@ struct UdpRow {
     rendezvous: Option<String>,
     session: Option<String>,
     session_key: Option<String>,
+    map_ports: bool,
 }
 
 impl From<v1::UdpConfig> for UdpRow {
@@ -69,6 +71,7 @@ impl From<v1::UdpConfig> for UdpRow {
             rendezvous: given(config.rendezvous),
             session: given(config.session),
             session_key: given(config.session_key_file),
+            map_ports: config.map_ports,
             ip: config.ip,
         }
     }
@@ -95,6 +98,7 @@ impl From<v1::IpcpInfo> for IpcpRow {
             rss_bytes: info.rss_bytes,
             counters: info.counters.into_iter().collect(),
             session: given(info.session),
+            router_maps: given(info.router_maps),
             config: info.config.map(UdpRow::from),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::rendezvous::{SessionId, SessionKey, is_ours};
+use proto::rendezvous::{Mapped, SessionId, SessionKey, is_ours};
 use proto::{BootId, WireId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -77,6 +77,8 @@ pub(super) struct World {
     mirror: Option<Host>,
     pub(super) mirrored: u32,
     requested: bool,
+    /// What hosts say that their routers map, of the flow's port.
+    mapped: BTreeMap<usize, SocketAddr>,
 }
 
 impl World {
@@ -101,6 +103,7 @@ impl World {
             mirror: None,
             mirrored: 0,
             requested: false,
+            mapped: BTreeMap::new(),
         }
     }
 
@@ -142,6 +145,18 @@ impl World {
         self.host(inside, address, Link { delay: ms(10), ..Link::default() });
         let beside = self.realms[0];
         self.mirror = Some(self.net.host(beside, address.parse().unwrap(), Link::default(), Link::default()));
+    }
+
+    /// A host's router maps the port that its flow will have, or says so and does not.
+    pub(super) fn map_port(&mut self, n: usize, truly: bool) {
+        let inner = SocketAddr::new(self.hosts[n].address, [CP, SP][n]);
+        let router = self.net.gateway(self.realms[n]).expect("it has one");
+        let outside = if router.behaviour().translates { 45_000 } else { inner.port() };
+        if truly {
+            router.forward(outside, inner);
+        }
+        let ip = if router.behaviour().translates { router.outer() } else { inner.ip() };
+        self.mapped.insert(n, SocketAddr::new(ip, outside));
     }
 
     /// Both join.
@@ -226,6 +241,8 @@ impl World {
             locals: vec![SocketAddr::new(host.address, port)],
             cookie: host.member.cookie().to_vec(),
             nat: host.member.nat(),
+            mapped: Mapped { flow: self.mapped.get(&n).copied(), shim: None },
+            hold: None,
             round_trip: host.member.round_trip(),
             deadline: self.now + PATIENCE,
         }

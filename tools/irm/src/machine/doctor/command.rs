@@ -74,8 +74,9 @@ fn enroll(info: &v1::IpcpInfo, udp: &v1::UdpConfig, layer: &str, ip: &str) -> St
     let port = if matches!(udp.port, 0 | 3359) { String::new() } else { format!(" --port {}", udp.port) };
     // One that follows its host's address finds it by itself.
     let at = if udp.follow { String::new() } else { format!(" --ip {}", quoted(ip)) };
+    let maps = if udp.map_ports { " --map-ports" } else { "" };
     format!(
-        "irm ipcp enroll --name {} --layer {} --via {} --session {} --key-file {}{at}{port}",
+        "irm ipcp enroll --name {} --layer {} --via {} --session {} --key-file {}{at}{port}{maps}",
         quoted(&info.name),
         quoted(layer),
         quoted(&udp.rendezvous),

@@ -120,6 +120,7 @@ fn of_several_that_have_a_name_one_is_asked_or_the_one_that_is_named() {
             locals,
             round: 0,
             nat,
+            mapped: Mapped::default(),
             round_trip_us: 0,
             moves: None,
         })
@@ -145,7 +146,17 @@ fn who_has_a_flow_is_introduced_again_without_a_name() {
         move |cookie| {
             let (name, locals, nat) = (name("bob.chat"), Vec::new(), Nat::default());
             let (round, round_trip_us, moves) = (0, 0, Some(ids));
-            Said::Introduce(Introduce { cookie, name, peer: HostId(peer), locals, round, nat, round_trip_us, moves })
+            Said::Introduce(Introduce {
+                cookie,
+                name,
+                peer: HostId(peer),
+                locals,
+                round,
+                nat,
+                mapped: Mapped::default(),
+                round_trip_us,
+                moves,
+            })
         }
     };
     let from = address("203.0.113.1:40000");
@@ -169,7 +180,17 @@ fn the_other_side_begins_in_odd_rounds() {
     let said = |cookie| {
         let (name, peer, locals) = (name("bob.chat"), HostId(0), Vec::new());
         let (round, nat, round_trip_us) = (1, Nat::default(), u32::MAX);
-        Said::Introduce(Introduce { cookie, name, peer, locals, round, nat, round_trip_us, moves: None })
+        Said::Introduce(Introduce {
+            cookie,
+            name,
+            peer,
+            locals,
+            round,
+            nat,
+            mapped: Mapped::default(),
+            round_trip_us,
+            moves: None,
+        })
     };
     world.say(&mut alice, address("203.0.113.1:40000"), 7, said);
     let [Said::Introduction(introduction)] = &world.answers(&bob, bob.at)[..] else { panic!("not told") };
