@@ -105,6 +105,12 @@ struct Held {
     ends: Instant,
 }
 
+impl Held {
+    fn new(now: Instant, granted: Granted) -> Self {
+        Self { outside: granted.outside, ends: now + Duration::from_secs(granted.lifetime.into()) }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Lease {
     /// Of before: asked for once there is a router again.
@@ -305,10 +311,14 @@ impl Mapper {
             _ => None,
         });
         let Some((entry, since, held, over)) = known else {
+            let Ok(granted) = result else { return };
             // Of before. What is wanted still is asked for again, and would end with this.
-            return match result {
-                Ok(granted) if !self.ports.contains_key(&of) => end(granted.outside.port()),
-                _ => {}
+            return match self.ports.get_mut(&of).map(|entry| &mut entry.lease) {
+                None => end(granted.outside.port()),
+                Some(Lease::Wanted(held) | Lease::Asked { held, .. }) => {
+                    held.get_or_insert(Held::new(now, granted));
+                }
+                Some(Lease::Held(..) | Lease::Refused) => {}
             };
         };
         match &result {
@@ -319,7 +329,11 @@ impl Mapper {
             Err(Refusal::Silent) if held.is_some_and(|held| now + RETRY < held.ends) => {
                 entry.lease = held.map_or(Lease::Refused, |held| Lease::Held(held, now + RETRY));
             }
-            Err(_) => entry.lease = Lease::Refused,
+            Err(_) => {
+                entry.lease = Lease::Refused;
+                // It may be there still.
+                held.into_iter().for_each(|held| end(held.outside.port()));
+            }
         }
         if over {
             self.ports.remove(&of);
@@ -397,7 +411,12 @@ impl Mapper {
             matches!(entry.lease, Lease::Asked { since, .. } if since + LOST <= now).then_some(*of)
         };
         for of in self.ports.iter().filter_map(lost).collect::<Vec<_>>() {
-            self.ports.remove(&of);
+            let Some(Entry { local, lease }) = self.ports.remove(&of) else { continue };
+            if let (Router::Maps { gateway, .. }, Lease::Asked { held, .. }) = (&self.router, lease) {
+                let (gateway, outside) = (*gateway, held.map_or(0, |held| held.outside.port()));
+                let port = self.port(local, outside);
+                self.steps.push_back(Step::Unmap { gateway, port });
+            }
         }
         let due =
             |(of, entry): (&Of, &Entry)| matches!(entry.lease, Lease::Held(_, renew) if renew <= now).then_some(*of);
@@ -473,7 +492,7 @@ fn hold(now: Instant, granted: Granted) -> Lease {
     if life < SHORTEST {
         return Lease::Refused;
     }
-    Lease::Held(Held { outside: granted.outside, ends: now + life }, now + life.min(LIFETIME) / 2)
+    Lease::Held(Held::new(now, granted), now + life.min(LIFETIME) / 2)
 }
 
 /// Whether a mapping may help: others do not reach this host's ports by hellos alone.

@@ -153,7 +153,11 @@ impl World {
         let router = self.net.gateway(self.realms[n]).expect("it has one");
         let outside = if router.behaviour().translates { 45_000 } else { inner.port() };
         if truly {
-            router.forward(outside, inner);
+            if router.behaviour().translates {
+                router.hand_in(outside, inner);
+            } else {
+                router.forward(outside, inner);
+            }
         }
         let ip = if router.behaviour().translates { router.outer() } else { inner.ip() };
         self.mapped.insert(n, SocketAddr::new(ip, outside));
