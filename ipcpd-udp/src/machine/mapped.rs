@@ -88,6 +88,11 @@ impl Shim {
         }
     }
 
+    /// Whether the router maps the flow's port.
+    pub(super) fn is_mapped(&self, key: Key) -> bool {
+        self.mapper.as_ref().is_some_and(|mapper| mapper.outside(Of::Flow(key)).is_some())
+    }
+
     /// The flow needs its mapping no longer.
     pub(super) fn release_mapping(&mut self, key: Key) {
         if let Some(mapper) = &mut self.mapper {

@@ -13,6 +13,10 @@ use proto::rendezvous::{Filtering, Mapping, Nat, is_candidate, is_public};
 use sha2::Sha256;
 
 use super::output::Key;
+pub use step::{Asked, Of, Step};
+
+mod step;
+mod words;
 
 /// What a mapping is asked for; the router may give more or less.
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -20,8 +24,8 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const SHORTEST: Duration = Duration::from_secs(20);
 /// A renewal that got no answer is tried again after this, as long as the mapping lives.
 const RETRY: Duration = Duration::from_secs(10);
-/// What a flow waits for its mapping: twice what the router took at joining, within these.
-const HOLD: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// What a flow waits for its mapping at most. Routers answer within some ms; a loaded one by UPnP within some hundred.
+const HOLD: Duration = Duration::from_millis(300);
 /// After so many questions in a row without an answer, it is looked for a router again.
 const MOST_SILENT: u32 = 3;
 /// Until it is looked for a router again where there was none; doubles.
@@ -30,51 +34,6 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_sec
 const LOST: Duration = Duration::from_secs(60);
 /// Flows with a mapping at most: routers hold some tens or hundreds for all their hosts.
 pub(super) const MOST: usize = 64;
-
-/// What a mapping is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Of {
-    /// The listen port.
-    Listen,
-    /// A flow's own socket.
-    Flow(Key),
-}
-
-/// What is to be asked of a router. Only [`Step::Unmap`] has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Look for one that maps this port; report by [`super::Shim::router_found`].
-    Find {
-        /// The router on the way there.
-        towards: std::net::Ipv4Addr,
-        /// The listen port.
-        port: Port,
-        /// To be given back.
-        turn: u64,
-    },
-    /// Map a port, or renew its mapping; report by [`super::Shim::port_mapped`].
-    Map(Asked),
-    /// End a mapping.
-    Unmap {
-        /// Whose.
-        gateway: Gateway,
-        /// Which.
-        port: Port,
-    },
-}
-
-/// One question, which its answer brings back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// What for.
-    pub of: Of,
-    /// Another one each time.
-    pub turn: u64,
-    /// Who is asked.
-    pub gateway: Gateway,
-    /// What for.
-    pub port: Port,
-}
 
 #[derive(Clone, Debug)]
 enum Router {
@@ -89,7 +48,6 @@ enum Router {
         gateway: Gateway,
         /// Others reach what it maps.
         useful: bool,
-        took: Duration,
         silent: u32,
     },
     Not {
@@ -223,7 +181,7 @@ impl Mapper {
 
     /// What came of looking for a router.
     pub(super) fn found(&mut self, now: Instant, turn: u64, result: Result<(Gateway, Granted), NotFound>) {
-        let (Router::Sought { since, turn: asked, pause }, Some(place)) = (self.router.clone(), self.place) else {
+        let (Router::Sought { turn: asked, pause, .. }, Some(place)) = (self.router.clone(), self.place) else {
             return;
         };
         if asked != turn {
@@ -238,8 +196,7 @@ impl Mapper {
             }
         };
         let useful = self.is_useful(granted.outside);
-        // Of several questions until one was answered, the last took so long at most.
-        self.router = Router::Maps { gateway, useful, took: now.saturating_duration_since(since), silent: 0 };
+        self.router = Router::Maps { gateway, useful, silent: 0 };
         if !useful {
             let port = self.port(place.local, granted.outside.port());
             self.ports.remove(&Of::Listen);
@@ -262,17 +219,16 @@ impl Mapper {
 
     /// A flow's socket is open and is to be met: until when to wait for its mapping, if there is to be one.
     pub(super) fn want(&mut self, now: Instant, key: Key, local: SocketAddr, nat: Nat) -> Option<Instant> {
-        let Router::Maps { useful: true, took, silent, .. } = &self.router else { return None };
+        let Router::Maps { useful: true, silent, .. } = &self.router else { return None };
         let (SocketAddr::V4(local), Some(place)) = (local, self.place) else { return None };
         let of = Of::Flow(key);
         let fits = local.ip() == place.local.ip() && *silent < MOST_SILENT && needs(nat);
         if !fits || self.ports.contains_key(&of) || self.ports.len() > MOST {
             return None;
         }
-        let until = now + (*took * 2).clamp(HOLD.0, HOLD.1);
         self.ports.insert(of, Entry { local, lease: Lease::Wanted(None) });
         self.ask(now, of);
-        Some(until)
+        Some(now + HOLD)
     }
 
     /// A flow that came back after a restart and needs the mapping that it had: renewed once there is a router.
@@ -307,10 +263,10 @@ impl Mapper {
         let Asked { of, turn, gateway, port } = asked;
         let mut end = |outside: u16| self.steps.push_back(Step::Unmap { gateway, port: Port { outside, ..port } });
         let known = self.ports.get_mut(&of).and_then(|entry| match entry.lease {
-            Lease::Asked { turn: this, since, held, over } if this == turn => Some((entry, since, held, over)),
+            Lease::Asked { turn: this, held, over, .. } if this == turn => Some((entry, held, over)),
             _ => None,
         });
-        let Some((entry, since, held, over)) = known else {
+        let Some((entry, held, over)) = known else {
             let Ok(granted) = result else { return };
             // Of before. What is wanted still is asked for again, and would end with this.
             return match self.ports.get_mut(&of).map(|entry| &mut entry.lease) {
@@ -343,17 +299,13 @@ impl Mapper {
             self.ports.insert(of, Entry { local: port.local, lease: Lease::Refused });
             self.steps.push_back(Step::Unmap { gateway, port: Port { outside: granted.outside.port(), ..port } });
         }
-        self.judge(now, of, since, result.err());
+        self.judge(now, of, result.err());
     }
 
     /// What an answer says of the router.
-    fn judge(&mut self, now: Instant, of: Of, since: Instant, refusal: Option<Refusal>) {
-        let Router::Maps { took, silent, .. } = &mut self.router else { return };
-        match &refusal {
-            None => (*took, *silent) = (now.saturating_duration_since(since), 0),
-            Some(Refusal::Silent) => *silent += 1,
-            Some(_) => *silent = 0,
-        }
+    fn judge(&mut self, now: Instant, of: Of, refusal: Option<Refusal>) {
+        let Router::Maps { silent, .. } = &mut self.router else { return };
+        *silent = if refusal == Some(Refusal::Silent) { *silent + 1 } else { 0 };
         let lost = *silent >= MOST_SILENT || of == Of::Listen && matches!(refusal, Some(Refusal::Said(_)));
         self.refused = refusal;
         if lost {
@@ -434,39 +386,6 @@ impl Mapper {
         };
         let maps = matches!(self.router, Router::Maps { .. });
         self.ports.values().filter_map(|entry| entry.due(maps)).chain(router).min()
-    }
-
-    /// By which protocol the router maps ports that others reach; empty where it does not.
-    pub(super) fn protocol(&self) -> &'static str {
-        match &self.router {
-            Router::Maps { gateway, useful: true, .. } => gateway.by.as_str(),
-            _ => "",
-        }
-    }
-
-    /// How it stands, in words that go behind others.
-    pub(super) fn words(&self) -> String {
-        match &self.router {
-            Router::Unknown | Router::Sought { .. } => "the router has not said yet whether it maps ports".to_owned(),
-            Router::Maps { gateway, useful: true, .. } => {
-                format!("the router {} maps ports ({})", gateway.at, gateway.by)
-            }
-            Router::Maps { gateway: Gateway { at, by, outside }, .. } => format!(
-                "the router {at} maps ports ({by}) at {outside}, where the rendezvous does not see this host: another NAT is before it"
-            ),
-            Router::Not { why, .. } => why.to_string(),
-        }
-    }
-
-    /// The same for a flow that found no path.
-    pub(super) fn hint(&self) -> String {
-        match (&self.router, &self.refused) {
-            (Router::Maps { gateway, useful: true, .. }, Some(why)) => {
-                format!("the router {} was asked to map a port ({}) and did not: {why}", gateway.at, gateway.by)
-            }
-            (Router::Not { .. }, _) => format!("{}; switch one of them on there", self.words()),
-            _ => self.words(),
-        }
     }
 
     #[cfg(test)]

@@ -183,6 +183,7 @@ impl Shim {
 
     /// The same, as the server said it.
     pub(super) fn listens_of(&mut self, key: Key, meeting: &proto::rendezvous::Meeting) {
+        let own = self.is_mapped(key);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(met) = &mut flow.met else { return };
         if flow.way == Some(Way::Relayed) {
@@ -190,17 +191,15 @@ impl Shim {
             flow.control = carried_to(meeting.peer);
             return;
         }
-        flow.control = meeting.shim_public;
+        // What a router maps for the flow it may not map for the listen ports: until they hear each other, the server carries.
+        let by_router = flow.way == Some(Way::Mapped) && (own || meeting.mapped.flow.is_some());
+        flow.control = if by_router { carried_to(meeting.peer) } else { meeting.shim_public };
         let mapped = meeting.mapped.shim.filter(|at| at.ip() == meeting.shim_public.ip() || is_public(at.ip()));
         let all = std::iter::once(meeting.shim_public).chain(mapped).chain(meeting.shim_locals.iter().copied());
         let own = self.settings.listen;
         let usable =
             |at: &SocketAddr| *at != own && at.is_ipv4() == own.is_ipv4() && proto::rendezvous::is_candidate(*at);
         met.listens = all.filter(usable).take(5).collect();
-        if flow.way == Some(Way::Mapped) {
-            // What a router maps for the flow it may not map for the listen ports.
-            met.listens.push(carried_to(meeting.peer));
-        }
     }
 
     /// The asking side has its path: the request goes there.

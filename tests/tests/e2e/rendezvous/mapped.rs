@@ -124,6 +124,9 @@ fn symmetric_hosts_meet(by: &str, router: Router, before: impl FnOnce(&Host) -> 
     await_session(&mapper.host, &format!("maps ports ({by})"))?;
     ensure!(ipcp(&mapper.host)?["router_maps"] == by, "{}", ipcp(&mapper.host)?);
     ensure!(await_survey(&mapper.host)?.contains("symmetric) that filters by port"), "the mapping is not the NAT");
+    let said = mapper.host.irm(&["nat", "--via", &session.via()])?;
+    let line = said.lines().find(|line| line.starts_with("router ")).unwrap_or_default();
+    ensure!(line.contains("maps ports (") && line.contains(by), "{said}");
     let other = session.member("other", Middlebox::SymmetricRandom)?;
     await_survey(&other.host)?;
     meet(&mapper, &other)?;
@@ -145,9 +148,9 @@ pub(crate) fn symmetric_hosts_meet_where_a_router_maps_by_upnp() -> Result<()> {
 
 pub(crate) fn a_router_that_refuses_leaves_flows_as_they_were() -> Result<()> {
     let session = Session::open_public(&[])?;
-    let (refused, _router) = asks(&session, "refused", Some(Router { allows: false, ..PCP }))?;
+    let (refused, _router) = asks(&session, "refused", Some(Router { allows: false, ..UPNP }))?;
     let (silent, _) = asks(&session, "silent", None)?;
-    for (member, why) in [(&refused, "PCP: "), (&silent, "no answer to PCP, NAT-PMP or UPnP")] {
+    for (member, why) in [(&refused, "; UPnP: "), (&silent, "no answer to PCP, NAT-PMP or UPnP")] {
         await_survey(&member.host)?;
         let words = await_session(&member.host, "maps no ports").and_then(|()| super::stage::words(&member.host))?;
         ensure!(words.contains(why), "{words}");
@@ -155,7 +158,7 @@ pub(crate) fn a_router_that_refuses_leaves_flows_as_they_were() -> Result<()> {
     }
     let _server = super::stage::serve(&silent, "echo", &[&refused])?;
     let words = ping_error(&refused.host, "echo")?;
-    ensure!(words.contains("a relay would do") && words.contains("maps no ports: PCP: "), "{words}");
+    ensure!(words.contains("a relay would do") && words.contains("; UPnP: "), "{words}");
     ensure!(mapped(&refused.host)? == 0);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::rendezvous::{Introduce, Introduction, Nat, Refusal, Said};
+use proto::rendezvous::{Introduce, Introduction, Mapped, Nat, Refusal, Said};
 use proto::{HostId, WireId};
 
 use super::super::*;
