@@ -75,7 +75,7 @@ impl Client {
         let asks_from = route::speaks_from(at, *local.ip());
         let pcp = async {
             asks_from.clone()?;
-            pcp::unmap(at, port).await
+            pcp::speaks(at, port).await
         };
         let (pcp, old, upnp) = tokio::join!(
             pcp,

@@ -65,6 +65,29 @@ pub(super) async fn unmap(router: Ipv4Addr, port: Port) -> Result<(), Refusal> {
     pcp::try_drop_mapping(IpAddr::V4(router), own, port.nonce, range, Some(TIMES)).await.map_err(refusal)
 }
 
+/// Whether the router speaks PCP to this host: it is asked to end a mapping that there is not. What it says to that differs; only some
+/// of it means that it would map none.
+pub(super) async fn speaks(router: Ipv4Addr, port: Port) -> Result<(), Refusal> {
+    use pcp::Failure::{
+        AddressMismatch, InvalidResponse, MalformedRequest, NotAuthorized, Socket, Timeout, UnsupportedOpcode,
+        UnsupportedProtocol, UnsupportedVersion,
+    };
+    use pcp::InvalidResponseKind::InvalidDeletionResponse;
+    let range = DropMappingRange::Single { protocol: InternetProtocol::Udp, internal_port: inside(port)? };
+    let own = IpAddr::V4(*port.local.ip());
+    match pcp::try_drop_mapping(IpAddr::V4(router), own, port.nonce, range, Some(TIMES)).await {
+        Err(InvalidResponse(InvalidDeletionResponse { .. })) | Ok(()) => Ok(()),
+        Err(failure @ (Timeout | Socket(_) | NotAuthorized(_) | AddressMismatch | UnsupportedVersion(_))) => {
+            Err(refusal(failure))
+        }
+        Err(failure @ (InvalidResponse(_) | MalformedRequest | UnsupportedOpcode | UnsupportedProtocol)) => {
+            Err(refusal(failure))
+        }
+        // No resources, quota, a passing trouble: it understood.
+        Err(_) => Ok(()),
+    }
+}
+
 /// NAT-PMP does not say the address outside with a mapping.
 pub(super) async fn outside_old(router: Ipv4Addr) -> Result<Ipv4Addr, Refusal> {
     natpmp::external_address(IpAddr::V4(router), Some(TIMES)).await.map_err(refusal_old)
