@@ -97,6 +97,9 @@ pub struct Ipcp {
     /// What it does where hellos to known addresses come to nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub punch: Option<Punch>,
+    /// Its host's router is asked to map ports.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub map_ports: bool,
     /// irmd starts its process; else somebody else does, such as a service manager.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub start: bool,
@@ -393,6 +396,11 @@ impl Ipcp {
         if self.follow && self.rendezvous.is_none() {
             return Err(format!("[[ipcp]] {name} has follow and no rendezvous to follow the way to; leave it out"));
         }
+        if self.map_ports && self.rendezvous.is_none() {
+            return Err(format!(
+                "[[ipcp]] {name} has map-ports and no rendezvous, for whose flows alone ports are mapped; leave it out"
+            ));
+        }
         match &self.session_key {
             Some(path) if !path.starts_with('/') || path.contains('\0') => {
                 Err(format!("[[ipcp]] {name}: the key file {path:?} has no absolute path; write it from /"))
@@ -443,6 +451,7 @@ impl Ipcp {
                 session_key_file: self.session_key.clone().unwrap_or_default(),
                 follow: self.follow,
                 punch: Punch::said(self.punch).into(),
+                map_ports: self.map_ports,
             },
         ))
     }
@@ -468,6 +477,7 @@ impl Ipcp {
             session_key: None,
             follow: false,
             punch: None,
+            map_ports: false,
             start: true,
             restart,
             hosts: BTreeMap::new(),
@@ -496,6 +506,7 @@ impl Ipcp {
         (entry.rendezvous, entry.session) = (text(&udp.rendezvous), text(&udp.session));
         (entry.session_key, entry.follow) = (text(&udp.session_key_file), udp.follow);
         entry.punch = Punch::of(udp.punch());
+        entry.map_ports = udp.map_ports;
         entry.check_session()?;
         for host in &udp.hosts {
             check_host(&host.name, &host.address)?;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use proptest::prelude::*;
 use proto::rendezvous::{
     Bind, Bound, Change, Changes, DATAGRAM, Envelope, Filtering, FlowIds, Head, Hello, Introduce, Introduction, Join,
-    Joined, MAX_CARRIED, MAX_COOKIE, MAX_LOCALS, Malformed, Mapping, Meet, Meeting, NameChange, NamesAt, Nat, Refusal,
-    Said, Seen, SessionId, SessionKey, is_candidate, is_ours,
+    Joined, MAX_CARRIED, MAX_COOKIE, MAX_LOCALS, Malformed, Mapped, Mapping, Meet, Meeting, NameChange, NamesAt, Nat,
+    Refusal, Said, Seen, SessionId, SessionKey, is_candidate, is_ours,
 };
 use proto::shim::Unwanted;
 use proto::{BootId, HostId, Name, WireId};
@@ -95,10 +95,10 @@ prop_compose! {
 
 prop_compose! {
     fn meeting()(peer in any::<u64>(), nonce in any::<[u8; 16]>(), public in [address(), address(), address()],
-                 locals in [locals(), locals()], start_us in any::<u32>(), nat in nat()) -> Said {
+                 locals in [locals(), locals()], start_us in any::<u32>(), nat in nat(), mapped in mapped()) -> Said {
         let [public, shim_public, own_public] = public;
         let [locals, shim_locals] = locals;
-        Said::Meeting(Meeting { peer: HostId(peer), nonce, public, locals, shim_public, shim_locals, own_public, nat, start_us })
+        Said::Meeting(Meeting { peer: HostId(peer), nonce, public, locals, shim_public, shim_locals, own_public, nat, mapped, start_us })
     }
 }
 
@@ -112,9 +112,10 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn introduce() -> impl Strategy<Value = Said> {
-    (cookie(), name(), any::<u64>(), locals(), any::<u8>(), any::<u32>(), nat(), moves()).prop_map(
-        |(cookie, name, peer, locals, round, round_trip_us, nat, moves)| {
-            Said::Introduce(Introduce { cookie, name, peer: HostId(peer), locals, round, nat, round_trip_us, moves })
+    (cookie(), name(), any::<u64>(), locals(), any::<u8>(), any::<u32>(), (nat(), mapped()), moves()).prop_map(
+        |(cookie, name, peer, locals, round, round_trip_us, (nat, mapped), moves)| {
+            let peer = HostId(peer);
+            Said::Introduce(Introduce { cookie, name, peer, locals, round, nat, mapped, round_trip_us, moves })
         },
     )
 }
@@ -126,15 +127,21 @@ fn introduction() -> impl Strategy<Value = Said> {
     })
 }
 
+fn mapped() -> impl Strategy<Value = Mapped> {
+    let at = || proptest::option::of(address());
+    (at(), at()).prop_map(|(flow, shim)| Mapped { flow, shim })
+}
+
 fn moves() -> impl Strategy<Value = Option<FlowIds>> {
     proptest::option::of(any::<[u64; 2]>())
         .prop_map(|ids| ids.map(|[asker, asked]| FlowIds { asker: WireId(asker), asked: WireId(asked) }))
 }
 
 fn said() -> impl Strategy<Value = Said> {
-    let meet = (cookie(), any::<u64>(), any::<[u8; 16]>(), locals(), any::<u32>(), nat()).prop_map(
-        |(cookie, attempt, nonce, locals, round_trip_us, nat)| {
-            Said::Meet(Meet { cookie, attempt: WireId(attempt), nonce, locals, nat, round_trip_us })
+    let meet = (cookie(), any::<u64>(), any::<[u8; 16]>(), locals(), any::<u32>(), nat(), mapped()).prop_map(
+        |(cookie, attempt, nonce, locals, round_trip_us, nat, mapped)| {
+            let attempt = WireId(attempt);
+            Said::Meet(Meet { cookie, attempt, nonce, locals, nat, mapped, round_trip_us })
         },
     );
     let bind = (cookie(), any::<[u64; 2]>(), any::<[u8; 16]>()).prop_map(|(cookie, [peer, attempt], nonce)| {
@@ -271,6 +278,7 @@ fn version_1_bytes() {
         locals: vec!["192.168.1.2:4000".parse().unwrap(), "[fd00::2]:4000".parse().unwrap()],
         round: 1,
         nat: Nat::default(),
+        mapped: Mapped::default(),
         round_trip_us: 20_000,
         moves: None,
     });

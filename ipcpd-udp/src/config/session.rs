@@ -29,6 +29,9 @@ pub struct SessionArgs {
     /// What is done where hellos to known addresses come to nothing.
     #[arg(long, requires = "via", value_name = "HOW")]
     pub punch: Option<Punch>,
+    /// Ask this host's router to map ports, for flows that find no other path: PCP, NAT-PMP, UPnP.
+    #[arg(long, requires = "via")]
+    pub map_ports: bool,
 }
 
 /// What a member does where a NAT gives each mapping another port.
@@ -55,6 +58,8 @@ pub struct Via {
     pub follow: bool,
     /// Beyond hellos to known addresses.
     pub punch: Level,
+    /// This host's router is asked to map ports.
+    pub map_ports: bool,
 }
 
 impl SessionArgs {
@@ -62,7 +67,7 @@ impl SessionArgs {
     pub fn say(&self, said: &mut v1::UdpConfig) {
         let Some(via) = &self.via else { return };
         said.rendezvous.clone_from(via);
-        said.follow = self.follow;
+        (said.follow, said.map_ports) = (self.follow, self.map_ports);
         let punch = match self.punch {
             None => v1::Punch::Unspecified,
             Some(Punch::Plain) => v1::Punch::Plain,
@@ -82,9 +87,10 @@ impl Via {
     /// Checks what was said; none without a rendezvous.
     pub fn new(said: &v1::UdpConfig) -> Result<Option<Self>, Failure> {
         if said.rendezvous.is_empty() {
-            let nothing =
-                said.session.is_empty() && said.session_key_file.is_empty() && !said.follow && said.punch == 0;
-            let text = "a session, its key or how to punch is given without a rendezvous; add --via";
+            let told = said.follow || said.map_ports || said.punch != 0;
+            let nothing = said.session.is_empty() && said.session_key_file.is_empty() && !told;
+            let text =
+                "a session, its key, how to punch or whether to map ports is given without a rendezvous; add --via";
             return if nothing { Ok(None) } else { Err(invalid(text.to_owned())) };
         }
         let server = server(&said.rendezvous).ok_or_else(|| {
@@ -109,7 +115,7 @@ impl Via {
             v1::Punch::Unspecified | v1::Punch::Predict => Level::Predict,
             v1::Punch::Search => Level::Search,
         };
-        Ok(Some(Self { server, session, key_file, follow: said.follow, punch }))
+        Ok(Some(Self { server, session, key_file, follow: said.follow, punch, map_ports: said.map_ports }))
     }
 }
 

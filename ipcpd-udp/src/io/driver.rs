@@ -30,6 +30,7 @@ use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
 use super::limits::{ephemeral_ports, max_flows};
 use super::network::{self, Network};
+use super::router::{Heard, Router};
 use super::session::{self, Server};
 use super::socket::{self, Listener, Received};
 use super::state::Identity;
@@ -81,6 +82,8 @@ pub(super) struct Driver {
     pub(super) dns: Option<Dns>,
     /// The rendezvous' address being looked up.
     pub(super) server: Server,
+    /// What the router is asked.
+    pub(super) router: Router,
     /// Changes of this host's addresses, where the layer follows them.
     pub(super) network: Option<Network>,
     /// Calls that wait for a name server's word.
@@ -109,6 +112,7 @@ enum Woken {
     Dns(Done),
     Server(Option<SocketAddr>),
     Network,
+    Router(Heard),
     Time,
     Watchdog,
 }
@@ -148,6 +152,7 @@ impl Driver {
             limits: Limits::default(),
             dns: bootstrap.dns.as_ref().map(|dns| dns.machine()),
             rendezvous,
+            map_ports: bootstrap.via.as_ref().is_some_and(|via| via.map_ports),
         };
         let mut shim = Shim::new(settings, tools.identity.seed);
         shim.clock(handoff::kept::epoch());
@@ -176,6 +181,7 @@ impl Driver {
             arriving: HashMap::new(),
             dns,
             server: Server::default(),
+            router: Router::default(),
             network: bootstrap.via.as_ref().filter(|via| via.follow).map(|_| Network::watch()),
             waiters: HashMap::new(),
             last_waiter: 0,
@@ -217,6 +223,7 @@ impl Driver {
                     }
                 }
                 Woken::Network => self.look_at_network(now),
+                Woken::Router(heard) => self.router_said(now, heard),
                 Woken::Time => {}
                 Woken::Watchdog => self.tools.service.alive(&self.summary()),
             }
@@ -224,6 +231,7 @@ impl Driver {
             self.carry_out(now);
             self.tell_names();
         }
+        self.router.end().await;
         for reply in self.stops.drain(..) {
             let _ = reply.send(Ok(()));
         }
@@ -256,6 +264,7 @@ impl Driver {
             done = directory::done(&mut self.dns) => Woken::Dns(done),
             found = self.server.found() => Woken::Server(found),
             () = network::changed(&mut self.network) => Woken::Network,
+            heard = self.router.heard() => Woken::Router(heard),
             () = time => Woken::Time,
             () = self.tools.service.watchdog() => Woken::Watchdog,
         };

@@ -29,6 +29,7 @@ impl Driver {
                 let result = self.open_socket(key, port, watch);
                 self.shim.opened(now, key, result);
             }
+            Output::Router(step) => self.router.ask(step),
             Output::SendListen { to, bytes } => {
                 let _ = socket::send(self.listen.get_ref().as_fd(), Some(to), &bytes);
             }

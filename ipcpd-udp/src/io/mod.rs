@@ -35,6 +35,7 @@ mod names;
 mod network;
 mod private;
 mod report;
+mod router;
 mod rows;
 mod session;
 mod shared;

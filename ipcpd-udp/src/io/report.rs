@@ -37,6 +37,7 @@ impl Driver {
             counters,
             rss_bytes: rss_bytes(),
             session: self.shim.session_words().unwrap_or_default(),
+            router_maps: self.shim.router_protocol().to_owned(),
             address: self.shim.settings().listen.to_string(),
             carried: Some(self.tools.hand.carried()),
         }

@@ -102,6 +102,7 @@ impl Shim {
         self.pair(now, key);
         self.brought_back(key);
         self.begin_moving(now, key);
+        self.resume_mapping(now, key);
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
     }

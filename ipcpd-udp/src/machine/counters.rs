@@ -122,6 +122,10 @@ reasons! {
     PathsSought = "paths_sought_again",
     /// Relayed flows that took one.
     PathsMoved = "paths_moved",
+    /// Ports that the router mapped, or whose mapping it renewed.
+    PortsMapped = "ports_mapped",
+    /// Questions for a port that the router did not answer so.
+    PortsNotMapped = "ports_not_mapped",
     /// Flows through the rendezvous that have none.
     PathsNotFound = "paths_not_found",
     /// Hellos that were not sent: too many went to that network, of which only other members say that they are there.

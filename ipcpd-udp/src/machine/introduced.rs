@@ -77,7 +77,10 @@ impl Shim {
             Err(OpenError::PortInUse) if tries < MOST_TRIES => self.ports.choose(now, self.settings.sp, &mut self.rng),
             _ => None,
         };
-        let setup = if result.is_ok() { self.setup(ours, local, deadline) } else { None };
+        let mut setup = if result.is_ok() { self.setup(ours, local, deadline) } else { None };
+        if let Some(setup) = &mut setup {
+            self.ask_router(now, key, setup);
+        }
         match (port, setup, introduction) {
             (Some(port), ..) => self.out(Output::Open { key, port, watch: true }),
             (None, Some(setup), Some(introduction)) => {
@@ -139,6 +142,7 @@ impl Shim {
                     return self.counters.count(Reason::Spoofed);
                 };
                 flow.way = Some(won.way);
+                self.keep_mapping(key, won);
                 self.counters.count(Reason::Requests);
                 self.met_request(now, key, from, extension);
             }

@@ -139,6 +139,7 @@ impl Shim {
             }
         }
         self.uncatch(key);
+        self.release_mapping(key);
         self.out(Output::Close { key });
     }
 }

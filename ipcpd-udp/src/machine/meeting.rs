@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::rendezvous::{Refusal, is_ours};
+use proto::rendezvous::{Refusal, is_ours, is_public};
 use proto::v1::{Failure, FailureKind};
 use proto::{HostId, WireId};
 
@@ -76,6 +76,8 @@ impl Shim {
             locals: local.into_iter().collect(),
             cookie: member.cookie().to_vec(),
             nat: member.nat(),
+            mapped: self.mapped_shim(),
+            hold: None,
             round_trip: member.round_trip(),
             deadline,
         })
@@ -99,7 +101,8 @@ impl Shim {
                 }
                 return;
             }
-            let Some(setup) = self.setup(ours, local, meeting.deadline) else { return };
+            let Some(mut setup) = self.setup(ours, local, meeting.deadline) else { return };
+            self.ask_router(now, key, &mut setup);
             if let Some(flow) = self.flows.get_mut(&key)
                 && let Some(met) = &mut flow.met
             {
@@ -190,6 +193,7 @@ impl Shim {
 
     /// The same, as the server said it.
     pub(super) fn listens_of(&mut self, key: Key, meeting: &proto::rendezvous::Meeting) {
+        let own = self.is_mapped(key);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(met) = &mut flow.met else { return };
         if flow.way == Some(Way::Relayed) {
@@ -197,12 +201,15 @@ impl Shim {
             flow.control = carried_to(meeting.peer);
             return;
         }
-        flow.control = meeting.shim_public;
-        let all = std::iter::once(meeting.shim_public).chain(meeting.shim_locals.iter().copied());
+        // What a router maps for the flow it may not map for the listen ports: until they hear each other, the server carries.
+        let by_router = flow.way == Some(Way::Mapped) && (own || meeting.mapped.flow.is_some());
+        flow.control = if by_router { carried_to(meeting.peer) } else { meeting.shim_public };
+        let mapped = meeting.mapped.shim.filter(|at| at.ip() == meeting.shim_public.ip() || is_public(at.ip()));
+        let all = std::iter::once(meeting.shim_public).chain(mapped).chain(meeting.shim_locals.iter().copied());
         let own = self.settings.listen;
         let usable =
             |at: &SocketAddr| *at != own && at.is_ipv4() == own.is_ipv4() && proto::rendezvous::is_candidate(*at);
-        met.listens = all.filter(usable).take(4).collect();
+        met.listens = all.filter(usable).take(5).collect();
     }
 
     /// The asking side has its path: the request goes there.
@@ -213,6 +220,7 @@ impl Shim {
         let State::Meeting(Meeting { deadline, .. }) = flow.state else { return };
         flow.peer = won.at;
         flow.way = Some(won.way);
+        self.keep_mapping(key, won);
         self.note_listens(key);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let pause = (won.round_trip * 3 / 2).clamp(FIRST_PAUSE_KNOWN, Duration::from_secs(1));
@@ -259,7 +267,8 @@ impl Shim {
             Trouble::Refused(_) => FailureKind::Exhausted,
             Trouble::PeerAbsent | Trouble::NoPath { .. } => FailureKind::TimedOut,
         };
-        let text = trouble.sentence(&flow.name, server);
+        let hint = matches!(trouble, Trouble::NoPath { .. }).then(|| self.router_hint());
+        let text = [trouble.sentence(&flow.name, server)].into_iter().chain(hint).collect::<Vec<_>>().join("; ");
         self.fail(now, key, Cause::NoPath, Failure::new(kind, text));
     }
 

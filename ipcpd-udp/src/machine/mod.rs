@@ -36,6 +36,8 @@ mod keep;
 mod listing;
 mod liveness;
 mod load;
+mod mapped;
+pub mod mapping;
 mod meeting;
 mod moving;
 mod open;
@@ -69,6 +71,7 @@ use finding::Finding;
 use flow::{Flow, RequestKey, State};
 use liveness::Pairs;
 use load::Load;
+use mapping::Mapper;
 use moving::Movers;
 use peers::Peers;
 use ports::{Ports, Resting};
@@ -108,6 +111,8 @@ pub struct Shim {
     by_peer: HashMap<SocketAddr, Key>,
     /// In its session with a rendezvous, if the layer has one.
     member: Option<Box<Member>>,
+    /// Ports that the router maps, where it may be asked.
+    mapper: Option<Box<Mapper>>,
     /// Accepting side, flows through a rendezvous: (who asks, its id).
     by_attempt: HashMap<(HostId, WireId), Key>,
     /// Relayed flows that may move.
@@ -140,6 +145,8 @@ impl Shim {
         });
         let find = settings.rendezvous.iter().map(|at| Output::FindServer { server: at.server.clone() });
         let outputs = find.collect();
+        let maps = settings.rendezvous.is_some() && settings.map_ports && settings.listen.is_ipv4();
+        let mapper = maps.then(|| Box::new(Mapper::new(settings.ticket_key)));
         Self {
             directory: Directory::new(settings.dns.clone()),
             host_key: None,
@@ -149,6 +156,7 @@ impl Shim {
             load: Load::new(seed),
             rng,
             member,
+            mapper,
             by_attempt: HashMap::new(),
             movers: Movers::default(),
             sides: Sides::default(),
@@ -275,6 +283,7 @@ impl Shim {
         self.stopping.get_or_insert(now + STOP);
         self.stop_finding(now);
         self.leave_session(now);
+        self.leave_router();
         for key in self.flows.keys().copied().collect::<Vec<_>>() {
             self.end(now, key, EndReason::IpcpStopped);
             self.settle(key);
@@ -292,6 +301,7 @@ impl Shim {
         self.pairs_timeout(now);
         self.finding_timeout(now);
         self.session_timeout(now);
+        self.mapping_timeout(now);
         self.stop_when_over(now);
     }
 
@@ -305,7 +315,8 @@ impl Shim {
         let pair = self.pairs.first().map(|at| (at, "probe"));
         let find = self.next_finding().map(|at| (at, "directory"));
         let session = self.next_of_session().map(|at| (at, "session"));
-        [flow, pair, stop, find, session].into_iter().flatten().min()
+        let router = self.mapper.as_ref().and_then(|mapper| mapper.poll_timeout()).map(|at| (at, "router"));
+        [flow, pair, stop, find, session, router].into_iter().flatten().min()
     }
 
     /// The next thing to do.

@@ -66,6 +66,11 @@ impl Default for Moving {
 }
 
 impl Moving {
+    /// The attempt under way.
+    pub(super) fn attempt(&mut self) -> Option<&mut Attempt> {
+        self.under_way.as_mut().map(|under_way| &mut under_way.attempt)
+    }
+
     pub(super) fn wake(&self) -> Option<Instant> {
         match &self.under_way {
             Some(UnderWay { attempt, until, .. }) => attempt.poll_timeout().map(|at| at.min(*until)).or(Some(*until)),
@@ -173,6 +178,8 @@ impl Shim {
         };
         // A relay it has.
         setup.relay = None;
+        self.ask_router(now, key, &mut setup);
+        let Some(moving) = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut()) else { return };
         moving.put_off(now);
         (moving.began, moving.look) = (Some(now), look);
         let attempt = Attempt::seek(now, setup, name, of.host, moving.round, ids);
@@ -210,6 +217,7 @@ impl Shim {
         let (local, id) = (flow.local, self.wire_id());
         let mut setup = self.setup(id, local, now + PATIENCE).ok_or(Refusal::Exhausted)?;
         setup.relay = None;
+        self.ask_router(now, key, &mut setup);
         let of = introduction.attempt;
         let attempt = Attempt::meet(now, setup, introduction);
         if let Some(flow) = self.flows.get_mut(&key) {
@@ -251,7 +259,7 @@ impl Shim {
     }
 
     /// What an attempt wants to send; and what came of it.
-    fn moving_steps(&mut self, now: Instant, key: Key) {
+    pub(super) fn moving_steps(&mut self, now: Instant, key: Key) {
         let moving = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut());
         let Some(under_way) = moving.and_then(|moving| moving.under_way.as_mut()) else { return };
         let mut sends = Vec::new();
@@ -272,6 +280,9 @@ impl Shim {
         self.movers.under_way.remove(&key);
         // What changed meanwhile was not looked at for this one.
         self.movers.looked = None;
+        if self.flows.get(&key).is_some_and(|flow| flow.way == Some(Way::Relayed)) {
+            self.release_mapping(key);
+        }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let (relayed, accepting) = (flow.may_move(), flow.accepting);
         let Some(moving) = &mut flow.moving else { return };
@@ -291,6 +302,7 @@ impl Shim {
         let Some(id) = flow.id.filter(|_| flow.is_live()) else { return };
         let under_way = flow.moving.as_ref().and_then(|moving| moving.under_way.as_ref());
         let Some(meeting) = under_way.and_then(|under_way| under_way.attempt.meeting()).cloned() else { return };
+        self.keep_mapping(key, won);
         // The pair is another one: of hosts that reach each other.
         self.unpair(key);
         if let Some(flow) = self.flows.get_mut(&key) {

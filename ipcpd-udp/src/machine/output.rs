@@ -12,6 +12,7 @@ use super::directory::fingerprint::Fingerprint;
 use super::directory::plan::{Aim, Own};
 use super::directory::{Dns, Waiter};
 use super::load::Limits;
+use super::mapping::Step;
 use super::rendezvous::Rendezvous;
 
 /// The machine's own number of a flow, from its first moment on, when irmd has given it no id yet. Never reused.
@@ -52,6 +53,8 @@ pub struct Settings {
     pub dns: Option<Dns>,
     /// The session that the layer's members meet in.
     pub rendezvous: Option<Rendezvous>,
+    /// This host's router is asked to map ports.
+    pub map_ports: bool,
 }
 
 /// When a classic caller gets its echo.
@@ -207,6 +210,8 @@ pub enum Output {
         /// Whether to read it.
         watch: bool,
     },
+    /// Ask a router.
+    Router(Step),
     /// Send from the listen port.
     SendListen {
         /// Where to.

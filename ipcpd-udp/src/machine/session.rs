@@ -93,6 +93,7 @@ impl Shim {
         while let Some((to, bytes)) = self.member.as_mut().and_then(|member| member.poll_output()) {
             self.out(Output::SendListen { to, bytes });
         }
+        self.look_at_router(now);
         self.look_around(now);
     }
 
@@ -118,7 +119,10 @@ impl Shim {
                 let public = member.public().map_or_else(|| "nowhere".to_owned(), |public| public.to_string());
                 let nat = nat::words(member.nat());
                 let others = member.others().len();
-                format!("joined session {session} at {server}: seen as {public}, NAT: {nat}, {others} other members")
+                let router = self.router_words().map_or_else(String::new, |words| format!("; {words}"));
+                format!(
+                    "joined session {session} at {server}: seen as {public}, NAT: {nat}, {others} other members{router}"
+                )
             }
             Standing::Joining if member.server().is_none() => format!(
                 "session {session}: {server} is not found yet; see that a name server says where it is (asked again every 8 s)"

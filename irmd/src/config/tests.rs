@@ -30,6 +30,7 @@ session = "darkreign"
 session-key = "/etc/flowring/darkreign.key"
 follow = true
 punch = "search"
+map-ports = true
 restart = false
 hosts = { echo = "10.0.0.2", "game.q2" = "[fd00::2]:3400" }
 
@@ -79,6 +80,7 @@ fn a_full_file_is_read_and_written_back() {
     assert_eq!((udp.rendezvous.as_str(), udp.session.as_str()), ("rdv.example:3360", "darkreign"));
     assert_eq!((udp.session_key_file.as_str(), udp.follow), ("/etc/flowring/darkreign.key", true));
     assert_eq!(udp.punch(), v1::Punch::Search);
+    assert!(udp.map_ports);
     assert_eq!(config.ipcps[1].bootstrap(), None);
     assert!(!config.ipcps[0].restart && config.ipcps[1].restart);
     assert_eq!(config.names[0].programs[0].args, ["--listen", "echo"]);
@@ -119,6 +121,7 @@ fn mistakes_are_named() {
         ("[[ipcp]]\nname = \"a\"\npunch = \"plain\"", "no rendezvous to be introduced by"),
         ("[[ipcp]]\nname = \"a\"\npunch = \"hard\"", "unknown variant `hard`"),
         ("[[ipcp]]\nname = \"a\"\nfollow = true", "no rendezvous to follow the way to"),
+        ("[[ipcp]]\nname = \"a\"\nmap-ports = true", "for whose flows alone ports are mapped"),
         ("[[ipcp]]\nname = \"a\"\nrendezvous = \"r\"\nsession = \"s\"\nsession-key = \"k\"", "no absolute path"),
         ("[[name]]\nname = \"two words\"", "no white space"),
         ("[[name]]\nname = \"a\"\n[[name.program]]\npath = \"oping\"", "is no absolute path"),

@@ -40,6 +40,7 @@ pub(super) async fn add_reports(links: &Links, infos: &mut [v1::IpcpInfo]) {
             info.counters.clone_from(&report.counters);
             info.rss_bytes = report.rss_bytes;
             info.session.clone_from(&report.session);
+            info.router_maps.clone_from(&report.router_maps);
             if !report.address.is_empty() {
                 info.address.clone_from(&report.address);
             }

@@ -55,6 +55,22 @@ pub(super) fn read_list(mut bytes: &[u8]) -> Option<Vec<SocketAddr>> {
     Some(addresses)
 }
 
+/// Whether an address of this kind is one host's in the whole Internet: none of a private network, of a carrier's own (RFC 6598) or
+/// of those that are kept for something else.
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            let kept = v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_documentation();
+            let shared = a == 100 && (64..128).contains(&b);
+            let special = a == 0 || a >= 224 || (a, b, c) == (192, 0, 0) || a == 198 && (18..20).contains(&b);
+            !(kept || shared || special)
+        }
+        // 2000::/3 without what is for documents.
+        IpAddr::V6(v6) => v6.segments()[0] >> 13 == 1 && v6.segments()[..2] != [0x2001, 0xdb8],
+    }
+}
+
 /// Whether a hello may be sent to an address that somebody else named: one host's, not of this host itself, not reserved.
 pub fn is_candidate(address: SocketAddr) -> bool {
     let ip = address.ip().to_canonical();

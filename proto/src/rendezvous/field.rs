@@ -31,6 +31,7 @@ pub(super) const RELAY: u8 = 25;
 pub(super) const RESET: u8 = 26;
 pub(super) const NAT: u8 = 27;
 pub(super) const PORT: u8 = 28;
+pub(super) const MAPPED: u8 = 29;
 pub(super) const STEP: u8 = 30;
 pub(super) const SEARCH: u8 = 31;
 

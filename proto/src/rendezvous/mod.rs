@@ -20,12 +20,12 @@ mod said;
 mod write;
 
 pub use crate::shim::{DATAGRAM, Malformed};
-pub use address::is_candidate;
+pub use address::{is_candidate, is_public};
 pub use header::{Envelope, Head};
 pub use key::{AttemptKey, SessionId, SessionKey};
 pub use said::{
-    Bind, Bound, Change, Changes, Filtering, FlowIds, Hello, Introduce, Introduction, Join, Joined, Mapping, Meet,
-    Meeting, NameChange, NamesAt, Nat, Refusal, Said, Seen,
+    Bind, Bound, Change, Changes, Filtering, FlowIds, Hello, Introduce, Introduction, Join, Joined, Mapped, Mapping,
+    Meet, Meeting, NameChange, NamesAt, Nat, Refusal, Said, Seen,
 };
 
 /// The port that a rendezvous listens on unless told otherwise.

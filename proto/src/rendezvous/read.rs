@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::field::{self, Fields};
 use super::said::{
-    Bind, Bound, Change, Hello, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt, Refusal,
+    Bind, Bound, Change, Hello, Introduce, Introduction, Join, Joined, Mapped, Meet, Meeting, NameChange, NamesAt,
+    Refusal,
 };
 use super::said::{Filtering, FlowIds, Mapping, Nat};
 use super::{MAX_CARRIED, MAX_COOKIE, Malformed, Said, Seen, address};
@@ -130,6 +131,23 @@ fn nat(fields: &Fields<'_>) -> Result<Nat, Malformed> {
     Ok(Nat { mapping, filtering, step, search })
 }
 
+/// What each address is to, and the address; of what a later version may say beyond, nothing is known here.
+fn mapped(fields: &Fields<'_>) -> Result<Mapped, Malformed> {
+    fields.or(field::MAPPED, Mapped::default(), |mut value| {
+        let mut mapped = Mapped::default();
+        while let Some((to, rest)) = value.split_first() {
+            let (at, rest) = address::take(rest)?;
+            value = rest;
+            match to {
+                1 => mapped.flow = Some(at),
+                2 => mapped.shim = Some(at),
+                _ => {}
+            }
+        }
+        Some(mapped)
+    })
+}
+
 fn seen(value: &[u8]) -> Option<Seen> {
     let (epoch, version) = value.split_at_checked(8)?;
     Some(Seen { epoch: u64_of(epoch)?, version: u64_of(version)? })
@@ -203,6 +221,7 @@ fn introduce(fields: &Fields<'_>) -> Result<Introduce, Malformed> {
         locals: locals(fields, field::LOCALS)?,
         round: fields.must(field::ROUND, byte)?,
         nat: nat(fields)?,
+        mapped: mapped(fields)?,
         round_trip_us: round_trip(fields)?,
         moves: moves(fields)?,
     })
@@ -233,6 +252,7 @@ fn meet(fields: &Fields<'_>) -> Result<Meet, Malformed> {
         nonce: nonce(fields)?,
         locals: locals(fields, field::LOCALS)?,
         nat: nat(fields)?,
+        mapped: mapped(fields)?,
         round_trip_us: round_trip(fields)?,
     })
 }
@@ -247,6 +267,7 @@ fn meeting(fields: &Fields<'_>) -> Result<Meeting, Malformed> {
         shim_locals: locals(fields, field::SHIM_LOCALS)?,
         own_public: fields.must(field::SEEN_AT, address::one)?,
         nat: nat(fields)?,
+        mapped: mapped(fields)?,
         start_us: fields.must(field::START, u32_of)?,
     })
 }

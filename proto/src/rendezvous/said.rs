@@ -239,6 +239,8 @@ pub struct Introduce {
     pub round: u8,
     /// What stands before this host.
     pub nat: Nat,
+    /// What this host's router maps.
+    pub mapped: Mapped,
     /// From this host to the server and back, microseconds; 0: not known.
     pub round_trip_us: u32,
     /// No flow is wanted: the two have one, which is to have another path.
@@ -285,7 +287,18 @@ pub struct Meet {
     /// As in [`Introduce`].
     pub nat: Nat,
     /// As in [`Introduce`].
+    pub mapped: Mapped,
+    /// As in [`Introduce`].
     pub round_trip_us: u32,
+}
+
+/// Addresses that a member's router hands on to it, because it was asked to (PCP, NAT-PMP, UPnP).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mapped {
+    /// To the flow's socket.
+    pub flow: Option<SocketAddr>,
+    /// To the listen port.
+    pub shim: Option<SocketAddr>,
 }
 
 /// Where the other side is. The header has its id of the flow as sender, and the reader's as receiver.
@@ -307,6 +320,8 @@ pub struct Meeting {
     pub own_public: SocketAddr,
     /// What the other says of its NAT.
     pub nat: Nat,
+    /// What the other's router maps.
+    pub mapped: Mapped,
     /// Send the first hello so many microseconds after this arrived: then both sides' are on their way at once.
     pub start_us: u32,
 }

@@ -1,7 +1,9 @@
 //! What is said, as fields.
 
 use super::field::{self, put};
-use super::said::{Bind, Change, Hello, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt};
+use super::said::{
+    Bind, Change, Hello, Introduce, Introduction, Join, Joined, Mapped, Meet, Meeting, NameChange, NamesAt,
+};
 use super::said::{Filtering, FlowIds, Mapping, Nat};
 use super::{MAX_CARRIED, MAX_COOKIE, Said, Seen, address};
 
@@ -119,6 +121,20 @@ fn put_nat(out: &mut Vec<u8>, nat: Nat) {
     }
 }
 
+/// One byte, what it is to, and the address. Not said where there is none.
+fn put_mapped(out: &mut Vec<u8>, mapped: Mapped) {
+    let mut value = Vec::new();
+    for (to, at) in [(1, mapped.flow), (2, mapped.shim)] {
+        if let Some(at) = at {
+            value.push(to);
+            address::put(&mut value, at);
+        }
+    }
+    if !value.is_empty() {
+        put(out, field::MAPPED, &value);
+    }
+}
+
 fn write_join(out: &mut Vec<u8>, join: &Join) {
     put_cookie(out, &join.cookie);
     put(out, field::BOOT, &join.boot.0.to_be_bytes());
@@ -178,6 +194,7 @@ fn write_introduce(out: &mut Vec<u8>, introduce: &Introduce) {
     put_list(out, field::LOCALS, &introduce.locals);
     put(out, field::ROUND, &[introduce.round]);
     put_nat(out, introduce.nat);
+    put_mapped(out, introduce.mapped);
     put_round_trip(out, introduce.round_trip_us);
     put_moves(out, introduce.moves);
 }
@@ -203,6 +220,7 @@ fn write_meet(out: &mut Vec<u8>, meet: &Meet) {
     put(out, field::NONCE, &meet.nonce);
     put_list(out, field::LOCALS, &meet.locals);
     put_nat(out, meet.nat);
+    put_mapped(out, meet.mapped);
     put_round_trip(out, meet.round_trip_us);
 }
 
@@ -215,6 +233,7 @@ fn write_meeting(out: &mut Vec<u8>, meeting: &Meeting) {
     put_list(out, field::SHIM_LOCALS, &meeting.shim_locals);
     put_address(out, field::SEEN_AT, meeting.own_public);
     put_nat(out, meeting.nat);
+    put_mapped(out, meeting.mapped);
     put(out, field::START, &meeting.start_us.to_be_bytes());
 }
 

@@ -113,6 +113,11 @@ impl Host {
         self.0.network.as_ref().map(|network| &network.namespace)
     }
 
+    /// The box before it.
+    pub(crate) fn innermost(&self) -> Option<&Namespace> {
+        Some(self.0.network.as_ref()?.boxes.first()?.namespace())
+    }
+
     pub(crate) fn in_namespace(&self) -> Result<&Namespace> {
         let name = self.name();
         self.namespace().with_context(|| format!("host {name} is on loopback; make the lab with Lab::new"))

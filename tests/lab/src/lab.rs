@@ -18,6 +18,8 @@ use crate::{Host, Middlebox};
 /// A switch and the hosts on it.
 pub struct Lab {
     folder: tempfile::TempDir,
+    /// What addresses on the switch begin with.
+    outer: [u8; 3],
     network: Network,
     hosts: AtomicU8,
     /// A host's link passes nothing once nobody holds the host; a router that nobody talks to would be a black hole.
@@ -36,13 +38,18 @@ impl Lab {
         Ok(Self::of(folder()?, Network::Namespaces(Arc::new(Switch::new()?))))
     }
 
+    /// The same with addresses that are of the whole Internet, 11.0.0.1 in place of 10.0.0.1: some programs take no others for public.
+    pub fn with_public_addresses() -> Result<Self> {
+        Ok(Self { outer: [11, 0, 0], ..Self::new()? })
+    }
+
     /// A lab whose hosts are run directories on 127.0.0.1, 127.0.0.2, … with the shim on one free UDP port.
     pub fn on_loopback() -> Result<Self> {
         Ok(Self::of(folder()?, Network::Loopback(free_port()?)))
     }
 
     fn of(folder: tempfile::TempDir, network: Network) -> Self {
-        Self { folder, network, hosts: AtomicU8::new(0), kept: Mutex::default() }
+        Self { folder, outer: [10, 0, 0], network, hosts: AtomicU8::new(0), kept: Mutex::default() }
     }
 
     /// A host that lives as long as the lab.
@@ -89,12 +96,13 @@ impl Lab {
         let number = self.number()?;
         let addresses = (2_u8..).zip(&names).map(|(host, _)| match kind.translates() {
             true => Ok(router::inner_address(number, host)),
-            false => self.number().map(|own| Ipv4Addr::new(10, 0, 0, own)),
+            false => self.number().map(|own| self.outer(own)),
         });
         let addresses = addresses.collect::<Result<Vec<_>>>()?;
         let owned = if kind.translates() { &[][..] } else { &addresses };
         let server = addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let plan = router::Plan { kind, number, server, forwarded, owned, hairpin: false };
+        let outer = self.outer(number);
+        let plan = router::Plan { kind, number, outer, server, forwarded, owned, hairpin: false };
         let inside = plan.build(switch).with_context(|| format!("a {kind} middlebox"))?;
         let hosts = (2_u8..).zip(names).zip(&addresses).map(|((number, name), address)| {
             self.place(&inside, number, name, *address, if kind.translates() { 24 } else { 32 })
@@ -136,7 +144,7 @@ impl Lab {
             let address = Ipv4Addr::new(127, 0, 0, number);
             return Ok(self.keep(Inner { name, run_dir, address, public: None, address6: None, port, network: None }));
         };
-        let address = Ipv4Addr::new(10, 0, 0, number);
+        let address = self.outer(number);
         let address6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into());
         let addresses = &[(IpAddr::V4(address), 24), (IpAddr::V6(address6), 64)];
         let namespace = switch.attach(&Place { number, addresses, gateway: None })?;
@@ -149,6 +157,12 @@ impl Lab {
         let run_dir = self.folder.path().join(name);
         std::fs::create_dir(&run_dir).with_context(|| format!("the run directory of host {name}"))?;
         Ok(run_dir)
+    }
+
+    /// The address of a number on the switch.
+    pub(crate) fn outer(&self, number: u8) -> Ipv4Addr {
+        let [a, b, c] = self.outer;
+        Ipv4Addr::new(a, b, c, number)
     }
 
     /// The next number of a host or middlebox.

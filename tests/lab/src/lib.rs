@@ -31,6 +31,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the lab is all doing: clocks, sockets, processes")]
 
+mod at_router;
 pub mod binaries;
 mod daemon;
 mod enter;

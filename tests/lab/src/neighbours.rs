@@ -14,7 +14,9 @@ impl Lab {
     pub fn hosts_apart<const N: usize>(&self, names: [impl AsRef<str>; N], hairpin: bool) -> Result<[Host; N]> {
         let (switch, number) = (self.outside()?, self.number()?);
         let server = router::inner_address(number, 2);
-        let plan = router::Plan { kind: Middlebox::FullCone, number, server, forwarded: &[], owned: &[], hairpin };
+        let outer = self.outer(number);
+        let plan =
+            router::Plan { kind: Middlebox::FullCone, number, outer, server, forwarded: &[], owned: &[], hairpin };
         let inside = plan.build(switch).context("a middlebox for hosts that are apart")?;
         let hosts = (2_u8..).zip(names).map(|(host, name)| {
             let placed = self.place(&inside, host, name.as_ref(), router::inner_address(number, host), 24)?;
@@ -33,9 +35,9 @@ impl Lab {
         hairpin: bool,
     ) -> Result<[Host; N]> {
         let (switch, number) = (self.outside()?, self.number()?);
-        let outer = Ipv4Addr::new(10, 0, 0, number);
+        let outer = self.outer(number);
         let address = |last| Ipv4Addr::new(100, 64, number, last);
-        let plan = router::Plan { kind, number, server: address(2), forwarded: &[], owned: &[], hairpin };
+        let plan = router::Plan { kind, number, outer, server: address(2), forwarded: &[], owned: &[], hairpin };
         let carrier = (number, outer, None);
         let (middle, far) = plan.one(Middlebox::FullCone, switch, carrier, address(1), address(2))?;
         let plan = router::Plan { hairpin: false, ..plan };

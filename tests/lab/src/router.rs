@@ -35,6 +35,11 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// Where it is.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// As after a restart: no flow is known any more.
     pub(crate) fn forget(&self) -> Result<()> {
         let kind = self.kind();
@@ -69,6 +74,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) kind: Middlebox,
     /// Its number, and so its address, on the lab's switch.
     pub(crate) number: u8,
+    /// Its address there.
+    pub(crate) outer: Ipv4Addr,
     /// The address of the host that ports are forwarded to.
     pub(crate) server: Ipv4Addr,
     pub(crate) forwarded: &'a [RangeInclusive<u16>],
@@ -86,7 +93,7 @@ pub(crate) fn inner_address(number: u8, host: u8) -> Ipv4Addr {
 impl Plan<'_> {
     /// Makes the boxes, the outermost first.
     pub(crate) fn build(&self, outside: &Arc<Switch>) -> Result<Inside> {
-        let outer = Ipv4Addr::new(10, 0, 0, self.number);
+        let outer = self.outer;
         let carrier = Ipv4Addr::new(100, 64, self.number, 1);
         let home = Ipv4Addr::new(100, 64, self.number, 2);
         let inner = inner_address(self.number, 1);

@@ -106,6 +106,9 @@ pub struct Nat {
     by_inner: BTreeMap<(SocketAddr, Scope), SocketAddr>,
     /// Outer port to inner endpoint, for ever and for everybody.
     forwards: BTreeMap<u16, SocketAddr>,
+    handed_in: BTreeMap<u16, SocketAddr>,
+    /// Inner endpoints and who was heard at the port that is handed in to them.
+    heard: BTreeMap<(SocketAddr, SocketAddr), u16>,
     next_port: u16,
 }
 
@@ -119,6 +122,8 @@ impl Nat {
             entries: BTreeMap::new(),
             by_inner: BTreeMap::new(),
             forwards: BTreeMap::new(),
+            handed_in: BTreeMap::new(),
+            heard: BTreeMap::new(),
             next_port,
         }
     }
@@ -144,10 +149,17 @@ impl Nat {
         self.forwards.insert(port, inner);
     }
 
+    /// What arrives at the outer port goes to the inner endpoint, as a router maps it that was asked to (PCP): what that endpoint sends leaves
+    /// from the port to those only who were heard there, else from where it would without.
+    pub fn hand_in(&mut self, port: u16, inner: SocketAddr) {
+        self.handed_in.insert(port, inner);
+    }
+
     /// Everything it learned is lost, as at a restart of the box; forwards stay.
     pub fn forget(&mut self) {
         self.entries.clear();
         self.by_inner.clear();
+        self.heard.clear();
     }
 
     /// Mappings that live.
@@ -170,6 +182,9 @@ impl Nat {
         {
             return Some(SocketAddr::new(self.outer, *port));
         }
+        if let Some(port) = self.heard.get(&(from, to)) {
+            return Some(SocketAddr::new(self.outer, *port));
+        }
         let scope = self.scope(to);
         let outer = match self.by_inner.get(&(from, scope)) {
             Some(outer) => *outer,
@@ -187,6 +202,10 @@ impl Nat {
         if let Some(inner) = self.forwards.get(&to.port())
             && (self.behaviour.translates || *inner == to)
         {
+            return Some(*inner);
+        }
+        if let Some(inner) = self.handed_in.get(&to.port()) {
+            self.heard.insert((*inner, from), to.port());
             return Some(*inner);
         }
         let entry = self.entries.get_mut(&to)?;

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use proto::rendezvous::{
-    Envelope, Head, Introduce, Introduction, Join, Meet, NameChange, NamesAt, Nat, Said, Seen, SessionId, SessionKey,
+    Envelope, Head, Introduce, Introduction, Join, Mapped, Meet, NameChange, NamesAt, Nat, Said, Seen, SessionId,
+    SessionKey,
 };
 use proto::{BootId, HostId, Name, WireId};
 
@@ -211,7 +212,17 @@ impl Address {
             let Member { wanted, key, .. } = &address.members[member];
             let (cookie, name, peer) = (address.cookie.clone(), wanted.clone(), HostId(0));
             let (locals, nat) = (Vec::new(), Nat::default());
-            let said = Introduce { cookie, name, peer, locals, round: 0, nat, round_trip_us: 100, moves: None };
+            let said = Introduce {
+                cookie,
+                name,
+                peer,
+                locals,
+                round: 0,
+                nat,
+                mapped: Mapped::default(),
+                round_trip_us: 100,
+                moves: None,
+            };
             address.head(member, id).encode(key, &Said::Introduce(said))
         };
         let by_host: HashMap<u64, usize> = self.members.iter().enumerate().map(|(n, m)| (m.host.0, n)).collect();
@@ -261,6 +272,7 @@ impl Address {
             nonce: introduction.nonce,
             locals: Vec::new(),
             nat: Nat::default(),
+            mapped: Mapped::default(),
             round_trip_us: 100,
         });
         let bytes = self.head(neighbour, self.count).encode(&self.members[neighbour].key, &said);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::rendezvous::{
-    Bind, Envelope, FlowIds, Head, Introduce, Introduction, Malformed, Meet, Meeting, Nat, Refusal, Said,
+    Bind, Envelope, FlowIds, Head, Introduce, Introduction, Malformed, Mapped, Meet, Meeting, Nat, Refusal, Said,
 };
 use proto::{HostId, Name, WireId};
 use rand_chacha::ChaCha12Rng;
@@ -27,6 +27,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Where the two kinds of NAT cannot meet, hellos get so long before the relay is asked.
 const HOPELESS: Duration = Duration::from_millis(400);
+/// The same where only a router that was asked makes them meet.
+const MAPPED: Duration = Duration::from_millis(800);
 /// Rounds: the second one from fresh ports, the other side first.
 pub const ROUNDS: u8 = 2;
 
@@ -47,6 +49,10 @@ pub struct Setup {
     pub cookie: Vec<u8>,
     /// What stands before this host.
     pub nat: Nat,
+    /// What this host's router maps.
+    pub mapped: Mapped,
+    /// The router was asked to map the socket's port: the server is asked once that is done, or then.
+    pub hold: Option<Instant>,
     /// To the server and back, if known.
     pub round_trip: Option<Duration>,
     /// Given up then.
@@ -114,11 +120,22 @@ impl Attempt {
 
     fn begin(now: Instant, setup: Setup, goal: Goal) -> Self {
         let pause = setup.round_trip.map_or(FIRST_PAUSE, |time| (time * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
-        let stage = Stage::Introducing { next: now, pause, asked: 0, told: false };
+        let stage = Stage::Introducing { next: setup.hold.unwrap_or(now), pause, asked: 0, told: false };
         let (searching, out) = (Searching::default(), Sends::new());
         let mut attempt = Self { setup, goal, stage, meeting: None, searching, found_by: None, out, result: None };
         attempt.handle_timeout(now);
         attempt
+    }
+
+    /// The router has mapped the socket's port, or it has not: nobody waits for it any more.
+    pub fn mapped(&mut self, now: Instant, at: Option<SocketAddr>) {
+        self.setup.mapped.flow = at;
+        if let Stage::Introducing { next, asked, .. } = &mut self.stage
+            && (*asked == 0 || at.is_some())
+        {
+            *next = now;
+            self.handle_timeout(now);
+        }
     }
 
     /// The next datagram to send from the socket.
@@ -152,7 +169,7 @@ impl Attempt {
     /// The other side's first word that needs a path came from there: taken, if a sealed hello did, too.
     pub fn take(&mut self, from: SocketAddr) -> Option<Won> {
         let won = match &mut self.stage {
-            Stage::Punching(punch) => punch.take(from)?,
+            Stage::Punching(punch) => through_own(punch.take(from)?, self.setup.mapped),
             Stage::Relaying(relaying) if relaying.both && relaying.at == from => relayed(from),
             _ => return None,
         };
@@ -184,7 +201,7 @@ impl Attempt {
         if !punch.handle(now, from, &said, rng, &mut self.out) {
             return Err(Malformed::Header);
         }
-        if let Some(won) = punch.won() {
+        if let Some(won) = punch.won().map(|won| through_own(won, self.setup.mapped)) {
             self.result.get_or_insert(Ok(won));
         }
         Ok(())
@@ -355,10 +372,10 @@ impl Attempt {
     }
 
     fn question(&self) -> Vec<u8> {
-        let Setup { session, ours, locals, cookie, round_trip, .. } = &self.setup;
+        let Setup { session, ours, locals, cookie, mapped, round_trip, .. } = &self.setup;
         let head = Head { session: session.id, member: session.host, sender: *ours, receiver: WireId(0) };
         let round_trip_us = round_trip.map_or(0, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
-        let (cookie, locals, nat) = (cookie.clone(), locals.clone(), self.own_nat());
+        let (cookie, locals, nat, mapped) = (cookie.clone(), locals.clone(), self.own_nat(), *mapped);
         let said = match &self.goal {
             Goal::Ask { name, peer, round, moves } => Said::Introduce(Introduce {
                 cookie,
@@ -367,6 +384,7 @@ impl Attempt {
                 locals,
                 round: *round,
                 nat,
+                mapped,
                 round_trip_us,
                 moves: *moves,
             }),
@@ -376,6 +394,7 @@ impl Attempt {
                 nonce: introduction.nonce,
                 locals,
                 nat,
+                mapped,
                 round_trip_us,
             }),
         };
@@ -404,11 +423,18 @@ impl Attempt {
 fn until(punch: &Punch, asking: bool, setup: &Setup, meeting: Option<&Meeting>, searches: Option<Instant>) -> Instant {
     let peer = meeting.map_or(Nat::default(), |meeting| meeting.nat);
     let hopeless = setup.relay.is_some() && nat::hindrance(setup.nat, peer).is_some();
-    let round = if hopeless { punch.begins() + HOPELESS } else { punch.until() };
+    let asked_router = setup.mapped.flow.or(meeting.and_then(|meeting| meeting.mapped.flow)).is_some();
+    let patience = if asked_router { MAPPED } else { HOPELESS };
+    let round = if hopeless { punch.begins() + patience } else { punch.until() };
     let round = searches.map_or(round, |until| until.max(round));
     if asking || setup.relay.is_some() { round.min(setup.deadline) } else { setup.deadline }
 }
 
+/// The other side reached this one where this one's router maps it.
+fn through_own(won: Won, mapped: Mapped) -> Won {
+    if won.seen_at.is_some() && won.seen_at == mapped.flow { Won { way: Way::Mapped, ..won } } else { won }
+}
+
 fn relayed(at: SocketAddr) -> Won {
-    Won { at, way: Way::Relayed, round_trip: Duration::ZERO }
+    Won { at, way: Way::Relayed, round_trip: Duration::ZERO, seen_at: None }
 }

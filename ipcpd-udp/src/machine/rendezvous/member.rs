@@ -112,6 +112,8 @@ pub struct Member {
     /// The server's other port, where the ports' order is to be asked for.
     other: Option<SocketAddr>,
     nat: Nat,
+    /// The router hands on what comes for the listen port.
+    mapped: bool,
     guesses: Guesses,
     out: Sends,
     events: VecDeque<Event>,
@@ -145,6 +147,7 @@ impl Member {
             steps: None,
             other: None,
             nat: Nat::default(),
+            mapped: false,
             guesses: Guesses::new(rng),
             out: Sends::new(),
             events: VecDeque::new(),
@@ -488,6 +491,16 @@ impl Member {
     /// What stands before this host.
     pub fn nat(&self) -> Nat {
         Nat { search: self.session.punch == super::predict::Level::Search, ..self.nat }
+    }
+
+    /// Whether it is still being found out what stands before this host.
+    pub fn is_surveying(&self) -> bool {
+        self.survey.is_some()
+    }
+
+    /// The router maps the listen port from now on, or not any more.
+    pub fn set_mapped(&mut self, mapped: bool) {
+        self.mapped = mapped;
     }
 
     /// For the sockets of flows.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::HostId;
-use proto::rendezvous::{AttemptKey, Head, Hello, Meeting, Said, is_candidate};
+use proto::rendezvous::{AttemptKey, Head, Hello, Meeting, Said, is_candidate, is_public};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng;
 
@@ -36,7 +36,7 @@ pub enum Way {
     Local,
     /// Where the server sees the other.
     Public,
-    /// Nobody named it; a hello came from there.
+    /// The port that a NAT gave: nobody named it, and a hello came from there; or a router was asked for it, by either side.
     Mapped,
     /// The other's NAT was expected to give it next.
     Predicted,
@@ -66,6 +66,8 @@ pub struct Won {
     pub way: Way,
     /// From a hello to its answer; nothing where it is not known.
     pub round_trip: Duration,
+    /// Where the other side sees this one, if it said so.
+    pub seen_at: Option<SocketAddr>,
 }
 
 /// One side of the hellos.
@@ -97,6 +99,8 @@ struct Try {
     heard: bool,
     /// What was sent there arrived.
     proven: bool,
+    /// As coming from there.
+    seen_at: Option<SocketAddr>,
 }
 
 impl Try {
@@ -137,7 +141,9 @@ impl Punch {
         for to in predicted.filter(|to| is_candidate(*to)) {
             punch.try_address(to, Way::Predicted, start, rng);
         }
-        let named = std::iter::once((meeting.public, Way::Public));
+        let reaches = |at: &SocketAddr| at.ip() == meeting.public.ip() || is_public(at.ip());
+        let mapped = meeting.mapped.flow.filter(reaches).map(|at| (at, Way::Mapped));
+        let named = std::iter::once((meeting.public, Way::Public)).chain(mapped);
         for (to, way) in named.chain(meeting.locals.iter().map(|local| (*local, Way::Local))) {
             let own = locals.contains(&to) || to == meeting.own_public;
             let family = locals.first().is_none_or(|own| own.is_ipv4() == to.is_ipv4());
@@ -170,6 +176,7 @@ impl Punch {
             answers: 0,
             heard: false,
             proven: false,
+            seen_at: None,
         });
     }
 
@@ -216,7 +223,8 @@ impl Punch {
     /// The other side took the path by another word than CHOSEN.
     pub fn take(&mut self, from: SocketAddr) -> Option<Won> {
         let way = self.was_heard(from)?;
-        Some(*self.won.get_or_insert(Won { at: from, way, round_trip: Duration::ZERO }))
+        let seen_at = self.tries.iter().find(|known| known.to == from).and_then(|known| known.seen_at);
+        Some(*self.won.get_or_insert(Won { at: from, way, round_trip: Duration::ZERO, seen_at }))
     }
 
     /// Whether the header of a datagram is what the other side would write.
@@ -278,12 +286,12 @@ impl Punch {
             self.try_address(from, Way::Mapped, now, rng);
             return self.handle_timeout(now, out);
         }
-        (tried.heard, tried.proven) = (true, true);
+        (tried.heard, tried.proven, tried.seen_at) = (true, true, Some(answer.seen_at));
         let exact = tried.first.filter(|_| tried.sent == 1);
         let round_trip = exact.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let (way, challenge) = (tried.way, tried.challenge);
         if self.asking && self.won.is_none() {
-            self.won = Some(Won { at: from, way, round_trip });
+            self.won = Some(Won { at: from, way, round_trip, seen_at: Some(answer.seen_at) });
         }
         if self.asking && self.won.is_some_and(|won| won.at == from) {
             let chosen = Hello { challenge, echo: answer.challenge, seen_at: from, locals: Vec::new() };
@@ -296,7 +304,8 @@ impl Punch {
         if !self.asking && known.challenge == chosen.echo {
             (known.heard, known.proven) = (true, true);
             let way = known.way;
-            self.won.get_or_insert(Won { at: from, way, round_trip: Duration::ZERO });
+            let seen_at = Some(chosen.seen_at);
+            self.won.get_or_insert(Won { at: from, way, round_trip: Duration::ZERO, seen_at });
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proto::rendezvous::{Filtering, Mapping, Nat, Refusal};
+use proto::rendezvous::{Filtering, Mapped, Mapping, Nat, Refusal};
 use proto::{HostId, Name};
 use sim::{Behaviour, Kind, Link, Realm};
 
@@ -61,6 +61,26 @@ fn the_table_of_six_kinds() {
     let computed: Vec<bool> = SIX.iter().flat_map(|a| SIX.map(|b| meets(*a, b))).collect();
     let table: Vec<bool> = want.split_whitespace().map(|word| word == "yes").collect();
     assert_eq!(table, computed);
+}
+
+/// Where either side's router maps the flow's port, all meet; where it only says so, those that meet anyway.
+#[test]
+fn a_mapped_port_makes_all_meet() {
+    let pairs = || SIX.iter().flat_map(|a| SIX.map(|b| (*a, b)));
+    for ((a, b), n) in pairs().flat_map(|pair| [(pair, 0), (pair, 1)]) {
+        if [a, b][n] == Kind::Open {
+            continue;
+        }
+        let mut world = World::pair(7, a, b, slow(10));
+        world.map_port(n, true);
+        let won = world.allocate().unwrap_or_else(|outcome| panic!("{a:?} to {b:?}, mapped at {n}: {outcome:?}"));
+        let by_it = won.way == Way::Mapped || [a, b][n] == Kind::Firewall;
+        assert!(meets(a, b) || by_it, "{a:?} to {b:?}, mapped at {n}: {won:?}");
+        let mut world = World::pair(7, a, b, slow(10));
+        world.map_port(n, false);
+        let outcome = world.allocate();
+        assert_eq!(outcome.is_ok(), meets(a, b), "{a:?} to {b:?}, a lie at {n}: {outcome:?}");
+    }
 }
 
 /// Every pair of ten kinds under one seed, each held against the computed table.
@@ -209,6 +229,7 @@ fn the_other_ip_version_is_not_waited_for() {
             shim_locals: Vec::new(),
             own_public: at,
             nat: Nat::default(),
+            mapped: Mapped::default(),
             start_us: 0,
         };
         let punch = Punch::new(

@@ -83,6 +83,7 @@ pub(super) fn settings(listen: &str) -> Settings {
         limits: Limits::default(),
         dns: None,
         rendezvous: None,
+        map_ports: false,
     }
 }
 

@@ -8,7 +8,7 @@ use capture::Sent;
 use flowring_tests::net::SOON;
 use lab::{Host, Middlebox};
 use proto::rendezvous::{
-    Bind, DATAGRAM, Head, Introduce, MAX_LOCALS, Meet, Meeting, Nat, PORT, Refusal, Said, is_ours,
+    Bind, DATAGRAM, Head, Introduce, MAX_LOCALS, Mapped, Meet, Meeting, Nat, PORT, Refusal, Said, is_ours,
 };
 use proto::{BootId, HostId, Name, WireId};
 
@@ -54,10 +54,18 @@ fn forgeries(known: &mut Member) -> Vec<(u16, Vec<u8>)> {
         round: 0,
         moves: None,
         nat,
+        mapped: Mapped::default(),
         round_trip_us: 0,
     };
-    let meet =
-        Meet { cookie: cookie.clone(), attempt: WireId(5), nonce: [1; 16], locals: vec![], nat, round_trip_us: 0 };
+    let meet = Meet {
+        cookie: cookie.clone(),
+        attempt: WireId(5),
+        nonce: [1; 16],
+        locals: vec![],
+        nat,
+        mapped: Mapped::default(),
+        round_trip_us: 0,
+    };
     let bind = Bind { cookie: cookie.clone(), peer: HostId(5), attempt: WireId(5), nonce: [1; 16] };
     let (id, join) = known.join_said();
     let mut all = vec![(PORT, known.bytes(id, &join)), (PORT, head.encode(&known.key, &join))];
@@ -198,7 +206,17 @@ fn lie(flow: &mut Member, id: u64, locals: &[SocketAddr]) -> Result<Meeting> {
         let (peer, nat) = (HostId(0), Nat::default());
         (
             id,
-            Said::Introduce(Introduce { cookie, name, peer, locals, round: 0, moves: None, nat, round_trip_us: 1_000 }),
+            Said::Introduce(Introduce {
+                cookie,
+                name,
+                peer,
+                locals,
+                round: 0,
+                moves: None,
+                nat,
+                mapped: Mapped::default(),
+                round_trip_us: 1_000,
+            }),
         )
     };
     let deadline = lab::Deadline::after(SOON);

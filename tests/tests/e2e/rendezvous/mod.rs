@@ -3,6 +3,7 @@
 mod amplifier;
 mod group;
 mod life;
+mod mapped;
 mod moves;
 mod nat;
 mod neighbours;
@@ -22,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
     use amplifier::*;
     use group::*;
     use life::*;
+    use mapped::*;
     use moves::*;
     use nat::*;
     use neighbours::*;
@@ -75,6 +77,13 @@ pub(crate) fn cases() -> Vec<Case> {
         members_on_one_host_need_no_rendezvous,
         a_stopped_terminal_holds_nobody_up,
         a_member_that_leaves_or_is_to_be_started_may_join,
+    ]);
+    cases.extend(cases![@ true, ["miniupnpd"],
+        symmetric_hosts_meet_where_a_router_maps_by_pcp,
+        symmetric_hosts_meet_where_a_router_maps_by_nat_pmp,
+        symmetric_hosts_meet_where_a_router_maps_by_upnp,
+        a_router_that_refuses_leaves_flows_as_they_were,
+        a_router_that_stops_costs_no_flow
     ]);
     cases.extend(cases![programs ["dumpcap"]: a_capture_shows_no_amplification_by_the_server]);
     cases.extend(cases![@ true, ["dumpcap"], a_lying_member_has_few_hellos_sent_to_a_third_party]);

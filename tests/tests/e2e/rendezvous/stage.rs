@@ -48,9 +48,17 @@ impl Session {
         Self::open_as("", words)
     }
 
+    /// The same where all addresses are of the whole Internet.
+    pub(crate) fn open_public(words: &'static [&'static str]) -> Result<Self> {
+        Self::open_in(Lab::with_public_addresses()?, "", words)
+    }
+
     /// With further lines of its configuration, and words.
     pub(crate) fn open_as(lines: &str, words: &'static [&'static str]) -> Result<Self> {
-        let lab = Lab::new()?;
+        Self::open_in(Lab::new()?, lines, words)
+    }
+
+    fn open_in(lab: Lab, lines: &str, words: &'static [&'static str]) -> Result<Self> {
         let [at] = lab.hosts(["rdv"])?;
         let key = at.run_dir().join("darkreign.key");
         write_key(&key, &format!("{SECRET}\n"))?;

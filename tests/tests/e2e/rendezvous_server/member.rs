@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use flowring_tests::net::SOON;
 use lab::{Deadline, Host, Running};
 use proto::rendezvous::{
-    Change, Envelope, Head, Introduce, Introduction, Join, Joined, Meet, Meeting, NameChange, NamesAt, Nat, PORT, Said,
-    Seen, SessionId, SessionKey,
+    Change, Envelope, Head, Introduce, Introduction, Join, Joined, Mapped, Meet, Meeting, NameChange, NamesAt, Nat,
+    PORT, Said, Seen, SessionId, SessionKey,
 };
 use proto::{BootId, HostId, Name, WireId};
 use serde_json::Value;
@@ -194,6 +194,7 @@ impl Member {
                     locals,
                     round: 0,
                     nat,
+                    mapped: Mapped::default(),
                     round_trip_us: 1_000,
                     moves: None,
                 }),
@@ -219,7 +220,7 @@ impl Member {
             let locals = member.socket.local_addr().into_iter().collect();
             let (attempt, nonce) = (introduction.attempt, introduction.nonce);
             let (cookie, nat, round_trip_us) = (member.cookie.clone(), Nat::default(), 1_000);
-            (id, Said::Meet(Meet { cookie, attempt, nonce, locals, nat, round_trip_us }))
+            (id, Said::Meet(Meet { cookie, attempt, nonce, locals, nat, mapped: Mapped::default(), round_trip_us }))
         };
         self.ask(self.server, said, |_, said| meeting(said))
     }

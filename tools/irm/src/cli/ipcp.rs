@@ -85,6 +85,9 @@ pub struct Enroll {
     /// What is done where hellos to known addresses come to nothing [default: predict]
     #[arg(long, value_enum, value_name = "HOW")]
     pub punch: Option<Punch>,
+    /// Ask this host's router to map ports to it (PCP, NAT-PMP, UPnP): for flows that would find no direct path
+    #[arg(long)]
+    pub map_ports: bool,
     /// Leave it down when it ends
     #[arg(long)]
     pub no_restart: bool,

@@ -7,8 +7,8 @@ use clap::Args;
 /// Shown behind the options.
 pub(super) const EXPLAINED: &str = "\
 Asks a rendezvous from sockets of its own how it sees them, in RFC 4787's words: needs no session and no key. Sends about 20
-datagrams of 1,200 bytes to the server and some to this host's own public address. Takes some seconds; with --lifetime as long
-as is said there.
+datagrams of 1,200 bytes to the server and some to this host's own public address, and asks the router whether it maps ports (PCP,
+NAT-PMP, UPnP; it is not asked for one). Takes some seconds; with --lifetime as long as is said there.
 
 Exit codes:
   0  it was found out

@@ -24,6 +24,7 @@ pub(super) fn request(options: Enroll) -> Result<v1::IpcpBootstrapRequest, Fault
         session_key_file: program::text(options.key_file)?,
         follow,
         punch: Punch::said(options.punch).into(),
+        map_ports: options.map_ports,
         ..v1::UdpConfig::default()
     };
     Ok(v1::IpcpBootstrapRequest {

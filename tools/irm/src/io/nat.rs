@@ -42,7 +42,8 @@ pub(super) async fn nat(run_dir: Option<&std::path::Path>, how: Nat) -> Result<(
     if servers.len() == 2 && servers[0].ip() == servers[1].ip() {
         return Err(Fault::Unable(format!("both servers are at {}; name one at another address", servers[0].ip())));
     }
-    let found = ask_all(&servers, how.lifetime).await?.found();
+    let (facts, router) = tokio::join!(ask_all(&servers, how.lifetime), router(servers[0]));
+    let found = Facts { router, ..facts? }.found();
     print::listing(Listing { json: how.json }, &found, |found: &Found| nat::text(found))
 }
 
@@ -184,7 +185,15 @@ async fn ask_all(servers: &[SocketAddr], most: Option<Duration>) -> Result<Facts
         None => None,
     };
     let local = first.local;
-    Ok(Facts { server, other, local, sockets, heard_from_other, at_other, at_second, hairpin, lifetime })
+    Ok(Facts { server, other, local, sockets, heard_from_other, at_other, at_second, hairpin, lifetime, router: None })
+}
+
+/// What the router answers to that maps ports. None is mapped.
+async fn router(server: SocketAddr) -> Option<gateway::Survey> {
+    let SocketAddr::V4(towards) = server else { return None };
+    let asker = Asker::open(server).await.ok()?;
+    let SocketAddr::V4(local) = asker.local else { return None };
+    gateway::Client::default().survey(*towards.ip(), local).await
 }
 
 fn silent(server: SocketAddr) -> Fault {

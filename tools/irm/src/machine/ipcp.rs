@@ -25,6 +25,7 @@ pub struct IpcpRow {
     rss_bytes: u64,
     counters: BTreeMap<String, u64>,
     session: Option<String>,
+    router_maps: Option<String>,
     config: Option<UdpRow>,
 }
 
@@ -46,6 +47,7 @@ struct UdpRow {
     session: Option<String>,
     session_key: Option<String>,
     punch: Option<&'static str>,
+    map_ports: bool,
 }
 
 impl From<v1::UdpConfig> for UdpRow {
@@ -77,6 +79,7 @@ impl From<v1::UdpConfig> for UdpRow {
             session: given(config.session),
             session_key: given(config.session_key_file),
             punch,
+            map_ports: config.map_ports,
             ip: config.ip,
         }
     }
@@ -103,6 +106,7 @@ impl From<v1::IpcpInfo> for IpcpRow {
             rss_bytes: info.rss_bytes,
             counters: info.counters.into_iter().collect(),
             session: given(info.session),
+            router_maps: given(info.router_maps),
             config: info.config.map(UdpRow::from),
         }
     }

@@ -3,7 +3,7 @@
 pub mod lifetime;
 mod words;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::Serialize;
 
@@ -43,6 +43,23 @@ pub struct Facts {
     pub hairpin: Option<Hairpin>,
     /// How long mappings live.
     pub lifetime: Option<Lifetime>,
+    /// What the next hop answers to that maps ports; none where there is none.
+    pub router: Option<gateway::Survey>,
+}
+
+/// This host's router, as one that maps ports when it is asked to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Router {
+    /// Where this host knows it.
+    pub address: Ipv4Addr,
+    /// What it answers to, as members of a session with --map-ports try it.
+    pub maps_by: Vec<&'static str>,
+    /// Its address outside, if it said so.
+    pub outside: Option<Ipv4Addr>,
+    /// That is where the server sees this host; else another NAT is before it. Null: not known.
+    pub is_public: Option<bool>,
+    /// What it refused, in its words.
+    pub refused: Vec<String>,
 }
 
 /// Whether this host reaches itself by its public address.
@@ -127,6 +144,8 @@ pub struct Found {
     pub ports: Ports,
     /// As its type says; null: not asked.
     pub lifetime: Option<Lifetime>,
+    /// As its type says; null: there is no router on the way, or the server was asked over IPv6.
+    pub router: Option<Router>,
     /// With whom direct flows can be had.
     pub direct: Direct,
 }
@@ -161,6 +180,7 @@ impl Facts {
             hairpinning: self.hairpin,
             ports: if mapping == Mapping::None { Ports::Unknown } else { ports(&self.sockets) },
             lifetime: self.lifetime,
+            router: self.router.as_ref().map(|survey| router(survey, ip)),
             direct: direct(mapping, filtering),
         }
     }
@@ -188,6 +208,21 @@ impl Facts {
             // It does not answer when it is asked, either: its silence says nothing.
             (Some(false) | None, _) => Filtering::Unknown,
         }
+    }
+}
+
+fn router(survey: &gateway::Survey, public: Option<IpAddr>) -> Router {
+    let outside = survey.answers.iter().find_map(|(_, answer)| answer.as_ref().ok().copied().flatten());
+    let refused = |(by, answer): &(gateway::Protocol, Result<_, gateway::Refusal>)| match answer {
+        Err(gateway::Refusal::Silent) | Ok(_) => None,
+        Err(why) => Some(format!("{by}: {why}")),
+    };
+    Router {
+        address: survey.at,
+        maps_by: survey.answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(by, _)| by.as_str()).collect(),
+        outside,
+        is_public: outside.zip(public).map(|(outside, public)| IpAddr::V4(outside) == public),
+        refused: survey.answers.iter().filter_map(refused).collect(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use proto::rendezvous::{FlowIds, Nat, Refusal, SessionId};
+use proto::rendezvous::{FlowIds, Mapped, Nat, Refusal, SessionId};
 use proto::{HostId, Name, WireId};
 
 use super::server::Via;
@@ -49,6 +49,7 @@ pub(super) struct Side {
     pub(super) via: Via,
     pub(super) locals: Vec<SocketAddr>,
     pub(super) nat: Nat,
+    pub(super) mapped: Mapped,
     pub(super) round_trip_us: u32,
 }
 

@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use proto::rendezvous::{Head, Introduce, Introduction, Meet, Meeting, Refusal, Said};
+use proto::rendezvous::{Head, Introduce, Introduction, Mapped, Meet, Meeting, Refusal, Said, is_candidate, is_public};
 use proto::{HostId, WireId};
 use rand_chacha::rand_core::Rng;
 
@@ -56,7 +56,7 @@ impl Server {
 
     fn begin(&mut self, now: Instant, asker: &Asker, key: Key, said: Introduce) -> Result<(), Refusal> {
         let limits = self.rules.limits;
-        let asker_side = self.side(asker, &said.locals, said.nat, said.round_trip_us);
+        let asker_side = self.side(asker, &said.locals, (said.nat, said.mapped), said.round_trip_us);
         let session = self.sessions.get_mut(&key.0).ok_or(Refusal::UnknownAttempt)?;
         if !session.members.contains_key(&key.1) {
             return Err(Refusal::UnknownAttempt);
@@ -109,11 +109,14 @@ impl Server {
         &self,
         asker: &Asker,
         locals: &[std::net::SocketAddr],
-        nat: proto::rendezvous::Nat,
+        (nat, mapped): (proto::rendezvous::Nat, Mapped),
         round_trip_us: u32,
     ) -> Side {
         let locals = clean(locals, asker.from, &self.own(asker.via));
-        Side { id: asker.head.sender, at: asker.from, via: asker.via, locals, nat, round_trip_us }
+        // A router maps addresses of its own: nobody's local address is said so where those are hidden.
+        let fits = |at: &std::net::SocketAddr| is_candidate(*at) && (at.ip() == asker.from.ip() || is_public(at.ip()));
+        let mapped = Mapped { flow: mapped.flow.filter(fits), shim: mapped.shim.filter(fits) };
+        Side { id: asker.head.sender, at: asker.from, via: asker.via, locals, nat, mapped, round_trip_us }
     }
 
     /// Tells the other side.
@@ -159,7 +162,7 @@ impl Server {
     }
 
     pub(super) fn meet(&mut self, now: Instant, asker: &Asker, said: Meet) -> Result<(), Reason> {
-        let side = self.side(asker, &said.locals, said.nat, said.round_trip_us);
+        let side = self.side(asker, &said.locals, (said.nat, said.mapped), said.round_trip_us);
         let key = self.attempts.of_asked(asker.head.session, asker.head.member, said.attempt);
         let known = key.and_then(|key| Some((key, self.attempts.get_mut(&key)?)));
         // One socket of the other side, the first.
@@ -211,6 +214,7 @@ impl Server {
             shim_locals: shown(&shim.locals, shim.at, reader.at, &own, hide),
             own_public: reader.at,
             nat: other.nat,
+            mapped: other.mapped,
             start_us: times[0].max(times[1]) / 2 - times[0] / 2 + late,
         });
         let head = Head { session: key.0, member: HostId(0), sender: other.id, receiver: reader.id };

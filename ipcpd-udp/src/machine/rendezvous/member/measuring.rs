@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use proto::rendezvous::Mapping;
+use proto::rendezvous::{Mapping, Nat};
 use rand_chacha::ChaCha12Rng;
 
 use super::super::predict::{Level, Steps};
@@ -13,7 +13,10 @@ impl Member {
     pub(super) fn surveyed(&mut self) {
         let Some(survey) = self.survey.take_if(|survey| survey.found().is_some()) else { return };
         self.stop_measuring();
-        self.nat = survey.found().unwrap_or_default();
+        let found = survey.found().unwrap_or_default();
+        // What a mapped port lets in says nothing of the others'.
+        let filtering = if self.mapped { self.nat.filtering } else { found.filtering };
+        self.nat = Nat { filtering, ..found };
         if self.nat.mapping == Mapping::PortDependent && self.session.punch >= Level::Predict {
             self.other = survey.other();
             self.events.push_back(Event::Measure);

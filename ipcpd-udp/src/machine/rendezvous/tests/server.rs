@@ -241,7 +241,7 @@ impl Server {
         let start = |own: u32, asker: bool| {
             longest / 2 - own / 2 + if asker && asked.said.round % 2 == 1 { 300_000 } else { 0 }
         };
-        let meeting = |peer: HostId, public, locals: &Vec<SocketAddr>, nat, own_public, start_us| {
+        let meeting = |peer: HostId, public, locals: &Vec<SocketAddr>, (nat, mapped), own_public, start_us| {
             let known = &self.members[&peer];
             Said::Meeting(Meeting {
                 peer,
@@ -252,13 +252,16 @@ impl Server {
                 shim_locals: known.locals.clone(),
                 own_public,
                 nat,
+                mapped,
                 start_us,
             })
         };
         let head = |sender, receiver| Head { session: self.session, member: HostId(0), sender, receiver };
-        let to_asker = meeting(asked.peer, *met_at, &meet.locals, meet.nat, asked.at, start(times[0], true));
-        let to_asked =
-            meeting(asked.asker, asked.at, &asked.said.locals, asked.said.nat, *met_at, start(times[1], false));
+        let to_asker =
+            meeting(asked.peer, *met_at, &meet.locals, (meet.nat, meet.mapped), asked.at, start(times[0], true));
+        let said = &asked.said;
+        let kinds = (said.nat, said.mapped);
+        let to_asked = meeting(asked.asker, asked.at, &said.locals, kinds, *met_at, start(times[1], false));
         vec![(asked.at, head(*met_id, attempt), to_asker), (*met_at, head(attempt, *met_id), to_asked)]
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::rendezvous::{SessionId, SessionKey, is_ours};
+use proto::rendezvous::{Mapped, SessionId, SessionKey, is_ours};
 use proto::{BootId, WireId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -91,6 +91,8 @@ pub(super) struct World {
     neighbour: Option<Neighbour>,
     /// What others send to this host's sockets for flows is lost, but for the server's.
     pub(super) deaf: Option<usize>,
+    /// What hosts say that their routers map, of the flow's port.
+    mapped: BTreeMap<usize, SocketAddr>,
 }
 
 /// Another host behind the same box: every so often it sends to where it never sent before.
@@ -127,6 +129,7 @@ impl World {
             punch: Level::default(),
             neighbour: None,
             deaf: None,
+            mapped: BTreeMap::new(),
         }
     }
 
@@ -218,6 +221,22 @@ impl World {
         }
     }
 
+    /// A host's router maps the port that its flow will have, or says so and does not.
+    pub(super) fn map_port(&mut self, n: usize, truly: bool) {
+        let inner = SocketAddr::new(self.hosts[n].address, [CP, SP][n]);
+        let router = self.net.gateway(self.realms[n]).expect("it has one");
+        let outside = if router.behaviour().translates { 45_000 } else { inner.port() };
+        if truly {
+            if router.behaviour().translates {
+                router.hand_in(outside, inner);
+            } else {
+                router.forward(outside, inner);
+            }
+        }
+        let ip = if router.behaviour().translates { router.outer() } else { inner.ip() };
+        self.mapped.insert(n, SocketAddr::new(ip, outside));
+    }
+
     /// Both join.
     pub(super) fn join(&mut self) {
         let server = self.server.at;
@@ -301,6 +320,8 @@ impl World {
             locals: vec![SocketAddr::new(host.address, port)],
             cookie: host.member.cookie().to_vec(),
             nat: host.member.nat(),
+            mapped: Mapped { flow: self.mapped.get(&n).copied(), shim: None },
+            hold: None,
             round_trip: host.member.round_trip(),
             deadline: self.now + PATIENCE,
         }

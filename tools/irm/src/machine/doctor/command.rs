@@ -80,8 +80,9 @@ fn enroll(info: &v1::IpcpInfo, udp: &v1::UdpConfig, layer: &str, ip: &str) -> St
         v1::Punch::Predict => " --punch predict",
         v1::Punch::Search => " --punch search",
     };
+    let maps = if udp.map_ports { " --map-ports" } else { "" };
     format!(
-        "irm ipcp enroll --name {} --layer {} --via {} --session {} --key-file {}{at}{port}{punch}",
+        "irm ipcp enroll --name {} --layer {} --via {} --session {} --key-file {}{at}{port}{punch}{maps}",
         quoted(&info.name),
         quoted(layer),
         quoted(&udp.rendezvous),

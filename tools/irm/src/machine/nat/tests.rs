@@ -23,7 +23,37 @@ fn facts(own: &[u16], public: &[u16]) -> Facts {
         at_second: None,
         hairpin: Some(Hairpin::No),
         lifetime: None,
+        router: None,
     }
+}
+
+/// What the router answers: by PCP, NAT-PMP and UPnP; an address outside, or why not.
+fn said(answers: [Result<Option<&str>, &str>; 3]) -> String {
+    use gateway::{Protocol, Refusal, Survey};
+    let answer = |answer: Result<Option<&str>, &str>| match answer {
+        Ok(outside) => Ok(outside.map(|outside| outside.parse().unwrap())),
+        Err("") => Err(Refusal::Silent),
+        Err(why) => Err(Refusal::Said(why.to_owned())),
+    };
+    let [pcp, old, upnp] = answers.map(answer);
+    let answers = [(Protocol::Pcp, pcp), (Protocol::NatPmp, old), (Protocol::Upnp, upnp)];
+    let router = Some(Survey { at: [192, 168, 1, 1].into(), answers });
+    let text = text(&Facts { router, ..facts(&OWN, &OWN) }.found());
+    let line = text.lines().find_map(|line| line.strip_prefix("router")).unwrap();
+    line.trim().to_owned()
+}
+
+#[test]
+fn what_the_router_says_is_told() {
+    let silent = "192.168.1.1 maps no ports: no answer to PCP, NAT-PMP or UPnP";
+    assert_eq!(said([Err(""); 3]), silent);
+    let maps = said([Ok(None), Ok(Some("192.0.2.7")), Err("")]);
+    assert_eq!(maps, "192.168.1.1 maps ports (PCP, NAT-PMP) when a member with --map-ports asks");
+    let twice = said([Err("Not authorized"), Err(""), Ok(Some("100.64.3.2"))]);
+    assert!(twice.contains("(UPnP) at 100.64.3.2, and another NAT is before it"), "{twice}");
+    let refused = said([Err("Not authorized"), Err(""), Err("")]);
+    assert_eq!(refused, "192.168.1.1 maps no ports: PCP: Not authorized");
+    assert!(!text(&facts(&OWN, &OWN).found()).contains("router"));
 }
 
 const OWN: [u16; 4] = [5000, 41_000, 33_333, 60_001];

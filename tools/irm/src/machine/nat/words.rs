@@ -1,6 +1,6 @@
 //! What was found, for people.
 
-use super::{Direct, Filtering, Found, Hairpin, Hindrance, Lifetime, Mapping, Ports};
+use super::{Direct, Filtering, Found, Hairpin, Hindrance, Lifetime, Mapping, Ports, Router};
 
 /// Keep-alives of flows come this often at the least, seconds.
 const KEPT: u64 = 25;
@@ -24,6 +24,7 @@ pub fn text(found: &Found) -> String {
         rows.push(("hairpinning", hairpin(found.hairpinning).to_owned()));
     }
     rows.push(("lifetime", lifetime(found.lifetime)));
+    rows.extend(found.router.iter().map(|found| ("router", router(found))));
     rows.push(("direct", direct(found)));
     rows.into_iter().map(|(what, words)| format!("{what:<12} {words}\n")).collect()
 }
@@ -90,6 +91,18 @@ fn unmeasured(why: Hindrance) -> &'static str {
         Hindrance::LowPorts => "the NAT gave ports below 1,024, which the server is not asked to send to",
         Hindrance::OtherAddress => "the NAT has several addresses, and no two sockets got the same one",
         Hindrance::Silent => "the server answered at first, and then no more",
+    }
+}
+
+fn router(found: &Router) -> String {
+    let Router { address, maps_by, outside, is_public, refused } = found;
+    match (&maps_by[..], outside) {
+        ([], _) if refused.is_empty() => format!("{address} maps no ports: no answer to PCP, NAT-PMP or UPnP"),
+        ([], _) => format!("{address} maps no ports: {}", refused.join("; ")),
+        (by, Some(outside)) if *is_public == Some(false) => {
+            format!("{address} maps ports ({}) at {outside}, and another NAT is before it: of no use", by.join(", "))
+        }
+        (by, _) => format!("{address} maps ports ({}) when a member with --map-ports asks", by.join(", ")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::rendezvous::{Introduce, Introduction, Nat, Refusal, Said};
+use proto::rendezvous::{Introduce, Introduction, Mapped, Nat, Refusal, Said};
 use proto::{HostId, WireId};
 
 use super::super::*;
@@ -153,6 +153,7 @@ fn a_member_that_is_named_is_not_replaced() {
             round: 0,
             moves: None,
             nat,
+            mapped: Mapped::default(),
             round_trip_us: 0,
         })
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::rendezvous::{FlowIds, Introduce, Nat, Refusal, Said};
+use proto::rendezvous::{FlowIds, Introduce, Mapped, Nat, Refusal, Said};
 use proto::{HostId, WireId};
 
 use super::super::*;
@@ -120,6 +120,7 @@ fn of_several_that_have_a_name_one_is_asked_or_the_one_that_is_named() {
             locals,
             round: 0,
             nat,
+            mapped: Mapped::default(),
             round_trip_us: 0,
             moves: None,
         })
@@ -145,7 +146,17 @@ fn who_has_a_flow_is_introduced_again_without_a_name() {
         move |cookie| {
             let (name, locals, nat) = (name("bob.chat"), Vec::new(), Nat::default());
             let (round, round_trip_us, moves) = (0, 0, Some(ids));
-            Said::Introduce(Introduce { cookie, name, peer: HostId(peer), locals, round, nat, round_trip_us, moves })
+            Said::Introduce(Introduce {
+                cookie,
+                name,
+                peer: HostId(peer),
+                locals,
+                round,
+                nat,
+                mapped: Mapped::default(),
+                round_trip_us,
+                moves,
+            })
         }
     };
     let from = address("203.0.113.1:40000");
@@ -169,7 +180,17 @@ fn the_other_side_begins_in_odd_rounds() {
     let said = |cookie| {
         let (name, peer, locals) = (name("bob.chat"), HostId(0), Vec::new());
         let (round, nat, round_trip_us) = (1, Nat::default(), u32::MAX);
-        Said::Introduce(Introduce { cookie, name, peer, locals, round, nat, round_trip_us, moves: None })
+        Said::Introduce(Introduce {
+            cookie,
+            name,
+            peer,
+            locals,
+            round,
+            nat,
+            mapped: Mapped::default(),
+            round_trip_us,
+            moves: None,
+        })
     };
     world.say(&mut alice, address("203.0.113.1:40000"), 7, said);
     let [Said::Introduction(introduction)] = &world.answers(&bob, bob.at)[..] else { panic!("not told") };
@@ -202,4 +223,40 @@ fn an_attempt_that_nobody_asks_for_is_forgotten() {
     assert_eq!(met, [Said::NotIntroduced(Refusal::UnknownAttempt)]);
     assert_eq!(world.server.counts().unmet, 1);
     assert!(world.server.is_idle());
+}
+
+#[test]
+fn what_routers_map_is_passed_on_where_it_can_be_true() {
+    let own = "203.0.113.1:41000";
+    let table = [
+        (own, Some(own)),
+        // Another way out of the same router.
+        ("9.9.9.9:41000", Some("9.9.9.9:41000")),
+        // Another NAT is before that router; and nobody's local address is said so where these are hidden.
+        ("100.64.3.2:41000", None),
+        ("192.168.1.5:41000", None),
+        ("127.0.0.1:41000", None),
+        ("255.255.255.255:41000", None),
+    ];
+    for (said, want) in table {
+        let mut hiding = rules();
+        hiding.hide_local = true;
+        let mut world = World::new(hiding);
+        let (mut alice, mut bob) = (Peer::new(1, "203.0.113.1:3359"), Peer::new(2, "203.0.113.2:3359"));
+        world.join(&mut alice, &[]).unwrap();
+        world.join(&mut bob, &["bob.chat"]).unwrap();
+        let mapped = Mapped { flow: Some(address(said)), shim: Some(address(said)) };
+        let introduce = |cookie| {
+            let (name, peer, locals) = (name("bob.chat"), HostId(0), vec![address("192.168.1.5:40000")]);
+            let (round, nat, round_trip_us, moves) = (0, Nat::default(), 0, None);
+            Said::Introduce(Introduce { cookie, name, peer, locals, round, nat, mapped, round_trip_us, moves })
+        };
+        world.say(&mut alice, address("203.0.113.1:40000"), 7, introduce);
+        let [Said::Introduction(introduction)] = &world.answers(&bob, bob.at)[..] else { panic!("not told") };
+        let nonce = introduction.nonce;
+        let met = world.meet(&mut bob, "203.0.113.2:50000", 9, 7, nonce);
+        let [Said::Meeting(meeting)] = &met[..] else { panic!("{met:?}") };
+        let want = want.map(address);
+        assert_eq!((meeting.mapped, meeting.locals.len()), (Mapped { flow: want, shim: want }, 0), "{said}");
+    }
 }

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::rendezvous::{
-    Bind, DATAGRAM, Envelope, Head, Introduce, Join, Joined, Meet, NameChange, NamesAt, Nat, Said, Seen, SessionId,
-    SessionKey,
+    Bind, DATAGRAM, Envelope, Head, Introduce, Join, Joined, Mapped, Meet, NameChange, NamesAt, Nat, Said, Seen,
+    SessionId, SessionKey,
 };
 use proto::{BootId, HostId, Name, WireId};
 
@@ -151,6 +151,7 @@ impl World {
                 locals: vec![address("192.168.1.5:40000")],
                 round: 0,
                 nat: Nat::default(),
+                mapped: Mapped::default(),
                 round_trip_us: 20_000,
                 moves: None,
             })
@@ -167,6 +168,7 @@ impl World {
                 nonce,
                 locals: vec![address("192.168.2.5:50000")],
                 nat: Nat::default(),
+                mapped: Mapped::default(),
                 round_trip_us: 60_000,
             })
         };
