@@ -44,6 +44,7 @@ mod peers;
 mod ports;
 mod program;
 pub mod rendezvous;
+mod roaming;
 mod saying;
 mod server;
 mod session;
@@ -221,14 +222,15 @@ impl Shim {
 
     /// The flow's socket was opened, or not.
     pub fn opened(&mut self, now: Instant, key: Key, result: Result<SocketAddr, OpenError>) {
+        let result = result.map(|local| self.place(local));
         let Some(flow) = self.flows.get_mut(&key) else {
             // Over in the meantime.
             return if result.is_ok() {
                 self.out(Output::Close { key })
             };
         };
-        if let Ok(local) = result {
-            flow.local = Some(local);
+        if let Ok((local, anywhere)) = result {
+            (flow.local, flow.place.anywhere) = (Some(local), anywhere);
             if !flow.is_on_listen_port() {
                 self.ports.hold(local.port());
             }

@@ -31,6 +31,7 @@ pub(super) const RELAY: u8 = 25;
 pub(super) const RESET: u8 = 26;
 pub(super) const NAT: u8 = 27;
 pub(super) const PORT: u8 = 28;
+pub(super) const ADRIFT: u8 = 40;
 
 pub(super) const ADD_NAME: u8 = 64;
 pub(super) const REMOVE_NAME: u8 = 65;

@@ -1,6 +1,7 @@
 //! Hosts behind NATs that meet at a rendezvous.
 
 mod amplifier;
+mod going;
 mod group;
 mod life;
 mod moves;
@@ -18,6 +19,7 @@ use flowring_tests::harness::Case;
 
 pub(crate) fn cases() -> Vec<Case> {
     use amplifier::*;
+    use going::*;
     use group::*;
     use life::*;
     use moves::*;
@@ -62,6 +64,10 @@ pub(crate) fn cases() -> Vec<Case> {
         a_session_that_is_full_says_so_until_one_leaves,
         relayed_flows_move_to_a_path_that_appears,
         flows_without_another_way_stay_relayed,
+        flows_go_along_with_their_hosts,
+        flows_of_hosts_behind_nats_go_along,
+        a_direct_path_that_ends_is_not_the_flow_s_end,
+        a_flow_that_cannot_go_along_ends_with_that_reason,
     ];
     cases.extend(cases![members_on_one_host_need_no_rendezvous]);
     cases.extend(cases![programs ["dumpcap"]: a_capture_shows_no_amplification_by_the_server]);
