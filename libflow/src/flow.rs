@@ -225,9 +225,10 @@ impl Flow {
         self.core.id()
     }
 
-    /// Who is at the other end.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    /// Who is at the other end, and where it is now: a flow that has moved to another path has another address there.
+    pub fn peer(&self) -> Peer {
+        let address = self.core.goes_to().map(|at| at.to_string());
+        Peer { address: address.unwrap_or_else(|| self.peer.address.clone()), ..self.peer.clone() }
     }
 
     /// What was asked of the flow.

@@ -133,8 +133,9 @@ fn mapped() -> impl Strategy<Value = Mapped> {
 }
 
 fn moves() -> impl Strategy<Value = Option<FlowIds>> {
-    proptest::option::of(any::<[u64; 2]>())
-        .prop_map(|ids| ids.map(|[asker, asked]| FlowIds { asker: WireId(asker), asked: WireId(asked) }))
+    proptest::option::of(any::<([u64; 2], bool)>()).prop_map(|ids| {
+        ids.map(|([asker, asked], adrift)| FlowIds { asker: WireId(asker), asked: WireId(asked), adrift })
+    })
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -297,7 +298,7 @@ fn version_1_bytes() {
 #[test]
 fn a_flow_that_moves_has_a_field_of_its_own() {
     let head = Head { session: SessionId(1), member: HostId(0), sender: WireId(0), receiver: WireId(0) };
-    let moves = Some(FlowIds { asker: WireId(0x0102), asked: WireId(0x0304) });
+    let moves = Some(FlowIds { asker: WireId(0x0102), asked: WireId(0x0304), adrift: false });
     let (asker, attempt, name) = (HostId(2), WireId(3), Name::new("web").unwrap());
     let said = Said::Introduction(Introduction { asker, attempt, nonce: [4; 16], name, round: 0, moves });
     let bytes = head.encode(&key(), &said);
@@ -310,6 +311,19 @@ fn a_flow_that_moves_has_a_field_of_its_own() {
     let length = u16::from_be_bytes([twice[40], twice[41]]) + field.len() as u16;
     twice[40..42].copy_from_slice(&length.to_be_bytes());
     assert_eq!(Envelope::read(&twice).and_then(|it| it.unsealed()), Err(Malformed::Field));
+}
+
+/// That its path is gone is said beside it; who does not know the word relays nothing, and no more.
+#[test]
+fn a_flow_that_is_adrift_says_so_beside() {
+    let head = Head { session: SessionId(1), member: HostId(0), sender: WireId(0), receiver: WireId(0) };
+    let moves = Some(FlowIds { asker: WireId(1), asked: WireId(2), adrift: true });
+    let (asker, attempt, name) = (HostId(2), WireId(3), Name::new("web").unwrap());
+    let said = Said::Introduction(Introduction { asker, attempt, nonce: [4; 16], name, round: 0, moves });
+    let bytes = head.encode(&key(), &said);
+    let at = bytes.len() - 16 - 3;
+    assert_eq!(bytes[at..at + 3], *b"\x28\0\0");
+    assert_eq!(Envelope::read(&bytes).unwrap().of(&key()), Ok(said));
 }
 
 /// These two were computed by another program than ours.

@@ -112,7 +112,7 @@ impl Driver {
                 }
             }
             Output::Moved { flow, peer, way, ticket } => {
-                tracing::info!(flow = flow.0, %peer, way, "flow moved from the relay");
+                tracing::info!(flow = flow.0, %peer, way, "flow has another path");
                 self.tools.hand.moved(flow, peer, ticket);
             }
             Output::Expect { token } => self.tools.hand.expect(token),
@@ -155,7 +155,10 @@ impl Driver {
     }
 
     fn open_socket(&mut self, key: Key, port: u16, watch: bool) -> Result<SocketAddr, OpenError> {
-        let at = SocketAddr::new(self.shim.settings().listen.ip(), port);
+        let own = self.shim.settings().listen.ip();
+        // Where the layer follows its host, flows that can are not tied to the address of this moment.
+        let ip = if self.network.is_some() && self.shim.may_go_along(key) { socket::any(own) } else { own };
+        let at = SocketAddr::new(ip, port);
         let (socket, local) = socket::open(at, watch)?;
         if watch {
             self.asking.add(key, &socket).map_err(|error| OpenError::Other(error.to_string()))?;
@@ -187,6 +190,9 @@ impl Driver {
         let (limit, strangers) =
             socket::connect(socket.as_fd(), peer, filter, &mut self.buffer).map_err(|errno| errno.to_string())?;
         self.shim.drained(strangers);
+        if let Some(local) = socket::local(socket.as_fd()) {
+            self.shim.is_at(key, local);
+        }
         Ok(limit)
     }
 

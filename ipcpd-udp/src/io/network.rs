@@ -157,6 +157,7 @@ impl Driver {
         let listen = self.shim.settings().listen.ip();
         if let (Some(network), Some(local)) = (&mut self.network, local)
             && local.ip() != listen
+            && !local.ip().is_unspecified()
             && !network.left.contains(&local.ip())
         {
             network.leaves(local.ip(), listen);

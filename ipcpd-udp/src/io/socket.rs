@@ -4,7 +4,7 @@
 //! MSG_DONTWAIT.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use handoff::filter as queue;
@@ -86,8 +86,18 @@ pub(super) fn open(at: SocketAddr, watch: bool) -> Result<(OwnedFd, SocketAddr),
     if watch {
         own::report_errors(fd.as_fd(), at.is_ipv6(), true).map_err(|error| other(error.to_string()))?;
     }
-    let local = net::getsockname(&fd).ok().and_then(|any| SocketAddr::try_from(any).ok()).unwrap_or(at);
+    let local = local(fd.as_fd()).unwrap_or(at);
     Ok((fd, local))
+}
+
+/// Where a socket is bound.
+pub(super) fn local(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    net::getsockname(fd).ok().and_then(|any| SocketAddr::try_from(any).ok())
+}
+
+/// All addresses of this host, of the IP version of one.
+pub(super) fn any(of: IpAddr) -> IpAddr {
+    if of.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 fn exhausted(errno: Errno) -> Option<OpenError> {

@@ -1,7 +1,7 @@
 //! A program brings a flow back after this process was restarted.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::Cube;
 use proto::v1::{Failure, FailureKind};
@@ -11,6 +11,7 @@ use super::flow::{Flow, State};
 use super::liveness::Vital;
 use super::open::Path;
 use super::output::{Key, Owner};
+use super::roaming::{Adrift, Place};
 use super::shared::Shared;
 use super::table::{Cause, Phase};
 use super::{Reason, Shim, ticket};
@@ -27,7 +28,7 @@ pub struct Adopted {
 }
 
 impl Shim {
-    /// Takes a flow back whose socket is bound to `local` and connected to `peer`, if the ticket says the same and the
+    /// Takes a flow back whose socket is bound to `local` (perhaps to no address of this host's) and connected to `peer`, if the ticket says the same and the
     /// process is of the ticket's user. `None`: connected to nobody, which of message and stream flows the
     /// accepting side may be, and the asking one through a rendezvous.
     pub fn adopt(
@@ -51,7 +52,9 @@ impl Shim {
         local: SocketAddr,
         peer: Option<SocketAddr>,
     ) -> Result<Adopted, Failure> {
-        let ticket = self.check_ticket(sealed, &owner, local, peer)?;
+        let (local, anywhere) = self.place(local);
+        let ticket = self.check_ticket(sealed, &owner, local, peer, anywhere)?;
+        let moved = ticket.local.ip() != local.ip();
         let peer = peer.unwrap_or(ticket.peer);
         let key = self.next_key();
         let shared = ticket.accepting && local == self.settings.listen;
@@ -88,6 +91,7 @@ impl Shim {
             met: None,
             way: ticket.way,
             moving: None,
+            place: Place { anywhere, adrift: None },
             vital: Vital::default(),
             state: State::Held,
             armed: None,
@@ -103,6 +107,9 @@ impl Shim {
         self.brought_back(key);
         self.begin_moving(now, key);
         self.resume_mapping(now, key);
+        if moved {
+            self.set_adrift(now, key, Adrift::Here, Duration::ZERO);
+        }
         self.settle(key);
         Ok(Adopted { key, flow, sdu_limit })
     }
@@ -114,6 +121,7 @@ impl Shim {
         owner: &Owner,
         local: SocketAddr,
         peer: Option<SocketAddr>,
+        anywhere: bool,
     ) -> Result<ticket::Ticket, Failure> {
         let not_permitted = |text: &str| Err(Failure::new(FailureKind::NotPermitted, text));
         let Some(ticket) = ticket::open(&self.settings.ticket_key, sealed) else {
@@ -130,8 +138,10 @@ impl Shim {
             None => ticket.qos.cube == Cube::Raw || asks && ticket.way.is_none() || local == self.settings.listen,
         };
         // A host behind NATs may have gone to another address since, and have this one still.
-        let elsewhere = self.member.is_none() && local.ip() != self.settings.listen.ip();
-        if ticket.local != local || strayed || elsewhere {
+        let elsewhere = self.member.is_none() && (anywhere || local.ip() != self.settings.listen.ip());
+        // And that of one that is bound to none is this host's, wherever that was then.
+        let own = if anywhere { ticket.local.port() == local.port() } else { ticket.local == local };
+        if !own || strayed || elsewhere {
             return not_permitted("the socket is not the one of the ticket; allocate the flow anew");
         }
         if self.by_id.contains_key(&ticket.flow) || self.by_wire.contains_key(&ticket.ours) {

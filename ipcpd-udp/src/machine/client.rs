@@ -14,6 +14,7 @@ use super::flow::{Asking, Flow, Joining, Opening, State, Telling};
 use super::liveness::Vital;
 use super::open::{Knocking, Path};
 use super::output::{Ask, Key, OpenError, Output, Unreachable};
+use super::roaming::Place;
 use super::table::{Cause, Phase};
 use super::{Reason, Shim};
 
@@ -110,6 +111,7 @@ impl Shim {
             met: None,
             way: None,
             moving: None,
+            place: Place::default(),
             vital: Vital::default(),
             others: Others { key: target.key, hosts: others, until: Some(until) },
             state: State::Opening(Opening { deadline: now + timeout, timeout, tries: 1 }),

@@ -14,6 +14,7 @@ use super::moving::Moving;
 use super::open::{Knocking, Path};
 use super::output::Owner;
 use super::rendezvous::punch::Way;
+use super::roaming::Place;
 use super::shared::Shared;
 use super::table::{self, Cause, Phase};
 
@@ -78,6 +79,8 @@ pub(super) struct Flow {
     pub(super) way: Option<Way>,
     /// It may move from there.
     pub(super) moving: Option<Box<Moving>>,
+    /// Where its socket is, and whether its path is.
+    pub(super) place: Place,
     /// What is known of the peer's being there.
     pub(super) vital: Vital,
     pub(super) state: State,

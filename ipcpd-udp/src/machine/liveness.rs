@@ -12,7 +12,6 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use proto::shim::{Control, ControlKind};
-use proto::v1::EndReason;
 use proto::{BootId, HostId};
 
 use super::flow::{Flow, Probing, State};
@@ -36,6 +35,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const MARGIN: Duration = Duration::from_secs(1);
 /// Unanswered probes after which the programs' counts of SDUs are looked at for the first time.
 const LOOK_AFTER: u32 = 2;
+/// And after which another path is looked for, for flows that may move.
+const SILENT_AFTER: u32 = 3;
 /// A shim that restarted is asked again after this, as long as it says that it does not know its flows yet.
 pub(super) const RECOVERING_PAUSE: Duration = Duration::from_secs(1);
 /// A restarted shim says RECOVERING for so long: programs bring their flows back.
@@ -293,6 +294,8 @@ impl Shim {
         let Some(now_of) = flow.vital.pair else { return };
         flow.vital.strayed = from.ip() != now_of.ip && !carried;
         let Some(pair) = self.pairs.of.get_mut(&now_of) else { return };
+        let silent = from.ip() == now_of.ip && pair.unanswered >= SILENT_AFTER;
+        let heard: Vec<Key> = if silent { pair.flows.iter().copied().collect() } else { Vec::new() };
         pair.heard = now;
         pair.unanswered = 0;
         pair.unsure.remove(&key);
@@ -311,6 +314,7 @@ impl Shim {
             _ => pair.brought_back.iter().take(ASKED_AT_ONCE).copied().collect(),
         };
         self.pairs.arm(now_of, next);
+        self.is_heard_again(&heard);
         for key in some {
             self.ask_for(now, key, Cause::Unconfirmed);
         }
@@ -385,7 +389,8 @@ impl Shim {
         let Some(pair) = self.pairs.of.get(&of) else { return };
         let silence = now.saturating_duration_since(pair.heard);
         let late = silence >= limit(pair.timeout());
-        if late || pair.unanswered == LOOK_AFTER {
+        let silent = pair.met > 0 && pair.unanswered >= SILENT_AFTER;
+        if late || silent || pair.unanswered == LOOK_AFTER {
             let flows: Vec<Key> = pair.flows.iter().copied().collect();
             for key in flows {
                 self.look(now, key, silence, late);
@@ -428,7 +433,7 @@ impl Shim {
     pub fn looked(&mut self, now: Instant, key: Key, received: u64) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(pair) = flow.vital.pair.and_then(|pair| self.pairs.of.get(&pair)) else { return };
-        let limit = limit(flow.timeout());
+        let (limit, silent) = (limit(flow.timeout()), pair.unanswered >= SILENT_AFTER);
         let before = flow.vital.received.filter(|(at, _)| *at > pair.heard);
         flow.vital.received = Some((now, received));
         if before.is_some_and(|(_, before)| before != received) {
@@ -438,8 +443,11 @@ impl Shim {
         let last = flow.vital.carried.map_or(pair.heard, |at| at.max(pair.heard));
         if now.saturating_duration_since(last) >= limit {
             self.counters.count(Reason::PeersTimedOut);
-            self.peer_ended(now, key, Cause::TimedOut, EndReason::PeerTimedOut);
+            let reason = flow.reason_of_silence();
+            self.peer_ended(now, key, Cause::TimedOut, reason);
             self.settle(key);
+        } else if silent && before.is_some() {
+            self.is_silent(now, key);
         }
     }
 

@@ -46,6 +46,7 @@ mod peers;
 mod ports;
 mod program;
 pub mod rendezvous;
+mod roaming;
 mod saying;
 mod searching;
 mod server;
@@ -239,8 +240,9 @@ impl Shim {
 
     /// The flow's socket was opened, or not.
     pub fn opened(&mut self, now: Instant, key: Key, result: Result<SocketAddr, OpenError>) {
+        let result = result.map(|local| self.place(local));
         if self.sides.has(key) {
-            return self.side_opened(now, key, result.ok());
+            return self.side_opened(now, key, result.ok().map(|(local, _)| local));
         }
         let Some(flow) = self.flows.get_mut(&key) else {
             // Over in the meantime.
@@ -248,8 +250,8 @@ impl Shim {
                 self.out(Output::Close { key })
             };
         };
-        if let Ok(local) = result {
-            flow.local = Some(local);
+        if let Ok((local, anywhere)) = result {
+            (flow.local, flow.place.anywhere) = (Some(local), anywhere);
             if !flow.is_on_listen_port() {
                 self.ports.hold(local.port());
             }

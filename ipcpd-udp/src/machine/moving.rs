@@ -1,9 +1,9 @@
-//! Relayed message and stream flows, on their way to a direct path: from time to time both sides' sockets are introduced again,
-//! and hellos go out. docs/decisions/0040.
+//! Message and stream flows through a rendezvous, on their way to another path: both sides' sockets are introduced again, and hellos
+//! go out. Relayed flows look for a direct one from time to time, docs/decisions/0040; all look for any when theirs is gone
+//! ([`super::roaming`]).
 //!
 //! It is the flow's own socket that hellos go from: what they open is then open for the flow. Only the program reads there, and
-//! hands over what is ours; until there is a path, the flow notices nothing. The asking side's program is told where to send; the
-//! other follows its peer by itself.
+//! hands over what is ours; until there is a path, the flow notices nothing. Then both programs are told where to send.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +17,7 @@ use super::flow::{Flow, State};
 use super::output::{Key, Output};
 use super::rendezvous::attempt::{Attempt, ROUNDS};
 use super::rendezvous::punch::{Way, Won};
+use super::roaming::Adrift;
 use super::{Reason, Shim, ticket};
 
 /// From the flow's beginning to the first attempt, and between two in which something may have changed; doubles.
@@ -24,17 +25,19 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// What one attempt gets; this side goes on answering hellos until then.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// Attempts of one side under way, at most; and when another one looks again.
+/// Attempts of one side that have led nowhere yet, at most; and when another one looks again.
 const MOST_AT_ONCE: usize = 64;
 /// Those that one other host may have asked for.
 const MOST_OF_HOST: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The server has not heard this host where it is now: a round trip.
+const NOT_SEEN: Duration = Duration::from_millis(50);
 
 /// Of a flow that may move.
 #[derive(Debug)]
 pub(super) struct Moving {
     under_way: Option<UnderWay>,
-    /// Asking side: the next attempt.
+    /// Asking side: the next attempt; none while the flow is direct and all is well.
     next: Option<Instant>,
     pause: Duration,
     round: u8,
@@ -83,6 +86,11 @@ impl Moving {
         self.under_way.is_some()
     }
 
+    /// Hellos go out, and none was answered.
+    fn is_open(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|under_way| !under_way.done)
+    }
+
     fn put_off(&mut self, now: Instant) {
         self.next = Some(now + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -94,7 +102,7 @@ impl Moving {
 pub(super) struct Movers {
     /// Attempts under way.
     under_way: BTreeSet<Key>,
-    /// Asking side: flows that are to move if they can.
+    /// Asking side: flows that may move.
     waiting: BTreeSet<Key>,
     /// What this host and the list of members were when the waiting ones were looked at; none: to be looked at.
     looked: Option<(Option<IpAddr>, Nat, Seen)>,
@@ -110,31 +118,67 @@ impl Movers {
 impl Flow {
     /// Its program hands over what is the shim's, and the peer proves itself by more than its address.
     pub(super) fn may_move(&self) -> bool {
-        self.way == Some(Way::Relayed) && self.is_protected() && !self.classic
+        self.way.is_some() && self.is_protected() && !self.classic
     }
 
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         matches!(self.state, State::Held | State::Probing(_))
     }
 }
 
+/// Whether it was there and is somewhere else: what was not known before, or is not now, says nothing.
+fn elsewhere(before: Option<IpAddr>, now: Option<IpAddr>) -> bool {
+    before.zip(now).is_some_and(|(before, now)| before != now)
+}
+
 impl Shim {
-    /// A program has the flow: from now on a direct path is looked for, if it has none.
+    /// A program has the flow: from now on a direct path is looked for, if it has none, and another one when it needs one.
     pub(super) fn begin_moving(&mut self, now: Instant, key: Key) {
         let asks = |flow: &Flow| flow.may_move() && !flow.accepting && flow.moving.is_none();
         if self.member.is_none() || !self.flows.get(&key).is_some_and(asks) {
             return;
         }
-        let next = Some(now + FIRST_PAUSE + self.spread());
+        let mut look = self.flows.get(&key).map(|flow| self.surroundings(flow)).unwrap_or_default();
+        // The list of members may be late; where the other was when the two met is known.
+        let met = self.flows.get(&key).and_then(|flow| flow.met.as_ref()).and_then(|met| met.attempt.as_ref());
+        look.2 = met.and_then(|attempt| attempt.meeting()).map(|meeting| meeting.shim_public).or(look.2);
+        let first = now + FIRST_PAUSE + self.spread();
         if let Some(flow) = self.flows.get_mut(&key) {
-            flow.moving = Some(Box::new(Moving { next, ..Moving::default() }));
+            let next = (flow.way == Some(Way::Relayed)).then_some(first);
+            flow.moving = Some(Box::new(Moving { next, look, ..Moving::default() }));
             self.movers.waiting.insert(key);
         }
     }
 
     /// Up to a second: flows that begin together do not ask together.
-    fn spread(&mut self) -> Duration {
+    pub(super) fn spread(&mut self) -> Duration {
         Duration::from_millis(u64::from(self.rng.next_u32() % 1000))
+    }
+
+    /// Asking side: the next attempt is one of the first again, unless one is out whose hellos may still be answered.
+    pub(super) fn seek_soon(&mut self, now: Instant, key: Key, within: Duration) {
+        let moving = self.flows.get_mut(&key).filter(|flow| !flow.accepting).and_then(|flow| flow.moving.as_mut());
+        let Some(moving) = moving else { return };
+        moving.pause = LOOK_AGAIN;
+        moving.next = Some(moving.next.map_or(now + within, |next| next.min(now + within)));
+        if !moving.is_open() {
+            self.stop_attempt(key);
+        }
+    }
+
+    /// Asking side: there is nothing more to look for.
+    pub(super) fn seek_no_more(&mut self, key: Key) {
+        if let Some(moving) = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut()) {
+            moving.next = None;
+        }
+    }
+
+    /// What was under way began in another place, or has led somewhere.
+    pub(super) fn stop_attempt(&mut self, key: Key) {
+        if let Some(moving) = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut()) {
+            moving.under_way = None;
+            self.movers.under_way.remove(&key);
+        }
     }
 
     /// The flow is over, or about to be.
@@ -163,26 +207,31 @@ impl Shim {
 
     /// The asking side asks to be introduced again.
     fn seek(&mut self, now: Instant, key: Key) {
-        let crowded = self.movers.under_way.len() >= MOST_AT_ONCE;
+        let crowded = self.open_attempts().count() >= MOST_AT_ONCE;
+        let unseen = self.member.as_ref().is_some_and(|member| member.public().is_none());
         let id = self.wire_id();
         let look = self.flows.get(&key).map(|flow| self.surroundings(flow)).unwrap_or_default();
         let Some(flow) = self.flows.get(&key) else { return };
-        let (local, live) = (flow.local, flow.is_live());
-        let setup = self.setup(id, local, now + PATIENCE).filter(|_| !crowded && live && self.not_joined().is_none());
+        let (local, ready) = (flow.local, flow.is_live() && !crowded && !unseen);
+        let setup = self.setup(id, local, now + PATIENCE).filter(|_| ready && self.not_joined().is_none());
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let (name, ids, of) = (flow.name.clone(), FlowIds { asker: flow.ours, asked: flow.theirs }, flow.of);
+        let adrift = flow.place.adrift.is_some();
+        let (name, ids) = (flow.name.clone(), FlowIds { asker: flow.ours, asked: flow.theirs, adrift });
+        let of = flow.of;
         let Some(moving) = &mut flow.moving else { return };
         let (Some(mut setup), Some(of)) = (setup, of) else {
-            moving.next = Some(now + LOOK_AGAIN);
+            moving.next = Some(now + if unseen { NOT_SEEN } else { LOOK_AGAIN });
             return;
         };
-        // A relay it has.
-        setup.relay = None;
+        // Else it has the relay, or what is better.
+        setup.relay = setup.relay.filter(|_| adrift);
         self.ask_router(now, key, &mut setup);
         let Some(moving) = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut()) else { return };
         moving.put_off(now);
         (moving.began, moving.look) = (Some(now), look);
-        let attempt = Attempt::seek(now, setup, name, of.host, moving.round, ids);
+        // Only the last round goes on to the relay.
+        let round = if setup.relay.is_some() { ROUNDS - 1 } else { moving.round };
+        let attempt = Attempt::seek(now, setup, name, of.host, round, ids);
         moving.round = (moving.round + 1) % ROUNDS;
         moving.under_way = Some(UnderWay { of: id, attempt, began: now, until: now + PATIENCE, done: false });
         self.movers.under_way.insert(key);
@@ -199,10 +248,8 @@ impl Shim {
     ) -> Result<(), Refusal> {
         let key = *self.by_wire.get(&ids.asked).ok_or(Refusal::UnknownAttempt)?;
         let flow = self.flows.get(&key).ok_or(Refusal::UnknownAttempt)?;
-        // Also one that is direct here: of that, its peer may not have heard, or not any more.
-        let may = flow.way.is_some() && flow.is_protected();
         let known = flow.is(ids.asked, ids.asker) && flow.of.is_some_and(|of| of.host == introduction.asker);
-        if !known || !may || !flow.accepting || !flow.is_live() {
+        if !known || !flow.may_move() || !flow.accepting || !flow.is_live() {
             return Err(Refusal::UnknownAttempt);
         }
         let known = flow.moving.as_ref().and_then(|moving| moving.under_way.as_ref());
@@ -216,7 +263,7 @@ impl Shim {
         }
         let (local, id) = (flow.local, self.wire_id());
         let mut setup = self.setup(id, local, now + PATIENCE).ok_or(Refusal::Exhausted)?;
-        setup.relay = None;
+        setup.relay = setup.relay.filter(|_| ids.adrift);
         self.ask_router(now, key, &mut setup);
         let of = introduction.attempt;
         let attempt = Attempt::meet(now, setup, introduction);
@@ -233,12 +280,16 @@ impl Shim {
 
     /// Whether there is no place for another attempt that this host asks for.
     fn moves_too_many(&self, key: Key, host: HostId) -> bool {
-        let asked_by = |key: &&Key| {
-            self.flows.get(key).is_some_and(|flow| flow.accepting && flow.of.is_some_and(|of| of.host == host))
-        };
-        let under_way = &self.movers.under_way;
-        !under_way.contains(&key)
-            && (under_way.len() >= MOST_AT_ONCE || under_way.iter().filter(asked_by).count() >= MOST_OF_HOST)
+        let asked_by = |flow: &&Flow| flow.accepting && flow.of.is_some_and(|of| of.host == host);
+        !self.movers.under_way.contains(&key)
+            && (self.open_attempts().count() >= MOST_AT_ONCE
+                || self.open_attempts().filter(asked_by).count() >= MOST_OF_HOST)
+    }
+
+    /// Flows whose attempts have led nowhere yet.
+    fn open_attempts(&self) -> impl Iterator<Item = &Flow> {
+        let flows = self.movers.under_way.iter().filter_map(|key| self.flows.get(key));
+        flows.filter(|flow| flow.moving.as_ref().is_some_and(|moving| moving.is_open()))
     }
 
     /// A datagram came to a flow's socket that its program says is not its own.
@@ -284,12 +335,12 @@ impl Shim {
             self.release_mapping(key);
         }
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        let (relayed, accepting) = (flow.may_move(), flow.accepting);
+        let accepting = flow.accepting;
         let Some(moving) = &mut flow.moving else { return };
         if moving.under_way.take().is_some_and(|under_way| !under_way.done) {
             self.counters.count(Reason::PathsNotFound);
         }
-        if !relayed || accepting {
+        if accepting {
             self.stop_moving(key);
         } else {
             moving.next = moving.next.map(|at| at.max(now + LOOK_AGAIN));
@@ -303,17 +354,24 @@ impl Shim {
         let under_way = flow.moving.as_ref().and_then(|moving| moving.under_way.as_ref());
         let Some(meeting) = under_way.and_then(|under_way| under_way.attempt.meeting()).cloned() else { return };
         self.keep_mapping(key, won);
-        // The pair is another one: of hosts that reach each other.
+        // The pair is another one: of hosts that reach each other, or do not.
         self.unpair(key);
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.peer = won.at;
             flow.way = Some(won.way);
-            flow.met.get_or_insert_default();
+            flow.place.adrift = None;
+            flow.met.get_or_insert_default().listens.clear();
         }
         self.listens_of(key, &meeting);
         self.pair(now, key);
+        // Its hellos were.
+        self.heard_asking(now, key);
         self.counters.count(Reason::PathsMoved);
-        self.movers.waiting.remove(&key);
+        let again = (won.way == Way::Relayed).then(|| now + FIRST_PAUSE + self.spread());
+        if let Some(moving) = self.flows.get_mut(&key).filter(|flow| !flow.accepting).and_then(|it| it.moving.as_mut())
+        {
+            (moving.next, moving.pause) = (again, FIRST_PAUSE);
+        }
         let Some(flow) = self.flows.get(&key) else { return };
         let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket(self.epoch));
         self.out(Output::Moved { flow: id, peer: won.at, way: won.way.as_str(), ticket });
@@ -335,16 +393,21 @@ impl Shim {
         for key in self.movers.waiting.iter().copied().collect::<Vec<_>>() {
             let spread = self.spread();
             let Some(flow) = self.flows.get(&key) else { continue };
-            let look = self.surroundings(flow);
+            let (look, relayed) = (self.surroundings(flow), flow.way == Some(Way::Relayed));
             let Some(moving) = self.flows.get_mut(&key).and_then(|flow| flow.moving.as_mut()) else { continue };
-            let Some(began) = moving.began.filter(|_| moving.look != look && moving.under_way.is_none()) else {
+            let before = moving.look;
+            if before == look || moving.is_open() {
                 continue;
-            };
-            moving.look = look;
-            moving.pause = FIRST_PAUSE;
-            let soon = (now + spread).max(began + FIRST_PAUSE);
-            moving.next = moving.next.map(|next| next.min(soon));
-            self.settle(key);
+            }
+            moving.look = (look.0.or(before.0), look.1, look.2.or(before.2));
+            if elsewhere(before.0, look.0) || elsewhere(before.2.map(|at| at.ip()), look.2.map(|at| at.ip())) {
+                self.set_adrift(now, key, Adrift::Seen, spread / 4);
+            } else if let Some(began) = moving.began.filter(|_| relayed) {
+                moving.pause = FIRST_PAUSE;
+                let soon = (now + spread).max(began + FIRST_PAUSE);
+                moving.next = moving.next.map(|next| next.min(soon));
+                self.settle(key);
+            }
         }
     }
 }

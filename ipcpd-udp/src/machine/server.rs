@@ -17,6 +17,7 @@ use super::flow::{Accepting, Flow, RequestKey, State, Waiting};
 use super::liveness::{Peer, Vital};
 use super::open::Path;
 use super::output::{Accept, Arrival, Echo, Key, OpenError, Output, Owner};
+use super::roaming::Place;
 use super::table::{Cause, Phase};
 use super::{Reason, Shim};
 
@@ -180,6 +181,7 @@ impl Shim {
             met: None,
             way: None,
             moving: None,
+            place: Place::default(),
             vital: Vital::default(),
             tallied: Phase::Reserving,
             state: State::Reserving(waiting),

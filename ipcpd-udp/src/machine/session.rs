@@ -185,7 +185,7 @@ impl Shim {
         self.member.as_ref().and_then(|member| member.server())
     }
 
-    /// The listen port is at another address of this host now. Flows stay where they are.
+    /// The listen port is at another address of this host now. Flows that can go there do, the others stay where they are.
     pub fn moved(&mut self, now: Instant, listen: SocketAddr) {
         self.settings.listen = listen;
         if let Some(member) = &mut self.member {
@@ -193,9 +193,10 @@ impl Shim {
         }
         self.session_steps(now);
         self.rename(now);
+        self.go_along(now, listen.ip());
     }
 
-    /// This host has no such address any more. What is on it ends: no socket can be bound anew.
+    /// This host has no such address any more. What is bound to it ends: no socket can be bound anew.
     pub fn lost_address(&mut self, now: Instant, address: IpAddr) {
         let on_it = |flow: &Flow| flow.local.is_some_and(|local| local.ip() == address);
         for key in self.flows.iter().filter(|(_, flow)| on_it(flow)).map(|(key, _)| *key).collect::<Vec<_>>() {

@@ -39,6 +39,14 @@ impl Sides {
         self.by_key.contains_key(&key)
     }
 
+    /// The flow that one of these may become the socket of.
+    pub(super) fn flow_of(&self, key: Key) -> Option<Key> {
+        match self.by_key.get(&key)?.what {
+            Use::Searching(flow, _) => Some(flow),
+            Use::Measuring(_) => None,
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.by_key.is_empty() && self.by_use.is_empty()

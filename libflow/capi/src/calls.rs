@@ -217,9 +217,9 @@ pub unsafe extern "C" fn flow_source(flow: c_int, buffer: *mut c_char, size: usi
 pub unsafe extern "C" fn flow_peer_host(flow: c_int, buffer: *mut c_char, size: usize) -> Length {
     guard(|| {
         let flow = handle::flow(flow)?;
-        let host = flow.peer().identity.as_ref().map_or("", |identity| &identity.host);
+        let host = flow.peer().identity.map_or_else(String::new, |identity| identity.host);
         // SAFETY: the caller's promise.
-        unsafe { copy(host, buffer, size) }
+        unsafe { copy(&host, buffer, size) }
     })
 }
 

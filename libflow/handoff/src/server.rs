@@ -89,7 +89,7 @@ pub struct Offer {
     pub binding: Option<Binding>,
     /// The program must not dissolve the socket's connection to its peer, unless the flow is movable.
     pub fixed: bool,
-    /// It starts at a relay and may move ([`Server::moved`]): the program hands over what comes to its socket and is not its
+    /// It may move ([`Server::moved`]): the program hands over what comes to its socket and is not its
     /// ([`Event::Heard`]).
     pub movable: bool,
 }

@@ -166,8 +166,8 @@ impl Flow {
         self.0.id()
     }
 
-    /// Who is at the other end.
-    pub fn peer(&self) -> &Peer {
+    /// Who is at the other end, and where it is now.
+    pub fn peer(&self) -> Peer {
         self.0.peer()
     }
 

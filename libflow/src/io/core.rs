@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 #[cfg(test)]
@@ -13,6 +13,7 @@ use proto::handoff::ToDaemon;
 use proto::{shim, v1};
 use rustix::net::{AddressFamily, SocketType};
 use tokio::sync::{Notify, oneshot};
+use transport::quic::Watch;
 
 use super::batches::Leftovers;
 use super::keeper::Keeper;
@@ -64,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) secured: Option<Secured>,
     /// Where a flow that may move goes.
     pub(super) moving: Option<Moving>,
+    /// What carries it, where that is to hear of its moves.
+    pub(super) carried: OnceLock<Watch>,
 }
 
 /// What a handshake needs of the daemon.
@@ -73,7 +76,7 @@ pub(crate) struct Secured {
     pub(crate) binding: shim::Binding,
     /// The socket's connection to its peer is not the program's to dissolve, unless the flow may move.
     pub(crate) fixed: bool,
-    /// It starts at a relay and may move to another path.
+    /// It may move to another path.
     pub(crate) movable: bool,
 }
 
@@ -196,6 +199,7 @@ impl Core {
             link,
             secured: None,
             moving: None,
+            carried: OnceLock::new(),
         })
     }
 

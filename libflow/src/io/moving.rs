@@ -80,10 +80,18 @@ impl Moving {
 }
 
 impl Core {
+    /// Where a flow goes that may move.
+    pub(crate) fn goes_to(&self) -> Option<SocketAddr> {
+        self.moving.as_ref().map(Moving::peer)
+    }
+
     /// The daemon found another path.
     pub(super) fn moved(&self, peer: SocketAddr) {
         if let Some(moving) = &self.moving {
             moving.peer.store(Arc::new(peer));
+            if let Some(carried) = self.carried.get() {
+                carried.path_changed();
+            }
         }
     }
 

@@ -86,7 +86,7 @@ impl transport::Path for Path {
     }
 
     fn goes_to(&self) -> Option<SocketAddr> {
-        self.core.moving.as_ref().map(super::moving::Moving::peer)
+        self.core.goes_to()
     }
 
     fn stray(&self, from: SocketAddr, datagram: &[u8]) {

@@ -133,6 +133,7 @@ impl Shake {
     }
 
     fn made(self, flow: quic::Flow, moving: Arc<Moving>, identity: Identity) -> Flow {
+        let _ = self.core.carried.set(flow.watch());
         tokio::spawn(path::publish(Arc::downgrade(&self.core), moving, flow.watch()));
         let held = Held::new(Mux::Quic(flow), self.core.clone(), tokio::runtime::Handle::current());
         Flow::over(self.core, Some(held), self.handle).with_identity(identity)

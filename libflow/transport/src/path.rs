@@ -18,8 +18,8 @@ pub trait Path: Send + Sync + 'static {
     }
 
     /// Where datagrams go, of a flow that may move: there, and no longer to where the socket is connected, once the peer has
-    /// shown itself. Asked for each send; `None`, as ever: the flow does not move. Of no meaning at the accepting side,
-    /// which follows by itself.
+    /// shown itself. Asked for each send; `None`, as ever: the flow does not move, and its accepting side follows the client by
+    /// itself.
     fn goes_to(&self) -> Option<SocketAddr> {
         None
     }

@@ -34,6 +34,7 @@ pub(super) const PORT: u8 = 28;
 pub(super) const MAPPED: u8 = 29;
 pub(super) const STEP: u8 = 30;
 pub(super) const SEARCH: u8 = 31;
+pub(super) const ADRIFT: u8 = 40;
 
 pub(super) const ADD_NAME: u8 = 64;
 pub(super) const REMOVE_NAME: u8 = 65;

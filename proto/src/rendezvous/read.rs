@@ -228,9 +228,10 @@ fn introduce(fields: &Fields<'_>) -> Result<Introduce, Malformed> {
 }
 
 fn moves(fields: &Fields<'_>) -> Result<Option<FlowIds>, Malformed> {
+    let adrift = fields.or(field::ADRIFT, false, flag)?;
     fields.or(field::MOVES, None, |value| {
         let (asker, asked) = value.split_at_checked(8)?;
-        Some(Some(FlowIds { asker: WireId(u64_of(asker)?), asked: WireId(u64_of(asked)?) }))
+        Some(Some(FlowIds { asker: WireId(u64_of(asker)?), asked: WireId(u64_of(asked)?), adrift }))
     })
 }
 

@@ -254,6 +254,8 @@ pub struct FlowIds {
     pub asker: WireId,
     /// Of the side that is asked.
     pub asked: WireId,
+    /// The path that it had is gone, as far as the asking side knows: where no direct one is found, the relay does.
+    pub adrift: bool,
 }
 
 /// To the member that has the name.

@@ -200,8 +200,11 @@ fn write_introduce(out: &mut Vec<u8>, introduce: &Introduce) {
 }
 
 fn put_moves(out: &mut Vec<u8>, moves: Option<FlowIds>) {
-    if let Some(FlowIds { asker, asked }) = moves {
+    if let Some(FlowIds { asker, asked, adrift }) = moves {
         put(out, field::MOVES, &[asker.0.to_be_bytes(), asked.0.to_be_bytes()].concat());
+        if adrift {
+            put(out, field::ADRIFT, &[]);
+        }
     }
 }
 

@@ -58,6 +58,17 @@ impl<K: Copy + PartialEq> Sockets<K> {
         all.find(|socket| socket.key == key).map(|socket| socket.peer = None).is_some()
     }
 
+    /// The host has another address, and with it a socket that is bound to none of them. Says whether there is one.
+    pub fn go(&mut self, key: K, local: SocketAddr) -> bool {
+        let there = self.at.values_mut().find(|there| there.iter().any(|socket| socket.key == key));
+        let Some(there) = there else { return false };
+        let Some(place) = there.iter().position(|socket| socket.key == key) else { return false };
+        let socket = there.remove(place);
+        self.at.retain(|_, there| !there.is_empty());
+        self.at.entry(local).or_default().push(socket);
+        true
+    }
+
     /// Closes the socket. Says whether there was one.
     pub fn close(&mut self, key: K) -> bool {
         let before = self.len();
@@ -114,6 +125,9 @@ mod tests {
         assert_eq!(sockets.find(addr(HERE), addr("192.0.2.2:2")), Some(1));
         assert!(sockets.dissolve(1), "and takes all");
         assert_eq!(sockets.find(addr(HERE), addr("192.0.2.9:9")), Some(1));
+        assert!(sockets.go(1, addr("192.0.2.3:5000")) && !sockets.go(2, addr(HERE)));
+        assert_eq!(sockets.find(addr(HERE), addr("192.0.2.9:9")), None);
+        assert_eq!(sockets.find(addr("192.0.2.3:5000"), addr("192.0.2.9:9")), Some(1));
         assert!(sockets.close(1) && !sockets.close(1) && sockets.is_empty());
         assert_eq!(sockets.find(addr(HERE), addr("192.0.2.2:2")), None);
     }

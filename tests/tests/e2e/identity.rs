@@ -132,7 +132,7 @@ fn a_host_that_changed_is_refused_until_somebody_trusts_it() -> Result<()> {
     ensure!(old != new && message.contains(&old) && message.ends_with(&format!("irm {advice}")), "{message}");
     done(&net.a, &advice)?;
     let asked = ask(&net.a)?;
-    let shown = asked.peer().identity.as_ref().context("an identity")?;
+    let shown = asked.peer().identity.context("an identity")?;
     ensure!((shown.host.as_str(), shown.trusted_by.as_str()) == (&new, "pin"), "{shown:?}");
     Ok(())
 }

@@ -94,7 +94,8 @@ fn the_handshake_offers_the_post_quantum_group_first() -> Result<()> {
     let listener = listen(&net.b, "talk")?;
     let capture = Capture::start(&net.b)?;
     let (asked, _accepted) = flow(&net.a, &listener, Cube::Stream)?;
-    let (_, port) = asked.peer().address.rsplit_once(':').context("the peer's port")?;
+    let peer = asked.peer();
+    let (_, port) = peer.address.rsplit_once(':').context("the peer's port")?;
     // A request, its answers and a handshake with two chains of certificates.
     let (_, file, _folder) = capture.stop(|bytes| bytes.len() > 8_000)?;
     let decode = format!("udp.port=={port},quic");

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::machine::tests::origin;
 
-const SYMMETRIC: Nat = Nat { mapping: Mapping::PortDependent, filtering: Filtering::PortDependent, step: 0, search: false };
+const SYMMETRIC: Nat =
+    Nat { mapping: Mapping::PortDependent, filtering: Filtering::PortDependent, step: 0, search: false };
 const ROUTER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 168, 1, 1);
 
 fn at(text: &str) -> SocketAddrV4 {

@@ -232,7 +232,11 @@ impl Attempt {
     /// The relay's port.
     fn handle_relay(&mut self, now: Instant, envelope: &Envelope<'_>) -> Result<(), Malformed> {
         let said = if envelope.is_sealed() { envelope.of(&self.setup.session.key)? } else { envelope.unsealed()? };
-        let asking = matches!(self.goal, Goal::Ask { .. });
+        // Of a flow that moves no request follows: both sides take the path by this word.
+        let takes = match &self.goal {
+            Goal::Ask { .. } => true,
+            Goal::Meet { introduction } => introduction.moves.is_some(),
+        };
         let Stage::Relaying(relaying) = &mut self.stage else { return Ok(()) };
         match said {
             Said::Cookie(cookie) if !cookie.is_empty() && cookie != self.setup.cookie => {
@@ -243,7 +247,7 @@ impl Attempt {
             Said::Bound(bound) if bound.both => {
                 relaying.both = true;
                 let at = relaying.at;
-                if asking {
+                if takes {
                     self.result.get_or_insert(Ok(relayed(at)));
                 }
             }

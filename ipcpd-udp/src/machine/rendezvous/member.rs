@@ -176,7 +176,7 @@ impl Member {
     /// The listen port is at another address of this host: the server is to hear of it at once.
     pub fn moved(&mut self, now: Instant, local: SocketAddr) {
         self.local = local;
-        self.survey = None;
+        (self.survey, self.nat) = (None, Nat::default());
         self.stop_measuring();
         self.public = None;
         (self.asked, self.unanswered, self.pause) = (None, 0, FIRST_PAUSE);
@@ -214,7 +214,8 @@ impl Member {
         self.log = self.names.iter().cloned().map(NameChange::Add).collect();
     }
 
-    fn soon(&mut self, now: Instant) {
+    /// Says JOIN soon: there is more to say or to hear, or the way from the server to here may be shut.
+    pub fn soon(&mut self, now: Instant) {
         if self.standing == Standing::Joined && self.asked.is_none() {
             let at = now + SOON;
             self.next = Some(self.next.map_or(at, |next| next.min(at)));

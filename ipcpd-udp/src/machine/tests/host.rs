@@ -91,6 +91,8 @@ pub(super) struct Host {
     pub(super) boots: u64,
     pub(super) rng: ChaCha12Rng,
     pub(super) visited: std::collections::BTreeSet<(Phase, table::Cause, Phase)>,
+    /// Its layer follows it to other addresses.
+    pub(super) follows: bool,
     /// Flows whose programs send at once, for the world to carry out.
     pub(super) eager: Vec<FlowId>,
 }
@@ -128,6 +130,7 @@ impl Host {
             boots: 0,
             rng: ChaCha12Rng::seed_from_u64(seed ^ flows << 32),
             visited: std::collections::BTreeSet::new(),
+            follows: true,
             eager: Vec::new(),
         };
         host.start(None);
@@ -210,6 +213,23 @@ impl Host {
             self.sweep(number);
         }
         self.later(now + ms(back_after), Task::Restart);
+    }
+
+    /// This host is at another address, and not at that of before; sockets that are bound to none go along.
+    pub(super) fn goes(&mut self, now: Instant, ip: IpAddr) {
+        let before = self.listen;
+        self.listen.set_ip(ip);
+        self.story.went = true;
+        self.settings.listen = self.listen;
+        for (number, socket) in &self.sockets {
+            if let Some((local, None)) = self.kernel.ends(*number).filter(|_| socket.anywhere) {
+                self.kernel.go(*number, SocketAddr::new(ip, local.port()));
+            }
+        }
+        if let Some(shim) = &mut self.shim {
+            shim.moved(now, self.listen);
+            shim.lost_address(now, before.ip());
+        }
     }
 
     /// When this host next does something by itself.

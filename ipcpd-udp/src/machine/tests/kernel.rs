@@ -8,6 +8,8 @@ pub(super) struct Socket {
     pub(super) holder: Option<FlowId>,
     pub(super) filter: Filter,
     pub(super) watch: bool,
+    /// Bound to no address of the host.
+    pub(super) anywhere: bool,
     /// A second one on a flow's port.
     pub(super) catcher: bool,
     pub(super) queue: Vec<(SocketAddr, Vec<u8>)>,
@@ -19,7 +21,8 @@ pub(super) struct Socket {
 impl Socket {
     fn new(key: Key) -> Self {
         let (filter, queue) = (Filter::Flow, Vec::new());
-        Self { key: Some(key), holder: None, filter, watch: false, catcher: false, queue, revoked: false, dropped: 0 }
+        let (key, holder) = (Some(key), None);
+        Self { key, holder, filter, watch: false, anywhere: false, catcher: false, queue, revoked: false, dropped: 0 }
     }
 }
 
@@ -47,11 +50,13 @@ impl Host {
         } else {
             self.kernel.bind(number, local, false).map(|()| local).map_err(|_| OpenError::PortInUse)
         };
+        let anywhere = self.follows && self.shim.as_ref().unwrap().may_go_along(key);
         if result.is_ok() {
-            self.sockets.insert(number, Socket { watch, ..Socket::new(key) });
+            self.sockets.insert(number, Socket { watch, anywhere, ..Socket::new(key) });
             self.by_key.insert(key, number);
         }
-        self.shim.as_mut().unwrap().opened(now, key, result);
+        let any = SocketAddr::new(ANYWHERE, port);
+        self.shim.as_mut().unwrap().opened(now, key, result.map(|local| if anywhere { any } else { local }));
     }
 
     /// Takes a descriptor for a socket that is bound later.
@@ -109,6 +114,9 @@ impl Host {
         };
         let number = self.by_key[&key];
         self.kernel.connect(number, peer);
+        if let Some((local, _)) = self.kernel.ends(number) {
+            self.shim.as_mut().unwrap().is_at(key, local);
+        }
         let socket = self.socket(key);
         (socket.filter, socket.watch) = (filter, false);
         // Up to the last datagram that is none of the flow's, what waited is dropped.

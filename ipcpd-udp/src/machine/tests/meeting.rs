@@ -255,12 +255,13 @@ fn flows_outlive_the_rendezvous() {
     world.check().unwrap();
 }
 
-/// The host has another address. What was on the one of before ends, where that is gone: the program is told, and the peer hears it
-/// from the new one.
+/// The host has another address. What is bound to the one of before ends, where that is gone: the program is told, and the peer hears
+/// it from the new one.
 #[test]
 fn what_was_on_an_address_that_is_gone_ends_on_both_sides() {
     for gone in [false, true] {
         let mut world = met([Kind::PortRestricted, Kind::FullCone]);
+        world.hosts[1].follows = false;
         world.ask(0, "echo", 5_000);
         world.run_until_told();
         told(&world).unwrap();

@@ -31,6 +31,7 @@ mod protected;
 mod punching;
 mod recovering;
 mod results;
+mod roaming;
 mod server;
 mod shared;
 mod snapshot;
@@ -45,6 +46,8 @@ pub(super) const B: &str = "10.0.0.2:3359";
 pub(super) const STRANGER: &str = "10.0.0.9:3359";
 /// Where nothing comes from.
 pub(super) const NOBODY: &str = "192.0.2.1:9";
+/// Where a socket is that is bound to no address.
+pub(super) const ANYWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 /// A classic or scripted caller's cp, or a scripted server's sp.
 pub(super) const B_FLOW: &str = "10.0.0.2:45000";
 

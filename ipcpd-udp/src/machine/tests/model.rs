@@ -96,7 +96,7 @@ pub(super) struct End {
     /// What its program's handshake is bound to.
     binding: Option<Binding>,
     deeds: BTreeSet<Deed>,
-    ended: Vec<EndReason>,
+    pub(super) ended: Vec<EndReason>,
 }
 
 impl End {
@@ -122,6 +122,8 @@ pub(super) struct Story {
     /// Callers that a program refused.
     pub(super) refused: BTreeSet<WireId>,
     pub(super) crashes: Vec<Instant>,
+    /// Its host has been at another address.
+    pub(super) went: bool,
     /// How many SDUs programs sent.
     pub(super) sent: BTreeMap<FlowId, u64>,
     /// What programs read.
@@ -264,6 +266,8 @@ pub(super) fn judge(stories: [&Story; 2]) -> Result<(), String> {
             let context = |what| format!("{what}: {flow} {end:?}; peer: {:?}", peers_of(end, there));
             match end.ended[..] {
                 [] => Ok(()),
+                [EndReason::AddressGone] if here.went => Ok(()),
+                [EndReason::PeerDied | EndReason::PeerTimedOut] if here.went || there.went => Ok(()),
                 [reason] => end_is_true(end, reason, there),
                 _ => Err("ended twice"),
             }

@@ -182,7 +182,7 @@ fn nobody_else_is_introduced_to_a_flow() {
     let asker = world.hosts[0].settings.host;
     let shim = world.hosts[1].shim.as_mut().unwrap();
     let mut introduced = |asker, theirs, ours| {
-        let moves = Some(FlowIds { asker: theirs, asked: ours });
+        let moves = Some(FlowIds { asker: theirs, asked: ours, adrift: false });
         let introduction =
             Introduction { asker, attempt: WireId(77), nonce: [1; 16], name: name("echo"), round: 0, moves };
         shim.introduced(now, introduction)
@@ -211,7 +211,7 @@ fn an_attempt_that_runs_is_not_given_up_for_another_word() {
     let now = world.now;
     let shim = world.hosts[1].shim.as_mut().unwrap();
     let (_, flow) = shim.flows.iter().find(|(_, flow)| flow.accepting).unwrap();
-    let (ids, asker) = (FlowIds { asker: flow.theirs, asked: flow.ours }, flow.of.unwrap().host);
+    let (ids, asker) = (FlowIds { asker: flow.theirs, asked: flow.ours, adrift: false }, flow.of.unwrap().host);
     let name = flow.name.clone();
     let mut ask = |attempt: u64, now: Instant| {
         let (attempt, name) = (WireId(attempt), name.clone());

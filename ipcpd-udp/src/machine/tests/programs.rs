@@ -110,7 +110,10 @@ impl Host {
             return;
         };
         let number = program.socket;
-        let Some((local, peer)) = self.kernel.ends(number) else { return };
+        let Some((mut local, peer)) = self.kernel.ends(number) else { return };
+        if self.sockets[&number].anywhere && peer.is_none() {
+            local.set_ip(ANYWHERE);
+        }
         match shim.adopt(now, &program.ticket, owner(), local, peer) {
             Ok(adopted) => {
                 self.by_key.insert(adopted.key, number);

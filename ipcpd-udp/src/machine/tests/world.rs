@@ -21,6 +21,9 @@ pub(super) struct World {
     stations: [sim::Host; 2],
     /// Behind which box each is.
     realms: [Realm; 2],
+    link: Link,
+    /// Places that hosts have been in.
+    places: u8,
     pub(super) rng: ChaCha12Rng,
     /// Everything a program sent: by which host's which flow.
     sdus: BTreeMap<Vec<u8>, (usize, FlowId)>,
@@ -63,6 +66,8 @@ impl World {
             hosts,
             stations,
             realms: [place.realm, Realm::INTERNET],
+            link: link.clone(),
+            places: 2,
             rng: ChaCha12Rng::seed_from_u64(seed),
             sdus: BTreeMap::new(),
             wire: Vec::new(),
@@ -191,14 +196,14 @@ impl World {
             match event {
                 Event::Datagram(datagram) if self.is_server(datagram.host) => self.serve(&datagram),
                 Event::Datagram(datagram) => {
-                    let host = self.number(datagram.host);
+                    let Some(host) = self.number(datagram.host) else { continue };
                     if !self.hosts[host].arrive(self.now, datagram.from, datagram.to, &datagram.bytes) {
                         self.net.refuse(self.now, &datagram);
                     }
                 }
                 Event::Unreachable { host, .. } if self.is_server(host) => {}
                 Event::Unreachable { host, local, peer } => {
-                    let host = self.number(host);
+                    let Some(host) = self.number(host) else { continue };
                     self.hosts[host].unreachable(self.now, local, peer);
                 }
             }
@@ -224,8 +229,9 @@ impl World {
         }
     }
 
-    fn number(&self, station: sim::Host) -> usize {
-        self.stations.iter().position(|known| *known == station).expect("a host of this world")
+    /// Nobody is where a host was.
+    fn number(&self, station: sim::Host) -> Option<usize> {
+        self.stations.iter().position(|known| *known == station)
     }
 
     /// Runs for a time, milliseconds.
@@ -250,6 +256,20 @@ impl World {
         for station in self.stations {
             self.net.relink(station, up.clone(), down.clone());
         }
+    }
+
+    /// A host goes somewhere else: to an address behind another box, or in the open. What is still on its way to where it was is lost.
+    pub(super) fn goes(&mut self, host: usize, kind: Kind) {
+        self.places += 1;
+        let place = kind.build(&mut self.net, IpAddr::from([203, 0, 113, self.places]));
+        let ip = match place.realm {
+            Realm::INTERNET => place.address,
+            _ => IpAddr::from([192, 168, self.places, 2]),
+        };
+        self.realms[host] = place.realm;
+        self.stations[host] = self.net.host(place.realm, ip, self.link.clone(), self.link.clone());
+        self.hosts[host].goes(self.now, ip);
+        self.settle();
     }
 
     /// The box before a host is another kind from now on; what it learned stays.

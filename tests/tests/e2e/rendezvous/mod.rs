@@ -1,6 +1,7 @@
 //! Hosts behind NATs that meet at a rendezvous.
 
 mod amplifier;
+mod going;
 mod group;
 mod life;
 mod mapped;
@@ -21,6 +22,7 @@ use flowring_tests::harness::Case;
 
 pub(crate) fn cases() -> Vec<Case> {
     use amplifier::*;
+    use going::*;
     use group::*;
     use life::*;
     use mapped::*;
@@ -72,6 +74,10 @@ pub(crate) fn cases() -> Vec<Case> {
         ports_are_not_predicted_where_that_is_off,
         ports_at_random_are_searched_for,
         nothing_is_searched_in_vain,
+        flows_go_along_with_their_hosts,
+        flows_of_hosts_behind_nats_go_along,
+        a_direct_path_that_ends_is_not_the_flow_s_end,
+        a_flow_that_cannot_go_along_ends_with_that_reason,
     ];
     cases.extend(cases![
         members_on_one_host_need_no_rendezvous,

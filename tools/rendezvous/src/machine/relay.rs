@@ -113,11 +113,11 @@ impl Relay {
         at: SocketAddr,
         via: Via,
     ) -> Option<bool> {
-        let pair = self.pairs.get_mut(&key)?;
         // A socket is one side of one pair.
-        if self.sources.get(&(via.place, at)).is_some_and(|taken| *taken != (key, side)) {
-            return None;
+        if let Some(taken) = self.sources.get(&(via.place, at)).filter(|taken| **taken != (key, side)).copied() {
+            self.leaves(taken, (key, side))?;
         }
+        let pair = self.pairs.get_mut(&key)?;
         let end = &mut pair.ends[side];
         if let Some((before, through)) = end.at
             && (before, through.place) != (at, via.place)
@@ -133,6 +133,18 @@ impl Relay {
         let news = whole && !pair.whole;
         pair.whole = whole;
         Some(news)
+    }
+
+    /// A member's socket goes from one pair to another with the same other member: their flow has another attempt behind it, since one
+    /// of them is elsewhere. Never back to an older one, whoever says again what was said then.
+    fn leaves(&mut self, (from, side): (Key, usize), (to, other): (Key, usize)) -> Option<()> {
+        let hosts = |pair: &Pair, side: usize| [pair.ends[side].host, pair.ends[1 - side].host];
+        let (before, after) = (self.pairs.get(&from)?, self.pairs.get(&to)?);
+        if from.0 != to.0 || hosts(before, side) != hosts(after, other) || before.began >= after.began {
+            return None;
+        }
+        self.pairs.get_mut(&from)?.ends[side].at = None;
+        Some(())
     }
 
     /// Where a datagram goes.

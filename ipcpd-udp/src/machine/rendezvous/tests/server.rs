@@ -128,6 +128,7 @@ impl Server {
             Said::Introduce(introduce) => self.introduce(from, head, introduce),
             Said::Meet(meet) => self.meet(from, head, meet),
             Said::Bind(bind) => {
+                self.bound.retain(|_, known| *known != from);
                 self.bound.insert((bind.attempt, head.member), from);
                 let both = self.bound.keys().filter(|(attempt, _)| *attempt == bind.attempt).count() == 2;
                 let said = Said::Bound(Bound { both, rate: 0, left: 0, refresh_ms: 15_000 });
@@ -156,7 +157,8 @@ impl Server {
         if known.boot == join.boot && known.count >= head.sender.0 {
             return Vec::new();
         }
-        if known.count == 0 || known.at != from {
+        let moved = known.count != 0 && known.at != from;
+        if known.count == 0 || moved {
             let locals = join.locals.clone();
             self.changes.push(Change::Member { member: head.member, public: from, locals });
         }
@@ -198,7 +200,13 @@ impl Server {
             cookie: self.cookie(from),
             changes: fit.taken,
         };
-        vec![(from, Head { member: HostId(0), sender: WireId(0), receiver: head.sender, ..head }, Said::Joined(joined))]
+        let answer = Head { member: HostId(0), sender: WireId(0), receiver: head.sender, ..head };
+        let seen = Seen { epoch: self.epoch, version: self.changes.len() as u64 };
+        let news = Head { receiver: WireId(0), ..answer };
+        let others = self.members.iter().filter(|(member, _)| moved && **member != head.member);
+        let mut sent: Vec<_> = others.map(|(_, other)| (other.at, news, Said::News(seen))).collect();
+        sent.push((from, answer, Said::Joined(joined)));
+        sent
     }
 
     fn introduce(&mut self, from: SocketAddr, head: Head, said: Introduce) -> Vec<(SocketAddr, Head, Said)> {

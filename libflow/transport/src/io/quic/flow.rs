@@ -1,11 +1,11 @@
 //! A flow between hosts.
 #![expect(clippy::disallowed_methods, reason = "a close waits for messages to leave")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use noq::{Connection, Endpoint, PathId, SendDatagramError, VarInt, WeakConnectionHandle};
+use noq::{Connection, Endpoint, PathId, SendDatagramError, VarInt};
 
 use super::ending::{Unconfirmed, at_once};
 use super::link::Link;
@@ -123,7 +123,7 @@ impl Flow {
 
     /// For who looks at the flow's path without keeping the flow.
     pub fn watch(&self) -> Watch {
-        Watch(self.0.connection.weak_handle())
+        Watch(Arc::downgrade(&self.0))
     }
 
     /// Ends the flow: waits until messages have left and the peer's host has all streams that were finished, at most
@@ -182,12 +182,20 @@ impl std::fmt::Debug for Flow {
 }
 
 /// Looks at a flow's path without keeping the flow.
-pub struct Watch(WeakConnectionHandle);
+#[derive(Clone)]
+pub struct Watch(Weak<Inner>);
 
 impl Watch {
     /// As [`Flow::stats`]; `None`: the flow is no more.
     pub fn stats(&self) -> Option<Stats> {
-        self.0.upgrade().map(|connection| stats(&connection))
+        self.0.upgrade().map(|flow| stats(&flow.connection))
+    }
+
+    /// The flow has another path: it is tried at once, not when the peer was silent for twice as long as it was already.
+    pub fn path_changed(&self) {
+        if let Some(flow) = self.0.upgrade() {
+            flow.endpoint.handle_network_change(None);
+        }
     }
 }
 

@@ -31,15 +31,18 @@ const KERNEL_QUEUE: usize = 2 << 20;
 pub(super) struct Link {
     path: Arc<dyn Path>,
     socket: Arc<OwnedFd>,
-    /// The peer at first. The asking side's library never sees another.
+    /// The peer at first. The asking side's library never sees another, nor that of a flow that may move.
     peer: SocketAddr,
     /// This host's address towards the peer.
     local: SocketAddr,
     v4: bool,
     /// The accepting side: sends name their destination, datagrams their source.
     named: bool,
-    /// The asking side of a flow that may move: the same, but to where the path says, and the library sees one peer.
+    /// A flow that may move: the same, but to where the path says, and the library sees one peer. Its own migration leaves a server mute
+    /// (noq 1.4) whose client cannot answer the challenge in time, as one cannot whose path was gone for a while.
     directed: bool,
+    /// The socket is bound to no address of this host: the kernel says from which of them it sends.
+    anywhere: AtomicBool,
     /// The device or the kernel cannot segment.
     unsegmented: AtomicBool,
     /// Strangers get no answer: what the endpoint says without a connection is not sent.
@@ -56,7 +59,7 @@ impl Link {
         let peer = inet(rustix::net::getpeername(&socket)?)?;
         let local = inet(Some(rustix::net::getsockname(&socket)?))?;
         let v4 = on_wire(peer.ip()).is_ipv4();
-        let directed = !named && path.goes_to().is_some();
+        let directed = path.goes_to().is_some();
         set_up(socket.as_fd(), local.is_ipv6())?;
         Ok(Arc::new(Self {
             path,
@@ -66,6 +69,7 @@ impl Link {
             v4,
             named,
             directed,
+            anywhere: AtomicBool::new(false),
             unsegmented: AtomicBool::new(false),
             quiet: AtomicBool::new(!named),
             shut: AtomicBool::new(false),
@@ -111,7 +115,7 @@ impl Link {
     }
 
     /// From now on datagrams may come from anywhere, and the library's path validation follows a client whose address
-    /// changes.
+    /// changes. A socket that was bound to no address of this host has whichever there is from now on, also when that changes.
     pub(super) fn dissolve(&self) -> io::Result<()> {
         // A port that the kernel chose is given back by that; the next holder of it must not be somebody else. A send at this very
         // moment binds the socket to another one: then it is dissolved once more.
@@ -119,6 +123,7 @@ impl Link {
             rustix::net::connect_unspec(&self.socket)?;
             let now = inet(Some(rustix::net::getsockname(&self.socket)?))?;
             if now.port() == self.local.port() {
+                self.anywhere.store(now.ip().is_unspecified(), Ordering::Relaxed);
                 return Ok(());
             }
             match rustix::net::bind(&self.socket, &self.local) {
@@ -182,7 +187,7 @@ impl Link {
         (source, if self.directed { self.peer } else { source })
     }
 
-    /// Whether it is the asking side of a flow that may move.
+    /// Whether the flow may move.
     pub(super) fn is_directed(&self) -> bool {
         self.directed
     }
@@ -219,7 +224,7 @@ impl Link {
             true => Some(target.of(self.path.goes_to().unwrap_or(self.peer))),
             false => self.named.then(|| target.of(transmit.destination)),
         };
-        let from = to.is_some().then(|| self.local.ip());
+        let from = (to.is_some() && !self.anywhere.load(Ordering::Relaxed)).then(|| self.local.ip());
         let out = Outgoing { bytes, segment, ecn, v4: self.v4, to, from };
         for _ in 0..RETRIES {
             match syscalls::send(self.fd(), &out) {

@@ -141,7 +141,7 @@ fn who_has_a_flow_is_introduced_again_without_a_name() {
     world.join(&mut alice, &[]).unwrap();
     world.join(&mut bob, &[]).unwrap();
     world.join(&mut carol, &["bob.chat"]).unwrap();
-    let ids = FlowIds { asker: WireId(70), asked: WireId(71) };
+    let ids = FlowIds { asker: WireId(70), asked: WireId(71), adrift: true };
     let to = |peer| {
         move |cookie| {
             let (name, locals, nat) = (name("bob.chat"), Vec::new(), Nat::default());

@@ -125,6 +125,35 @@ fn a_pair_lives_as_long_as_somebody_speaks() {
     assert!(world.server.is_idle());
 }
 
+/// One side of a relayed flow is elsewhere: both are introduced again, and the other's socket comes from the pair of before.
+#[test]
+fn a_socket_goes_over_to_the_next_pair_of_the_same_two_and_never_back() {
+    let mut world = with_relay(RelayRules::default());
+    let (mut alice, mut bob, first) = bound(&mut world);
+    world.pass(SECOND);
+    let elsewhere = "203.0.113.1:41000";
+    world.introduce(&mut alice, elsewhere, 8, "bob.chat");
+    let told = world.answers(&bob, bob.at);
+    let Some(Said::Introduction(introduction)) = told.first() else { panic!("not told: {told:?}") };
+    let nonce = introduction.nonce;
+    world.meet(&mut bob, BOB, 10, 8, nonce);
+    assert!(matches!(world.bind(&mut bob, BOB, 10, (1, 8, nonce))[..], [Said::Bound(Bound { both: false, .. })]));
+    let both = world.bind(&mut alice, elsewhere, 8, (2, 8, nonce));
+    assert!(matches!(both[..], [Said::Bound(Bound { both: true, .. })]), "{both:?}");
+    assert_eq!(carry(&mut world, BOB, 10), Some(address(elsewhere)));
+    assert_eq!(carry(&mut world, elsewhere, 10), Some(address(BOB)));
+    assert_eq!(carry(&mut world, ALICE, 10), None, "nobody is there any more");
+    assert_eq!(world.bind(&mut bob, BOB, 9, (1, 7, first)), [Said::NotBound(Refusal::TooMany)], "said again");
+    assert_eq!(carry(&mut world, BOB, 10), Some(address(elsewhere)));
+    // What is left of the first pair goes by itself, and takes nothing of the second with it.
+    for _ in 0..5 {
+        world.pass(40 * SECOND);
+        assert_eq!(carry(&mut world, BOB, 10), Some(address(elsewhere)));
+    }
+    world.pass(61 * SECOND);
+    assert!(world.server.is_idle());
+}
+
 #[test]
 fn a_side_moves_only_when_its_socket_is_silent() {
     let mut world = with_relay(RelayRules::default());

@@ -1,0 +1,125 @@
+//! Message and stream flows go along when their host, or the peer's, is somewhere else, or when nothing is heard of the peer any more:
+//! another path is looked for at once, the relay's among them. docs/decisions/0043.
+//!
+//! The sockets of flows through a rendezvous are bound to no address, where the layer follows its own: from where they send, and
+//! where they receive, is the kernel's to say. So nothing is bound anew, and the program keeps what it has.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use proto::v1::EndReason;
+
+use super::Shim;
+use super::flow::Flow;
+use super::output::Key;
+use super::rendezvous::punch::Way;
+
+/// Of one flow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    /// Its socket is bound to no address: it has all that this host has.
+    pub(super) anywhere: bool,
+    /// Its path is gone, as far as this side knows.
+    pub(super) adrift: Option<Adrift>,
+}
+
+/// Why another path is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Adrift {
+    /// This host has another address.
+    Here,
+    /// One of the two is seen elsewhere.
+    Seen,
+    /// The peer's shim is not heard.
+    Silent,
+}
+
+impl Flow {
+    /// It goes where its host goes.
+    fn goes_along(&self) -> bool {
+        self.place.anywhere && self.may_move() && self.is_live()
+    }
+
+    /// What a program reads whose peer was silent for too long.
+    pub(super) fn reason_of_silence(&self) -> EndReason {
+        match self.place.adrift {
+            Some(Adrift::Here) => EndReason::AddressGone,
+            _ => EndReason::PeerTimedOut,
+        }
+    }
+}
+
+impl Shim {
+    /// Whether a flow's socket is better bound to no address, where this host may have another one later: a message or stream flow
+    /// through a rendezvous, or what may become one.
+    pub fn may_go_along(&self, key: Key) -> bool {
+        let key = self.sides.flow_of(key).unwrap_or(key);
+        self.flows.get(&key).is_some_and(|flow| flow.met.is_some() && (flow.accepting || flow.is_protected()))
+    }
+
+    /// The socket of a flow was connected, and has this address by that; of one that is bound to no address.
+    pub fn is_at(&mut self, key: Key, local: SocketAddr) {
+        if let Some(flow) = self.flows.get_mut(&key)
+            && flow.place.anywhere
+            && !local.ip().is_unspecified()
+        {
+            flow.local = Some(local);
+        }
+    }
+
+    /// Where a socket is that was opened or handed back. `true`: all over this host.
+    pub(super) fn place(&self, local: SocketAddr) -> (SocketAddr, bool) {
+        let anywhere = local.ip().is_unspecified();
+        let ip = if anywhere { self.settings.listen.ip() } else { local.ip() };
+        (SocketAddr::new(ip, local.port()), anywhere)
+    }
+
+    /// This host is somewhere else: flows that can go along do.
+    pub(super) fn go_along(&mut self, now: Instant, ip: IpAddr) {
+        let goes = self.flows.iter().filter(|(_, flow)| flow.goes_along()).map(|(key, _)| *key);
+        for key in goes.collect::<Vec<_>>() {
+            if let Some(local) = self.flows.get_mut(&key).and_then(|flow| flow.local.as_mut()) {
+                local.set_ip(ip);
+            }
+            self.stop_attempt(key);
+            self.set_adrift(now, key, Adrift::Here, Duration::ZERO);
+        }
+    }
+
+    /// Another path is wanted. The asking side looks for one; the other waits to be asked.
+    pub(super) fn set_adrift(&mut self, now: Instant, key: Key, why: Adrift, within: Duration) {
+        let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.may_move() && flow.is_live()) else { return };
+        // What this side did itself stays the reason.
+        if flow.place.adrift != Some(Adrift::Here) {
+            flow.place.adrift = Some(why);
+        }
+        self.seek_soon(now, key, within);
+        self.settle(key);
+    }
+
+    /// Probes of its pair of hosts go unanswered, and nothing came on the flow meanwhile.
+    pub(super) fn is_silent(&mut self, now: Instant, key: Key) {
+        let spread = self.spread();
+        if self.flows.get(&key).is_some_and(|flow| flow.may_move() && flow.place.adrift.is_none()) {
+            self.set_adrift(now, key, Adrift::Silent, spread);
+            // The box that forgot may be this host's: then no introduction comes through it either.
+            if let Some(member) = &mut self.member {
+                member.soon(now);
+            }
+        }
+    }
+
+    /// The peer's shim is heard again where it was: its flows' paths are taken for good, too.
+    pub(super) fn is_heard_again(&mut self, keys: &[Key]) {
+        for key in keys {
+            let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.place.adrift == Some(Adrift::Silent)) else {
+                continue;
+            };
+            flow.place.adrift = None;
+            if flow.way != Some(Way::Relayed) {
+                self.seek_no_more(*key);
+            }
+            self.settle(*key);
+        }
+    }
+}
