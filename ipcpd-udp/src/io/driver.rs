@@ -28,7 +28,7 @@ use super::command::{Command, Moment, Reply};
 use super::directory;
 use super::dns::{Dns, Done};
 use super::irm::{Irm, News};
-use super::limits::{ephemeral_ports, max_flows};
+use super::limits;
 use super::network::{self, Network};
 use super::router::{Heard, Router};
 use super::session::{self, Server};
@@ -37,12 +37,10 @@ use super::state::Identity;
 use crate::config::{Bootstrap, Sp};
 use crate::machine::directory::Waiter;
 use crate::machine::rendezvous::Rendezvous;
-use crate::machine::{Accept, Key, Limits, Settings, Shim, Via};
+use crate::machine::{Accept, Key, Shim, Via};
 
 /// Datagrams read from one pending flow's socket, or events of the hand-over, before others get their turn.
 const PER_TURN: usize = 64;
-/// Flows that may wait for a program's answer.
-const MAX_PENDING: usize = 4096;
 
 /// What the driver works with beside sockets.
 pub(super) struct Tools {
@@ -132,28 +130,7 @@ impl Driver {
         listen: Listener,
         (dns, rendezvous): (Option<Dns>, Option<Rendezvous>),
     ) -> anyhow::Result<Self> {
-        let range = ephemeral_ports();
-        let settings = Settings {
-            layer: bootstrap.layer.clone(),
-            listen: bootstrap.listen,
-            host: tools.identity.host,
-            boot: tools.identity.boot,
-            start: tools.identity.start,
-            cp: range,
-            sp: match bootstrap.sp {
-                Some(Sp::Range(first, last)) => (first, last),
-                Some(Sp::Listen) | None => range,
-            },
-            shares: (bootstrap.sp == Some(Sp::Listen)).then(|| rustix::process::geteuid().as_raw()),
-            echo: bootstrap.echo,
-            max_flows: max_flows(),
-            max_pending: MAX_PENDING,
-            ticket_key: tools.identity.ticket_key,
-            limits: Limits::default(),
-            dns: bootstrap.dns.as_ref().map(|dns| dns.machine()),
-            rendezvous,
-            map_ports: bootstrap.via.as_ref().is_some_and(|via| via.map_ports),
-        };
+        let settings = limits::settings(&tools.identity, bootstrap, rendezvous);
         let mut shim = Shim::new(settings, tools.identity.seed);
         shim.clock(handoff::kept::epoch());
         if tools.identity.restarted {

@@ -241,13 +241,7 @@ impl Forwarder {
                 fresh[is] = Some(rule);
             }
         }
-        for was in &plan.close {
-            if let Some(rule) = old[*was].take() {
-                tracing::info!("rule {} is taken away", rule.running.rule.name);
-                self.closed.push((now, rule.running.rule.listen.clone()));
-                self.removed.push(rule.running);
-            }
-        }
+        plan.close.iter().filter_map(|was| old[*was].take()).for_each(|rule| self.close_rule(now, rule));
         for (is, running) in late {
             let opened = self.engine.open_patiently(running.clone()).await.map_err(|error| error.to_string());
             if let Err(why) = &opened {
@@ -264,6 +258,12 @@ impl Forwarder {
             plan.change.len(),
             plan.close.len()
         ))
+    }
+
+    fn close_rule(&mut self, now: Instant, rule: InForce) {
+        tracing::info!("rule {} is taken away", rule.running.rule.name);
+        self.closed.push((now, rule.running.rule.listen.clone()));
+        self.removed.push(rule.running);
     }
 
     /// A rule that was not there before, on an end that may have been closed a moment ago.

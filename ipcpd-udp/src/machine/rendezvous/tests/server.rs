@@ -23,6 +23,22 @@ struct Known {
     names: Vec<Name>,
 }
 
+impl Known {
+    fn take_name(&mut self, member: HostId, change: NameChange) -> Change {
+        self.names_at.count += 1;
+        match change {
+            NameChange::Add(name) => {
+                self.names.push(name.clone());
+                Change::Name(member, name)
+            }
+            NameChange::Remove(name) => {
+                self.names.retain(|known| *known != name);
+                Change::NameGone(member, name)
+            }
+        }
+    }
+}
+
 struct Asked {
     asker: HostId,
     at: SocketAddr,
@@ -168,19 +184,7 @@ impl Server {
             known.names.clear();
         }
         if join.names_at == known.names_at {
-            for change in join.names {
-                known.names_at.count += 1;
-                match change {
-                    NameChange::Add(name) => {
-                        known.names.push(name.clone());
-                        self.changes.push(Change::Name(head.member, name));
-                    }
-                    NameChange::Remove(name) => {
-                        known.names.retain(|known| *known != name);
-                        self.changes.push(Change::NameGone(head.member, name));
-                    }
-                }
-            }
+            join.names.into_iter().for_each(|change| self.changes.push(known.take_name(head.member, change)));
         }
         let names_at = known.names_at;
         let reset = join.seen.epoch != self.epoch;
