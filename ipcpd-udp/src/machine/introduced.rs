@@ -141,7 +141,7 @@ impl Shim {
                 let Some(won) = met.attempt.as_mut().and_then(|attempt| attempt.take(from)) else {
                     return self.counters.count(Reason::Spoofed);
                 };
-                flow.way = Some(won.way);
+                (flow.way, flow.peer) = (Some(won.way), from);
                 self.keep_mapping(key, won);
                 self.counters.count(Reason::Requests);
                 self.met_request(now, key, from, extension);
@@ -174,7 +174,6 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let request = RequestKey { from, client: Some(extension.client), name: flow.name.clone() };
         flow.asked = (extension.qos.cube != Cube::Raw).then(|| Box::new(Asked::new(&flow.name, &extension)));
-        flow.peer = from;
         flow.of = Some(Peer { host: extension.host, boot: extension.boot });
         flow.source = extension.source;
         flow.qos = extension.qos;

@@ -125,6 +125,14 @@ impl Shim {
         self.router_steps();
     }
 
+    /// This host is at another address: what was mapped is another place's.
+    pub(super) fn router_is_elsewhere(&mut self) {
+        if let Some(mapper) = &mut self.mapper {
+            mapper.moved();
+        }
+        self.router_steps();
+    }
+
     pub(super) fn leave_router(&mut self) {
         if let Some(mapper) = &mut self.mapper {
             mapper.leave();

@@ -331,6 +331,12 @@ impl Mapper {
         }
     }
 
+    /// This host is elsewhere, and has no way to the router of before: that one's mappings end by themselves.
+    pub(super) fn moved(&mut self) {
+        self.ports.clear();
+        (self.place, self.router) = (None, Router::Unknown);
+    }
+
     /// This host leaves its session: nothing is mapped any more.
     pub(super) fn leave(&mut self) {
         for of in self.ports.keys().copied().collect::<Vec<_>>() {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::rendezvous::{Refusal, is_ours, is_public};
+use proto::rendezvous::{Refusal, is_ours};
 use proto::v1::{Failure, FailureKind};
 use proto::{HostId, WireId};
 
@@ -182,12 +182,17 @@ impl Shim {
         let meeting = meeting.clone();
         self.listens_of(key, &meeting);
         let own = self.member.as_ref().map(|member| member.nat()).unwrap_or_default();
+        let mapped = meeting.mapped.shim.is_some() || self.mapped_shim().shim.is_some();
         if nat::hindrance(own, meeting.nat).is_some()
             && let Some(flow) = self.flows.get_mut(&key)
+            && flow.way != Some(Way::Local)
         {
-            // The path was found only because its port was predicted or searched for: that of a listen port is not.
+            // The path was found only because its port was predicted, searched for or mapped: that of a listen port need not be. The
+            // server carries until they hear each other.
             flow.control = carried_to(meeting.peer);
-            flow.met.iter_mut().for_each(|met| met.listens.clear());
+            if !mapped {
+                flow.met.iter_mut().for_each(|met| met.listens.clear());
+            }
         }
     }
 
@@ -204,7 +209,9 @@ impl Shim {
         // What a router maps for the flow it may not map for the listen ports: until they hear each other, the server carries.
         let by_router = flow.way == Some(Way::Mapped) && (own || meeting.mapped.flow.is_some());
         flow.control = if by_router { carried_to(meeting.peer) } else { meeting.shim_public };
-        let mapped = meeting.mapped.shim.filter(|at| at.ip() == meeting.shim_public.ip() || is_public(at.ip()));
+        // One that shows that it is the peer's: another may be anybody's, and nobody counts what is said there.
+        let proven = [meeting.shim_public.ip(), flow.peer.ip()];
+        let mapped = meeting.mapped.shim.filter(|at| proven.contains(&at.ip()));
         let all = std::iter::once(meeting.shim_public).chain(mapped).chain(meeting.shim_locals.iter().copied());
         let own = self.settings.listen;
         let usable =

@@ -41,8 +41,15 @@ impl Shim {
         while let Some(send) = attempt.search().and_then(|search| search.poll_output()) {
             sends.push(send);
         }
+        // Where the server sees the other, that receives; from anywhere else a hello may have been forged.
+        let public = attempt.meeting().map(|meeting| meeting.public);
         for (socket, to, bytes) in sends {
             let from = match socket {
+                Some(_)
+                    if Some(to) != public && !self.member.as_mut().is_some_and(|member| member.may_guess(now, to)) =>
+                {
+                    None
+                }
                 Some(socket) => self.sides.open_for(Use::Searching(key, socket)),
                 None => self.member.as_mut().is_some_and(|member| member.may_probe(now, to)).then_some(key),
             };
@@ -126,6 +133,8 @@ impl Shim {
             self.ports.rest(now, before.port());
         }
         self.out(Output::Swap { key, with });
+        // It was the other socket's.
+        self.release_mapping(key);
         self.end_search(now, key);
     }
 

@@ -191,6 +191,7 @@ impl Shim {
         if let Some(member) = &mut self.member {
             member.moved(now, listen);
         }
+        self.router_is_elsewhere();
         self.session_steps(now);
         self.rename(now);
         self.go_along(now, listen.ip());

@@ -191,11 +191,15 @@ impl Context {
                 let got = self.take(got, keeper.clone()).await;
                 self.give(&name, got);
             }
-            if let Some(served) = self.served.borrow_mut().get_mut(&name)
-                && served.asks > served.waiting()
-            {
-                served.asks -= 1;
-                return;
+            match self.served.borrow_mut().get_mut(&name) {
+                Some(served) if Rc::ptr_eq(&served.changed, &changed) => {
+                    if served.asks > served.waiting() {
+                        served.asks -= 1;
+                        return;
+                    }
+                }
+                // Served no more, or anew: by tasks of its own.
+                _ => return,
             }
         }
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::rendezvous::{AttemptKey, Envelope, Head, Hello, Malformed, Mapping, Meeting, Nat, Said};
+use proto::rendezvous::{AttemptKey, Envelope, Head, Hello, Malformed, Mapped, Mapping, Meeting, Nat, Said};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng;
 
@@ -105,7 +105,7 @@ impl Search {
         rng: &mut ChaCha12Rng,
     ) -> Self {
         // Only where the server sees the other: an address that has shown that it receives.
-        let meeting = Meeting { locals: Vec::new(), start_us: 0, ..meeting.clone() };
+        let meeting = Meeting { locals: Vec::new(), mapped: Mapped::default(), start_us: 0, ..meeting.clone() };
         let part = match role {
             Role::Opens => Part::Opens(Sockets { silent: Vec::new(), open: BTreeMap::new(), heard: BTreeMap::new() }),
             Role::Probes => {

@@ -203,7 +203,7 @@ udp1  udp   -      down: killed by signal 9  -                 -      0         
     #[test]
     fn ipcps_as_json() {
         let row = IpcpRow::from(sample().remove(0));
-        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"session":null,"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"sp_listen":false,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}],"dns_zone":null,"dns_servers":[],"dns_key":null,"dns_lifetime_s":null,"dns_ttl_s":null,"rendezvous":null,"session":null,"session_key":null,"punch":null}}"#;
+        let want = r#"{"name":"udp0","type":"udp","layer":"net","state":"operational","pid":4711,"address":"10.0.0.1:3359","flows":2,"restarts":0,"restart":true,"last_end":null,"rss_bytes":7340032,"counters":{"dropped_late":3,"refused_exhausted":4,"requests":9},"session":null,"router_maps":null,"config":{"ip":"10.0.0.1","port":3359,"sp_first":null,"sp_last":null,"sp_listen":false,"echo":"on-arrival","hosts":[{"name":"echo","address":"10.0.0.2"}],"dns_zone":null,"dns_servers":[],"dns_key":null,"dns_lifetime_s":null,"dns_ttl_s":null,"rendezvous":null,"session":null,"session_key":null,"punch":null,"map_ports":false}}"#;
         assert_eq!(serde_json::to_string(&row).unwrap(), want);
     }
 }

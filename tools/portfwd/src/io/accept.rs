@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tool::watched;
 
 use super::connection::carry;
-use super::room::{self, Hungry};
+use super::room::{self, Dialling, Hungry};
 use super::running::Running;
 use super::worker::{Phase, Worker};
 
@@ -104,9 +104,10 @@ async fn taking(
             scarce = false;
             match rustix::net::acceptfrom_with(&socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((fd, from)) => {
+                    let dialling = Dialling::new();
                     scarce = room::is_scarce(&fd);
                     let client = from.and_then(super::socket::internet);
-                    carried.spawn(carry(fd, client, tcp, running, worker.clone()));
+                    carried.spawn(carry(fd, dialling, client, tcp, running, worker.clone()));
                 }
                 Err(Errno::AGAIN) => {
                     ready.clear_ready();

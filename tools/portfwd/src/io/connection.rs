@@ -14,6 +14,7 @@ use super::log;
 use super::over::Seat;
 use super::proxy;
 use super::pump::Pump;
+use super::room::Dialling;
 use super::roster::Listed;
 use super::running::{Running, Target};
 use super::socket::Socket;
@@ -56,6 +57,7 @@ impl Drop for Unmet {
 /// Carries a client that was accepted to a target and back.
 pub(crate) async fn carry(
     fd: OwnedFd,
+    dialling: Dialling,
     client: Option<SocketAddr>,
     tcp: bool,
     running: Arc<Running>,
@@ -85,6 +87,7 @@ pub(crate) async fn carry(
         Met::Refusal(refusal) => return entry.refused(&refusal),
         Met::Left => return entry.left(),
     };
+    drop(dialling);
     let outcome = pump.await;
     entry.ended(&outcome);
 }

@@ -22,6 +22,7 @@ const PIPES: usize = 256;
 const RESERVE: u64 = 16;
 
 static OPEN_PIPES: AtomicUsize = AtomicUsize::new(0);
+static DIALLING: AtomicUsize = AtomicUsize::new(0);
 static HUNGRY: AtomicUsize = AtomicUsize::new(0);
 static STRANGERS: AtomicUsize = AtomicUsize::new(0);
 
@@ -50,10 +51,31 @@ fn descriptors() -> u64 {
     *LIMIT.get_or_init(|| getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
 }
 
-/// A descriptor, which was just made, is of the last ones: the kernel gives the lowest that is free.
+/// A descriptor, which was just made, is of the last ones: the kernel gives the lowest that is free, and those who were accepted
+/// are about to have one more each.
 pub(crate) fn is_scarce(made: &impl AsRawFd) -> bool {
     let limit = descriptors();
-    u64::try_from(made.as_raw_fd()).is_ok_and(|number| number >= limit - RESERVE.min(limit / 8))
+    let dialling = u64::try_from(DIALLING.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
+    let free = limit - RESERVE.min(limit / 8);
+    u64::try_from(made.as_raw_fd()).is_ok_and(|number| number.saturating_add(dialling) >= free)
+}
+
+/// Who was accepted and has no target yet.
+#[derive(Debug)]
+pub(crate) struct Dialling(());
+
+impl Dialling {
+    /// One more.
+    pub(crate) fn new() -> Self {
+        DIALLING.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        DIALLING.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Who was accepted and waits for a descriptor towards a target: nobody is accepted before.

@@ -113,6 +113,11 @@ impl Relay {
         at: SocketAddr,
         via: Via,
     ) -> Option<bool> {
+        let end = &self.pairs.get(&key)?.ends[side];
+        let elsewhere = end.at.is_some_and(|(before, through)| (before, through.place) != (at, via.place));
+        if elsewhere && end.heard + MOVED > now {
+            return None;
+        }
         // A socket is one side of one pair.
         if let Some(taken) = self.sources.get(&(via.place, at)).filter(|taken| **taken != (key, side)).copied() {
             self.leaves(taken, (key, side))?;
@@ -122,9 +127,6 @@ impl Relay {
         if let Some((before, through)) = end.at
             && (before, through.place) != (at, via.place)
         {
-            if end.heard + MOVED > now {
-                return None;
-            }
             self.sources.remove(&(through.place, before));
         }
         (end.at, end.id, end.heard) = (Some((at, via)), id, now);
@@ -139,7 +141,8 @@ impl Relay {
     /// of them is elsewhere. Never back to an older one, whoever says again what was said then.
     fn leaves(&mut self, (from, side): (Key, usize), (to, other): (Key, usize)) -> Option<()> {
         let hosts = |pair: &Pair, side: usize| [pair.ends[side].host, pair.ends[1 - side].host];
-        let (before, after) = (self.pairs.get(&from)?, self.pairs.get(&to)?);
+        let Some(before) = self.pairs.get(&from) else { return Some(()) };
+        let after = self.pairs.get(&to)?;
         if from.0 != to.0 || hosts(before, side) != hosts(after, other) || before.began >= after.began {
             return None;
         }

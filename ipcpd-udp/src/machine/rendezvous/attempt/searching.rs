@@ -50,7 +50,9 @@ impl Attempt {
     /// What the search is to be, and with whom; once. The owner says [`begin_search`](Self::begin_search).
     pub fn wants_search(&self) -> Option<(Role, &Meeting)> {
         match (&self.searching, &self.meeting) {
-            (Searching::Wanted(role), Some(meeting)) => Some((*role, meeting)),
+            (Searching::Wanted(role), Some(meeting)) if matches!(self.stage, Stage::Punching(_)) => {
+                Some((*role, meeting))
+            }
             _ => None,
         }
     }
