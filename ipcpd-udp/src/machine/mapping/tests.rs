@@ -220,6 +220,20 @@ fn a_flow_that_came_back_has_the_mapping_that_it_had() {
 }
 
 #[test]
+fn a_host_that_is_elsewhere_tells_nothing_of_the_router_of_before() {
+    let (mut mapper, now) = found("203.0.113.9:3359", "203.0.113.9:3359");
+    want(&mut mapper, now, 1);
+    let [asked] = asked(&steps(&mut mapper))[..] else { panic!("one question") };
+    mapper.answered(now, asked, Ok(granted("203.0.113.9:41000")));
+    assert!(mapper.outside(Of::Listen).is_some() && mapper.outside(asked.of).is_some());
+    mapper.moved();
+    assert_eq!((mapper.outside(Of::Listen), mapper.outside(asked.of)), (None, None));
+    assert_eq!((mapper.poll_timeout(), want(&mut mapper, now, 2)), (None, None), "nobody is asked");
+    mapper.at(now, Place { local: at("10.7.0.2:3359"), ..place("198.51.100.7:3359") });
+    assert!(matches!(steps(&mut mapper)[..], [Step::Find { .. }]), "until a router is found here");
+}
+
+#[test]
 fn a_session_that_ends_leaves_nothing_mapped() {
     let (mut mapper, now) = found("198.51.100.7:5000", "198.51.100.7:3359");
     want(&mut mapper, now, 1);

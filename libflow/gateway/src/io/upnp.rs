@@ -85,11 +85,15 @@ impl Devices {
     pub(super) async fn map(&self, router: Ipv4Addr, port: Port) -> Result<u16, Refusal> {
         let device = self.device(router, *port.local.ip()).await?;
         let local = SocketAddr::V4(port.local);
-        if port.outside == 0 {
-            return within(device.add_any_port(PortMappingProtocol::UDP, local, port.lifetime, DESCRIPTION)).await;
+        let (protocol, lifetime) = (PortMappingProtocol::UDP, port.lifetime);
+        // The socket's own, unless somebody else has it: so whoever asks for it again, having forgotten, gets the same.
+        let wanted = if port.outside == 0 { port.local.port() } else { port.outside };
+        match within(device.add_port(protocol, wanted, local, lifetime, DESCRIPTION)).await {
+            Err(Refusal::Said(_)) if port.outside == 0 => {
+                within(device.add_any_port(protocol, local, lifetime, DESCRIPTION)).await
+            }
+            done => done.map(|()| wanted),
         }
-        within(device.add_port(PortMappingProtocol::UDP, port.outside, local, port.lifetime, DESCRIPTION)).await?;
-        Ok(port.outside)
     }
 
     pub(super) async fn unmap(&self, router: Ipv4Addr, port: Port) -> Result<(), Refusal> {

@@ -112,9 +112,12 @@ impl Server {
         (nat, mapped): (proto::rendezvous::Nat, Mapped),
         round_trip_us: u32,
     ) -> Side {
-        let locals = clean(locals, asker.from, &self.own(asker.via));
+        let own = self.own(asker.via);
+        let locals = clean(locals, asker.from, &own);
         // A router maps addresses of its own: nobody's local address is said so where those are hidden.
-        let fits = |at: &std::net::SocketAddr| is_candidate(*at) && (at.ip() == asker.from.ip() || is_public(at.ip()));
+        let fits = |at: &std::net::SocketAddr| {
+            is_candidate(*at) && !own.contains(&at.ip()) && (at.ip() == asker.from.ip() || is_public(at.ip()))
+        };
         let mapped = Mapped { flow: mapped.flow.filter(fits), shim: mapped.shim.filter(fits) };
         Side { id: asker.head.sender, at: asker.from, via: asker.via, locals, nat, mapped, round_trip_us }
     }

@@ -14,9 +14,9 @@ impl Member {
         let Some(survey) = self.survey.take_if(|survey| survey.found().is_some()) else { return };
         self.stop_measuring();
         let found = survey.found().unwrap_or_default();
-        // What a mapped port lets in says nothing of the others'.
-        let filtering = if self.mapped { self.nat.filtering } else { found.filtering };
-        self.nat = Nat { filtering, ..found };
+        // What a mapped port lets in, and how it is seen, says nothing of the others'.
+        let known = self.mapped && self.nat.mapping != Mapping::Unknown;
+        self.nat = if known { Nat { step: 0, ..self.nat } } else { found };
         if self.nat.mapping == Mapping::PortDependent && self.session.punch >= Level::Predict {
             self.other = survey.other();
             self.events.push_back(Event::Measure);

@@ -155,6 +155,23 @@ fn a_socket_goes_over_to_the_next_pair_of_the_same_two_and_never_back() {
 }
 
 #[test]
+fn a_socket_that_is_refused_stays_where_it_is() {
+    let mut world = with_relay(RelayRules::default());
+    let (mut alice, mut bob, _) = bound(&mut world);
+    let elsewhere = "203.0.113.1:41000";
+    world.introduce(&mut alice, elsewhere, 8, "bob.chat");
+    let told = world.answers(&bob, bob.at);
+    let Some(Said::Introduction(introduction)) = told.first() else { panic!("not told: {told:?}") };
+    let nonce = introduction.nonce;
+    world.meet(&mut bob, "198.51.100.7:5555", 10, 8, nonce);
+    world.bind(&mut alice, elsewhere, 8, (2, 8, nonce));
+    // This side of the second pair has a socket that was heard a moment ago.
+    assert_eq!(world.bind(&mut alice, ALICE, 8, (2, 8, nonce)), [Said::NotBound(Refusal::TooMany)]);
+    assert_eq!(carry(&mut world, ALICE, 10), Some(address(BOB)));
+    assert_eq!(carry(&mut world, BOB, 10), Some(address(ALICE)));
+}
+
+#[test]
 fn a_side_moves_only_when_its_socket_is_silent() {
     let mut world = with_relay(RelayRules::default());
     let (mut alice, _, nonce) = bound(&mut world);
