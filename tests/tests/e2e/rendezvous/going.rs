@@ -117,6 +117,43 @@ pub(crate) fn flows_of_hosts_behind_nats_go_along() -> Result<()> {
     })
 }
 
+/// From where it is now, the asker reaches the other through the relay only: what it sends goes as fast as the relay lets it, at once.
+/// There it goes along, too, over a restart of both ipcpds, and back to a direct path.
+pub(crate) fn flows_go_to_the_relay_where_nothing_else_works_and_from_there() -> Result<()> {
+    let session = Session::open_with(&["--relay"])?;
+    let a = session.member("a", Middlebox::PortRestricted)?;
+    let b = session.member("b", Middlebox::PortRestricted)?;
+    let [streams, messages] = two_flows(&a, &b)?;
+    let inside = a.host.address().to_string();
+    let near = |last: u8| format!("{}.{last}", inside.rsplit_once('.').map_or("", |(net, _)| net));
+    let relay = session.at.address().to_string();
+    carrying_over(4 * GAP, &streams, &messages, |carried| {
+        carried.goes_on()?;
+        for host in [&a.host, &b.host] {
+            are_relayed(host, false)?;
+        }
+        a.host.change_middlebox(Middlebox::SymmetricRandom)?;
+        goes_from(&a.host, &inside, &near(77))?;
+        for host in [&a.host, &b.host] {
+            are_relayed(host, true)?;
+        }
+        carried.goes_on()?;
+        goes_from(&a.host, &near(77), &near(78))?;
+        is_at(&a.host, &near(78))?;
+        are_between(&a.host, &near(78), &relay)?;
+        carried.goes_on()?;
+        restart_ipcpd(&a)?;
+        restart_ipcpd(&b)?;
+        carried.goes_on()?;
+        a.host.change_middlebox(Middlebox::PortRestricted)?;
+        a.host.forget_mappings()?;
+        for host in [&a.host, &b.host] {
+            are_relayed(host, false)?;
+        }
+        carried.goes_on()
+    })
+}
+
 /// Nobody goes anywhere; one's box forgets all that it knew, and is another from then on.
 pub(crate) fn a_direct_path_that_ends_is_not_the_flow_s_end() -> Result<()> {
     let session = Session::open_with(&["--relay"])?;

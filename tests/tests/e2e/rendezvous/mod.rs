@@ -78,6 +78,7 @@ fn paths() -> Vec<Case> {
         nothing_is_searched_in_vain,
         flows_go_along_with_their_hosts,
         flows_of_hosts_behind_nats_go_along,
+        flows_go_to_the_relay_where_nothing_else_works_and_from_there,
         a_direct_path_that_ends_is_not_the_flow_s_end,
         a_flow_that_cannot_go_along_ends_with_that_reason,
     ]

@@ -18,6 +18,11 @@ use super::session::Session;
 /// who says again what was said.
 const MOVED: Duration = Duration::from_secs(2);
 
+/// What comes of a rate at once, after silence: so little that who sends soon finds the rate, not what a bucket held.
+const AT_ONCE: Duration = Duration::from_millis(150);
+/// But some datagrams of Ethernet, however slow the rate is, bytes.
+const SOME: u32 = 6_000;
+
 /// A pair.
 #[derive(Debug)]
 pub(super) struct Pair {
@@ -169,7 +174,7 @@ impl Relay {
         // An empty datagram costs, too.
         let units = u32::try_from(bytes.max(1)).unwrap_or(u32::MAX);
         let mut bucket = sessions.get_mut(&key.0).map(|session| &mut session.relayed);
-        let fits = |bucket: &mut Bucket, rate| rate == 0 || bucket.take(now, pace(rate), units);
+        let fits = |bucket: &mut Bucket, rate| rate == 0 || bucket.take(now, pace(rate, units), units);
         let mine = fits(&mut pair.ends[side].bucket, rules.rate);
         if !mine || !bucket.as_mut().is_none_or(|bucket| fits(bucket, rules.session_rate)) {
             return Err(Reason::RelayRate);
@@ -179,7 +184,8 @@ impl Relay {
     }
 }
 
-/// So many bytes a second, those of one at once.
-fn pace(rate: u64) -> Pace {
-    Pace { interval: Duration::from_nanos(1_000_000_000 / rate.min(1_000_000_000)), burst: Duration::from_secs(1) }
+/// So many bytes a second. A datagram of any length passes while less than what may come at once was too early before it.
+fn pace(rate: u64, bytes: u32) -> Pace {
+    let interval = Duration::from_nanos(1_000_000_000 / rate.min(1_000_000_000));
+    Pace { interval, burst: AT_ONCE.max(interval * SOME) + interval * bytes }
 }

@@ -7,6 +7,7 @@ use noq::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
 use noq::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::congestion;
+use super::link::Link;
 use crate::Congestion;
 
 /// Streams that either side of a flow may have open at once, at least.
@@ -61,18 +62,18 @@ impl Default for Options {
     }
 }
 
-fn controller(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
+fn controller(congestion: Congestion, link: &Link) -> Arc<dyn ControllerFactory + Send + Sync> {
     match congestion {
-        Congestion::Bbr3 => Arc::new(congestion::Factory),
+        Congestion::Bbr3 => Arc::new(congestion::Factory::new(link.moves())),
         Congestion::Cubic => Arc::new(CubicConfig::default()),
         Congestion::NewReno => Arc::new(NewRenoConfig::default()),
     }
 }
 
-/// One connection. `v4`: the path is IPv4.
-pub(super) fn transport(options: &Options, v4: bool) -> Arc<TransportConfig> {
+/// One connection.
+pub(super) fn transport(options: &Options, link: &Link) -> Arc<TransportConfig> {
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(if v4 { MTU[0] } else { MTU[1] });
+    mtu.upper_bound(if link.is_v4() { MTU[0] } else { MTU[1] });
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(GRANTED.into())
@@ -87,7 +88,7 @@ pub(super) fn transport(options: &Options, v4: bool) -> Arc<TransportConfig> {
         .crypto_buffer_size(HANDSHAKE_BYTES)
         .initial_rtt(options.first_rtt)
         .mtu_discovery_config(Some(mtu))
-        .congestion_controller_factory(controller(options.congestion))
+        .congestion_controller_factory(controller(options.congestion, link))
         // Nobody on the path needs to know the round trip.
         .allow_spin(false);
     Arc::new(config)

@@ -194,6 +194,7 @@ impl Watch {
     /// The flow has another path: it is tried at once, not when the peer was silent for twice as long as it was already.
     pub fn path_changed(&self) {
         if let Some(flow) = self.0.upgrade() {
+            flow.link.moved();
             flow.endpoint.handle_network_change(None);
         }
     }

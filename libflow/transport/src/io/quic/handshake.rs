@@ -89,7 +89,7 @@ pub async fn asking(path: Arc<dyn Path>, asking: Asking, deadline: Instant) -> R
     let id = ConnectionId::new(&first_id(&binding));
     config
         .initial_dst_cid_provider(Arc::new(move || id))
-        .transport_config(config::transport(&options, link.is_v4()))
+        .transport_config(config::transport(&options, &link))
         .token_store(Arc::new(NoneTokenStore));
     let endpoint = endpoint(&link, None)?;
     let connecting = endpoint
@@ -111,7 +111,7 @@ pub async fn accepting(path: Arc<dyn Path>, accepting: Accepting, deadline: Inst
     let verifier = Verifier::new(None);
     let mut config = ServerConfig::with_crypto(Arc::new(tls::server(&credentials, verifier.clone(), &binding)?));
     config
-        .transport_config(config::transport(&options, link.is_v4()))
+        .transport_config(config::transport(&options, &link))
         .migration(follow)
         .max_incoming(STRANGERS)
         .incoming_buffer_size(UNSEEN)

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use noq::udp::Transmit;
@@ -45,6 +45,8 @@ pub(super) struct Link {
     anywhere: AtomicBool,
     /// The device or the kernel cannot segment.
     unsegmented: AtomicBool,
+    /// How often the flow went to another path.
+    moves: Arc<AtomicU64>,
     /// Strangers get no answer: what the endpoint says without a connection is not sent.
     quiet: AtomicBool,
     shut: AtomicBool,
@@ -71,6 +73,7 @@ impl Link {
             directed,
             anywhere: AtomicBool::new(false),
             unsegmented: AtomicBool::new(false),
+            moves: Arc::default(),
             quiet: AtomicBool::new(!named),
             shut: AtomicBool::new(false),
             shutting: Notify::new(),
@@ -100,6 +103,17 @@ impl Link {
 
     pub(super) fn segments(&self) -> bool {
         !self.unsegmented.load(Ordering::Relaxed)
+    }
+
+    /// For who wants to know how often the flow went to another path.
+    pub(super) fn moves(&self) -> Arc<AtomicU64> {
+        self.moves.clone()
+    }
+
+    /// The flow has another path, perhaps of another device.
+    pub(super) fn moved(&self) {
+        self.unsegmented.store(false, Ordering::Relaxed);
+        self.moves.fetch_add(1, Ordering::Relaxed);
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

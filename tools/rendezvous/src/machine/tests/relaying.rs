@@ -83,17 +83,36 @@ fn without_a_relay_there_is_none() {
 #[test]
 fn quotas_hold_for_a_pair_and_for_a_session() {
     let mut world =
-        with_relay(RelayRules { rate: 10_000, session_rate: 15_000, total: 40_000, ..RelayRules::default() });
+        with_relay(RelayRules { rate: 100_000, session_rate: 150_000, total: 62_000, ..RelayRules::default() });
     let (mut alice, _, nonce) = bound(&mut world);
     let burst = |world: &mut World, from| (0..100).filter(|_| carry(world, from, 1_000).is_some()).count();
-    assert_eq!((burst(&mut world, ALICE), burst(&mut world, BOB)), (10, 5), "the session's rest is for Bob");
+    // What comes in 150 ms, and the one after it.
+    assert_eq!((burst(&mut world, ALICE), burst(&mut world, BOB)), (16, 7), "the session's rest is for Bob");
     world.pass(SECOND);
-    assert_eq!(burst(&mut world, ALICE), 10);
+    assert_eq!(burst(&mut world, ALICE), 16);
     world.pass(SECOND);
-    assert_eq!((burst(&mut world, ALICE), burst(&mut world, BOB)), (10, 5));
+    assert_eq!((burst(&mut world, ALICE), burst(&mut world, BOB)), (16, 7));
     assert!(world.server.counts().dropped_for(Reason::RelayQuota) > 0);
     let quota = world.bind(&mut alice, ALICE, 7, (2, 7, nonce));
     assert_eq!(quota, [Said::NotBound(Refusal::Quota)]);
+}
+
+#[test]
+fn the_rate_holds_and_the_longest_datagram_passes() {
+    let mut world = with_relay(RelayRules { rate: 10_000, session_rate: 0, ..RelayRules::default() });
+    bound(&mut world);
+    let burst = |world: &mut World, bytes| (0..100).filter(|_| carry(world, ALICE, bytes).is_some()).count();
+    // Some at once, however slow the rate; then as many as it is.
+    assert_eq!(burst(&mut world, 1_500), 5);
+    let through: usize = (0..600).map(|_| (world.pass(SECOND / 10), burst(&mut world, 1_500)).1).sum();
+    assert!((398..=401).contains(&through), "{through} of 400 in a minute");
+    world.pass(10 * SECOND);
+    assert_eq!(burst(&mut world, 65_000), 1);
+    // It is paid for.
+    world.pass(5 * SECOND);
+    assert_eq!(burst(&mut world, 100), 0);
+    world.pass(2 * SECOND);
+    assert!(burst(&mut world, 100) > 0);
 }
 
 #[test]

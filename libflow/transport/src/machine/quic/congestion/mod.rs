@@ -5,6 +5,7 @@
 //!
 //! Units: bytes, bytes per second.
 
+mod moved;
 mod path;
 mod phase;
 mod rate;
@@ -65,6 +66,8 @@ struct Round {
 pub(crate) struct Bbr {
     packet: u64,
     rate: Rate,
+    /// The first packet that took the path as it is now.
+    first: u64,
     phase: Phase,
     bandwidth: Bandwidth,
     min_rtt: MinRtt,
@@ -106,6 +109,7 @@ impl Bbr {
         Self {
             packet,
             rate: Rate::default(),
+            first: 0,
             phase: Phase::Startup,
             bandwidth: Bandwidth::default(),
             min_rtt: MinRtt::default(),
@@ -164,6 +168,9 @@ impl Bbr {
 
     /// A packet was acknowledged. `acks_end` after the last of one acknowledgement.
     pub(crate) fn acked(&mut self, now: Instant, number: u64, bytes: u64) {
+        if self.is_of_before(number) {
+            return;
+        }
         self.round.delivered += bytes;
         self.rate.acked(now, number, bytes);
     }
@@ -187,6 +194,9 @@ impl Bbr {
     }
 
     pub(crate) fn lost(&mut self, now: Instant, number: u64, bytes: u64) {
+        if self.is_of_before(number) {
+            return;
+        }
         self.round.lost += bytes;
         let Some(loss) = self.rate.lost(number, bytes) else { return };
         if self.looking && self.too_much(loss.lost, loss.in_flight, self.last_rtt) {

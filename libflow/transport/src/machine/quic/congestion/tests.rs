@@ -181,6 +181,39 @@ fn a_path_that_changes_is_followed() {
     }
 }
 
+/// Shares of a path that a flow from another one gets in its first second, in the next two, and in two more.
+fn shares_after(before: Path, after: Path, told: bool, seed: u64) -> [f64; 3] {
+    let mut world = World::new(before, seed);
+    world.bbr(Duration::ZERO);
+    world.run(SECOND * 5);
+    world.path = after;
+    if told {
+        world.moved(0);
+    }
+    [1, 2, 2].map(|seconds| share(after, world.run(SECOND * seconds)[0], seconds))
+}
+
+#[test]
+fn another_path_is_found_out_at_once() {
+    let fast = Path::new(SLOWER * 5.0, 10, 0.0);
+    // From where to where; the least in the second and third second; the most that a flow has in the two after it that was not told.
+    for (before, after, least, untold) in [
+        (fast, Path::new(2.0, 10, 0.0), 0.95, 1.1),
+        (fast, Path::new(2.0, 60, 0.0), 0.95, 0.75),
+        (fast, Path::new(2.0, 200, 0.0), 0.95, 0.6),
+        (fast, Path::new(2.0, 60, 0.02), 0.85, 1.1),
+        (fast, Path::new(SLOWER, 300, 0.0), 0.5, 0.5),
+        (Path::new(2.0, 60, 0.0), fast, 0.95, 1.1),
+    ] {
+        for seed in SEEDS {
+            let shares = shares_after(before, after, true, seed);
+            assert!(shares[1] > least && shares[2] > least.max(0.85), "{before:?} to {after:?}: {shares:.2?}");
+            let shares = shares_after(before, after, false, seed);
+            assert!(shares[2] < untold, "{before:?} to {after:?}, which nobody told: {shares:.2?}");
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Does {
     Sends(u16),

@@ -232,6 +232,14 @@ impl World {
         }
     }
 
+    /// A BBR is told that its path is another one.
+    pub(super) fn moved(&mut self, who: usize) {
+        let sender = &mut self.senders[who];
+        if let Control::Bbr(bbr) = &mut sender.control {
+            bbr.moved(self.now, sender.next);
+        }
+    }
+
     fn at(&mut self, at: Instant, who: usize, event: Event) {
         self.count += 1;
         self.events.push(Reverse((at, self.count, who, event)));
