@@ -6,7 +6,7 @@
 //! hands over what is ours; until there is a path, the flow notices nothing. Then both programs are told where to send.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::rendezvous::{FlowIds, Introduction, Nat, Refusal, Seen};
@@ -59,8 +59,9 @@ struct UnderWay {
     done: bool,
 }
 
-/// What a path depends on: where this host is seen and what is before it, and where the other is.
-type Surroundings = (Option<IpAddr>, Nat, Option<SocketAddr>);
+/// What a path depends on: where this host is seen and what is before it, and where the other is. A box that gives the listen port another
+/// port has forgotten the flows' ports, too.
+type Surroundings = (Option<SocketAddr>, Nat, Option<SocketAddr>);
 
 impl Default for Moving {
     fn default() -> Self {
@@ -105,7 +106,7 @@ pub(super) struct Movers {
     /// Asking side: flows that may move.
     waiting: BTreeSet<Key>,
     /// What this host and the list of members were when the waiting ones were looked at; none: to be looked at.
-    looked: Option<(Option<IpAddr>, Nat, Seen)>,
+    looked: Option<(Option<SocketAddr>, Nat, Seen)>,
 }
 
 impl Movers {
@@ -127,7 +128,7 @@ impl Flow {
 }
 
 /// Whether it was there and is somewhere else: what was not known before, or is not now, says nothing.
-fn elsewhere(before: Option<IpAddr>, now: Option<IpAddr>) -> bool {
+fn elsewhere(before: Option<SocketAddr>, now: Option<SocketAddr>) -> bool {
     before.zip(now).is_some_and(|(before, now)| before != now)
 }
 
@@ -380,13 +381,13 @@ impl Shim {
     fn surroundings(&self, flow: &Flow) -> Surroundings {
         let Some(member) = &self.member else { return Surroundings::default() };
         let other = flow.of.and_then(|of| member.others().get(&of.host)).map(|other| other.public);
-        (member.public().map(|public| public.ip()), member.nat(), other)
+        (member.public(), member.nat(), other)
     }
 
     /// Something was heard of the session: where this host or the other is in another place than it was, a path is looked for soon.
     pub(super) fn look_around(&mut self, now: Instant) {
         let Some(member) = &self.member else { return };
-        let look = (member.public().map(|public| public.ip()), member.nat(), member.seen());
+        let look = (member.public(), member.nat(), member.seen());
         if self.movers.looked.replace(look) == Some(look) {
             return;
         }
@@ -400,7 +401,7 @@ impl Shim {
                 continue;
             }
             moving.look = (look.0.or(before.0), look.1, look.2.or(before.2));
-            if elsewhere(before.0, look.0) || elsewhere(before.2.map(|at| at.ip()), look.2.map(|at| at.ip())) {
+            if elsewhere(before.0, look.0) || elsewhere(before.2, look.2) {
                 self.set_adrift(now, key, Adrift::Seen, spread / 4);
             } else if let Some(began) = moving.began.filter(|_| relayed) {
                 moving.pause = FIRST_PAUSE;

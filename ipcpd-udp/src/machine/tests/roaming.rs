@@ -188,6 +188,23 @@ fn a_path_that_ends_is_not_the_end() {
     world.check().unwrap();
 }
 
+/// A box that gives other ports forgets: the listen port's is another one when the server next hears it, and so is the flow's.
+#[test]
+fn a_box_that_forgot_is_seen_at_its_port() {
+    for kinds in [[Kind::SymmetricRandom, Kind::Open], [Kind::Open, Kind::SymmetricRandom]] {
+        let mut world = members(1, kinds, &link(), false);
+        flow(&mut world, Cube::Stream);
+        world.run(1_000);
+        goes_on(&mut world, 1, &format!("{kinds:?}"));
+        let boxed = usize::from(kinds[0] == Kind::Open);
+        world.forget(boxed);
+        world.run(30_000);
+        assert!(counted(&world, 0, Reason::PathsMoved) > 0, "{kinds:?}");
+        goes_on(&mut world, 1, &format!("{kinds:?}, later"));
+        world.check().unwrap();
+    }
+}
+
 /// The relay's server forgets all it knew: flows through it are brought back.
 #[test]
 fn a_relay_that_restarts_is_asked_again() {
