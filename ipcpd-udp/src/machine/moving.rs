@@ -360,7 +360,7 @@ impl Shim {
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.peer = won.at;
             flow.way = Some(won.way);
-            flow.place.adrift = None;
+            (flow.place.adrift, flow.place.counts) = (None, None);
             flow.met.get_or_insert_default().listens.clear();
         }
         self.listens_of(key, &meeting);

@@ -14,6 +14,10 @@ use super::flow::Flow;
 use super::output::Key;
 use super::rendezvous::punch::Way;
 
+/// QUIC confirms what it gets: who sent so many datagrams and got none for so long is deaf, or the other is.
+const UNCONFIRMED: u64 = 3;
+const DEAF_AFTER: Duration = Duration::from_secs(4);
+
 /// Of one flow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
@@ -21,6 +25,17 @@ pub(super) struct Place {
     pub(super) anywhere: bool,
     /// Its path is gone, as far as this side knows.
     pub(super) adrift: Option<Adrift>,
+    /// Its program's counts when something had come last, or when nothing was sent since; none: of another path.
+    pub(super) counts: Option<Counts>,
+}
+
+/// Of SDUs, which are datagrams here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    received: u64,
+    sent: u64,
+    /// First seen to have sent more, and received nothing.
+    since: Option<Instant>,
 }
 
 /// Why another path is wanted.
@@ -38,6 +53,20 @@ impl Flow {
     /// It goes where its host goes.
     fn goes_along(&self) -> bool {
         self.place.anywhere && self.may_move() && self.is_live()
+    }
+
+    /// Whether nothing comes though its program sends, as these counts of it say.
+    fn is_deaf(&mut self, now: Instant, received: u64, sent: u64) -> bool {
+        match &mut self.place.counts {
+            Some(counts) if counts.received == received && sent > counts.sent => {
+                let since = *counts.since.get_or_insert(now);
+                sent >= counts.sent + UNCONFIRMED && now >= since + DEAF_AFTER
+            }
+            counts => {
+                *counts = Some(Counts { received, sent, since: None });
+                false
+            }
+        }
     }
 
     /// What a program reads whose peer was silent for too long.
@@ -106,6 +135,17 @@ impl Shim {
             if let Some(member) = &mut self.member {
                 member.soon(now);
             }
+        }
+    }
+
+    /// The program's counts of a flow: whether its own path is gone, though the shims may hear each other.
+    pub(super) fn listen(&mut self, now: Instant, key: Key, received: u64, sent: u64) {
+        let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.may_move()) else { return };
+        let before = flow.place.counts;
+        if flow.is_deaf(now, received, sent) {
+            self.is_silent(now, key);
+        } else if before.is_some_and(|before| before.received != received) && !self.is_pair_silent(key) {
+            self.is_heard_again(&[key]);
         }
     }
 

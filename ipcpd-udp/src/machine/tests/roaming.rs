@@ -205,6 +205,53 @@ fn a_box_that_forgot_is_seen_at_its_port() {
     }
 }
 
+/// Two members between whom the flow is dead, though their listen ports hear each other, and programs that talk, for so long.
+fn dead_flow(kinds: [Kind; 2], time: u64) -> World {
+    let mut world = members(1, kinds, &link(), false);
+    flow(&mut world, Cube::Stream);
+    goes_on(&mut world, 1, "before");
+    // The server will not hear for some time who has another port.
+    let joins = server(&mut world).joins;
+    world.run_until(30_000, |world| world.server.as_ref().unwrap().1.joins >= joins + 2);
+    world.forget(usize::from(kinds[0] == Kind::Open));
+    for _ in 0..time / 500 {
+        world.everybody_talks();
+        world.run(500);
+    }
+    world
+}
+
+/// Its NAT forgot, and gives other ports: nothing comes on the flow any more, and that is enough.
+#[test]
+fn a_deaf_flow_looks_for_a_path() {
+    let mut world = dead_flow([Kind::SymmetricRandom, Kind::Open], 17_000);
+    assert!(counted(&world, 0, Reason::PathsMoved) > 0);
+    goes_on(&mut world, 1, "later");
+    world.check().unwrap();
+}
+
+/// One side talks and the other is mute, as no transport is that confirms what it gets; nothing is found, and nothing is lost.
+#[test]
+fn a_flow_that_nobody_answers_goes_on() {
+    let mut world = members(1, [Kind::PortRestricted; 2], &link(), true);
+    let asked = flow(&mut world, Cube::Message);
+    for _ in 0..600 {
+        world.talk(0, asked);
+        world.run(1_000);
+    }
+    let sought = counted(&world, 0, Reason::PathsSought);
+    assert!((1..120).contains(&sought), "{sought}");
+    assert!(ways(&world).iter().flatten().all(|way| *way != "relayed"));
+    goes_on(&mut world, 1, "after all");
+    let sought = counted(&world, 0, Reason::PathsSought);
+    for _ in 0..60 {
+        world.everybody_talks();
+        world.run(1_000);
+    }
+    assert_eq!(counted(&world, 0, Reason::PathsSought), sought);
+    world.check().unwrap();
+}
+
 /// The relay's server forgets all it knew: flows through it are brought back.
 #[test]
 fn a_relay_that_restarts_is_asked_again() {
