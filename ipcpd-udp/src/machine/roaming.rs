@@ -55,6 +55,11 @@ impl Flow {
         self.place.anywhere && self.may_move() && self.is_live()
     }
 
+    /// Whether its program sent something and nothing has come since.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.place.counts.is_some_and(|counts| counts.since.is_some())
+    }
+
     /// Whether nothing comes though its program sends, as these counts of it say.
     fn is_deaf(&mut self, now: Instant, received: u64, sent: u64) -> bool {
         match &mut self.place.counts {

@@ -4,6 +4,7 @@ use proto::Cube;
 use proto::v1::EndReason;
 use sim::{Kind, Link};
 
+use super::super::rendezvous::predict::Level;
 use super::super::rendezvous::tests::server::Server;
 use super::host::Host;
 use super::model::Told;
@@ -250,6 +251,39 @@ fn a_flow_that_nobody_answers_goes_on() {
     }
     assert_eq!(counted(&world, 0, Reason::PathsSought), sought);
     world.check().unwrap();
+}
+
+/// What shims say of a path that was predicted goes through the server: while that is away they do not hear each other, and the path is
+/// as good as ever.
+#[test]
+fn a_predicted_path_outlives_the_servers_absence() {
+    for (strict, talks) in [(0, false), (1, false), (0, true), (1, true)] {
+        let mut kinds = [Kind::SymmetricSequential; 2];
+        kinds[strict] = Kind::PortRestricted;
+        let mut world = World::punching(1, kinds, &link(), Level::Predict);
+        server(&mut world).relays = true;
+        world.settle();
+        world.run(30_000);
+        flow(&mut world, Cube::Stream);
+        let before = ways(&world);
+        assert!(before.iter().flatten().any(|way| *way == "predicted"), "{before:?}");
+        goes_on(&mut world, 1, "before");
+        for time in 0..4 {
+            server(&mut world).up = false;
+            for _ in 0..20 {
+                if talks {
+                    world.everybody_talks();
+                }
+                world.run(500);
+            }
+            server(&mut world).up = true;
+            world.run(2 * SOON);
+            assert_eq!(ways(&world), before, "{time}. of {strict}, {talks}");
+            assert_eq!([0, 1].map(|host| counted(&world, host, Reason::PathsMoved)), [0; 2], "nobody hears of it");
+            goes_on(&mut world, 1, "later");
+        }
+        world.check().unwrap();
+    }
 }
 
 /// The relay's server forgets all it knew: flows through it are brought back.
