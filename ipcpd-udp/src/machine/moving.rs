@@ -93,6 +93,11 @@ impl Moving {
         self.under_way.as_ref().is_some_and(|under_way| !under_way.done)
     }
 
+    /// Whoever asks for another attempt may have one so long after the last.
+    pub(super) fn rest(&self, now: Instant) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| (began + FIRST_PAUSE).saturating_duration_since(now))
+    }
+
     fn put_off(&mut self, now: Instant) {
         self.next = Some(now + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

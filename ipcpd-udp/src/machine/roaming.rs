@@ -7,12 +7,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use proto::shim::{Control, ControlKind};
 use proto::v1::EndReason;
 
-use super::Shim;
 use super::flow::Flow;
+use super::meeting::carried_to;
 use super::output::Key;
 use super::rendezvous::punch::Way;
+use super::{Reason, Shim};
 
 /// QUIC confirms what it gets: who sent so many datagrams and got none for so long is deaf, or the other is.
 const UNCONFIRMED: u64 = 3;
@@ -120,7 +122,7 @@ impl Shim {
         }
     }
 
-    /// Another path is wanted. The asking side looks for one; the other waits to be asked.
+    /// Another path is wanted. The asking side looks for one; the other says so, and waits to be asked.
     pub(super) fn set_adrift(&mut self, now: Instant, key: Key, why: Adrift, within: Duration) {
         let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.may_move() && flow.is_live()) else { return };
         // What this side did itself stays the reason.
@@ -128,7 +130,29 @@ impl Shim {
             flow.place.adrift = Some(why);
         }
         self.seek_soon(now, key, within);
+        self.say_adrift(key);
         self.settle(key);
+    }
+
+    /// The accepting side: what it cannot look for itself it asks for, through the server. The other side may hear all that it sends.
+    fn say_adrift(&mut self, key: Key) {
+        let Some(flow) = self.flows.get(&key).filter(|flow| flow.accepting) else { return };
+        if let Some(of) = flow.of {
+            let (ours, theirs) = (flow.ours, flow.theirs);
+            self.control(carried_to(of.host), ControlKind::Moved, ours, theirs);
+        }
+    }
+
+    /// The accepting side is adrift, and says so: this one looks, as often as it may.
+    pub(super) fn peer_is_adrift(&mut self, now: Instant, key: Key, control: &Control) {
+        let asks = |flow: &&Flow| flow.is(control.receiver, control.sender) && !flow.accepting && flow.may_move();
+        let Some(flow) = self.flows.get(&key).filter(asks) else {
+            return self.counters.count(Reason::UnexpectedControl);
+        };
+        if flow.place.adrift.is_none() {
+            let within = flow.moving.as_ref().map_or(Duration::ZERO, |moving| moving.rest(now));
+            self.set_adrift(now, key, Adrift::Seen, within);
+        }
     }
 
     /// Probes of its pair of hosts go unanswered, and nothing came on the flow meanwhile.
@@ -148,7 +172,11 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.may_move()) else { return };
         let before = flow.place.counts;
         if flow.is_deaf(now, received, sent) {
-            self.is_silent(now, key);
+            match flow.place.adrift {
+                None => self.is_silent(now, key),
+                // The word may have been lost.
+                Some(_) => self.say_adrift(key),
+            }
         } else if before.is_some_and(|before| before.received != received) && !self.is_pair_silent(key) {
             self.is_heard_again(&[key]);
         }
