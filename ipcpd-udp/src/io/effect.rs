@@ -43,8 +43,8 @@ impl Driver {
             Output::Uncatch { key } => drop(self.catchers.remove(&key)),
             Output::Move { key, peer } => self.move_flow(key, peer),
             Output::Look { key, flow } => {
-                let received = self.tools.hand.counters(flow).map_or(0, |counters| counters.sdus_received);
-                self.shim.looked(now, key, received);
+                let counters = self.tools.hand.counters(flow).unwrap_or_default();
+                self.shim.looked(now, key, counters.sdus_received, counters.sdus_sent);
             }
             Output::Refilter { key, filter } => {
                 if let Some(socket) = self.sockets.get(&key) {

@@ -91,7 +91,7 @@ impl Shim {
             met: None,
             way: ticket.way,
             moving: None,
-            place: Place { anywhere, adrift: None },
+            place: Place { anywhere, adrift: None, counts: None },
             vital: Vital::default(),
             state: State::Held,
             armed: None,

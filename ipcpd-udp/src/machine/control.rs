@@ -106,9 +106,8 @@ impl Shim {
             }
             ControlKind::NoSuchFlow => {}
             ControlKind::Recovering => self.recovering_peer(now, key),
-            ControlKind::Open | ControlKind::Opened | ControlKind::Moved => {
-                self.counters.count(Reason::UnexpectedControl);
-            }
+            ControlKind::Moved => self.peer_is_adrift(now, key, control),
+            ControlKind::Open | ControlKind::Opened => self.counters.count(Reason::UnexpectedControl),
         }
         None
     }

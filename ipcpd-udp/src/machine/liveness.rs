@@ -37,6 +37,8 @@ const MARGIN: Duration = Duration::from_secs(1);
 const LOOK_AFTER: u32 = 2;
 /// And after which another path is looked for, for flows that may move.
 const SILENT_AFTER: u32 = 3;
+/// While probes are answered, they are looked at so often.
+const LOOK_PAUSE: Duration = Duration::from_secs(4);
 /// A shim that restarted is asked again after this, as long as it says that it does not know its flows yet.
 pub(super) const RECOVERING_PAUSE: Duration = Duration::from_secs(1);
 /// A restarted shim says RECOVERING for so long: programs bring their flows back.
@@ -102,6 +104,8 @@ struct Pair {
     heard: Instant,
     /// Probes since then.
     unanswered: u32,
+    /// Flows that may move were looked at, to see whether they are deaf.
+    looked: Instant,
     /// The flow whose ids the last probe carried.
     last: Key,
     next: Instant,
@@ -216,6 +220,7 @@ impl Shim {
             at: None,
             elsewhere: None,
             heard: now,
+            looked: now,
             unanswered: 0,
             last: key,
             next: now,
@@ -294,7 +299,8 @@ impl Shim {
         let Some(now_of) = flow.vital.pair else { return };
         flow.vital.strayed = from.ip() != now_of.ip && !carried;
         let Some(pair) = self.pairs.of.get_mut(&now_of) else { return };
-        let silent = from.ip() == now_of.ip && pair.unanswered >= SILENT_AFTER;
+        let path = control.kind != ControlKind::Moved && (from.ip() == now_of.ip || carried);
+        let silent = path && pair.unanswered >= SILENT_AFTER;
         let heard: Vec<Key> = if silent { pair.flows.iter().copied().collect() } else { Vec::new() };
         pair.heard = now;
         pair.unanswered = 0;
@@ -315,8 +321,22 @@ impl Shim {
         };
         self.pairs.arm(now_of, next);
         self.is_heard_again(&heard);
+        self.look_at_all(now, now_of);
         for key in some {
             self.ask_for(now, key, Cause::Unconfirmed);
+        }
+    }
+
+    /// The listen ports hear each other: whether the flows' own ports do, too, is another matter.
+    fn look_at_all(&mut self, now: Instant, of: PairKey) {
+        let Some(pair) = self.pairs.of.get_mut(&of).filter(|pair| pair.met > 0) else { return };
+        if now < pair.looked + LOOK_PAUSE {
+            return;
+        }
+        pair.looked = now;
+        let may_move = |key: &&Key| self.flows.get(*key).is_some_and(Flow::may_move);
+        for key in pair.flows.iter().filter(may_move).copied().collect::<Vec<_>>() {
+            self.look(now, key, Duration::ZERO, false);
         }
     }
 
@@ -377,6 +397,12 @@ impl Shim {
         pair.is_some_and(|pair| pair.last == key && pair.unanswered > 0)
     }
 
+    /// Whether the peer's shim is not heard.
+    pub(super) fn is_pair_silent(&self, key: Key) -> bool {
+        let pair = self.flows.get(&key).and_then(|flow| flow.vital.pair).and_then(|pair| self.pairs.of.get(&pair));
+        pair.is_none_or(|pair| pair.unanswered >= SILENT_AFTER)
+    }
+
     pub(super) fn pairs_timeout(&mut self, now: Instant) {
         let due: Vec<PairKey> = self.pairs.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, of)| *of).collect();
         for of in due {
@@ -418,7 +444,7 @@ impl Shim {
         }
     }
 
-    /// Asks for a flow's count of SDUs received: as the first of a silence, or because its time is up.
+    /// Asks for a flow's counts of SDUs: as the first of a silence, because its time is up, or whether it is deaf.
     fn look(&mut self, now: Instant, key: Key, silence: Duration, late: bool) {
         let Some(flow) = self.flows.get(&key) else { return };
         let Some(id) = flow.id else { return };
@@ -428,9 +454,10 @@ impl Shim {
         }
     }
 
-    /// The program's count of SDUs received, as [`Output::Look`] asked for. SDUs that came during the silence say that
-    /// the peer's host lives and only its shim is down.
-    pub fn looked(&mut self, now: Instant, key: Key, received: u64) {
+    /// The program's counts of SDUs, as [`Output::Look`] asked for. SDUs that came during the silence say that the peer's
+    /// host lives and only its shim is down; those that are not answered, that the flow's own path is gone.
+    pub fn looked(&mut self, now: Instant, key: Key, received: u64, sent: u64) {
+        self.listen(now, key, received, sent);
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let Some(pair) = flow.vital.pair.and_then(|pair| self.pairs.of.get(&pair)) else { return };
         let (limit, silent) = (limit(flow.timeout()), pair.unanswered >= SILENT_AFTER);

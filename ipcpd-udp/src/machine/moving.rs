@@ -6,14 +6,15 @@
 //! hands over what is ours; until there is a path, the flow notices nothing. Then both programs are told where to send.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::rendezvous::{FlowIds, Introduction, Nat, Refusal, Seen};
+use proto::rendezvous::{FlowIds, Introduction, Meeting, Nat, Refusal, Seen};
 use proto::{FlowId, HostId, WireId};
 use rand_chacha::rand_core::Rng;
 
 use super::flow::{Flow, State};
+use super::meeting::{is_carried_to, way_word};
 use super::output::{Key, Output};
 use super::rendezvous::attempt::{Attempt, ROUNDS};
 use super::rendezvous::punch::{Way, Won};
@@ -59,8 +60,9 @@ struct UnderWay {
     done: bool,
 }
 
-/// What a path depends on: where this host is seen and what is before it, and where the other is.
-type Surroundings = (Option<IpAddr>, Nat, Option<SocketAddr>);
+/// What a path depends on: where this host is seen and what is before it, and where the other is. A box that gives the listen port another
+/// port has forgotten the flows' ports, too.
+type Surroundings = (Option<SocketAddr>, Nat, Option<SocketAddr>);
 
 impl Default for Moving {
     fn default() -> Self {
@@ -91,6 +93,11 @@ impl Moving {
         self.under_way.as_ref().is_some_and(|under_way| !under_way.done)
     }
 
+    /// Whoever asks for another attempt may have one so long after the last.
+    pub(super) fn rest(&self, now: Instant) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| (began + FIRST_PAUSE).saturating_duration_since(now))
+    }
+
     fn put_off(&mut self, now: Instant) {
         self.next = Some(now + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -105,7 +112,7 @@ pub(super) struct Movers {
     /// Asking side: flows that may move.
     waiting: BTreeSet<Key>,
     /// What this host and the list of members were when the waiting ones were looked at; none: to be looked at.
-    looked: Option<(Option<IpAddr>, Nat, Seen)>,
+    looked: Option<(Option<SocketAddr>, Nat, Seen)>,
 }
 
 impl Movers {
@@ -121,13 +128,23 @@ impl Flow {
         self.way.is_some() && self.is_protected() && !self.classic
     }
 
+    /// Its direct path, which may be as good as ever.
+    fn present(&self) -> Option<(SocketAddr, Way)> {
+        self.way.filter(|way| *way != Way::Relayed).map(|way| (self.peer, way))
+    }
+
+    /// Whether what was found is what it has, and what was predicted or searched for then: nothing that the server knows leads there.
+    fn has(&self, won: Won) -> bool {
+        self.present().is_some_and(|(at, _)| at == won.at) && is_carried_to(self.control).is_some()
+    }
+
     pub(super) fn is_live(&self) -> bool {
         matches!(self.state, State::Held | State::Probing(_))
     }
 }
 
 /// Whether it was there and is somewhere else: what was not known before, or is not now, says nothing.
-fn elsewhere(before: Option<IpAddr>, now: Option<IpAddr>) -> bool {
+fn elsewhere(before: Option<SocketAddr>, now: Option<SocketAddr>) -> bool {
     before.zip(now).is_some_and(|(before, now)| before != now)
 }
 
@@ -217,6 +234,7 @@ impl Shim {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let adrift = flow.place.adrift.is_some();
         let (name, ids) = (flow.name.clone(), FlowIds { asker: flow.ours, asked: flow.theirs, adrift });
+        let present = flow.present();
         let of = flow.of;
         let Some(moving) = &mut flow.moving else { return };
         let (Some(mut setup), Some(of)) = (setup, of) else {
@@ -231,7 +249,7 @@ impl Shim {
         (moving.began, moving.look) = (Some(now), look);
         // Only the last round goes on to the relay.
         let round = if setup.relay.is_some() { ROUNDS - 1 } else { moving.round };
-        let attempt = Attempt::seek(now, setup, name, of.host, round, ids);
+        let attempt = Attempt::seek(now, setup, name, of.host, round, ids).keeping(present);
         moving.round = (moving.round + 1) % ROUNDS;
         moving.under_way = Some(UnderWay { of: id, attempt, began: now, until: now + PATIENCE, done: false });
         self.movers.under_way.insert(key);
@@ -261,12 +279,12 @@ impl Shim {
         if self.stopping.is_some() || young || self.moves_too_many(key, introduction.asker) {
             return Err(Refusal::TooMany);
         }
-        let (local, id) = (flow.local, self.wire_id());
+        let (local, present, id) = (flow.local, flow.present(), self.wire_id());
         let mut setup = self.setup(id, local, now + PATIENCE).ok_or(Refusal::Exhausted)?;
         setup.relay = setup.relay.filter(|_| ids.adrift);
         self.ask_router(now, key, &mut setup);
         let of = introduction.attempt;
-        let attempt = Attempt::meet(now, setup, introduction);
+        let attempt = Attempt::meet(now, setup, introduction).keeping(present);
         if let Some(flow) = self.flows.get_mut(&key) {
             let under_way = UnderWay { of, attempt, began: now, until: now + PATIENCE, done: false };
             flow.moving.get_or_insert_default().under_way = Some(under_way);
@@ -353,40 +371,52 @@ impl Shim {
         let Some(id) = flow.id.filter(|_| flow.is_live()) else { return };
         let under_way = flow.moving.as_ref().and_then(|moving| moving.under_way.as_ref());
         let Some(meeting) = under_way.and_then(|under_way| under_way.attempt.meeting()).cloned() else { return };
+        let (kept, waits) = (flow.has(won), flow.is_unconfirmed());
         self.keep_mapping(key, won);
-        // The pair is another one: of hosts that reach each other, or do not.
-        self.unpair(key);
-        if let Some(flow) = self.flows.get_mut(&key) {
-            flow.peer = won.at;
-            flow.way = Some(won.way);
-            flow.place.adrift = None;
-            flow.met.get_or_insert_default().listens.clear();
+        if !kept {
+            self.go_over(now, key, won, &meeting);
         }
-        self.listens_of(key, &meeting);
-        self.pair(now, key);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            (flow.place.adrift, flow.place.counts) = (None, None);
+        }
         // Its hellos were.
         self.heard_asking(now, key);
-        self.counters.count(Reason::PathsMoved);
         let again = (won.way == Way::Relayed).then(|| now + FIRST_PAUSE + self.spread());
         if let Some(moving) = self.flows.get_mut(&key).filter(|flow| !flow.accepting).and_then(|it| it.moving.as_mut())
         {
             (moving.next, moving.pause) = (again, FIRST_PAUSE);
         }
+        // Its program need not hear, unless it is to try at once what it has tried in vain.
+        if kept && !waits {
+            return;
+        }
+        self.counters.count(Reason::PathsMoved);
         let Some(flow) = self.flows.get(&key) else { return };
         let ticket = ticket::seal(&self.settings.ticket_key, &flow.ticket(self.epoch));
-        self.out(Output::Moved { flow: id, peer: won.at, way: won.way.as_str(), ticket });
+        self.out(Output::Moved { flow: id, peer: flow.peer, way: way_word(flow.way), ticket });
+    }
+
+    /// The flow has another peer's address: the pair is another one, of hosts that reach each other, or do not.
+    fn go_over(&mut self, now: Instant, key: Key, won: Won, meeting: &Meeting) {
+        self.unpair(key);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            (flow.peer, flow.way) = (won.at, Some(won.way));
+            flow.met.get_or_insert_default().listens.clear();
+        }
+        self.listens_of(key, meeting);
+        self.pair(now, key);
     }
 
     fn surroundings(&self, flow: &Flow) -> Surroundings {
         let Some(member) = &self.member else { return Surroundings::default() };
         let other = flow.of.and_then(|of| member.others().get(&of.host)).map(|other| other.public);
-        (member.public().map(|public| public.ip()), member.nat(), other)
+        (member.public(), member.nat(), other)
     }
 
     /// Something was heard of the session: where this host or the other is in another place than it was, a path is looked for soon.
     pub(super) fn look_around(&mut self, now: Instant) {
         let Some(member) = &self.member else { return };
-        let look = (member.public().map(|public| public.ip()), member.nat(), member.seen());
+        let look = (member.public(), member.nat(), member.seen());
         if self.movers.looked.replace(look) == Some(look) {
             return;
         }
@@ -400,7 +430,7 @@ impl Shim {
                 continue;
             }
             moving.look = (look.0.or(before.0), look.1, look.2.or(before.2));
-            if elsewhere(before.0, look.0) || elsewhere(before.2.map(|at| at.ip()), look.2.map(|at| at.ip())) {
+            if elsewhere(before.0, look.0) || elsewhere(before.2, look.2) {
                 self.set_adrift(now, key, Adrift::Seen, spread / 4);
             } else if let Some(began) = moving.began.filter(|_| relayed) {
                 moving.pause = FIRST_PAUSE;

@@ -433,7 +433,7 @@ pub enum Output {
         /// irmd's id of it.
         flow: FlowId,
     },
-    /// Read the program's count of SDUs received; report by `looked`.
+    /// Read the program's counts of SDUs received and sent; report by `looked`.
     Look {
         /// The flow.
         key: Key,

@@ -7,12 +7,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use proto::shim::{Control, ControlKind};
 use proto::v1::EndReason;
 
-use super::Shim;
 use super::flow::Flow;
+use super::meeting::carried_to;
 use super::output::Key;
 use super::rendezvous::punch::Way;
+use super::{Reason, Shim};
+
+/// QUIC confirms what it gets: who sent so many datagrams and got none for so long is deaf, or the other is.
+const UNCONFIRMED: u64 = 3;
+const DEAF_AFTER: Duration = Duration::from_secs(4);
 
 /// Of one flow.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +27,17 @@ pub(super) struct Place {
     pub(super) anywhere: bool,
     /// Its path is gone, as far as this side knows.
     pub(super) adrift: Option<Adrift>,
+    /// Its program's counts when something had come last, or when nothing was sent since; none: of another path.
+    pub(super) counts: Option<Counts>,
+}
+
+/// Of SDUs, which are datagrams here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    received: u64,
+    sent: u64,
+    /// First seen to have sent more, and received nothing.
+    since: Option<Instant>,
 }
 
 /// Why another path is wanted.
@@ -38,6 +55,25 @@ impl Flow {
     /// It goes where its host goes.
     fn goes_along(&self) -> bool {
         self.place.anywhere && self.may_move() && self.is_live()
+    }
+
+    /// Whether its program sent something and nothing has come since.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.place.counts.is_some_and(|counts| counts.since.is_some())
+    }
+
+    /// Whether nothing comes though its program sends, as these counts of it say.
+    fn is_deaf(&mut self, now: Instant, received: u64, sent: u64) -> bool {
+        match &mut self.place.counts {
+            Some(counts) if counts.received == received && sent > counts.sent => {
+                let since = *counts.since.get_or_insert(now);
+                sent >= counts.sent + UNCONFIRMED && now >= since + DEAF_AFTER
+            }
+            counts => {
+                *counts = Some(Counts { received, sent, since: None });
+                false
+            }
+        }
     }
 
     /// What a program reads whose peer was silent for too long.
@@ -86,7 +122,7 @@ impl Shim {
         }
     }
 
-    /// Another path is wanted. The asking side looks for one; the other waits to be asked.
+    /// Another path is wanted. The asking side looks for one; the other says so, and waits to be asked.
     pub(super) fn set_adrift(&mut self, now: Instant, key: Key, why: Adrift, within: Duration) {
         let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.may_move() && flow.is_live()) else { return };
         // What this side did itself stays the reason.
@@ -94,7 +130,29 @@ impl Shim {
             flow.place.adrift = Some(why);
         }
         self.seek_soon(now, key, within);
+        self.say_adrift(key);
         self.settle(key);
+    }
+
+    /// The accepting side: what it cannot look for itself it asks for, through the server. The other side may hear all that it sends.
+    fn say_adrift(&mut self, key: Key) {
+        let Some(flow) = self.flows.get(&key).filter(|flow| flow.accepting) else { return };
+        if let Some(of) = flow.of {
+            let (ours, theirs) = (flow.ours, flow.theirs);
+            self.control(carried_to(of.host), ControlKind::Moved, ours, theirs);
+        }
+    }
+
+    /// The accepting side is adrift, and says so: this one looks, as often as it may.
+    pub(super) fn peer_is_adrift(&mut self, now: Instant, key: Key, control: &Control) {
+        let asks = |flow: &&Flow| flow.is(control.receiver, control.sender) && !flow.accepting && flow.may_move();
+        let Some(flow) = self.flows.get(&key).filter(asks) else {
+            return self.counters.count(Reason::UnexpectedControl);
+        };
+        if flow.place.adrift.is_none() {
+            let within = flow.moving.as_ref().map_or(Duration::ZERO, |moving| moving.rest(now));
+            self.set_adrift(now, key, Adrift::Seen, within);
+        }
     }
 
     /// Probes of its pair of hosts go unanswered, and nothing came on the flow meanwhile.
@@ -106,6 +164,21 @@ impl Shim {
             if let Some(member) = &mut self.member {
                 member.soon(now);
             }
+        }
+    }
+
+    /// The program's counts of a flow: whether its own path is gone, though the shims may hear each other.
+    pub(super) fn listen(&mut self, now: Instant, key: Key, received: u64, sent: u64) {
+        let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.may_move()) else { return };
+        let before = flow.place.counts;
+        if flow.is_deaf(now, received, sent) {
+            match flow.place.adrift {
+                None => self.is_silent(now, key),
+                // The word may have been lost.
+                Some(_) => self.say_adrift(key),
+            }
+        } else if before.is_some_and(|before| before.received != received) && !self.is_pair_silent(key) {
+            self.is_heard_again(&[key]);
         }
     }
 

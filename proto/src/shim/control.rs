@@ -62,7 +62,7 @@ pub enum ControlKind {
     Open,
     /// An [`Open`](Self::Open) arrived; said from the server's port of the flow.
     Opened,
-    /// The sender's address changed; answer to the source of this datagram.
+    /// The flow's path is gone, as far as the sender knows, which accepted it: the receiver is to look for another. No answer.
     Moved,
 }
 

@@ -94,6 +94,8 @@ pub struct Attempt {
     setup: Setup,
     goal: Goal,
     stage: Stage,
+    /// Where the flow is, of one that there is.
+    present: Option<(SocketAddr, Way)>,
     meeting: Option<Meeting>,
     searching: Searching,
     /// The search's socket that the path goes from.
@@ -118,11 +120,18 @@ impl Attempt {
         Self::begin(now, setup, Goal::Meet { introduction })
     }
 
+    /// The path that the flow has is tried, too, and first: nobody else may name it.
+    pub fn keeping(mut self, present: Option<(SocketAddr, Way)>) -> Self {
+        self.present = present;
+        self
+    }
+
     fn begin(now: Instant, setup: Setup, goal: Goal) -> Self {
         let pause = setup.round_trip.map_or(FIRST_PAUSE, |time| (time * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
         let stage = Stage::Introducing { next: setup.hold.unwrap_or(now), pause, asked: 0, told: false };
-        let (searching, out) = (Searching::default(), Sends::new());
-        let mut attempt = Self { setup, goal, stage, meeting: None, searching, found_by: None, out, result: None };
+        let (searching, out, present) = (Searching::default(), Sends::new(), None);
+        let mut attempt =
+            Self { setup, goal, stage, present, meeting: None, searching, found_by: None, out, result: None };
         attempt.handle_timeout(now);
         attempt
     }
@@ -280,7 +289,10 @@ impl Attempt {
         let asking = matches!(self.goal, Goal::Ask { .. });
         let predicts = predict::may_do(self.own_nat(), meeting.nat) && session.punch >= Level::Predict;
         let predicted = predict::next_of(meeting.nat, meeting.public).filter(|_| predicts);
-        let punch = Punch::new(now, asking, head, key, &meeting, locals, predicted, rng);
+        let mut punch = Punch::new(now, asking, head, key, &meeting, locals, predicted, rng);
+        if let Some((to, way)) = self.present {
+            punch.try_first(to, way, rng);
+        }
         self.stage = Stage::Punching(Box::new(punch));
         self.meeting = Some(meeting);
         self.handle_timeout(now);

@@ -180,6 +180,16 @@ impl Punch {
         });
     }
 
+    /// Where the flow was until now: hellos go there before they go anywhere else, and as many as to what was named.
+    pub fn try_first(&mut self, to: SocketAddr, way: Way, rng: &mut ChaCha12Rng) {
+        let way = if way == Way::Predicted { Way::Mapped } else { way };
+        self.tries.retain(|known| known.to != to || known.way != Way::Predicted);
+        self.try_address(to, way, self.begins, rng);
+        if let Some(at) = self.tries.iter().position(|known| known.to == to) {
+            self.tries[..=at].rotate_right(1);
+        }
+    }
+
     /// Addresses that are tried, but for those that were predicted.
     fn count(&self) -> usize {
         self.tries.iter().filter(|known| known.way != Way::Predicted).count()

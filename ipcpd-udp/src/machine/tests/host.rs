@@ -347,8 +347,8 @@ impl Host {
                 self.shim.as_mut().unwrap().counted(key, sent);
             }
             Output::Look { key, flow } => {
-                let received = self.story.received(flow);
-                self.shim.as_mut().unwrap().looked(now, key, received);
+                let (received, sent) = (self.story.received(flow), self.story.sent.get(&flow).copied().unwrap_or(0));
+                self.shim.as_mut().unwrap().looked(now, key, received, sent);
             }
             Output::Move { key, peer } => drop(self.kernel.connect(self.by_key[&key], peer)),
             Output::Catch { key } => self.catch(key),

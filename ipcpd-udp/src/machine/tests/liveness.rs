@@ -42,7 +42,7 @@ fn quiet(bench: &mut Bench, outputs: Vec<Output>, received: u64) -> Vec<Output> 
     let mut left = Vec::new();
     for output in outputs {
         match output {
-            Output::Look { key, .. } => bench.shim.looked(bench.now, key, received),
+            Output::Look { key, .. } => bench.shim.looked(bench.now, key, received, 0),
             Output::CheckRead { key } => bench.shim.read_all(bench.now, key, true),
             output => left.push(output),
         }
@@ -193,7 +193,7 @@ fn flows_that_carry_sdus_outlive_their_peers_shim() {
             match output {
                 Output::Look { key, .. } => {
                     received += 1;
-                    bench.shim.looked(bench.now, key, if key == one { received } else { 7 });
+                    bench.shim.looked(bench.now, key, if key == one { received } else { 7 }, 0);
                 }
                 Output::CheckRead { key } => bench.shim.read_all(bench.now, key, true),
                 _ => {}

@@ -1,9 +1,11 @@
 //! Message and stream flows whose hosts go somewhere else, and whose paths end.
 
 use proto::Cube;
+use proto::shim::{Control, ControlKind};
 use proto::v1::EndReason;
 use sim::{Kind, Link};
 
+use super::super::rendezvous::predict::Level;
 use super::super::rendezvous::tests::server::Server;
 use super::host::Host;
 use super::model::Told;
@@ -186,6 +188,175 @@ fn a_path_that_ends_is_not_the_end() {
     assert_eq!(ways(&world), [["relayed"; 2]; 2]);
     goes_on(&mut world, 2, "through the relay");
     world.check().unwrap();
+}
+
+/// A box that gives other ports forgets: the listen port's is another one when the server next hears it, and so is the flow's.
+#[test]
+fn a_box_that_forgot_is_seen_at_its_port() {
+    for kinds in [[Kind::SymmetricRandom, Kind::Open], [Kind::Open, Kind::SymmetricRandom]] {
+        let mut world = members(1, kinds, &link(), false);
+        flow(&mut world, Cube::Stream);
+        world.run(1_000);
+        goes_on(&mut world, 1, &format!("{kinds:?}"));
+        let boxed = usize::from(kinds[0] == Kind::Open);
+        world.forget(boxed);
+        world.run(30_000);
+        assert!(counted(&world, 0, Reason::PathsMoved) > 0, "{kinds:?}");
+        goes_on(&mut world, 1, &format!("{kinds:?}, later"));
+        world.check().unwrap();
+    }
+}
+
+/// Two members between whom the flow is dead, though their listen ports hear each other, and programs that talk, for so long.
+fn dead_flow(seed: u64, kinds: [Kind; 2], bad: &Link, time: u64) -> World {
+    let mut world = members(seed, kinds, &link(), false);
+    flow(&mut world, Cube::Stream);
+    world.everybody_talks();
+    // The server will not hear for some time who has another port.
+    let joins = server(&mut world).joins;
+    world.run_until(30_000, |world| world.server.as_ref().unwrap().1.joins >= joins + 2);
+    world.relink(bad, bad);
+    world.forget(usize::from(kinds[0] == Kind::Open));
+    for _ in 0..time / 500 {
+        world.everybody_talks();
+        world.run(500);
+    }
+    world
+}
+
+/// Its NAT forgot, and gives other ports: nothing comes on the flow any more, and that is enough.
+#[test]
+fn a_deaf_flow_looks_for_a_path() {
+    let mut world = dead_flow(1, [Kind::SymmetricRandom, Kind::Open], &link(), 17_000);
+    assert!(counted(&world, 0, Reason::PathsMoved) > 0);
+    goes_on(&mut world, 1, "later");
+    world.check().unwrap();
+}
+
+/// The asking side hears all that is sent; the other, whose NAT forgot, hears nothing, and says so, until it is heard.
+#[test]
+fn a_deaf_side_that_was_asked_says_so() {
+    for seed in 0..20 {
+        let bad = Link { loss: if seed == 0 { 0.0 } else { 0.2 }, ..link() };
+        let mut world =
+            dead_flow(seed, [Kind::Open, Kind::SymmetricRandom], &bad, if seed == 0 { 17_000 } else { 40_000 });
+        assert!(counted(&world, 0, Reason::PathsMoved) > 0, "seed {seed}");
+        world.relink(&link(), &link());
+        world.run(1_000);
+        goes_on(&mut world, 1, "later");
+        world.check().unwrap();
+    }
+}
+
+/// The server sees both where they were, and the asking side hears all: it looks because it is told to.
+#[test]
+fn who_was_asked_and_hears_nothing_is_believed() {
+    let mut world = members(1, [Kind::PortRestricted; 2], &link(), false);
+    flow(&mut world, Cube::Stream);
+    world.run(1_000);
+    let now = world.now;
+    let shim = world.hosts[1].shim.as_mut().unwrap();
+    let key = *shim.flows.keys().next().unwrap();
+    for (at, sent) in [(now - ms(4_000), 0), (now - ms(4_000), 1), (now, 2)] {
+        shim.looked(at, key, 0, sent);
+    }
+    world.settle();
+    world.run(1_000);
+    assert_eq!(counted(&world, 0, Reason::PathsSought), 0, "two datagrams may be lost");
+    let shim = world.hosts[1].shim.as_mut().unwrap();
+    for (at, sent) in [(now - ms(4_000), 0), (now - ms(4_000), 1), (now, 3)] {
+        shim.looked(at, key, 0, sent);
+    }
+    world.settle();
+    world.run(1_000);
+    assert_eq!(counted(&world, 0, Reason::PathsSought), 1);
+    goes_on(&mut world, 1, "all the same");
+    world.check().unwrap();
+}
+
+/// Who is not the one that was asked, or does not know the flow's ids, makes nobody look.
+#[test]
+fn only_the_peer_says_that_it_is_adrift() {
+    let mut world = members(1, [Kind::PortRestricted; 2], &link(), false);
+    flow(&mut world, Cube::Stream);
+    world.run(1_000);
+    let says = |world: &mut World, to: usize, wrong: u64| {
+        let now = world.now;
+        let [ours, theirs] = rows(&world.hosts[1 - to], now)[0].ids;
+        let from = &world.hosts[1 - to];
+        let (host, boot, listen) = (from.settings.host, from.settings.boot, from.listen);
+        let control =
+            Control { kind: ControlKind::Moved, host, boot, sender: ours, receiver: WireId(theirs.0 ^ wrong) };
+        let shim = world.hosts[to].shim.as_mut().unwrap();
+        shim.handle_datagram(now, Via::Listen, listen, &control.encode());
+        world.settle();
+        world.run(1_000);
+    };
+    for (to, wrong) in [(0, 1), (1, 0), (1, 1)] {
+        says(&mut world, to, wrong);
+        assert_eq!([0, 1].map(|host| counted(&world, host, Reason::PathsSought)), [0; 2], "{to} {wrong}");
+    }
+    for _ in 0..20 {
+        says(&mut world, 0, 0);
+    }
+    assert!((1..=5).contains(&counted(&world, 0, Reason::PathsSought)), "as often as it may");
+    goes_on(&mut world, 1, "all the same");
+    world.check().unwrap();
+}
+
+/// One side talks and the other is mute, as no transport is that confirms what it gets; nothing is found, and nothing is lost.
+#[test]
+fn a_flow_that_nobody_answers_goes_on() {
+    let mut world = members(1, [Kind::PortRestricted; 2], &link(), true);
+    let asked = flow(&mut world, Cube::Message);
+    for _ in 0..600 {
+        world.talk(0, asked);
+        world.run(1_000);
+    }
+    let sought = counted(&world, 0, Reason::PathsSought);
+    assert!((1..120).contains(&sought), "{sought}");
+    assert!(ways(&world).iter().flatten().all(|way| *way != "relayed"));
+    goes_on(&mut world, 1, "after all");
+    let sought = counted(&world, 0, Reason::PathsSought);
+    for _ in 0..60 {
+        world.everybody_talks();
+        world.run(1_000);
+    }
+    assert_eq!(counted(&world, 0, Reason::PathsSought), sought);
+    world.check().unwrap();
+}
+
+/// What shims say of a path that was predicted goes through the server: while that is away they do not hear each other, and the path is
+/// as good as ever.
+#[test]
+fn a_predicted_path_outlives_the_servers_absence() {
+    for (strict, talks) in [(0, false), (1, false), (0, true), (1, true)] {
+        let mut kinds = [Kind::SymmetricSequential; 2];
+        kinds[strict] = Kind::PortRestricted;
+        let mut world = World::punching(1, kinds, &link(), Level::Predict);
+        server(&mut world).relays = true;
+        world.settle();
+        world.run(30_000);
+        flow(&mut world, Cube::Stream);
+        let before = ways(&world);
+        assert!(before.iter().flatten().any(|way| *way == "predicted"), "{before:?}");
+        goes_on(&mut world, 1, "before");
+        for time in 0..4 {
+            server(&mut world).up = false;
+            for _ in 0..20 {
+                if talks {
+                    world.everybody_talks();
+                }
+                world.run(500);
+            }
+            server(&mut world).up = true;
+            world.run(2 * SOON);
+            assert_eq!(ways(&world), before, "{time}. of {strict}, {talks}");
+            assert_eq!([0, 1].map(|host| counted(&world, host, Reason::PathsMoved)), [0; 2], "nobody hears of it");
+            goes_on(&mut world, 1, "later");
+        }
+        world.check().unwrap();
+    }
 }
 
 /// The relay's server forgets all it knew: flows through it are brought back.
