@@ -84,6 +84,11 @@ impl Shim {
         match control.kind {
             // It comes from the flow's own port: nothing else is ever said there.
             ControlKind::Open => return self.open_aside(key, control),
+            // It says that the peer does not hear this side, not that the two shims hear each other: the flow's time runs on.
+            ControlKind::Moved => {
+                self.peer_is_adrift(now, key, control);
+                return None;
+            }
             // A client that says less than both ids knows nothing of its pair yet.
             _ if !flow.is(control.receiver, control.sender) => flow.control = from,
             _ => {
@@ -106,8 +111,9 @@ impl Shim {
             }
             ControlKind::NoSuchFlow => {}
             ControlKind::Recovering => self.recovering_peer(now, key),
-            ControlKind::Moved => self.peer_is_adrift(now, key, control),
-            ControlKind::Open | ControlKind::Opened => self.counters.count(Reason::UnexpectedControl),
+            ControlKind::Open | ControlKind::Opened | ControlKind::Moved => {
+                self.counters.count(Reason::UnexpectedControl)
+            }
         }
         None
     }

@@ -299,7 +299,7 @@ impl Shim {
         let Some(now_of) = flow.vital.pair else { return };
         flow.vital.strayed = from.ip() != now_of.ip && !carried;
         let Some(pair) = self.pairs.of.get_mut(&now_of) else { return };
-        let path = control.kind != ControlKind::Moved && (from.ip() == now_of.ip || carried);
+        let path = from.ip() == now_of.ip || carried;
         let silent = path && pair.unanswered >= SILENT_AFTER;
         let heard: Vec<Key> = if silent { pair.flows.iter().copied().collect() } else { Vec::new() };
         pair.heard = now;

@@ -223,8 +223,6 @@ impl Mapper {
         let (SocketAddr::V4(local), Some(place)) = (local, self.place) else { return None };
         let of = Of::Flow(key);
         let fits = local.ip() == place.local.ip() && *silent < MOST_SILENT && needs(nat);
-        // One that was refused may be granted where the flow is now, and leaves its place to others.
-        self.ports.retain(|of, entry| *of == Of::Listen || !matches!(entry.lease, Lease::Refused));
         if !fits || self.ports.contains_key(&of) || self.ports.len() > MOST {
             return None;
         }

@@ -103,7 +103,7 @@ pub(super) fn what_cannot_be_direct_is_relayed_within_its_quota() -> Result<()> 
     let lab = Lab::new()?;
     let [host] = lab.hosts(["server"])?;
     let (a, b) = (lab.host_behind("a", Middlebox::SymmetricRandom)?, lab.host_behind("b", Middlebox::SymmetricRandom)?);
-    let server = Server::start(&host, "[relay]\ntotal = \"100kB\"\n")?;
+    let server = Server::start(&host, "[relay]\ntotal = \"100kB\"\nrate = \"10MB\"\n")?;
     let [mut alice, mut bob] = members(&server, [&a, &b])?;
     let port = alice.join()?.relay;
     ensure!(port != 0, "there is no relay");
