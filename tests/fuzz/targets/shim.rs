@@ -10,6 +10,7 @@ use ipcpd_udp::machine::directory::answer::Records;
 use ipcpd_udp::machine::directory::domain::Zone;
 use ipcpd_udp::machine::directory::trouble::Trouble;
 use ipcpd_udp::machine::directory::{Dns, LookedUp, Updated, Waiter};
+use ipcpd_udp::machine::rendezvous::predict::Level;
 use ipcpd_udp::machine::rendezvous::{Rendezvous, Session};
 use ipcpd_udp::machine::{Accept, Ask, Echo, Key, Limits, OpenError, Output, Owner, Settings, Shim, Unreachable, Via};
 use libfuzzer_sys::fuzz_target;
@@ -81,6 +82,7 @@ impl World {
             dns: (mode & 2 != 0).then(dns),
             rendezvous: (mode & 8 != 0).then(rendezvous),
             shares: (mode & 4 != 0).then_some(1000),
+            map_ports: false,
         };
         let mut shim = Shim::new(settings, [mode; 32]);
         let now = Instant::now();
@@ -308,7 +310,7 @@ impl World {
             }
             Output::Uncatch { key } => assert!(self.catchers.remove(&key), "closed what was not open"),
             Output::Move { key, .. } => assert!(self.open.contains(&key), "moved what was not open"),
-            Output::Look { key, .. } => self.shim.looked(self.now, key, 0),
+            Output::Look { key, .. } => self.shim.looked(self.now, key, 0, 0),
             Output::SendListen { bytes, .. } | Output::SendFlow { bytes, .. } => {
                 assert!(bytes.len() <= proto::shim::DATAGRAM, "a datagram over the limit");
                 self.sent.push(bytes);
@@ -379,7 +381,7 @@ fn session_key() -> SessionKey {
 }
 
 fn rendezvous() -> Rendezvous {
-    let session = Session { id: SessionId::of("session"), key: session_key(), host: HostId(1) };
+    let session = Session { id: SessionId::of("session"), key: session_key(), host: HostId(1), punch: Level::Plain };
     Rendezvous { server: "10.0.0.3:3359".into(), name: "session".into(), session }
 }
 
