@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tool::watched;
 
 use super::connection::carry;
-use super::room::{self, Dialling, Hungry};
+use super::room::{self, Counted};
 use super::running::Running;
 use super::worker::{Phase, Worker};
 
@@ -97,14 +97,14 @@ async fn taking(
         for _ in 0..AT_ONCE {
             // Between two connections the rule may change.
             let running = gate.rules.borrow().clone()?;
-            if Hungry::any() || scarce && !spare(&socket) {
+            if room::is_anybody_hungry() || scarce && !spare(&socket) {
                 starved(worker, &running, Errno::MFILE).await;
                 break;
             }
             scarce = false;
             match rustix::net::acceptfrom_with(&socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((fd, from)) => {
-                    let dialling = Dialling::new();
+                    let dialling = Counted::dialling();
                     scarce = room::is_scarce(&fd);
                     let client = from.and_then(super::socket::internet);
                     carried.spawn(carry(fd, dialling, client, tcp, running, worker.clone()));

@@ -14,7 +14,7 @@ use super::log;
 use super::over::Seat;
 use super::proxy;
 use super::pump::Pump;
-use super::room::Dialling;
+use super::room::Counted;
 use super::roster::Listed;
 use super::running::{Running, Target};
 use super::socket::Socket;
@@ -57,7 +57,7 @@ impl Drop for Unmet {
 /// Carries a client that was accepted to a target and back.
 pub(crate) async fn carry(
     fd: OwnedFd,
-    dialling: Dialling,
+    dialling: Counted,
     client: Option<SocketAddr>,
     tcp: bool,
     running: Arc<Running>,

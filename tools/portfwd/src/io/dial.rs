@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use service::resolve::Named;
 
-use super::room::Hungry;
+use super::room::Counted;
 use super::running::Target;
 use super::socket::Socket;
 use crate::machine::cause::Refusal;
@@ -94,7 +94,7 @@ async fn socket(family: AddressFamily, deadline: Instant) -> io::Result<OwnedFd>
     loop {
         match rustix::net::socket_with(family, SocketType::STREAM, flags, None) {
             Err(Errno::MFILE | Errno::NFILE) if now() + FULL < deadline => {
-                let _hungry = Hungry::new();
+                let _hungry = Counted::hungry();
                 pause(FULL).await;
             }
             made => return Ok(made?),

@@ -60,67 +60,45 @@ pub(crate) fn is_scarce(made: &impl AsRawFd) -> bool {
     u64::try_from(made.as_raw_fd()).is_ok_and(|number| number.saturating_add(dialling) >= free)
 }
 
-/// Who was accepted and has no target yet.
+/// One of those that are counted, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Dialling(());
+pub(crate) struct Counted(&'static AtomicUsize);
 
-impl Dialling {
-    /// One more.
-    pub(crate) fn new() -> Self {
-        DIALLING.fetch_add(1, Ordering::Relaxed);
-        Self(())
-    }
-}
-
-impl Drop for Dialling {
-    fn drop(&mut self) {
-        DIALLING.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Who was accepted and waits for a descriptor towards a target: nobody is accepted before.
-#[derive(Debug)]
-pub(crate) struct Hungry(());
-
-impl Hungry {
-    /// One more.
-    pub(crate) fn new() -> Self {
-        HUNGRY.fetch_add(1, Ordering::Relaxed);
-        Self(())
+impl Counted {
+    fn new(count: &'static AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
     }
 
-    /// Whether there are any.
-    pub(crate) fn any() -> bool {
-        HUNGRY.load(Ordering::Relaxed) > 0
+    /// Who was accepted and has no target yet.
+    pub(crate) fn dialling() -> Self {
+        Self::new(&DIALLING)
     }
-}
 
-impl Drop for Hungry {
-    fn drop(&mut self) {
-        HUNGRY.fetch_sub(1, Ordering::Relaxed);
+    /// Who was accepted and waits for a descriptor towards a target: nobody is accepted before.
+    pub(crate) fn hungry() -> Self {
+        Self::new(&HUNGRY)
     }
-}
 
-/// A client over UDP whom no target has answered, and who may be forged. All of them together have a quarter of the descriptors.
-#[derive(Debug)]
-pub(crate) struct Stranger(());
-
-impl Stranger {
-    /// One more; `None`: there are enough.
-    pub(crate) fn take() -> Option<Self> {
+    /// A client over UDP whom no target has answered, and who may be forged: all of them together have a quarter of the descriptors.
+    /// `None`: there are enough.
+    pub(crate) fn stranger() -> Option<Self> {
         let most = usize::try_from(descriptors() / 4).unwrap_or(usize::MAX);
-        if STRANGERS.fetch_add(1, Ordering::Relaxed) < most {
-            return Some(Self(()));
-        }
-        STRANGERS.fetch_sub(1, Ordering::Relaxed);
-        None
+        let before = STRANGERS.fetch_add(1, Ordering::Relaxed);
+        let one = Self(&STRANGERS);
+        (before < most).then_some(one)
     }
 }
 
-impl Drop for Stranger {
+impl Drop for Counted {
     fn drop(&mut self) {
-        STRANGERS.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Whether anybody waits for a descriptor.
+pub(crate) fn is_anybody_hungry() -> bool {
+    HUNGRY.load(Ordering::Relaxed) > 0
 }
 
 /// A pipe: bytes that never come to user memory.

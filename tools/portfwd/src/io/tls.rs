@@ -11,8 +11,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -20,7 +18,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use self::verify::{Anybody, Known};
+use self::verify::Verifier;
 use super::socket::Socket;
 use super::wire::{Layered, Wire};
 use crate::said::end::{End, Host, Place};
@@ -74,16 +72,15 @@ impl Connector {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .context("TLS cannot be used")?;
-        let checks = |roots| WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-        let verifier: Arc<dyn ServerCertVerifier> = match (tls.verify, &tls.ca) {
-            (false, _) => Arc::new(Anybody(provider())),
-            (true, Some(ca)) => {
-                let inner = checks(roots(ca)?).with_context(|| format!("{} cannot vouch", ca.display()))?;
-                Arc::new(Known { inner, known: certificates(ca)? })
+        let verifier = match (tls.verify, &tls.ca) {
+            (false, _) => Verifier::anybody(provider()),
+            (true, Some(ca)) => Verifier::known(provider(), roots(ca)?, certificates(ca)?)
+                .with_context(|| format!("{} cannot vouch", ca.display()))?,
+            (true, None) => {
+                Verifier::known(provider(), system_roots()?, Vec::new()).context("the system's CAs cannot vouch")?
             }
-            (true, None) => checks(system_roots()?).context("the system's CAs cannot vouch")?,
         };
-        let config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
         let name = match (&tls.sni, target) {
             (Some(name), _) => ServerName::try_from(name.clone()).map_err(|_| {
                 anyhow!("{name:?} is no name that a certificate could have; write another target-tls.sni")

@@ -14,7 +14,7 @@ use super::batch::{self, Batch, Received, Sending};
 use super::{bounds, sockets};
 use crate::io::connection;
 use crate::io::live::Live;
-use crate::io::room::{self, Stranger};
+use crate::io::room::{self, Counted};
 use crate::io::roster::Listed;
 use crate::io::running::{Place, Running};
 use crate::io::worker::Worker;
@@ -43,7 +43,7 @@ struct Up {
     socket: OwnedFd,
     target: usize,
     /// No target has answered it.
-    stranger: Option<Stranger>,
+    stranger: Option<Counted>,
     live: Arc<Live>,
     _listed: Listed,
     _place: Place,
@@ -103,13 +103,13 @@ impl<K: Copy + Eq + Hash> Upward<K> {
 
     /// Room for a newcomer, where one whom nobody answered may have to go: of the rule's sessions, which those of other flows count
     /// among, and of all rules' strangers.
-    fn room(&mut self) -> Option<Stranger> {
+    fn room(&mut self) -> Option<Counted> {
         let most = self.running.rule.options.max_connections;
         let full = most.is_some_and(|most| self.running.counters.open() >= most.get());
         if (full || !self.sessions.has_room()) && !self.evict() {
             return None;
         }
-        Stranger::take().or_else(|| if self.evict() { Stranger::take() } else { None })
+        Counted::stranger().or_else(|| if self.evict() { Counted::stranger() } else { None })
     }
 
     fn evict(&mut self) -> bool {
